@@ -1,0 +1,120 @@
+// Package decimal compares numbers as they are written, digit for digit, so
+// that 15000, 15000.0 and 1.5e4 are one amount and no rounding is involved.
+package decimal
+
+import (
+	"strconv"
+	"strings"
+)
+
+// maxPlain is the longest run of zeros that Canonical writes out; beyond it an
+// exponent is kept, so that a short "1e300" cannot become a long string.
+const maxPlain = 20
+
+// Canonical returns the one spelling that every JSON notation of the same
+// number shares, such as "15000" for "15000", "15000.00" and "1.5e4". It
+// reports false if s is not a number as JSON writes them (RFC 8259, section 6),
+// which leaves out "+1", "01", ".5", "0x1F", "NaN" and surrounding space, or if
+// its magnitude does not fit a double, the API's type for amounts.
+func Canonical(s string) (string, bool) {
+	num, ok := scan(s)
+	if !ok {
+		return "", false
+	}
+	if f, err := strconv.ParseFloat(s, 64); err != nil || (f == 0 && num.digits != "") {
+		return "", false
+	}
+	return num.String(), true
+}
+
+// Equal reports whether a and b are numbers of the same value.
+func Equal(a, b string) bool {
+	ca, okA := Canonical(a)
+	cb, okB := Canonical(b)
+	return okA && okB && ca == cb
+}
+
+// Positive reports whether s is a number greater than zero.
+func Positive(s string) bool {
+	c, ok := Canonical(s)
+	return ok && c != "0" && c[0] != '-'
+}
+
+// number is 0.digits × 10^exp; digits has neither leading nor trailing zeros
+// and is empty for zero.
+type number struct {
+	negative bool
+	digits   string
+	exp      int
+}
+
+func scan(s string) (number, bool) {
+	var n number
+	s, n.negative = strings.CutPrefix(s, "-")
+	whole, rest := digits(s)
+	if whole == "" || (len(whole) > 1 && whole[0] == '0') {
+		return n, false
+	}
+	frac := ""
+	if after, ok := strings.CutPrefix(rest, "."); ok {
+		if frac, rest = digits(after); frac == "" {
+			return n, false
+		}
+	}
+	exp, ok := exponent(rest)
+	if !ok {
+		return n, false
+	}
+	all := strings.TrimLeft(whole+frac, "0")
+	n.digits = strings.TrimRight(all, "0")
+	n.exp = exp + len(whole) - (len(whole+frac) - len(all))
+	if n.digits == "" {
+		return number{}, true
+	}
+	return n, true
+}
+
+func digits(s string) (run, rest string) {
+	i := 0
+	for i < len(s) && '0' <= s[i] && s[i] <= '9' {
+		i++
+	}
+	return s[:i], s[i:]
+}
+
+func exponent(s string) (int, bool) {
+	if s == "" {
+		return 0, true
+	}
+	if s[0] != 'e' && s[0] != 'E' {
+		return 0, false
+	}
+	s = s[1:]
+	unsigned := strings.TrimPrefix(strings.TrimPrefix(s, "-"), "+")
+	if run, rest := digits(unsigned); run == "" || rest != "" || len(s)-len(unsigned) > 1 {
+		return 0, false
+	}
+	exp, err := strconv.Atoi(s)
+	return exp, err == nil && -10000 < exp && exp < 10000
+}
+
+func (n number) String() string {
+	if n.digits == "" {
+		return "0"
+	}
+	var b strings.Builder
+	if n.negative {
+		b.WriteByte('-')
+	}
+	switch size := len(n.digits); {
+	case n.exp > size+maxPlain || n.exp < -maxPlain:
+		b.WriteString(n.digits + "e" + strconv.Itoa(n.exp-size))
+	case n.exp >= size:
+		b.WriteString(n.digits + strings.Repeat("0", n.exp-size))
+	case n.exp > 0:
+		b.WriteString(n.digits[:n.exp] + "." + n.digits[n.exp:])
+	default:
+		b.WriteString("0." + strings.Repeat("0", -n.exp) + n.digits)
+	}
+	return b.String()
+}

@@ -1,0 +1,109 @@
+package strict
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+var errForm = errors.New("the form is not valid: write name=value, name[]=value or name[key]=value with & between, and escape everything else")
+
+// shape is what the names of a form make of a prefix such as "a" or "a[b]". A
+// prefix may have one shape only, because parsers disagree about mixtures.
+type shape struct {
+	kind     Kind // String, Array or Object
+	spelling string
+}
+
+// parseForm reads an application/x-www-form-urlencoded body.
+func (b *Body) parseForm() error {
+	if strings.ContainsRune(b.raw, ';') {
+		return errForm
+	}
+	shapes := make(map[string]shape)
+	next := 0
+	for segment := range strings.SplitSeq(b.raw, "&") {
+		start := next
+		next += len(segment) + 1
+		if segment == "" {
+			continue
+		}
+		rawName, rawValue, found := strings.Cut(segment, "=")
+		if !found {
+			return errForm
+		}
+		name, value, err := unescapePair(rawName, rawValue)
+		if err != nil {
+			return err
+		}
+		if err := checkFormName(name, shapes); err != nil {
+			return err
+		}
+		b.fields = append(b.fields, field{
+			name: name, value: Value{Kind: String, Text: value},
+			start: start + len(rawName) + 1, end: start + len(segment),
+		})
+	}
+	return nil
+}
+
+func unescapePair(rawName, rawValue string) (name, value string, err error) {
+	if name, err = url.QueryUnescape(rawName); err != nil {
+		return "", "", errForm
+	}
+	if value, err = url.QueryUnescape(rawValue); err != nil {
+		return "", "", errForm
+	}
+	if !utf8.ValidString(name) || !utf8.ValidString(value) {
+		return "", "", errUTF8
+	}
+	return name, value, nil
+}
+
+// checkFormName refuses a malformed name, and one that was there before in a
+// spelling or shape that some parser takes for the same.
+func checkFormName(name string, shapes map[string]shape) error {
+	base, rest, _ := strings.Cut(name, "[")
+	rest = name[len(base):]
+	if strings.TrimLeft(base, " ") == "" || strings.Contains(base, "]") || strings.ContainsFunc(name, unicode.IsControl) {
+		return errForm
+	}
+	agree := func(prefix string, kind Kind) bool {
+		key := fold(mangle(prefix))
+		before, seen := shapes[key]
+		shapes[key] = shape{kind, prefix}
+		return !seen || kind != String && before == shape{kind, prefix}
+	}
+	prefix := base
+	for rest != "" {
+		key, after, ok := strings.Cut(rest[1:], "]")
+		if rest[0] != '[' || !ok || strings.Contains(key, "[") || key == "" && after != "" {
+			return errForm
+		}
+		kind := Object
+		if key == "" {
+			kind = Array
+		}
+		if !agree(prefix, kind) {
+			return twice(name)
+		}
+		prefix, rest = prefix+"["+key+"]", after
+	}
+	if !strings.HasSuffix(name, "[]") && !agree(name, String) {
+		return twice(name)
+	}
+	return nil
+}
+
+func twice(name string) error {
+	return fieldError(name, "stands twice; names that differ only in case or in brackets count as one")
+}
+
+// mangle maps the spellings of a name that PHP takes for the same to one.
+func mangle(name string) string {
+	name = strings.TrimLeft(name, " ")
+	base, _, _ := strings.Cut(name, "[")
+	return strings.NewReplacer(" ", "_", ".", "_").Replace(base) + name[len(base):]
+}

@@ -1,0 +1,161 @@
+package strict
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+)
+
+// maxDepth is far beyond what custom_data needs and far below what exhausts a
+// recursive parser's stack.
+const maxDepth = 32
+
+var (
+	errUTF8   = errors.New("the body is not valid UTF-8")
+	errJSON   = errors.New("the body is not one valid JSON object")
+	errDepth  = errors.New("the body is nested deeper than 32 levels")
+	errEscape = errors.New(`the body has a \u escape that is half of a surrogate pair`)
+)
+
+// ValidJSON reports whether text is one JSON value, nested no deeper than Parse allows.
+func ValidJSON(text string) bool {
+	return checkSurface(text) == nil && gjson.Valid(text)
+}
+
+// checkSurface looks for what gjson lets through or must not be given.
+func checkSurface(raw string) error {
+	if !utf8.ValidString(raw) {
+		return errUTF8
+	}
+	depth, inString := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case inString && c == '\\':
+			size, ok := escapeSize(raw[i:])
+			if !ok {
+				return errEscape
+			}
+			i += size - 1
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			if depth++; depth > maxDepth {
+				return errDepth
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return nil
+}
+
+// escapeSize returns how many bytes the escape at the start of s takes, a
+// surrogate pair counting as one, and false for half of a pair.
+func escapeSize(s string) (int, bool) {
+	unit, ok := escapedUnit(s)
+	switch {
+	case !ok:
+		return 2, true
+	case unit < 0xD800 || unit > 0xDFFF:
+		return 6, true
+	case unit > 0xDBFF:
+		return 0, false
+	}
+	low, ok := escapedUnit(s[6:])
+	return 12, ok && 0xDC00 <= low && low <= 0xDFFF
+}
+
+func escapedUnit(s string) (uint64, bool) {
+	if len(s) < 6 || s[:2] != `\u` {
+		return 0, false
+	}
+	unit, err := strconv.ParseUint(s[2:6], 16, 16)
+	return unit, err == nil
+}
+
+func (b *Body) parseJSON() error {
+	if err := checkSurface(b.raw); err != nil {
+		return err
+	}
+	root := gjson.Parse(b.raw)
+	if !gjson.Valid(b.raw) || !root.IsObject() {
+		return errJSON
+	}
+	if err := checkValue(root, ""); err != nil {
+		return err
+	}
+	b.indexJSON()
+	return nil
+}
+
+func (b *Body) indexJSON() {
+	gjson.Parse(b.raw).ForEach(func(k, v gjson.Result) bool {
+		b.fields = append(b.fields, field{
+			name: k.Str, value: jsonValue(v),
+			start: v.Index, end: v.Index + len(v.Raw),
+		})
+		return true
+	})
+}
+
+// checkValue refuses duplicate names and numbers out of range, at any depth.
+func checkValue(v gjson.Result, path string) (err error) {
+	if v.Type == gjson.Number && (math.IsInf(v.Num, 0) || v.Num == 0 && strings.ContainsAny(mantissa(v.Raw), "123456789")) {
+		return fieldError(path, "has a number that no double holds")
+	}
+	if !v.IsObject() && !v.IsArray() {
+		return nil
+	}
+	var seen nameSet
+	v.ForEach(func(k, member gjson.Result) bool {
+		inner := path
+		if v.IsObject() {
+			inner = strings.TrimPrefix(path+"."+k.Str, ".")
+			if !seen.add(fold(k.Str)) {
+				err = twice(inner)
+				return false
+			}
+		}
+		err = checkValue(member, inner)
+		return err == nil
+	})
+	return err
+}
+
+func mantissa(number string) string {
+	if i := strings.IndexAny(number, "eE"); i >= 0 {
+		return number[:i]
+	}
+	return number
+}
+
+// nameSet is a set that allocates a map only for objects with many names.
+type nameSet struct {
+	few  []string
+	many map[string]struct{}
+}
+
+func (s *nameSet) add(name string) bool {
+	if s.many != nil {
+		_, dup := s.many[name]
+		s.many[name] = struct{}{}
+		return !dup
+	}
+	for _, n := range s.few {
+		if n == name {
+			return false
+		}
+	}
+	if s.few = append(s.few, name); len(s.few) > 24 {
+		s.many = make(map[string]struct{}, 2*len(s.few))
+		for _, n := range s.few {
+			s.many[n] = struct{}{}
+		}
+	}
+	return true
+}

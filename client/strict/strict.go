@@ -1,0 +1,204 @@
+// Package strict reads JSON and form bodies that must mean the same to every
+// reader. Money moves on what they say, and the body that is checked here is
+// read again by somebody else's parser, so whatever two parsers could read
+// differently is refused: duplicate names, also by case or escape, invalid
+// UTF-8, trailing bytes, numbers that no double holds, and deep nesting.
+package strict
+
+import (
+	"errors"
+	"mime"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/tidwall/gjson"
+)
+
+// The media types that a body may have.
+const (
+	JSON = "application/json"
+	Form = "application/x-www-form-urlencoded"
+)
+
+// ErrMediaType is returned for a Content-Type other than JSON or form in UTF-8.
+var ErrMediaType = errors.New("use Content-Type application/json or application/x-www-form-urlencoded, in UTF-8")
+
+// Body is an object or a form, with its bytes as they came.
+type Body struct {
+	mediaType string
+	raw       string
+	fields    []field
+}
+
+// field is one top-level name with the place of its value: raw[start:end].
+type field struct {
+	name       string
+	value      Value
+	start, end int
+}
+
+// Parse reads body as contentType says. The known names are those that the
+// caller will look for: a name that only resembles one, such as "Amount" or, in
+// a form, "amount[]" or "merchant.uid", is refused, because some parsers take
+// the two for one.
+//
+// The error is ErrMediaType or says what is wrong with the body; it names
+// fields, never their values.
+func Parse(contentType string, body []byte, known ...string) (*Body, error) {
+	mediaType, params, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return nil, ErrMediaType
+	}
+	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
+		return nil, ErrMediaType
+	}
+	b := &Body{mediaType: mediaType, raw: string(body)}
+	switch mediaType {
+	case JSON:
+		err = b.parseJSON()
+	case Form:
+		err = b.parseForm()
+	default:
+		err = ErrMediaType
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := b.refuseLookalikes(known); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Get returns the value of a top-level name; the zero Value if it is absent.
+func (b *Body) Get(name string) Value {
+	for i := range b.fields {
+		if b.fields[i].name == name {
+			return b.fields[i].value
+		}
+	}
+	return Value{}
+}
+
+// Member returns the value of name inside the object called object, which a
+// form writes as "object[name]".
+func (b *Body) Member(object, name string) Value {
+	if b.mediaType == Form {
+		return b.Get(object + "[" + name + "]")
+	}
+	var member Value
+	if parent := b.Get(object); parent.Kind == Object {
+		parent.json.ForEach(func(k, v gjson.Result) bool {
+			if k.Str == name {
+				member = jsonValue(v)
+			}
+			return member.Kind == Absent
+		})
+	}
+	return member
+}
+
+// Has reports whether name is present in any form, "name[]" included.
+func (b *Body) Has(name string) bool {
+	for i := range b.fields {
+		if base, _, _ := strings.Cut(b.fields[i].name, "["); base == name && (b.mediaType == Form || base == b.fields[i].name) {
+			return true
+		}
+	}
+	return false
+}
+
+// SetString gives name a text value; see set.
+func (b *Body) SetString(name, value string) {
+	if b.mediaType == Form {
+		b.set(name, url.QueryEscape(value))
+		return
+	}
+	b.set(name, string(gjson.AppendJSONString(nil, value)))
+}
+
+// SetInt gives name a whole number; see set.
+func (b *Body) SetInt(name string, value int64) {
+	b.set(name, strconv.FormatInt(value, 10))
+}
+
+// set puts the encoded value in the place of name's value or, if name is
+// absent, behind the last field. Every other byte stays as it came.
+func (b *Body) set(name, encoded string) {
+	for i := range b.fields {
+		if f := &b.fields[i]; f.name == name {
+			b.splice(f.start, f.end, encoded)
+			return
+		}
+	}
+	switch {
+	case b.mediaType == Form && b.raw != "":
+		b.splice(len(b.raw), len(b.raw), "&"+name+"="+encoded)
+	case b.mediaType == Form:
+		b.splice(0, 0, name+"="+encoded)
+	default:
+		end := strings.LastIndexByte(b.raw, '}')
+		separator := ","
+		if len(b.fields) == 0 {
+			separator = ""
+		}
+		b.splice(end, end, separator+`"`+name+`":`+encoded)
+	}
+}
+
+// splice replaces raw[start:end] and reads the result anew, which keeps every
+// field's place right. It cannot fail: both sides of the cut were valid.
+func (b *Body) splice(start, end int, text string) {
+	b.raw = b.raw[:start] + text + b.raw[end:]
+	b.fields = b.fields[:0]
+	if b.mediaType == Form {
+		_ = b.parseForm()
+		return
+	}
+	b.indexJSON()
+}
+
+// Bytes returns the body, with what was set.
+func (b *Body) Bytes() []byte { return []byte(b.raw) }
+
+// MediaType returns JSON or Form.
+func (b *Body) MediaType() string { return b.mediaType }
+
+func (b *Body) refuseLookalikes(known []string) error {
+	folded := make(map[string]string, len(known))
+	for _, name := range known {
+		folded[fold(name)] = name
+	}
+	for i := range b.fields {
+		name := b.fields[i].name
+		if b.mediaType == Form {
+			name = mangle(name)
+		}
+		if want, ok := folded[fold(name)]; ok && b.fields[i].name != want && !strings.HasPrefix(b.fields[i].name, want+"[") {
+			return fieldError(b.fields[i].name, "could be taken for "+want+": write it exactly so")
+		}
+	}
+	return nil
+}
+
+// fold maps every name that a case-insensitive reader takes for the same one
+// to the same text, by Unicode's simple case folding as encoding/json does it.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+			least = min(least, f)
+		}
+		return least
+	}, name)
+}
+
+func fieldError(name, problem string) error {
+	const longest = 60
+	if r := []rune(name); len(r) > longest {
+		name = string(r[:longest]) + "…"
+	}
+	return errors.New("field " + strconv.QuoteToGraphic(name) + " " + problem)
+}

@@ -1,0 +1,253 @@
+package strict_test
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
+)
+
+func TestParseReadsJSON(t *testing.T) {
+	t.Parallel()
+	raw := ` {"a":"가\u00e9\ud83d\ude00","n":15000.00,"t":true,"z":null,"l":["x","y"],"m":[1],"o":{"k":"v"},"e":""} `
+	b, err := strict.Parse("application/json; charset=UTF-8", []byte(raw), "a", "n")
+	require.NoError(t, err)
+	assert.Equal(t, strict.JSON, b.MediaType())
+	assert.Equal(t, raw, string(b.Bytes()))
+	assert.Equal(t, "가é😀", b.Get("a").Text)
+	assert.Equal(t, "15000.00", b.Get("n").Text)
+	assert.Equal(t, strict.Number, b.Get("n").Kind)
+	assert.Equal(t, strict.Bool, b.Get("t").Kind)
+	assert.Equal(t, "v", b.Member("o", "k").Text)
+	assert.Equal(t, strict.Absent, b.Member("o", "x").Kind)
+	assert.Equal(t, strict.Absent, b.Member("a", "x").Kind)
+	for name, missing := range map[string]bool{"a": false, "t": false, "z": true, "e": true, "absent": true, "o": false} {
+		assert.Equal(t, missing, b.Get(name).Missing(), name)
+	}
+	list, ok := b.Get("l").Strings()
+	assert.True(t, ok)
+	assert.Equal(t, []string{"x", "y"}, list)
+	list, ok = b.Get("a").Strings()
+	assert.True(t, ok)
+	assert.Len(t, list, 1)
+	_, ok = b.Get("m").Strings()
+	assert.False(t, ok)
+	_, ok = b.Get("n").Strings()
+	assert.False(t, ok)
+	assert.True(t, b.Has("a"))
+	assert.False(t, b.Has("b"))
+}
+
+func TestParseReadsForm(t *testing.T) {
+	t.Parallel()
+	raw := "name=%EA%B0%80+%26&amount=15000&&notice_url[]=a&notice_url%5B%5D=b&extra[barcode]=1&extra[payType]=card&d[a][b]=1&d[a][c]=2&d[l][]=1&d[l][]=2&empty="
+	b, err := strict.Parse("application/x-www-form-urlencoded", []byte(raw), "name", "amount", "notice_url")
+	require.NoError(t, err)
+	assert.Equal(t, "가 &", b.Get("name").Text)
+	assert.Equal(t, "card", b.Member("extra", "payType").Text)
+	assert.True(t, b.Has("notice_url"))
+	assert.True(t, b.Get("empty").Missing())
+	assert.Equal(t, raw, string(b.Bytes()))
+}
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	deep := strings.Repeat(`{"a":`, 33) + "1" + strings.Repeat("}", 33)
+	for name, c := range map[string]struct{ body, want string }{
+		"not JSON":                {`{"a":1`, "not one valid JSON object"},
+		"empty":                   {``, "not one valid JSON object"},
+		"an array":                {`[1]`, "not one valid JSON object"},
+		"a scalar":                {`"a"`, "not one valid JSON object"},
+		"trailing bytes":          {`{"a":1}{}`, "not one valid JSON object"},
+		"trailing comma":          {`{"a":1,}`, "not one valid JSON object"},
+		"a comment":               {`{"a":1/**/}`, "not one valid JSON object"},
+		"byte order mark":         {"\ufeff{}", "not one valid JSON object"},
+		"NaN":                     {`{"a":NaN}`, "not one valid JSON object"},
+		"control character":       {"{\"a\":\"\n\"}", "not one valid JSON object"},
+		"invalid UTF-8":           {"{\"a\":\"\xff\"}", "not valid UTF-8"},
+		"a lone high surrogate":   {`{"a":"\ud83d"}`, "surrogate"},
+		"a lone low surrogate":    {`{"a":"\ude00"}`, "surrogate"},
+		"a broken pair":           {`{"a":"\ud83d\u0041"}`, "surrogate"},
+		"duplicate name":          {`{"a":1,"a":2}`, `field "a" stands twice`},
+		"duplicate by case":       {`{"k":1,"K":2}`, `field "K" stands twice`},
+		"duplicate by Unicode":    {`{"k":1,"K":2}`, `stands twice`},
+		"duplicate by escape":     {`{"a":1,"\u0061":2}`, `field "a" stands twice`},
+		"duplicate in an object":  {`{"o":{"a":1,"A":2}}`, `field "o.A" stands twice`},
+		"duplicate in an array":   {`{"o":[{"a":1,"a":2}]}`, `field "o.a" stands twice`},
+		"a number too large":      {`{"o":{"n":1e999}}`, `field "o.n" has a number that no double holds`},
+		"a number too small":      {`{"n":-1e-999}`, `field "n" has a number that no double holds`},
+		"nesting":                 {deep, "deeper than 32"},
+		"a lookalike":             {`{"Amount":1}`, `field "Amount" could be taken for amount`},
+		"a lookalike by Unicode":  {`{"merchant_uid":"1","ſtatus":"x"}`, `could be taken for status`},
+		"a long name is cut":      {`{"` + strings.Repeat("가", 70) + `":1,"` + strings.Repeat("가", 70) + `":1}`, `…" stands twice`},
+		"many names, a duplicate": {`{` + manyNames(40) + `"n3":1}`, `field "n3" stands twice`},
+	} {
+		_, err := strict.Parse("application/json", []byte(c.body), "amount", "merchant_uid", "status")
+		assert.ErrorContains(t, err, c.want, name)
+	}
+	_, err := strict.Parse("application/json", []byte(strings.Repeat(`{"a":`, 32)+"1"+strings.Repeat("}", 32)))
+	assert.NoError(t, err, "32 levels are allowed")
+	_, err = strict.Parse("application/json", []byte(`{`+manyNames(40)+`"last":0}`))
+	assert.NoError(t, err)
+}
+
+func manyNames(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(`"n` + string(rune('0'+i%10)) + strings.Repeat("x", i/10) + `":1,`)
+	}
+	return b.String()
+}
+
+func TestParseRefusesForms(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ body, want string }{
+		"a repeated name":      {"amount=1&amount=2", "stands twice"},
+		"repeated by case":     {"x=1&X=2", "stands twice"},
+		"repeated by escape":   {"x=1&%78=2", "stands twice"},
+		"repeated by PHP":      {"a.b=1&a_b=2", "stands twice"},
+		"repeated by a space":  {"x=1&+x=2", "stands twice"},
+		"value and list":       {"x=1&x[]=2", "stands twice"},
+		"list and value":       {"x[]=1&x=2", "stands twice"},
+		"list and index":       {"x[]=1&x[0]=2", "stands twice"},
+		"repeated member":      {"x[a]=1&x[a]=2", "stands twice"},
+		"member by case":       {"x[a]=1&x[A]=2", "stands twice"},
+		"member and object":    {"x[a]=1&x[a][b]=2", "stands twice"},
+		"object by case":       {"x[a]=1&X[b]=2", "stands twice"},
+		"a bad escape":         {"x=%zz", "form is not valid"},
+		"a bad name":           {"%zz=1", "form is not valid"},
+		"a semicolon":          {"x=1;y=2", "form is not valid"},
+		"no equals sign":       {"x", "form is not valid"},
+		"an empty name":        {"=1", "form is not valid"},
+		"a name of spaces":     {"++=1", "form is not valid"},
+		"an open bracket":      {"x[=1", "form is not valid"},
+		"a closing bracket":    {"x]=1", "form is not valid"},
+		"text behind brackets": {"x[a]b=1", "form is not valid"},
+		"brackets in brackets": {"x[[a]]=1", "form is not valid"},
+		"members of a list":    {"x[][a]=1", "form is not valid"},
+		"a control character":  {"x%00=1", "form is not valid"},
+		"invalid UTF-8":        {"x=%ff", "not valid UTF-8"},
+		"invalid UTF-8 name":   {"%ff=1", "not valid UTF-8"},
+		"a lookalike":          {"AMOUNT=1", "could be taken for amount"},
+		"a PHP lookalike":      {"merchant.uid=1", "could be taken for merchant_uid"},
+	} {
+		_, err := strict.Parse("application/x-www-form-urlencoded", []byte(c.body), "amount", "merchant_uid")
+		assert.ErrorContains(t, err, c.want, name)
+	}
+}
+
+func TestParseRefusesMediaTypes(t *testing.T) {
+	t.Parallel()
+	for _, ct := range []string{"", "text/plain", "application/jsonp", "application/json; charset=euc-kr", "multipart/form-data; boundary=x", ";", "application/json, text/plain"} {
+		_, err := strict.Parse(ct, []byte(`{}`))
+		assert.ErrorIs(t, err, strict.ErrMediaType, ct)
+	}
+}
+
+func TestSetKeepsEveryOtherByte(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ contentType, before, after string }{
+		{strict.JSON, `{}`, `{"url":"https://x/?a=1&b=\"가\"","n":7}`},
+		{strict.JSON, ` { "amount" : 15000.00 , "u" : {"z":1e2} } `, ` { "amount" : 15000.00 , "u" : {"z":1e2} ,"url":"https://x/?a=1&b=\"가\"","n":7} `},
+		{strict.JSON, `{"url":null,"n":"","x":1}`, `{"url":"https://x/?a=1&b=\"가\"","n":7,"x":1}`},
+		{strict.Form, ``, `url=https%3A%2F%2Fx%2F%3Fa%3D1%26b%3D%22%EA%B0%80%22&n=7`},
+		{strict.Form, `a=%EA%B0%80`, `a=%EA%B0%80&url=https%3A%2F%2Fx%2F%3Fa%3D1%26b%3D%22%EA%B0%80%22&n=7`},
+		{strict.Form, `url=&a=1&n=`, `url=https%3A%2F%2Fx%2F%3Fa%3D1%26b%3D%22%EA%B0%80%22&a=1&n=7`},
+	} {
+		b, err := strict.Parse(c.contentType, []byte(c.before))
+		require.NoError(t, err)
+		b.SetString("url", `https://x/?a=1&b="가"`)
+		b.SetInt("n", 7)
+		if c.contentType == strict.JSON {
+			assert.JSONEq(t, c.after, string(b.Bytes()))
+			assert.Equal(t, strings.Count(c.after, " "), strings.Count(string(b.Bytes()), " "), "spaces stay")
+		} else {
+			assert.Equal(t, c.after, string(b.Bytes()))
+		}
+		assert.Equal(t, `https://x/?a=1&b="가"`, b.Get("url").Text)
+		assert.Equal(t, "7", b.Get("n").Text)
+	}
+}
+
+func TestValidJSON(t *testing.T) {
+	t.Parallel()
+	assert.True(t, strict.ValidJSON(`{"a":1}`))
+	assert.False(t, strict.ValidJSON(`{"a":1`))
+	assert.False(t, strict.ValidJSON("\"\xff\""))
+	assert.False(t, strict.ValidJSON(strings.Repeat("[", 5000)+strings.Repeat("]", 5000)))
+}
+
+// FuzzParseJSON compares what was read with what encoding/json reads.
+func FuzzParseJSON(f *testing.F) {
+	for _, s := range []string{`{"merchant_uid":"a","amount":1.50,"o":{"k":[1,"\ud83d\ude00"]}}`, `{"a":1,"A":2}`, `{"\u0061":1e5}`, ` {} `, `{"a":"\ud800"}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		b, err := strict.Parse(strict.JSON, body, "merchant_uid", "amount")
+		if err != nil {
+			return
+		}
+		var other map[string]json.RawMessage
+		if err := json.Unmarshal(body, &other); err != nil {
+			t.Fatalf("accepted what encoding/json refuses: %v", err)
+		}
+		for name, raw := range other {
+			got := b.Get(name)
+			switch got.Kind {
+			case strict.String:
+				var want string
+				if json.Unmarshal(raw, &want) != nil || want != got.Text {
+					t.Fatalf("%q: %q, encoding/json reads %q", name, got.Text, want)
+				}
+			case strict.Number, strict.Bool:
+				if got.Text != string(raw) {
+					t.Fatalf("%q: %q, encoding/json reads %s", name, got.Text, raw)
+				}
+			case strict.Absent:
+				t.Fatalf("%q is missing", name)
+			}
+		}
+		b.SetString("confirm_url", "https://가/?\"\\")
+		var after struct {
+			URL string `json:"confirm_url"`
+		}
+		if err := json.Unmarshal(b.Bytes(), &after); err != nil {
+			t.Fatalf("after SetString: %v in %q", err, b.Bytes())
+		}
+	})
+}
+
+// FuzzParseForm compares what was read with what net/url reads.
+func FuzzParseForm(f *testing.F) {
+	for _, s := range []string{"a=1&b=2", "a[]=1&a[]=2", "amount=1&amount[]=2", "a=%EA%B0%80+x", "x[a][b]=1", "&&a=&"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		b, err := strict.Parse(strict.Form, []byte(body), "amount")
+		if err != nil {
+			return
+		}
+		other, err := url.ParseQuery(body)
+		if err != nil {
+			t.Fatalf("accepted what net/url refuses: %v", err)
+		}
+		for name, values := range other {
+			if strings.HasSuffix(name, "[]") {
+				continue
+			}
+			if len(values) != 1 || b.Get(name).Text != values[0] {
+				t.Fatalf("%q: %q, net/url reads %q", name, b.Get(name).Text, values)
+			}
+		}
+		b.SetString("confirm_url", "https://x/?a=1&b=2")
+		after, err := url.ParseQuery(string(b.Bytes()))
+		if err != nil || after.Get("confirm_url") != "https://x/?a=1&b=2" {
+			t.Fatalf("after SetString: %v in %q", err, b.Bytes())
+		}
+	})
+}

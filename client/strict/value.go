@@ -1,0 +1,67 @@
+package strict
+
+import "github.com/tidwall/gjson"
+
+// Kind is the type of a Value. A form's values are all of kind String.
+type Kind int
+
+// The kinds of JSON values, and Absent for what is not there.
+const (
+	Absent Kind = iota
+	Null
+	Bool
+	Number
+	String
+	Array
+	Object
+)
+
+// Value is one value of a Body.
+type Value struct {
+	Kind Kind
+	// Text is a string's content, or a number or bool as it was written.
+	Text string
+	json gjson.Result
+}
+
+// Missing reports whether the sender left the value out: absent, null or "".
+func (v Value) Missing() bool {
+	return v.Kind == Absent || v.Kind == Null || (v.Kind == String && v.Text == "")
+}
+
+// Strings returns the elements of an array of strings, or the one string of a
+// String; ok is false for any other value.
+func (v Value) Strings() (list []string, ok bool) {
+	switch v.Kind {
+	case String:
+		return []string{v.Text}, true
+	case Array:
+		for _, element := range v.json.Array() {
+			if element.Type != gjson.String {
+				return nil, false
+			}
+			list = append(list, element.Str)
+		}
+		return list, true
+	default:
+		return nil, false
+	}
+}
+
+func jsonValue(r gjson.Result) Value {
+	switch r.Type {
+	case gjson.Null:
+		return Value{Kind: Null}
+	case gjson.True, gjson.False:
+		return Value{Kind: Bool, Text: r.Raw}
+	case gjson.Number:
+		return Value{Kind: Number, Text: r.Raw}
+	case gjson.String:
+		return Value{Kind: String, Text: r.Str}
+	default:
+		if r.IsArray() {
+			return Value{Kind: Array, json: r}
+		}
+		return Value{Kind: Object, json: r}
+	}
+}
