@@ -1,0 +1,213 @@
+// Package signedurl signs the callback URLs that are sent with a barcode, so
+// that a webhook, which carries neither amount nor signature, proves by the URL
+// it arrives at for which order, amount and deadline the barcode was issued.
+// Whoever holds the key can verify any webhook: nothing is stored per barcode.
+package signedurl
+
+import (
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddy-cvs/caddy-cvs/client/decimal"
+)
+
+// Purpose keeps a URL that was signed for one callback from serving another.
+type Purpose string
+
+// The callbacks of a barcode.
+const (
+	Confirm Purpose = "confirm"
+	Notice  Purpose = "notice"
+)
+
+const (
+	version = "caddy-cvs v1"
+	prefix  = "cvs_"
+	sigSize = 16 // 128 bits; 22 characters in base64url
+)
+
+var (
+	// ErrUnsigned is returned for a query without any cvs_ parameter.
+	ErrUnsigned = errors.New("the URL is not signed")
+	// ErrSignature is returned for anything but the one signed query.
+	ErrSignature = errors.New("the URL's signature does not hold for this order")
+)
+
+// Keys are the keys of one account. The first signs, all verify.
+type Keys struct{ keys [][]byte }
+
+// NewKeys derives the keys from secrets with HKDF-SHA256. The derivation is the
+// same for every secret, so that an account which signed with its imp_secret
+// can move to a key of its own and keep imp_secret as the previous one.
+func NewKeys(secrets ...string) (Keys, error) {
+	var k Keys
+	for _, secret := range secrets {
+		key, err := hkdf.Key(sha256.New, []byte(secret), nil, version+" signed url", sha256.Size)
+		if err != nil {
+			return Keys{}, err
+		}
+		k.keys = append(k.keys, key)
+	}
+	if len(k.keys) == 0 {
+		return Keys{}, errors.New("deriving signing keys: no secret given")
+	}
+	return k, nil
+}
+
+// Ticket is what a signed URL tells about its barcode.
+type Ticket struct {
+	Account string // name of the account, "" for the unnamed one
+	Amount  string // in the form that decimal.Canonical gives
+	Expires int64  // payment deadline in Unix seconds, 0 if the barcode has none that is known
+
+	sig []byte
+}
+
+// ExpiredAt reports whether the deadline has passed at now.
+func (t Ticket) ExpiredAt(now time.Time) bool {
+	return t.Expires != 0 && now.Unix() > t.Expires
+}
+
+// Base is a callback URL that is ready to be signed.
+type Base struct{ prefix string }
+
+// ParseBase checks a callback URL: absolute, http or https, without fragment,
+// credentials or parameters whose names begin with cvs_.
+func ParseBase(raw string) (*Base, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("need an absolute http or https URL")
+	case u.User != nil || strings.Contains(raw, "#"):
+		return nil, errors.New("need a URL without credentials and fragment")
+	case strings.Contains(u.RawQuery, prefix):
+		return nil, errors.New("parameters that begin with cvs_ are added when the URL is signed")
+	}
+	if !strings.Contains(raw, "?") {
+		raw += "?"
+	} else if u.RawQuery != "" {
+		raw += "&"
+	}
+	return &Base{raw}, nil
+}
+
+// String returns the URL without a signature, or "" for nil.
+func (b *Base) String() string {
+	if b == nil {
+		return ""
+	}
+	return b.prefix
+}
+
+// Sign returns the URL for one barcode.
+func (b *Base) Sign(keys Keys, purpose Purpose, merchantUID string, t Ticket) string {
+	q := b.prefix + "cvs_amount=" + t.Amount + "&cvs_expires=" + t.expires()
+	if t.Account != "" {
+		q += "&cvs_account=" + t.Account
+	}
+	return q + "&cvs_sig=" + base64.RawURLEncoding.EncodeToString(mac(keys.keys[0], purpose, merchantUID, t))
+}
+
+func (t Ticket) expires() string {
+	if t.Expires == 0 {
+		return ""
+	}
+	return strconv.FormatInt(t.Expires, 10)
+}
+
+// Parse reads the ticket in a query. It does not verify it: find the account's
+// keys by its name, then call Verify. Any spelling but the one that Sign wrote
+// is ErrSignature, percent-encoded or repeated parameters included.
+func Parse(rawQuery string) (Ticket, error) {
+	params := make(map[string]string, 4)
+	for pair := range strings.SplitSeq(rawQuery, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		decoded, err := url.QueryUnescape(name)
+		if err != nil || !strings.HasPrefix(decoded, prefix) {
+			continue
+		}
+		if _, twice := params[name]; twice || decoded != name {
+			return Ticket{}, ErrSignature
+		}
+		params[name] = value
+	}
+	if len(params) == 0 {
+		return Ticket{}, ErrUnsigned
+	}
+	return parseParams(params)
+}
+
+func parseParams(params map[string]string) (Ticket, error) {
+	t := Ticket{Account: params["cvs_account"], Amount: params["cvs_amount"]}
+	expected := 3
+	if _, ok := params["cvs_account"]; ok {
+		expected++
+		if !ValidAccount(t.Account) {
+			return Ticket{}, ErrSignature
+		}
+	}
+	if amount, ok := decimal.Canonical(t.Amount); len(params) != expected || !ok || amount != t.Amount {
+		return Ticket{}, ErrSignature
+	}
+	if text, ok := params["cvs_expires"]; !ok {
+		return Ticket{}, ErrSignature
+	} else if text != "" {
+		t.Expires, _ = strconv.ParseInt(text, 10, 64)
+		if t.expires() != text {
+			return Ticket{}, ErrSignature
+		}
+	}
+	var err error
+	// Strict, because the last character has bits to spare and a second
+	// spelling of the same signature must not pass.
+	t.sig, err = base64.RawURLEncoding.Strict().DecodeString(params["cvs_sig"])
+	if err != nil || len(t.sig) != sigSize || strings.ContainsAny(params["cvs_sig"], "\r\n") {
+		return Ticket{}, ErrSignature
+	}
+	return t, nil
+}
+
+// Verify reports, as nil or ErrSignature, whether the ticket was signed with
+// one of the keys for this purpose and order. The time it takes tells nothing
+// about the signature.
+func (t Ticket) Verify(keys Keys, purpose Purpose, merchantUID string) error {
+	match := false
+	for _, key := range keys.keys {
+		if hmac.Equal(t.sig, mac(key, purpose, merchantUID, t)) {
+			match = true
+		}
+	}
+	if !match {
+		return ErrSignature
+	}
+	return nil
+}
+
+// ValidAccount reports whether name can name an account: 1 to 64 ASCII letters,
+// digits, "_" and "-", which need no escaping in a URL.
+func ValidAccount(name string) bool {
+	return len(name) > 0 && len(name) <= 64 && strings.Trim(name, accountCharacters) == ""
+}
+
+const accountCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+
+// mac signs the fields with their lengths before them, so that no two lists of
+// fields share an encoding.
+func mac(key []byte, purpose Purpose, merchantUID string, t Ticket) []byte {
+	msg := make([]byte, 0, 160)
+	for _, field := range [...]string{version, string(purpose), t.Account, merchantUID, t.Amount, t.expires()} {
+		msg = binary.AppendUvarint(msg, uint64(len(field)))
+		msg = append(msg, field...)
+	}
+	h := hmac.New(sha256.New, key)
+	h.Write(msg)
+	return h.Sum(nil)[:sigSize]
+}

@@ -1,0 +1,178 @@
+package signedurl_test
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+)
+
+const merchantUID = "주문-2026/0001"
+
+func keys(t testing.TB, secrets ...string) signedurl.Keys {
+	t.Helper()
+	k, err := signedurl.NewKeys(secrets...)
+	require.NoError(t, err)
+	return k
+}
+
+// sign returns the signed query, without "?".
+func sign(t testing.TB, k signedurl.Keys, ticket signedurl.Ticket) string {
+	t.Helper()
+	base, err := signedurl.ParseBase("https://shop.example/cvs/confirm")
+	require.NoError(t, err)
+	u, err := url.Parse(base.Sign(k, signedurl.Confirm, merchantUID, ticket))
+	require.NoError(t, err)
+	return u.RawQuery
+}
+
+func verify(query string, k signedurl.Keys, p signedurl.Purpose, uid string) error {
+	ticket, err := signedurl.Parse(query)
+	if err != nil {
+		return err
+	}
+	return ticket.Verify(k, p, uid)
+}
+
+func TestSignedURLKeepsTheBase(t *testing.T) {
+	t.Parallel()
+	ticket := signedurl.Ticket{Amount: "15000", Expires: 1800000000}
+	for base, want := range map[string]string{
+		"https://shop.example/c":     "https://shop.example/c?cvs_amount=15000&cvs_expires=1800000000&cvs_sig=",
+		"https://shop.example/c?":    "https://shop.example/c?cvs_amount=15000&cvs_expires=1800000000&cvs_sig=",
+		"http://127.0.0.1:1/c?a=%20": "http://127.0.0.1:1/c?a=%20&cvs_amount=15000&cvs_expires=1800000000&cvs_sig=",
+	} {
+		b, err := signedurl.ParseBase(base)
+		require.NoError(t, err, base)
+		got := b.Sign(keys(t, "k"), signedurl.Confirm, merchantUID, ticket)
+		assert.True(t, strings.HasPrefix(got, want), got)
+		assert.Len(t, strings.TrimPrefix(got, want), 22)
+		u, err := url.Parse(got)
+		require.NoError(t, err)
+		assert.NoError(t, verify(u.RawQuery, keys(t, "k"), signedurl.Confirm, merchantUID))
+	}
+}
+
+func TestParseBaseRefuses(t *testing.T) {
+	t.Parallel()
+	for _, raw := range []string{"", "/cvs/confirm", "shop.example/c", "ftp://shop.example/", "https://", "https://u:p@shop.example/", "https://shop.example/#a", "https://shop.example/?cvs_sig=1", "https://shop.example/%zz"} {
+		_, err := signedurl.ParseBase(raw)
+		assert.Error(t, err, raw)
+	}
+}
+
+func TestTicketRoundTrip(t *testing.T) {
+	t.Parallel()
+	k := keys(t, "secret")
+	for _, want := range []signedurl.Ticket{
+		{Amount: "15000", Expires: 1800000000},
+		{Amount: "0.5"},
+		{Amount: "1e300", Account: "second", Expires: 1},
+	} {
+		got, err := signedurl.Parse("lang=ko&" + sign(t, k, want) + "&x=%zz")
+		require.NoError(t, err)
+		require.NoError(t, got.Verify(k, signedurl.Confirm, merchantUID))
+		assert.Equal(t, []any{want.Account, want.Amount, want.Expires}, []any{got.Account, got.Amount, got.Expires})
+	}
+}
+
+func TestVerifyRefusesWhatWasNotSigned(t *testing.T) {
+	t.Parallel()
+	k := keys(t, "secret")
+	good := sign(t, k, signedurl.Ticket{Amount: "15000", Expires: 1800000000, Account: "a"})
+	require.NoError(t, verify(good, k, signedurl.Confirm, merchantUID))
+
+	assert.ErrorIs(t, verify(good, keys(t, "other"), signedurl.Confirm, merchantUID), signedurl.ErrSignature, "key")
+	assert.ErrorIs(t, verify(good, k, signedurl.Notice, merchantUID), signedurl.ErrSignature, "purpose")
+	assert.ErrorIs(t, verify(good, k, signedurl.Confirm, "주문-2026/0002"), signedurl.ErrSignature, "order")
+
+	sig := good[strings.Index(good, "cvs_sig=")+len("cvs_sig="):]
+	for name, query := range map[string]string{
+		"amount":               strings.Replace(good, "15000", "15", 1),
+		"same amount":          strings.Replace(good, "15000", "15000.0", 1),
+		"expiry":               strings.Replace(good, "1800000000", "1900000000", 1),
+		"same expiry":          strings.Replace(good, "1800000000", "01800000000", 1),
+		"signed expiry":        strings.Replace(good, "1800000000", "+1800000000", 1),
+		"huge expiry":          strings.Replace(good, "1800000000", "99999999999999999999", 1),
+		"expiry zero":          strings.Replace(good, "1800000000", "0", 1),
+		"expiry cut":           strings.Replace(good, "1800000000", "", 1),
+		"account":              strings.Replace(good, "account=a", "account=b", 1),
+		"no account":           strings.Replace(good, "&cvs_account=a", "", 1),
+		"empty account":        strings.Replace(good, "account=a", "account=", 1),
+		"no amount":            strings.Replace(good, "cvs_amount=15000&", "", 1),
+		"no expiry":            strings.Replace(good, "&cvs_expires=1800000000", "", 1),
+		"no signature":         strings.Replace(good, "&cvs_sig="+sig, "", 1),
+		"empty signature":      strings.Replace(good, sig, "", 1),
+		"short signature":      good[:len(good)-1],
+		"long signature":       good + "A",
+		"padded signature":     good + "==",
+		"signature, line feed": good + "\n",
+		"foreign signature":    strings.Replace(good, sig, "AAAAAAAAAAAAAAAAAAAAAA", 1),
+		"repeated amount":      good + "&cvs_amount=15000",
+		"unknown parameter":    good + "&cvs_other=1",
+		"encoded name":         strings.Replace(good, "cvs_amount", "cvs%5Famount", 1),
+		"encoded value":        strings.Replace(good, "15000", "%315000", 1),
+		"fields shifted":       strings.NewReplacer("amount=15000", "amount=150", "expires=18", "expires=0018").Replace(good),
+	} {
+		assert.ErrorIs(t, verify(query, k, signedurl.Confirm, merchantUID), signedurl.ErrSignature, name)
+	}
+	for _, query := range []string{"", "a=b", "CVS_SIG=x", "%zz"} {
+		assert.ErrorIs(t, verify(query, k, signedurl.Confirm, merchantUID), signedurl.ErrUnsigned, query)
+	}
+}
+
+func TestEveryKeyVerifiesTheFirstSigns(t *testing.T) {
+	t.Parallel()
+	ticket := signedurl.Ticket{Amount: "1"}
+	rotated := keys(t, "new", "old")
+	assert.NoError(t, verify(sign(t, keys(t, "old"), ticket), rotated, signedurl.Confirm, merchantUID))
+	assert.NoError(t, verify(sign(t, rotated, ticket), keys(t, "new"), signedurl.Confirm, merchantUID))
+	assert.Error(t, verify(sign(t, rotated, ticket), keys(t, "old"), signedurl.Confirm, merchantUID))
+	_, err := signedurl.NewKeys()
+	assert.Error(t, err)
+}
+
+func TestExpiredAt(t *testing.T) {
+	t.Parallel()
+	deadline := time.Unix(1800000000, 0)
+	ticket := signedurl.Ticket{Expires: deadline.Unix()}
+	assert.False(t, ticket.ExpiredAt(deadline))
+	assert.True(t, ticket.ExpiredAt(deadline.Add(time.Second)))
+	assert.False(t, signedurl.Ticket{}.ExpiredAt(deadline))
+}
+
+func TestValidAccount(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{"second": true, "A-1_b": true, "": false, "두번째": false, "a b": false, "a&b": false, strings.Repeat("a", 64): true, strings.Repeat("a", 65): false} {
+		assert.Equal(t, want, signedurl.ValidAccount(name), name)
+	}
+}
+
+// FuzzVerify looks for a second query that verifies for the same order.
+func FuzzVerify(f *testing.F) {
+	k := keys(f, "secret")
+	ticket := signedurl.Ticket{Amount: "15000", Expires: 1800000000, Account: "a"}
+	good := sign(f, k, ticket)
+	f.Add(good)
+	f.Add(good + "&x=1")
+	f.Add(strings.ReplaceAll(good, "_", "%5F"))
+	f.Fuzz(func(t *testing.T, query string) {
+		got, err := signedurl.Parse(query)
+		if err != nil || got.Verify(k, signedurl.Confirm, merchantUID) != nil {
+			return
+		}
+		if got.Amount != ticket.Amount || got.Expires != ticket.Expires || got.Account != ticket.Account {
+			t.Fatalf("%q verifies as %+v", query, got)
+		}
+		for part := range strings.SplitSeq(good, "&") {
+			if !strings.Contains(query, part) {
+				t.Fatalf("%q verifies without %q", query, part)
+			}
+		}
+	})
+}

@@ -1,0 +1,81 @@
+// Package webhook reads what GalaxiaMoneytree sends, through PortOne, when a
+// customer wants to pay at the till.
+package webhook
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
+)
+
+// EventConfirm is the event that asks whether an order may be paid now.
+const EventConfirm = "Galaxia.Cvs.Confirm"
+
+// StatusReady is the only status of a payment that may still be paid.
+const StatusReady = "ready"
+
+// Confirm is the confirm webhook. It carries no amount and no proof of its
+// sender: see package signedurl.
+type Confirm struct {
+	ImpUID      string
+	MerchantUID string
+	Barcode     string // "" if the webhook names none
+	PayType     string // "card", "cash" or "" if the webhook names none
+}
+
+// ParseConfirm reads a confirm webhook, strictly. The error is
+// strict.ErrMediaType, or says what is wrong without repeating any value.
+func ParseConfirm(contentType string, body []byte) (Confirm, error) {
+	b, err := strict.Parse(contentType, body, "event", "imp_uid", "merchant_uid", "status", "extra")
+	if err != nil {
+		return Confirm{}, err
+	}
+	if event := b.Get("event"); event.Kind != strict.String || event.Text != EventConfirm {
+		return Confirm{}, errors.New("event is not " + EventConfirm)
+	}
+	if status := b.Get("status"); status.Kind != strict.String || status.Text != StatusReady {
+		return Confirm{}, errors.New("status is not " + StatusReady)
+	}
+	var c Confirm
+	if c.ImpUID, err = text("imp_uid", b.Get("imp_uid"), 64); err != nil {
+		return Confirm{}, err
+	}
+	if c.MerchantUID, err = text("merchant_uid", b.Get("merchant_uid"), 40); err != nil {
+		return Confirm{}, err
+	}
+	return c, c.readExtra(b)
+}
+
+func (c *Confirm) readExtra(b *strict.Body) error {
+	if extra := b.Get("extra"); !extra.Missing() && extra.Kind != strict.Object {
+		return errors.New("extra is not an object")
+	}
+	// The barcode decides nothing, so a loose type must not cost a sale.
+	if barcode := b.Member("extra", "barcode"); !strings.ContainsFunc(barcode.Text, unicode.IsControl) {
+		c.Barcode = barcode.Text
+	}
+	if payType := b.Member("extra", "payType"); !payType.Missing() {
+		if payType.Kind != strict.String || payType.Text != "card" && payType.Text != "cash" {
+			return errors.New("extra.payType is neither card nor cash")
+		}
+		c.PayType = payType.Text
+	}
+	return nil
+}
+
+// text returns a value that can stand in a header and in a URL.
+func text(name string, v strict.Value, limit int) (string, error) {
+	switch {
+	case v.Kind != strict.String || strings.TrimSpace(v.Text) == "":
+		return "", errors.New(name + " is missing or not a string")
+	case utf8.RuneCountInString(v.Text) > limit:
+		return "", fmt.Errorf("%s is longer than %d characters", name, limit)
+	case strings.ContainsFunc(v.Text, unicode.IsControl):
+		return "", errors.New(name + " has a control character")
+	}
+	return v.Text, nil
+}

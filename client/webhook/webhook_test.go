@@ -1,0 +1,102 @@
+package webhook_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
+	"github.com/caddy-cvs/caddy-cvs/client/webhook"
+)
+
+const documented = `{ "event": "Galaxia.Cvs.Confirm", "imp_uid": "imp_123412341234", "merchant_uid": "asdfasdfasdf", "status": "ready", "extra": { "barcode": "11222222", "payType": "card" } }`
+
+func TestParseConfirm(t *testing.T) {
+	t.Parallel()
+	want := webhook.Confirm{ImpUID: "imp_123412341234", MerchantUID: "asdfasdfasdf", Barcode: "11222222", PayType: "card"}
+	got, err := webhook.ParseConfirm("application/json", []byte(documented))
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+
+	got, err = webhook.ParseConfirm("application/x-www-form-urlencoded",
+		[]byte("event=Galaxia.Cvs.Confirm&imp_uid=imp_123412341234&merchant_uid=asdfasdfasdf&status=ready&extra[barcode]=11222222&extra[payType]=card"))
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+
+	got, err = webhook.ParseConfirm("application/json",
+		[]byte(`{"event":"Galaxia.Cvs.Confirm","imp_uid":"imp_1","merchant_uid":"주문 1","status":"ready","added":{"later":1}}`))
+	require.NoError(t, err)
+	assert.Equal(t, webhook.Confirm{ImpUID: "imp_1", MerchantUID: "주문 1"}, got, "extra is optional, new fields are tolerated")
+
+	got, err = webhook.ParseConfirm("application/json", []byte(strings.Replace(documented, `"11222222"`, `11222222`, 1)))
+	require.NoError(t, err)
+	assert.Equal(t, want, got, "a barcode may come as a number")
+
+	got, err = webhook.ParseConfirm("application/json", []byte(strings.Replace(documented, `"11222222"`, `"1\n2"`, 1)))
+	require.NoError(t, err)
+	assert.Empty(t, got.Barcode, "a barcode with a line feed is left out")
+}
+
+func TestParseConfirmRefuses(t *testing.T) {
+	t.Parallel()
+	swap := func(old, replacement string) string {
+		require.Contains(t, documented, old)
+		return strings.Replace(documented, old, replacement, 1)
+	}
+	for name, c := range map[string]struct{ body, want string }{
+		"no event":             {swap(`"event"`, `"x"`), "event is not"},
+		"another event":        {swap("Cvs.Confirm", "Cvs.Paid"), "event is not"},
+		"event as a list":      {swap(`"Galaxia.Cvs.Confirm"`, `["Galaxia.Cvs.Confirm"]`), "event is not"},
+		"paid":                 {swap("ready", "paid"), "status is not ready"},
+		"no status":            {swap(`"status": "ready",`, ``), "status is not ready"},
+		"no imp_uid":           {swap(`"imp_uid": "imp_123412341234",`, ``), "imp_uid is missing"},
+		"imp_uid a number":     {swap(`"imp_123412341234"`, `123`), "imp_uid is missing or not a string"},
+		"imp_uid too long":     {swap("imp_123412341234", strings.Repeat("1", 65)), "imp_uid is longer than 64"},
+		"no merchant_uid":      {swap(`"merchant_uid": "asdfasdfasdf",`, ``), "merchant_uid is missing"},
+		"blank merchant_uid":   {swap("asdfasdfasdf", "  "), "merchant_uid is missing"},
+		"merchant_uid long":    {swap("asdfasdfasdf", strings.Repeat("가", 41)), "merchant_uid is longer than 40"},
+		"CR LF":                {swap("asdfasdfasdf", `a\r\nX-Cvs-Amount: 1`), "control character"},
+		"NUL":                  {swap("asdfasdfasdf", `a\u0000`), "control character"},
+		"extra is text":        {swap(`{ "barcode": "11222222", "payType": "card" }`, `"x"`), "extra is not an object"},
+		"another payType":      {swap(`"card"`, `"point"`), "neither card nor cash"},
+		"payType a list":       {swap(`"card"`, `["card"]`), "neither card nor cash"},
+		"payType twice":        {swap(`"payType": "card"`, `"payType":"card","paytype":"cash"`), "stands twice"},
+		"merchant_uid twice":   {swap(`"status"`, `"Merchant_uid":"b","status"`), "stands twice"},
+		"a lookalike of extra": {swap(`"extra"`, `"Extra"`), "could be taken for extra"},
+	} {
+		_, err := webhook.ParseConfirm("application/json", []byte(c.body))
+		assert.ErrorContains(t, err, c.want, name)
+	}
+	_, err := webhook.ParseConfirm("text/plain", []byte(documented))
+	assert.ErrorIs(t, err, strict.ErrMediaType)
+}
+
+// FuzzParseConfirm compares an accepted webhook with what encoding/json reads.
+func FuzzParseConfirm(f *testing.F) {
+	f.Add([]byte(documented))
+	f.Add([]byte(strings.Replace(documented, "extra", "Extra", 1)))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		c, err := webhook.ParseConfirm(strict.JSON, body)
+		if err != nil {
+			return
+		}
+		var other struct {
+			Event       string `json:"event"`
+			ImpUID      string `json:"imp_uid"`
+			MerchantUID string `json:"merchant_uid"`
+			Status      string `json:"status"`
+			Extra       struct {
+				Barcode string `json:"barcode"`
+				PayType string `json:"payType"`
+			} `json:"extra"`
+		}
+		_ = json.Unmarshal(body, &other) // what does not fit, such as a numeric barcode, stays empty
+		if other.Event != webhook.EventConfirm || other.Status != webhook.StatusReady || other.ImpUID != c.ImpUID ||
+			other.MerchantUID != c.MerchantUID || (other.Extra.Barcode != "" && c.Barcode != "" && other.Extra.Barcode != c.Barcode) || other.Extra.PayType != c.PayType {
+			t.Fatalf("read %+v, encoding/json reads %+v", c, other)
+		}
+	})
+}
