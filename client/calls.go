@@ -1,0 +1,235 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/caddy-cvs/caddy-cvs/client/decimal"
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
+)
+
+const listPath = "/payments/status/"
+
+// PaymentRequest asks for one payment by its imp_uid. Payments made through a
+// test channel are found too; without include_sandbox the API hides them.
+func PaymentRequest(impUID string) Request {
+	return Request{Method: http.MethodGet, Path: "/payments/" + url.PathEscape(impUID), Query: "include_sandbox=true"}
+}
+
+// FindRequest asks for the newest payment of an order, of any status if status is "".
+func FindRequest(merchantUID string, status Status) Request {
+	path := "/payments/find/" + url.PathEscape(merchantUID)
+	if status != "" {
+		path += "/" + url.PathEscape(string(status))
+	}
+	// include_sandbox is documented for look-ups by imp_uid only. Should the
+	// API hide test payments here too, it helps; if not, it is ignored.
+	return Request{Method: http.MethodGet, Path: path, Query: "sorting=-started&include_sandbox=true"}
+}
+
+// VoidRequest voids an unpaid barcode.
+func VoidRequest(impUID string) Request {
+	return Request{Method: http.MethodDelete, Path: "/cvs/" + url.PathEscape(impUID)}
+}
+
+// Issue asks for a barcode. See IssueRaw for what it does in doubt.
+func (c *Client) Issue(ctx context.Context, r *IssueRequest) (*Payment, error) {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(r); err != nil {
+		return nil, fmt.Errorf("encoding the request: %w", err)
+	}
+	issue, err := ParseIssue(strict.JSON, body.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.IssueRaw(ctx, issue)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Payment()
+}
+
+// Void makes an unpaid barcode unusable, for an order that was changed or
+// cannot be delivered any more.
+func (c *Client) Void(ctx context.Context, impUID string) (*Payment, error) {
+	return c.payment(ctx, VoidRequest(impUID))
+}
+
+// Payment looks up one payment.
+func (c *Client) Payment(ctx context.Context, impUID string) (*Payment, error) {
+	return c.payment(ctx, PaymentRequest(impUID))
+}
+
+// FindPayment looks up the newest payment of an order, of any status if status
+// is "".
+func (c *Client) FindPayment(ctx context.Context, merchantUID string, status Status) (*Payment, error) {
+	return c.payment(ctx, FindRequest(merchantUID, status))
+}
+
+func (c *Client) payment(ctx context.Context, r Request) (*Payment, error) {
+	resp, err := c.Do(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Payment()
+}
+
+// ListOptions narrow ListPayments. Zero values stand for the API's defaults.
+type ListOptions struct {
+	Page    int       // from 1
+	Limit   int       // payments a page, at most 1000; default 20
+	From    time.Time // default 90 days before To
+	To      time.Time // default now; at most 90 days after From
+	Sorting string    // "-started" (the default), "started", "-paid", "paid", "-updated", "updated"
+}
+
+// ListPayments lists payments by status, StatusAll included, a page at a time.
+func (c *Client) ListPayments(ctx context.Context, status Status, o ListOptions) (*PaymentPage, error) {
+	q := url.Values{"include_sandbox": {"true"}}
+	set := func(name string, n int64) {
+		if n > 0 {
+			q.Set(name, strconv.FormatInt(n, 10))
+		}
+	}
+	set("page", int64(o.Page))
+	set("limit", int64(o.Limit))
+	if !o.From.IsZero() {
+		set("from", o.From.Unix())
+	}
+	if !o.To.IsZero() {
+		set("to", o.To.Unix())
+	}
+	if o.Sorting != "" {
+		q.Set("sorting", o.Sorting)
+	}
+	resp, err := c.Do(ctx, Request{Method: http.MethodGet, Path: listPath + url.PathEscape(string(status)), Query: q.Encode()})
+	if err != nil {
+		return nil, err
+	}
+	if err := resp.Err(); err != nil {
+		return nil, err
+	}
+	page := new(PaymentPage)
+	if err := json.Unmarshal([]byte(gjson.GetBytes(resp.Body, "response").Raw), page); err != nil {
+		return nil, ErrNotAPI
+	}
+	return page, nil
+}
+
+// IssueRaw sends a checked POST /cvs and returns the API's answer as it came.
+//
+// It never repeats the call blindly, for the API would issue a second barcode.
+// A call that was not sent is tried again. If the answer is lost, the payment
+// is looked up, and the one that the call made is returned as if nothing had
+// happened. If there is none, the call is repeated once where the connection
+// broke; after a time-out it is not, because the API may still be at work on
+// the first. What remains is ErrOutcomeUnknown or ErrNotAPI.
+//
+// Identical calls at the same moment are one call. It goes on when ctx ends, for
+// a barcode must not be issued unseen; ctx ends only this caller's wait.
+func (c *Client) IssueRaw(ctx context.Context, i *Issue) (*Response, error) {
+	r := Request{Method: http.MethodPost, Path: "/cvs", ContentType: i.body.MediaType(), Body: i.body.Bytes()}
+	ch := c.state.issues.DoChan(c.tier+"\n"+i.identity, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*c.timeout)
+		defer cancel()
+		return c.issue(ctx, r, i)
+	})
+	select {
+	case result := <-ch:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		return result.Val.(*Response), nil
+	case <-ctx.Done():
+		return nil, &failure{ErrOutcomeUnknown, ctx.Err()}
+	}
+}
+
+func (c *Client) issue(ctx context.Context, r Request, i *Issue) (*Response, error) {
+	began := time.Now()
+	resp, err := c.post(ctx, r)
+	if !inDoubt(err) {
+		return resp, err
+	}
+	found, missing := c.lookUp(ctx, i, began)
+	if found == nil && missing && repeatable(err) {
+		if resp, err = c.post(ctx, r); !inDoubt(err) {
+			return resp, err
+		}
+		found, missing = c.lookUp(ctx, i, began)
+	}
+	switch {
+	case found != nil:
+		return found, nil
+	case missing && !errors.Is(err, ErrOutcomeUnknown):
+		return nil, err // ErrNotAPI, and the API knows of no barcode
+	default:
+		return nil, &failure{ErrOutcomeUnknown, err}
+	}
+}
+
+// post sends a call, again if it is certain that it was not sent.
+func (c *Client) post(ctx context.Context, r Request) (*Response, error) {
+	const attempts = 3
+	for attempt := 1; ; attempt++ {
+		resp, err := c.Do(ctx, r)
+		if attempt == attempts || !errors.Is(err, ErrUnreachable) || !pause(ctx, backoff(attempt, 100*time.Millisecond, time.Second)) {
+			return resp, err
+		}
+	}
+}
+
+// inDoubt reports whether the API may have done the work in spite of err.
+func inDoubt(err error) bool {
+	return errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, ErrNotAPI)
+}
+
+// repeatable reports whether a call in doubt of which nothing was found may be
+// sent again: only if it cannot be under way any more.
+func repeatable(err error) bool {
+	return errors.Is(err, ErrOutcomeUnknown) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// lookUp looks for the payment that a call which began then has made. missing
+// is true only if the API says that there is none. It looks more than once, as
+// the work may take a moment longer than the connection lasted.
+func (c *Client) lookUp(ctx context.Context, i *Issue, began time.Time) (found *Response, missing bool) {
+	const attempts = 3
+	for attempt := 1; attempt <= attempts; attempt++ {
+		resp, err := c.Do(ctx, FindRequest(i.MerchantUID, ""))
+		switch {
+		case err == nil && resp.Err() == nil && i.made(resp, c.state.atAPI(began)):
+			resp.Recovered = true
+			return resp, false
+		case err == nil && (resp.Err() == nil || errors.Is(resp.Err(), ErrNotFound)):
+			missing = true
+		default:
+			missing = false
+		}
+		if attempt < attempts && !pause(ctx, backoff(attempt, 250*time.Millisecond, time.Second)) {
+			break
+		}
+	}
+	return nil, missing
+}
+
+// made reports whether a payment is the one that this issue made when it began
+// then: same order, same amount, not started earlier. The API counts whole
+// seconds and its clock is known to about two.
+func (i *Issue) made(resp *Response, began time.Time) bool {
+	const tolerance = 3
+	p, err := resp.Payment()
+	return err == nil && p.MerchantUID == i.MerchantUID && decimal.Equal(string(p.Amount), i.Amount) &&
+		int64(p.StartedAt) >= began.Unix()-tolerance
+}

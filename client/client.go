@@ -1,0 +1,231 @@
+// Package client is a Go client for the convenience-store part of PortOne's
+// REST API V1: barcodes are issued and voided, payments are looked up. It keeps
+// the access token, tells failures apart, and never leaves an issue in doubt
+// that a look-up can settle.
+//
+// It knows nothing of Caddy. Below it lie the packages for what belongs to the
+// wire: strict bodies, the webhook reader, signed URLs, and an emulator.
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
+)
+
+// The defaults of a Config.
+const (
+	DefaultAPI     = "https://api.iamport.kr"
+	DefaultTimeout = 10 * time.Second
+)
+
+const (
+	maxAnswer     = 1 << 20  // one payment, with much room
+	maxListAnswer = 16 << 20 // a thousand payments
+	userAgent     = "caddy-cvs"
+)
+
+// Config is what a Client needs. ImpKey and ImpSecret are required.
+type Config struct {
+	API       string            // the API's address without a path; default DefaultAPI
+	ImpKey    string            // REST API key
+	ImpSecret string            // REST API secret
+	Tier      string            // 3-character code of a sub-merchant; the keys are then the agency's
+	Timeout   time.Duration     // for one API call; default DefaultTimeout
+	Transport http.RoundTripper // default http.DefaultTransport
+	State     *State            // shared with earlier and other clients of the same API and keys; default a new one
+}
+
+// Client calls the API. It may be used by many goroutines at once.
+type Client struct {
+	api       *url.URL
+	timeout   time.Duration
+	state     *State
+	bare      http.RoundTripper // for getToken
+	transport http.RoundTripper // with the token added
+	key       string
+	secret    string
+	tier      string
+}
+
+// New returns a Client. It sends nothing: the API may be down.
+func New(cfg Config) (*Client, error) {
+	if cfg.ImpKey == "" || cfg.ImpSecret == "" {
+		return nil, errors.New("imp_key and imp_secret are required")
+	}
+	if cfg.API == "" {
+		cfg.API = DefaultAPI
+	}
+	api, err := ParseAPI(cfg.API)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.Transport == nil {
+		cfg.Transport = http.DefaultTransport
+	}
+	if cfg.State == nil {
+		cfg.State = NewState()
+	}
+	c := &Client{
+		api: api, timeout: cfg.Timeout, state: cfg.State, bare: cfg.Transport,
+		key: cfg.ImpKey, secret: cfg.ImpSecret, tier: cfg.Tier,
+	}
+	c.transport = &authTransport{
+		base: cfg.Transport, tier: cfg.Tier,
+		tokens: &tokenSource{state: cfg.State, fetch: c.getToken, limit: cfg.Timeout},
+	}
+	return c, nil
+}
+
+// ParseAPI checks the API's address: http or https, a host, no path or query.
+func ParseAPI(raw string) (*url.URL, error) {
+	u, err := url.Parse(strings.TrimSuffix(raw, "/"))
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" ||
+		u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return nil, errors.New("api must be an address such as " + DefaultAPI + ", without path, query and credentials")
+	}
+	return u, nil
+}
+
+// State returns the client's State.
+func (c *Client) State() *State { return c.state }
+
+// Close ends background renewals and idle connections of a Client that shares
+// its State and transport with nobody.
+func (c *Client) Close() {
+	c.state.Close()
+	if t, ok := c.bare.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// Request is one call as it goes over the wire.
+type Request struct {
+	Method      string
+	Path        string // escaped, beginning with "/"
+	Query       string // encoded
+	ContentType string
+	Body        []byte
+}
+
+// Response is the API's answer as it came over the wire. Its body is the
+// API's envelope; nothing else is ever returned as a Response.
+type Response struct {
+	Status      int
+	ContentType string
+	Body        []byte
+	Code        int64 // the envelope's
+	Recovered   bool  // looked up by IssueRaw, because the call's own answer was lost
+}
+
+// Do sends one call with the token, once, and returns the API's answer whatever
+// its status and code; only a 401 that a new token does not cure is an error.
+// See the errors of this package for the others.
+func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
+	return c.do(ctx, c.transport, r)
+}
+
+func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	var trace sendTrace
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace.hooks()), r.Method, c.api.String()+r.Path, bytes.NewReader(r.Body))
+	if err != nil {
+		return nil, errors.New("building the request: the path is not valid")
+	}
+	req.URL.RawQuery = r.Query
+	req.Header.Set("Accept", strict.JSON)
+	req.Header.Set("User-Agent", userAgent)
+	if r.ContentType != "" {
+		req.Header.Set("Content-Type", r.ContentType)
+	}
+	resp, err := via.RoundTrip(req)
+	switch {
+	case errors.Is(err, ErrCredentials) || errors.Is(err, ErrNoToken):
+		return nil, err
+	case err != nil && trace.unsent():
+		return nil, &failure{ErrUnreachable, err}
+	case err != nil:
+		return nil, &failure{ErrOutcomeUnknown, err}
+	}
+	if resp.StatusCode == http.StatusUnauthorized { // getToken's; its body is not documented
+		discard(resp)
+		return nil, ErrCredentials
+	}
+	limit := int64(maxAnswer)
+	if strings.HasPrefix(r.Path, listPath) {
+		limit = maxListAnswer
+	}
+	body, err := readBody(resp, limit)
+	if err != nil {
+		return nil, &failure{ErrOutcomeUnknown, err}
+	}
+	return newResponse(resp, body)
+}
+
+// newResponse accepts nothing but the API's envelope.
+func newResponse(resp *http.Response, body []byte) (*Response, error) {
+	envelope := gjson.ParseBytes(body)
+	code := envelope.Get("code")
+	if resp.StatusCode < 200 || 300 <= resp.StatusCode && resp.StatusCode < 400 ||
+		!strict.ValidJSON(string(body)) || !envelope.IsObject() || code.Type != gjson.Number {
+		return nil, fmt.Errorf("%w (HTTP %d)", ErrNotAPI, resp.StatusCode)
+	}
+	return &Response{Status: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), Body: body, Code: code.Int()}, nil
+}
+
+// Err returns an *APIError if the API refused.
+func (r *Response) Err() error {
+	if r.Status < 400 && r.Code == 0 {
+		return nil
+	}
+	return &APIError{Status: r.Status, Code: r.Code, Message: gjson.GetBytes(r.Body, "message").String()}
+}
+
+// Payment reads the one payment of an answer.
+func (r *Response) Payment() (*Payment, error) {
+	if err := r.Err(); err != nil {
+		return nil, err
+	}
+	return readPayment([]byte(gjson.GetBytes(r.Body, "response").Raw))
+}
+
+// getToken asks for a token, once.
+func (c *Client) getToken(ctx context.Context) (*grant, error) {
+	form := url.Values{"imp_key": {c.key}, "imp_secret": {c.secret}}
+	asked := time.Now()
+	resp, err := c.do(ctx, c.bare, Request{
+		Method: http.MethodPost, Path: "/users/getToken",
+		ContentType: strict.Form, Body: []byte(form.Encode()),
+	})
+	if errors.Is(err, ErrCredentials) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, &failure{ErrNoToken, err}
+	}
+	if err := resp.Err(); err != nil {
+		return nil, &failure{ErrNoToken, err}
+	}
+	answer := gjson.GetBytes(resp.Body, "response")
+	now, expiredAt := answer.Get("now").Int(), answer.Get("expired_at").Int()
+	g, err := newGrant(answer.Get("access_token").String(), now, expiredAt, asked)
+	if err != nil {
+		return nil, &failure{ErrNoToken, err}
+	}
+	c.state.setSkew(now, asked)
+	return g, nil
+}

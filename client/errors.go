@@ -1,0 +1,106 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+)
+
+// What can go wrong, to be told apart with errors.Is. A business refusal is an
+// *APIError, a request that breaks the API's rules an *InvalidError, and a
+// token that cannot be had an *UnavailableError.
+var (
+	// ErrCredentials means that the API refuses the account's keys, or that it
+	// refuses a token which it has just confirmed. Trying again is pointless.
+	ErrCredentials = errors.New("the API refuses the account's credentials")
+	// ErrNotFound means that the API knows no such payment.
+	ErrNotFound = errors.New("the API knows no such payment")
+	// ErrNoToken means that no access token could be had. Nothing was sent.
+	ErrNoToken = errors.New("no access token can be had from the API")
+	// ErrUnreachable means that no connection could be made. Nothing was sent.
+	ErrUnreachable = errors.New("the API cannot be reached")
+	// ErrOutcomeUnknown means that the request may have reached the API and
+	// that no usable answer came back.
+	ErrOutcomeUnknown = errors.New("the API did not answer; whether it did the work is unknown")
+	// ErrNotAPI means that something answered, but not with the API's envelope.
+	ErrNotAPI = errors.New("the answer is not the API's")
+)
+
+// APIError is the API's own refusal: a code other than 0 or an HTTP status of
+// 400 and above, in its envelope.
+type APIError struct {
+	Status  int    // HTTP status; 200 for most business refusals
+	Code    int64  // the envelope's code; not 0 except for some statuses from 400
+	Message string // the API's text, Korean as a rule
+}
+
+func (e *APIError) Error() string {
+	return fmt.Sprintf("the API refuses: %s (code %d, HTTP %d)", e.Message, e.Code, e.Status)
+}
+
+// Is makes a 404 match ErrNotFound.
+func (e *APIError) Is(target error) bool { return target == ErrNotFound && e.Status == 404 }
+
+// InvalidError lists everything in a request that the API's rules forbid.
+type InvalidError struct{ Problems []string }
+
+func (e *InvalidError) Error() string { return strings.Join(e.Problems, "; ") }
+
+// UnavailableError is an ErrNoToken or, after refused keys, an ErrCredentials,
+// with the time after which the next attempt is made.
+type UnavailableError struct {
+	RetryAfter time.Duration
+	err        error
+}
+
+func (e *UnavailableError) Error() string { return e.err.Error() }
+func (e *UnavailableError) Unwrap() error { return e.err }
+
+// failure joins one of the errors above with its cause. It prints a
+// description of the cause only: the text of a transport's error can repeat
+// bytes of the answer.
+type failure struct {
+	kind  error
+	cause error
+}
+
+func (e *failure) Error() string   { return e.kind.Error() + ": " + describe(e.cause) }
+func (e *failure) Unwrap() []error { return []error{e.kind, e.cause} }
+
+// describe names the cause of a transport's error without its text.
+func describe(err error) string {
+	var dns *net.DNSError
+	var op *net.OpError
+	var refusal *APIError
+	var tlsAlert tls.AlertError
+	var tlsRecord tls.RecordHeaderError
+	var tlsCertificate *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &refusal): // without its message: no telling what that repeats
+		return fmt.Sprintf("code %d, HTTP %d", refusal.Code, refusal.Status)
+	case errors.Is(err, ErrNotAPI):
+		return ErrNotAPI.Error()
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
+		return "timed out"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.As(err, &dns):
+		return "the host name cannot be resolved"
+	case errors.As(err, &op) && op.Op == "dial":
+		return "connecting failed"
+	case errors.As(err, &op), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the connection broke"
+	case errors.Is(err, errTooLarge):
+		return errTooLarge.Error()
+	case errors.As(err, &tlsAlert), errors.As(err, &tlsRecord), errors.As(err, &tlsCertificate):
+		return "the TLS handshake failed"
+	default:
+		return "the exchange failed"
+	}
+}

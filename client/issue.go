@@ -1,0 +1,232 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/caddy-cvs/caddy-cvs/client/decimal"
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
+)
+
+// IssueRequest are the fields of POST /cvs. Amount and MerchantUID are required.
+type IssueRequest struct {
+	MerchantUID   string   `json:"merchant_uid"`             // at most 40 characters; an order that is paid is refused
+	Amount        Amount   `json:"amount"`                   // greater than 0
+	Barcode       string   `json:"barcode,omitempty"`        // the merchant's own number; GalaxiaMoneytree issues one without it
+	ExpiredAt     int64    `json:"expired_at,omitempty"`     // deadline in Unix seconds; the contract's default without it
+	Name          string   `json:"name,omitempty"`           // at most 40 characters
+	BuyerName     string   `json:"buyer_name,omitempty"`     // at most 16 characters
+	BuyerEmail    string   `json:"buyer_email,omitempty"`    // at most 64 characters
+	BuyerTel      string   `json:"buyer_tel,omitempty"`      // at most 16 characters
+	BuyerAddr     string   `json:"buyer_addr,omitempty"`     // at most 128 characters
+	BuyerPostcode string   `json:"buyer_postcode,omitempty"` // at most 8 characters
+	PG            string   `json:"pg,omitempty"`             // "galaxia" or "galaxia.{merchant id}"
+	ChannelKey    string   `json:"channel_key,omitempty"`    // newer replacement of PG
+	ConfirmURL    string   `json:"confirm_url,omitempty"`    // without it every payment is accepted
+	NoticeURL     []string `json:"notice_url,omitempty"`
+	CustomData    any      `json:"custom_data,omitempty"` // echoed back as a JSON text
+}
+
+// Issue is a checked POST /cvs: what is sent, and what must be known of it.
+type Issue struct {
+	MerchantUID string
+	Amount      string // in the form that decimal.Canonical gives
+	ExpiredAt   int64  // 0 if the contract's default applies
+
+	body *strict.Body
+	// identity tells requests apart that are not the same call. It is the
+	// request as it came and all that completes it, without the time.
+	identity string
+}
+
+// limits are the texts of POST /cvs with their greatest length in characters,
+// not bytes: names are Korean. 0 means no documented limit.
+var limits = []struct {
+	field string
+	max   int
+}{
+	{"merchant_uid", 40},
+	{"barcode", 0},
+	{"name", 40},
+	{"buyer_name", 16},
+	{"buyer_email", 64},
+	{"buyer_tel", 16},
+	{"buyer_addr", 128},
+	{"buyer_postcode", 8},
+	{"pg", 0},
+	{"channel_key", 0},
+	{"confirm_url", 0},
+}
+
+// issueFields are the names that must not stand in another spelling.
+var issueFields = []string{
+	"merchant_uid", "amount", "barcode", "expired_at", "name", "buyer_name", "buyer_email", "buyer_tel",
+	"buyer_addr", "buyer_postcode", "pg", "channel_key", "confirm_url", "notice_url", "custom_data",
+}
+
+var pgPattern = regexp.MustCompile(`^galaxia(\.[^\s.]+)?$`)
+
+// ParseIssue reads and checks the body of a POST /cvs by the API's rules
+// ("Request barcode API", body parameters). The error is strict.ErrMediaType,
+// an *InvalidError with everything that is wrong, or says why the body cannot
+// be read.
+func ParseIssue(contentType string, body []byte) (*Issue, error) {
+	b, err := strict.Parse(contentType, body, issueFields...)
+	if err != nil {
+		return nil, err
+	}
+	issue := &Issue{body: b, identity: b.MediaType() + "\n" + string(body)}
+	var problems []string
+	report := func(err error) {
+		if err != nil {
+			problems = append(problems, err.Error())
+		}
+	}
+	for _, l := range limits {
+		report(checkText(b, l.field, l.max))
+	}
+	issue.MerchantUID = b.Get("merchant_uid").Text
+	report(checkMerchantUID(b.Get("merchant_uid")))
+	report(issue.readAmount(b.Get("amount")))
+	report(issue.readExpiry(b.Get("expired_at")))
+	report(CheckPG(b.Get("pg").Text))
+	report(checkURLs(b, "confirm_url"))
+	report(checkURLs(b, "notice_url"))
+	if problems != nil {
+		return nil, &InvalidError{problems}
+	}
+	return issue, nil
+}
+
+func checkText(b *strict.Body, field string, limit int) error {
+	v := b.Get(field)
+	switch {
+	case v.Missing() && b.Has(field) && v.Kind == strict.Absent:
+		return fmt.Errorf("%s must be one text, not a list or object", field)
+	case v.Missing():
+		return nil
+	case v.Kind != strict.String:
+		return fmt.Errorf("%s must be a string", field)
+	case limit > 0 && utf8.RuneCountInString(v.Text) > limit:
+		return fmt.Errorf("%s has %d characters, at most %d are allowed", field, utf8.RuneCountInString(v.Text), limit)
+	case strings.ContainsRune(v.Text, 0):
+		return fmt.Errorf("%s has a NUL character", field)
+	}
+	return nil
+}
+
+func checkMerchantUID(v strict.Value) error {
+	switch {
+	case v.Missing() || v.Kind == strict.String && strings.TrimSpace(v.Text) == "":
+		return errors.New("merchant_uid is required")
+	case strings.ContainsFunc(v.Text, unicode.IsControl):
+		// It comes back in headers and URLs when the order is checked.
+		return errors.New("merchant_uid has a control character")
+	}
+	return nil
+}
+
+func (i *Issue) readAmount(v strict.Value) error {
+	if v.Missing() {
+		return errors.New("amount is required, as one number")
+	}
+	amount, ok := decimal.Canonical(v.Text)
+	if !ok || v.Kind != strict.Number && v.Kind != strict.String || !decimal.Positive(amount) {
+		return errors.New("amount must be a number greater than 0")
+	}
+	i.Amount = amount
+	return nil
+}
+
+// readExpiry accepts whole seconds. Milliseconds, the usual mistake, would be a
+// deadline in the year 50000.
+func (i *Issue) readExpiry(v strict.Value) error {
+	if v.Missing() {
+		return nil
+	}
+	const year5138 = 100_000_000_000
+	seconds, err := strconv.ParseInt(v.Text, 10, 64)
+	switch {
+	case v.Kind != strict.Number && v.Kind != strict.String || err != nil || seconds <= 0 || strconv.FormatInt(seconds, 10) != v.Text:
+		return errors.New("expired_at must be a whole number of Unix seconds")
+	case seconds >= year5138:
+		return errors.New("expired_at must be in Unix seconds; this looks like milliseconds")
+	}
+	i.ExpiredAt = seconds
+	return nil
+}
+
+// CheckPG checks the form of a pg: "galaxia", "galaxia.{merchant id}" or none.
+func CheckPG(pg string) error {
+	if pg != "" && !pgPattern.MatchString(pg) {
+		return errors.New(`pg must be "galaxia" or "galaxia.{merchant id}"`)
+	}
+	return nil
+}
+
+func checkURLs(b *strict.Body, field string) error {
+	v := b.Get(field)
+	if v.Missing() {
+		return nil
+	}
+	list, ok := v.Strings()
+	if !ok || field == "confirm_url" && v.Kind != strict.String {
+		if field == "confirm_url" {
+			return nil // reported as a text already
+		}
+		return fmt.Errorf("%s must be a URL or a list of URLs", field)
+	}
+	for _, raw := range list {
+		if u, err := url.Parse(raw); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return fmt.Errorf("%s must be an absolute http or https URL", field)
+		}
+	}
+	return nil
+}
+
+// Defaults fill the fields that a request leaves out, null and "" included.
+type Defaults struct {
+	PG         string
+	ChannelKey string
+	ConfirmURL *signedurl.Base // signed
+	NoticeURL  *signedurl.Base // signed
+	ExpiresIn  time.Duration   // fills expired_at
+}
+
+// Complete fills in what is left out. Callback URLs are signed with keys for
+// the account; one that the request brings itself is sent as it is. Every other
+// byte of the request stays as it came.
+func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now time.Time) {
+	i.identity = fmt.Sprintf("%q %q %q %q %q %d\n%s", account, d.PG, d.ChannelKey, d.ConfirmURL.String(), d.NoticeURL.String(), d.ExpiresIn, i.identity)
+	fill := func(field, value string) {
+		if value != "" && i.body.Get(field).Missing() && !i.listed(field) {
+			i.body.SetString(field, value)
+		}
+	}
+	fill("pg", d.PG)
+	fill("channel_key", d.ChannelKey)
+	if d.ExpiresIn > 0 && i.ExpiredAt == 0 {
+		i.ExpiredAt = now.Add(d.ExpiresIn).Unix()
+		i.body.SetInt("expired_at", i.ExpiredAt)
+	}
+	ticket := signedurl.Ticket{Account: account, Amount: i.Amount, Expires: i.ExpiredAt}
+	if d.ConfirmURL != nil {
+		fill("confirm_url", d.ConfirmURL.Sign(keys, signedurl.Confirm, i.MerchantUID, ticket))
+	}
+	if d.NoticeURL != nil {
+		fill("notice_url", d.NoticeURL.Sign(keys, signedurl.Notice, i.MerchantUID, ticket))
+	}
+}
+
+// listed reports whether a form gives field as a list, "notice_url[]".
+func (i *Issue) listed(field string) bool {
+	return i.body.Get(field).Kind == strict.Absent && i.body.Has(field)
+}

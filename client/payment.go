@@ -1,0 +1,240 @@
+package client
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddy-cvs/caddy-cvs/client/decimal"
+)
+
+// Status is the state of a payment. There is none for "expired".
+type Status string
+
+// The states of a payment.
+const (
+	StatusReady     Status = "ready"
+	StatusPaid      Status = "paid"
+	StatusCancelled Status = "cancelled"
+	StatusFailed    Status = "failed"
+	StatusAll       Status = "all" // for ListPayments only
+)
+
+// Payment is the API's PaymentAnnotation. The types are as tolerant as the
+// API's answers are loose, and Raw keeps whatever is added later.
+type Payment struct {
+	ImpUID        string `json:"imp_uid"`
+	MerchantUID   string `json:"merchant_uid"`
+	PayMethod     Text   `json:"pay_method"`
+	Channel       Text   `json:"channel"`
+	PGProvider    Text   `json:"pg_provider"`
+	EmbPGProvider Text   `json:"emb_pg_provider"`
+	PGTID         Text   `json:"pg_tid"`
+	PGID          Text   `json:"pg_id"`
+	Sandbox       Bool   `json:"sandbox"` // paid through a test channel
+	Escrow        Bool   `json:"escrow"`
+	ApplyNum      Text   `json:"apply_num"`
+	BankCode      Text   `json:"bank_code"`
+	BankName      Text   `json:"bank_name"`
+
+	CardCode          Text `json:"card_code"`
+	CardName          Text `json:"card_name"`
+	CardIssuerCode    Text `json:"card_issuer_code"`
+	CardIssuerName    Text `json:"card_issuer_name"`
+	CardPublisherCode Text `json:"card_publisher_code"`
+	CardPublisherName Text `json:"card_publisher_name"`
+	CardQuota         Int  `json:"card_quota"` // months of instalment, 0 for none
+	CardNumber        Text `json:"card_number"`
+	CardType          Text `json:"card_type"` // "0" credit, "1" debit, "" or "null" unknown
+
+	VBankCode     Text `json:"vbank_code"`
+	VBankName     Text `json:"vbank_name"`
+	VBankNum      Text `json:"vbank_num"`
+	VBankHolder   Text `json:"vbank_holder"`
+	VBankDate     Time `json:"vbank_date"`
+	VBankIssuedAt Time `json:"vbank_issued_at"`
+
+	Name         Text   `json:"name"`
+	Amount       Amount `json:"amount"`
+	CancelAmount Amount `json:"cancel_amount"`
+	Currency     Text   `json:"currency"`
+
+	BuyerName     Text `json:"buyer_name"`
+	BuyerEmail    Text `json:"buyer_email"`
+	BuyerTel      Text `json:"buyer_tel"`
+	BuyerAddr     Text `json:"buyer_addr"`
+	BuyerPostcode Text `json:"buyer_postcode"`
+
+	CustomData        Text           `json:"custom_data"` // a JSON text
+	UserAgent         Text           `json:"user_agent"`
+	Status            Status         `json:"status"`
+	StartedAt         Time           `json:"started_at"`
+	PaidAt            Time           `json:"paid_at"`
+	FailedAt          Time           `json:"failed_at"`
+	CancelledAt       Time           `json:"cancelled_at"`
+	FailReason        Text           `json:"fail_reason"`
+	CancelReason      Text           `json:"cancel_reason"`
+	ReceiptURL        Text           `json:"receipt_url"`
+	CancelHistory     []Cancellation `json:"cancel_history"`
+	DepositHistory    []Deposit      `json:"deposit_history"`
+	CancelReceiptURLs []Text         `json:"cancel_receipt_urls"`
+	CashReceiptIssued Bool           `json:"cash_receipt_issued"`
+	CustomerUID       Text           `json:"customer_uid"`
+	CustomerUIDUsage  Text           `json:"customer_uid_usage"`
+	Promotion         *Promotion     `json:"promotion"`
+
+	// Raw is the payment as the API sent it.
+	Raw json.RawMessage `json:"-"`
+}
+
+// Barcode returns the number that the customer shows at the till. No document
+// names the field that carries a number which GalaxiaMoneytree issued; this one
+// is the only field of the model that could. Nothing else relies on it.
+func (p *Payment) Barcode() string { return string(p.VBankNum) }
+
+// Cancellation is one entry of a payment's cancel_history.
+type Cancellation struct {
+	PGTID          Text   `json:"pg_tid"`
+	Amount         Amount `json:"amount"`
+	CancelledAt    Time   `json:"cancelled_at"`
+	Reason         Text   `json:"reason"`
+	CancellationID Text   `json:"cancellation_id"`
+	ReceiptURL     Text   `json:"receipt_url"`
+}
+
+// Deposit is one entry of a payment's deposit_history.
+type Deposit struct {
+	PGTID         Text   `json:"pg_tid"`
+	Amount        Amount `json:"amount"`
+	DepositorName Text   `json:"depositor_name"`
+	DepositedAt   Time   `json:"deposited_at"`
+}
+
+// Promotion is the discount that a payment had.
+type Promotion struct {
+	ID       Text   `json:"id"`
+	Discount Amount `json:"discount"`
+}
+
+// PaymentPage is one page of ListPayments.
+type PaymentPage struct {
+	Total    Int       `json:"total"`
+	Previous Int       `json:"previous"` // 0 on the first page
+	Next     Int       `json:"next"`     // 0 on the last page
+	List     []Payment `json:"list"`
+}
+
+func readPayment(raw []byte) (*Payment, error) {
+	p := new(Payment)
+	if err := json.Unmarshal(raw, p); err != nil || p.ImpUID == "" {
+		return nil, ErrNotAPI
+	}
+	return p, nil
+}
+
+// UnmarshalJSON reads the payment and keeps its bytes.
+func (p *Payment) UnmarshalJSON(raw []byte) error {
+	type plain Payment
+	if err := json.Unmarshal(raw, (*plain)(p)); err != nil {
+		return errors.New("reading payment: a field has an unexpected type")
+	}
+	p.Raw = append(json.RawMessage(nil), raw...)
+	return nil
+}
+
+// scalar returns the text of a JSON string, or any other value as it is
+// written, and "" for null.
+func scalar(raw []byte) string {
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		return s
+	}
+	return string(raw)
+}
+
+// Text is a string that may come as a number, a bool or null.
+type Text string
+
+// UnmarshalJSON reads any JSON value.
+func (t *Text) UnmarshalJSON(raw []byte) error {
+	*t = Text(scalar(raw))
+	return nil
+}
+
+// Bool is a bool that may come as a string, a number or null.
+type Bool bool
+
+// UnmarshalJSON reads true, "true", 1 and "1" as true, all else as false.
+func (b *Bool) UnmarshalJSON(raw []byte) error {
+	s := scalar(raw)
+	*b = s == "true" || s == "1"
+	return nil
+}
+
+// Int is a whole number that may come as a string or null.
+type Int int64
+
+// UnmarshalJSON reads a number or a numeric string; anything else counts as 0.
+func (n *Int) UnmarshalJSON(raw []byte) error {
+	*n = 0
+	if text, ok := decimal.Canonical(strings.TrimSpace(scalar(raw))); ok {
+		whole, _, _ := strings.Cut(text, ".")
+		if i, err := strconv.ParseInt(whole, 10, 64); err == nil {
+			*n = Int(i)
+		}
+	}
+	return nil
+}
+
+// Time is a moment in Unix seconds, 0 if it has not come.
+type Time int64
+
+// UnmarshalJSON reads a number or a numeric string; anything else counts as 0.
+func (t *Time) UnmarshalJSON(raw []byte) error { return (*Int)(t).UnmarshalJSON(raw) }
+
+// Time returns the moment, or the zero time.Time for 0.
+func (t Time) Time() time.Time {
+	if t == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(t), 0)
+}
+
+// Amount is an amount of money, digit for digit as it is written.
+type Amount string
+
+// Won is an amount in the currency that has no smaller unit.
+func Won(n int64) Amount { return Amount(strconv.FormatInt(n, 10)) }
+
+// Equal reports whether the two are the same number: 15000 equals 15000.0.
+func (a Amount) Equal(other Amount) bool { return decimal.Equal(string(a), string(other)) }
+
+// Canonical returns the number in the form that decimal.Canonical gives, or ""
+// if there is none.
+func (a Amount) Canonical() string {
+	text, _ := decimal.Canonical(string(a))
+	return text
+}
+
+// UnmarshalJSON reads a number or a numeric string, and null as "".
+func (a *Amount) UnmarshalJSON(raw []byte) error {
+	s := strings.TrimSpace(scalar(raw))
+	if s == "null" {
+		s = ""
+	}
+	if _, ok := decimal.Canonical(s); !ok && s != "" {
+		return errors.New("reading amount: not a number")
+	}
+	*a = Amount(s)
+	return nil
+}
+
+// MarshalJSON writes a number.
+func (a Amount) MarshalJSON() ([]byte, error) {
+	if _, ok := decimal.Canonical(string(a)); !ok {
+		return nil, errors.New("writing amount: not a number")
+	}
+	return []byte(a), nil
+}

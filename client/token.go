@@ -1,0 +1,230 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// renewBefore lies inside the last 60 seconds of a token's life: asked then,
+	// the API extends the token, asked earlier it changes nothing.
+	renewBefore = 45 * time.Second
+	// renewPause keeps an API that does not extend from being asked at once again.
+	renewPause = 5 * time.Second
+	// idleAfter is how long after the last call a token is still renewed.
+	idleAfter = 15 * time.Minute
+	// maxLife bounds what the API says of a token's life; it is 30 minutes.
+	maxLife = 24 * time.Hour
+)
+
+// grant is an access token with its life on this machine's monotonic clock.
+type grant struct {
+	token     string
+	expiredAt int64     // as the API said
+	expires   time.Time // not to be sent from here on
+	renewAt   time.Time
+}
+
+// same reports whether the API gave the same token with the same end.
+func (g *grant) same(other *grant) bool {
+	return g.token == other.token && g.expiredAt == other.expiredAt
+}
+
+// newGrant computes a token's life from the API's two times and the moment
+// before it was asked for, so that the local clock has no say in it.
+func newGrant(token string, now, expiredAt int64, asked time.Time) (*grant, error) {
+	life := expiredAt - now
+	if token == "" || life <= 0 {
+		return nil, ErrNotAPI
+	}
+	lifetime := min(time.Duration(min(life, int64(maxLife/time.Second)))*time.Second, maxLife)
+	margin := min(max(lifetime/10, time.Second), 5*time.Second)
+	g := &grant{token: token, expiredAt: expiredAt, expires: asked.Add(lifetime - margin)}
+	g.renewAt = g.expires.Add(margin - renewBefore)
+	if soonest := time.Now().Add(renewPause); g.renewAt.Before(soonest) {
+		g.renewAt = soonest
+	}
+	return g, nil
+}
+
+// flight is one fetch that any number of calls wait for.
+type flight struct {
+	done  chan struct{}
+	grant *grant
+	err   error
+}
+
+func landed(g *grant, err error) *flight {
+	f := &flight{done: make(chan struct{}), grant: g, err: err}
+	close(f.done)
+	return f
+}
+
+func (f *flight) wait(ctx context.Context) (*grant, error) {
+	select {
+	case <-f.done:
+		return f.grant, f.err
+	case <-ctx.Done():
+		return nil, &failure{ErrNoToken, ctx.Err()}
+	}
+}
+
+// tokenSource gets tokens for one client. What it gets belongs to the State.
+type tokenSource struct {
+	state *State
+	fetch func(context.Context) (*grant, error)
+	// limit bounds a fetch with its retries. A fetch serves many callers, so
+	// none of them may cut it short.
+	limit time.Duration
+}
+
+// token returns a valid token. While one is at hand it takes no lock and
+// allocates nothing.
+func (s *tokenSource) token(ctx context.Context) (*grant, error) {
+	now := time.Now()
+	if g := s.state.current.Load(); g != nil && now.Before(g.expires) {
+		s.touch(now)
+		if !now.Before(g.renewAt) {
+			s.state.fly(s, g)
+		}
+		return g, nil
+	}
+	s.touch(now)
+	return s.state.fly(s, nil).wait(ctx)
+}
+
+// touch notes that the account is in use. A second's precision will do, and
+// saves most of the writes to memory that all processors share.
+func (s *tokenSource) touch(now time.Time) {
+	if since := int64(now.Sub(s.state.epoch)); since-s.state.lastUsed.Load() >= int64(time.Second) {
+		s.state.lastUsed.Store(since)
+	}
+	if s.state.renewer.Load() != s {
+		s.state.renewer.Store(s)
+	}
+}
+
+// replace returns a grant to use instead of one that the API refused with 401,
+// or the same grant if asking again gave nothing new.
+func (s *tokenSource) replace(ctx context.Context, refused *grant) (*grant, error) {
+	g, err := s.state.fly(s, refused).wait(ctx)
+	if err == nil && g.same(refused) {
+		s.state.mu.Lock()
+		s.state.refused, s.state.retryAt = g, time.Now().Add(renewPause)
+		s.state.mu.Unlock()
+	}
+	return g, err
+}
+
+// fly joins the fetch under way or starts one, unless a token other than stale
+// is at hand or the last failure is too recent.
+func (st *State) fly(s *tokenSource, stale *grant) *flight {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	now := time.Now()
+	current := st.current.Load()
+	switch {
+	case current != nil && current != stale && now.Before(current.expires):
+		return landed(current, nil)
+	case st.flight != nil:
+		return st.flight
+	case now.Before(st.retryAt) && st.failed != nil:
+		return landed(nil, &UnavailableError{st.retryAt.Sub(now), st.failed})
+	case now.Before(st.retryAt) && stale != nil && st.refused == stale:
+		return landed(stale, nil)
+	}
+	f := &flight{done: make(chan struct{})}
+	st.flight = f
+	go st.run(s, f)
+	return f
+}
+
+func (st *State) run(s *tokenSource, f *flight) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
+	defer cancel()
+	f.grant, f.err = s.fetchWithRetries(ctx)
+
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.flight, st.failed, st.refused = nil, nil, nil
+	if f.err == nil {
+		st.failures, st.retryAt = 0, time.Time{}
+		st.current.Store(f.grant)
+		st.schedule(f.grant, time.Until(f.grant.renewAt))
+	} else {
+		st.failures++
+		pause := fetchPause(f.err, st.failures)
+		st.failed, st.retryAt = f.err, time.Now().Add(pause)
+		f.err = &UnavailableError{pause, f.err}
+		if g := st.current.Load(); g != nil {
+			st.schedule(g, pause)
+		}
+	}
+	close(f.done)
+}
+
+// schedule sets the background renewal of g.
+func (st *State) schedule(g *grant, in time.Duration) {
+	if st.timer != nil {
+		st.timer.Stop()
+	}
+	if st.closed {
+		return
+	}
+	st.timer = time.AfterFunc(in, func() {
+		now := time.Now()
+		idle := now.Sub(st.epoch) - time.Duration(st.lastUsed.Load())
+		if s := st.renewer.Load(); s != nil && idle < idleAfter && st.current.Load() == g && now.Before(g.expires) {
+			st.fly(s, g)
+		}
+	})
+}
+
+// fetchWithRetries asks up to three times, if asking again can help.
+func (s *tokenSource) fetchWithRetries(ctx context.Context) (*grant, error) {
+	const attempts = 3
+	for attempt := 1; ; attempt++ {
+		g, err := s.fetch(ctx)
+		if err == nil || attempt == attempts || !worthRepeating(err) || !pause(ctx, backoff(attempt, 100*time.Millisecond, time.Second)) {
+			return g, err
+		}
+	}
+}
+
+// worthRepeating reports whether getToken may succeed at once after err: a
+// network fault or a 5xx may pass, wrong keys stay wrong.
+func worthRepeating(err error) bool {
+	return !errors.Is(err, ErrCredentials)
+}
+
+// fetchPause is how long the API is left alone after that many failed fetches.
+func fetchPause(err error, failures int) time.Duration {
+	if errors.Is(err, ErrCredentials) {
+		return backoff(failures, 10*time.Second, 2*time.Minute)
+	}
+	return backoff(failures, 500*time.Millisecond, 5*time.Second)
+}
+
+// backoff doubles from first to limit and takes off up to a quarter at random,
+// so that many nodes do not return in step.
+func backoff(attempt int, first, limit time.Duration) time.Duration {
+	d := limit
+	if attempt < 20 {
+		d = min(first<<(attempt-1), limit)
+	}
+	return d - rand.N(d/4+1) //nolint:gosec // jitter needs no secrecy
+}
+
+// pause waits for d and reports false if ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,353 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// fakeAPI answers without a network, so that it runs on synctest's clock.
+type fakeAPI struct {
+	skew    time.Duration // its clock, compared with ours
+	latency time.Duration
+	status  atomic.Int32 // answered by getToken instead of a token
+	frozen  atomic.Bool  // never extends or renews
+	reject  atomic.Bool  // 401 for every token
+
+	fetches, calls, expiredSent atomic.Int32
+
+	mu      sync.Mutex
+	token   int
+	expires time.Time
+}
+
+func (f *fakeAPI) RoundTrip(r *http.Request) (*http.Response, error) {
+	time.Sleep(f.latency) // on synctest's clock
+	now := time.Now().Add(f.skew)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if strings.HasSuffix(r.URL.Path, "/users/getToken") {
+		f.fetches.Add(1)
+		if s := f.status.Load(); s != 0 {
+			return answer(int(s), `{"code":-1,"message":"no","response":null}`), nil
+		}
+		switch left := f.expires.Sub(now); {
+		case f.frozen.Load():
+		case left <= 0:
+			f.token++
+			f.expires = now.Add(30 * time.Minute)
+		case left <= time.Minute:
+			f.expires = f.expires.Add(5 * time.Minute)
+		}
+		return answer(200, fmt.Sprintf(`{"code":0,"message":null,"response":{"access_token":"t%d","now":%d,"expired_at":%d}}`, f.token, now.Unix(), f.expires.Unix())), nil
+	}
+	f.calls.Add(1)
+	valid := r.Header.Get("Authorization") == fmt.Sprintf("Bearer t%d", f.token)
+	if valid && !now.Before(f.expires) {
+		f.expiredSent.Add(1)
+	}
+	if !valid || f.reject.Load() || !now.Before(f.expires) {
+		return answer(401, `{"code":-1,"message":"Unauthorized","response":null}`), nil
+	}
+	return answer(200, `{"code":0,"message":null,"response":{"imp_uid":"imp_1","tier":"`+r.Header.Get("Tier")+`"}}`), nil
+}
+
+// revoke makes the API forget its token.
+func (f *fakeAPI) revoke() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.expires = time.Time{}
+}
+
+func answer(status int, body string) *http.Response {
+	return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body))}
+}
+
+func fakeClient(t *testing.T, api http.RoundTripper, tier string) *Client {
+	t.Helper()
+	c, err := New(Config{ImpKey: "key", ImpSecret: "secret", Transport: api, Tier: tier})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func call(c *Client) error {
+	_, err := c.Payment(context.Background(), "imp_1")
+	return err
+}
+
+func TestTokenIsFetchedOnceForAllWhoWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{latency: time.Second}
+		c := fakeClient(t, api, "")
+		var wg sync.WaitGroup
+		for range 1000 {
+			wg.Go(func() { assert.NoError(t, call(c)) })
+		}
+		wg.Wait()
+		assert.EqualValues(t, 1, api.fetches.Load())
+		assert.EqualValues(t, 1000, api.calls.Load())
+	})
+}
+
+func TestTokenFailureIsSharedByAllWhoWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{latency: time.Second}
+		api.status.Store(503)
+		c := fakeClient(t, api, "")
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				err := call(c)
+				var unavailable *UnavailableError
+				assert.ErrorIs(t, err, ErrNoToken)
+				assert.ErrorAs(t, err, &unavailable)
+				assert.Positive(t, unavailable.RetryAfter)
+			})
+		}
+		wg.Wait()
+		assert.EqualValues(t, 3, api.fetches.Load(), "a 5xx may pass: three attempts for all")
+		assert.ErrorIs(t, call(c), ErrNoToken)
+		assert.EqualValues(t, 3, api.fetches.Load(), "and none while the API is left alone")
+
+		api.status.Store(0)
+		time.Sleep(time.Second)
+		assert.NoError(t, call(c), "after the pause it is asked again")
+	})
+}
+
+func TestWrongKeysAreNotHammered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		api.status.Store(401)
+		c := fakeClient(t, api, "")
+		for range 600 { // one call a second for ten minutes
+			assert.ErrorIs(t, call(c), ErrCredentials)
+			time.Sleep(time.Second)
+		}
+		assert.LessOrEqual(t, api.fetches.Load(), int32(12))
+		assert.Zero(t, api.calls.Load(), "without a token nothing is sent")
+	})
+}
+
+func TestTokenIsRenewedInItsLastMinuteWithNoRequestWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		c := fakeClient(t, api, "")
+		require.NoError(t, call(c))
+		api.latency = 2 * time.Second
+		for range 3 * 60 { // a call a minute for three hours
+			time.Sleep(time.Minute)
+			began := time.Now()
+			require.NoError(t, call(c))
+			assert.Equal(t, api.latency, time.Since(began), "no call waits for a token")
+		}
+		assert.Equal(t, 1, api.token, "the API extended the first token all the while")
+		assert.InDelta(t, 31, api.fetches.Load(), 2, "once in the last minute of each life")
+		assert.Zero(t, api.expiredSent.Load())
+	})
+}
+
+func TestIdleAccountCostsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		c := fakeClient(t, api, "")
+		require.NoError(t, call(c))
+		time.Sleep(24 * time.Hour)
+		assert.EqualValues(t, 1, api.fetches.Load(), "no traffic while idle")
+		require.NoError(t, call(c))
+		assert.EqualValues(t, 2, api.fetches.Load(), "one fetch after it")
+		assert.Zero(t, api.expiredSent.Load())
+	})
+}
+
+func TestRequestInTheLastMinuteRenewsInTheBackground(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		c := fakeClient(t, api, "")
+		require.NoError(t, call(c))
+		time.Sleep(29*time.Minute + 30*time.Second) // idle, then one call
+		require.NoError(t, call(c))
+		synctest.Wait()
+		assert.EqualValues(t, 2, api.fetches.Load())
+		time.Sleep(time.Minute)
+		require.NoError(t, call(c))
+		assert.EqualValues(t, 2, api.fetches.Load(), "the extended token is used")
+	})
+}
+
+func TestFailedRenewalIsRepeatedBeforeTheTokenEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		c := fakeClient(t, api, "")
+		require.NoError(t, call(c))
+		time.Sleep(29 * time.Minute)
+		require.NoError(t, call(c))
+		api.status.Store(500)
+		time.Sleep(30 * time.Second)
+		require.NoError(t, call(c), "the old token still serves")
+		api.status.Store(0)
+		time.Sleep(15 * time.Second)
+		before := api.fetches.Load()
+		time.Sleep(30 * time.Second)
+		require.NoError(t, call(c))
+		assert.Equal(t, before, api.fetches.Load(), "renewed without a request")
+		assert.Equal(t, 1, api.token)
+	})
+}
+
+func TestExpiredTokenIsNeverSentWhateverTheLocalClock(t *testing.T) {
+	t.Parallel()
+	for _, skew := range []time.Duration{0, time.Hour, -time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			api := &fakeAPI{skew: skew, latency: 50 * time.Millisecond}
+			c := fakeClient(t, api, "")
+			for _, wait := range []time.Duration{0, 29 * time.Minute, 59 * time.Second, 59 * time.Minute, 30 * time.Minute, 29*time.Minute + 59*time.Second, 2 * time.Hour} {
+				time.Sleep(wait)
+				require.NoError(t, call(c))
+			}
+			assert.Zero(t, api.expiredSent.Load(), "API's clock %v off", skew)
+			assert.WithinDuration(t, time.Now().Add(skew), c.State().Now(), 3*time.Second, "deadlines are given in the API's time")
+		})
+	}
+}
+
+func TestRevokedTokenIsReplacedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{latency: 10 * time.Millisecond}
+		c := fakeClient(t, api, "")
+		require.NoError(t, call(c))
+		api.revoke()
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() { assert.NoError(t, call(c)) })
+		}
+		wg.Wait()
+		assert.EqualValues(t, 2, api.fetches.Load(), "one fetch for all that were refused")
+		assert.EqualValues(t, 1+50+50, api.calls.Load(), "each repeated once")
+	})
+}
+
+func TestRefusedTokenThatComesBackIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		c := fakeClient(t, api, "")
+		require.NoError(t, call(c))
+		api.reject.Store(true)
+		assert.ErrorIs(t, call(c), ErrCredentials)
+		assert.EqualValues(t, 2, api.fetches.Load())
+		assert.EqualValues(t, 2, api.calls.Load(), "not repeated with the same token")
+		for range 100 {
+			assert.ErrorIs(t, call(c), ErrCredentials)
+		}
+		assert.EqualValues(t, 2, api.fetches.Load(), "nor is getToken hammered")
+		api.reject.Store(false)
+		assert.NoError(t, call(c))
+	})
+}
+
+func TestTokenThatIsRefusedTwiceIsAnError(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		c := fakeClient(t, api, "")
+		require.NoError(t, call(c))
+		api.reject.Store(true)
+		api.revoke()
+		assert.ErrorIs(t, call(c), ErrCredentials)
+		assert.EqualValues(t, 3, api.calls.Load(), "one repeat with the new token, no more")
+	})
+}
+
+func TestWaitingForATokenEndsWithTheContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{latency: 5 * time.Second}
+		c := fakeClient(t, api, "")
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err := c.Payment(ctx, "imp_1")
+		assert.ErrorIs(t, err, ErrNoToken)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		time.Sleep(4500 * time.Millisecond)
+		require.NoError(t, call(c))
+		assert.EqualValues(t, 1, api.fetches.Load(), "the fetch went on for the others")
+	})
+}
+
+func TestTierIsSent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, tier := range []string{"", "001"} {
+			p, err := fakeClient(t, &fakeAPI{}, tier).Payment(context.Background(), "imp_1")
+			require.NoError(t, err)
+			assert.Contains(t, string(p.Raw), `"tier":"`+tier+`"`)
+		}
+	})
+}
+
+func TestNewGrantRefusesNonsense(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, c := range []struct {
+		token          string
+		now, expiredAt int64
+	}{{"", 0, 1800}, {"t", 1800, 1800}, {"t", 1800, 0}} {
+		_, err := newGrant(c.token, c.now, c.expiredAt, now)
+		assert.ErrorIs(t, err, ErrNotAPI)
+	}
+	g, err := newGrant("t", 0, 1<<62, now)
+	require.NoError(t, err)
+	assert.LessOrEqual(t, g.expires.Sub(now), 24*time.Hour, "no overflow")
+	g, err = newGrant("t", 0, 3, now)
+	require.NoError(t, err)
+	assert.Equal(t, 2*time.Second, g.expires.Sub(now))
+}
+
+func TestBackoffGrowsToItsLimit(t *testing.T) {
+	t.Parallel()
+	for attempt, want := range map[int]time.Duration{1: 100, 2: 200, 3: 400, 5: 1000, 19: 1000, 1000: 1000} {
+		for range 50 {
+			d := backoff(attempt, 100*time.Millisecond, time.Second)
+			assert.LessOrEqual(t, d, want*time.Millisecond)
+			assert.GreaterOrEqual(t, d, want*time.Millisecond*3/4)
+		}
+	}
+	assert.Greater(t, fetchPause(ErrCredentials, 1), fetchPause(ErrNoToken, 20), "wrong keys stay wrong")
+	assert.False(t, worthRepeating(ErrCredentials))
+	assert.True(t, worthRepeating(errors.New("network")))
+}
+
+func BenchmarkTokenAtHand(b *testing.B) {
+	g, _ := newGrant("t", 0, 1800, time.Now())
+	s := &tokenSource{state: NewState()}
+	s.state.current.Store(g)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := s.token(context.Background()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
