@@ -93,7 +93,7 @@ func New(cfg Config) (*Client, error) {
 // ParseAPI checks the API's address: http or https, a host, no path or query.
 func ParseAPI(raw string) (*url.URL, error) {
 	u, err := url.Parse(strings.TrimSuffix(raw, "/"))
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" ||
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" ||
 		u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return nil, errors.New("api must be an address such as " + DefaultAPI + ", without path, query and credentials")
 	}

@@ -11,7 +11,8 @@ const (
 	// renewBefore lies inside the last 60 seconds of a token's life: asked then,
 	// the API extends the token, asked earlier it changes nothing.
 	renewBefore = 45 * time.Second
-	// renewPause keeps an API that does not extend from being asked at once again.
+	// renewPause keeps an API that does not extend from being asked at once
+	// again; it is less for a token whose whole life is short.
 	renewPause = 5 * time.Second
 	// idleAfter is how long after the last call a token is still renewed.
 	idleAfter = 15 * time.Minute
@@ -43,7 +44,7 @@ func newGrant(token string, now, expiredAt int64, asked time.Time) (*grant, erro
 	margin := min(max(lifetime/10, time.Second), 5*time.Second)
 	g := &grant{token: token, expiredAt: expiredAt, expires: asked.Add(lifetime - margin)}
 	g.renewAt = g.expires.Add(margin - renewBefore)
-	if soonest := time.Now().Add(renewPause); g.renewAt.Before(soonest) {
+	if soonest := time.Now().Add(min(renewPause, lifetime/10)); g.renewAt.Before(soonest) {
 		g.renewAt = soonest
 	}
 	return g, nil

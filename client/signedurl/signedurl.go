@@ -84,7 +84,7 @@ type Base struct{ prefix string }
 func ParseBase(raw string) (*Base, error) {
 	u, err := url.Parse(raw)
 	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
 		return nil, errors.New("need an absolute http or https URL")
 	case u.User != nil || strings.Contains(raw, "#"):
 		return nil, errors.New("need a URL without credentials and fragment")

@@ -65,8 +65,8 @@ func unescapePair(rawName, rawValue string) (name, value string, err error) {
 // checkFormName refuses a malformed name, and one that was there before in a
 // spelling or shape that some parser takes for the same.
 func checkFormName(name string, shapes map[string]shape) error {
-	base, rest, _ := strings.Cut(name, "[")
-	rest = name[len(base):]
+	base, _, _ := strings.Cut(name, "[")
+	rest := name[len(base):]
 	if strings.TrimLeft(base, " ") == "" || strings.Contains(base, "]") || strings.ContainsFunc(name, unicode.IsControl) {
 		return errForm
 	}
@@ -98,7 +98,7 @@ func checkFormName(name string, shapes map[string]shape) error {
 }
 
 func twice(name string) error {
-	return fieldError(name, "stands twice; names that differ only in case or in brackets count as one")
+	return fieldError(name, "is given twice; names that differ only in case or in brackets count as one")
 }
 
 // mangle maps the spellings of a name that PHP takes for the same to one.

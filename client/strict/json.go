@@ -3,6 +3,7 @@ package strict
 import (
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -146,10 +147,8 @@ func (s *nameSet) add(name string) bool {
 		s.many[name] = struct{}{}
 		return !dup
 	}
-	for _, n := range s.few {
-		if n == name {
-			return false
-		}
+	if slices.Contains(s.few, name) {
+		return false
 	}
 	if s.few = append(s.few, name); len(s.few) > 24 {
 		s.many = make(map[string]struct{}, 2*len(s.few))

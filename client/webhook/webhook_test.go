@@ -63,8 +63,8 @@ func TestParseConfirmRefuses(t *testing.T) {
 		"extra is text":        {swap(`{ "barcode": "11222222", "payType": "card" }`, `"x"`), "extra is not an object"},
 		"another payType":      {swap(`"card"`, `"point"`), "neither card nor cash"},
 		"payType a list":       {swap(`"card"`, `["card"]`), "neither card nor cash"},
-		"payType twice":        {swap(`"payType": "card"`, `"payType":"card","paytype":"cash"`), "stands twice"},
-		"merchant_uid twice":   {swap(`"status"`, `"Merchant_uid":"b","status"`), "stands twice"},
+		"payType twice":        {swap(`"payType": "card"`, `"payType":"card","paytype":"cash"`), "is given twice"},
+		"merchant_uid twice":   {swap(`"status"`, `"Merchant_uid":"b","status"`), "is given twice"},
 		"a lookalike of extra": {swap(`"extra"`, `"Extra"`), "could be taken for extra"},
 	} {
 		_, err := webhook.ParseConfirm("application/json", []byte(c.body))
