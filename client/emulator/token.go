@@ -1,0 +1,152 @@
+package emulator
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+const (
+	extensionWindow = 60  // seconds before its expiry in which asking for a token extends its life
+	extension       = 300 // seconds by which it is extended
+	maxKeyLength    = 256
+	pruneAt         = 1024 // tokens held before expired ones are looked for
+)
+
+type token struct {
+	value     string
+	impKey    string
+	expiredAt int64
+}
+
+// tokens holds one token for each imp_key.
+type tokens struct {
+	mu      sync.Mutex
+	life    int64
+	byKey   map[string]*token
+	byValue map[string]*token
+	pruneAt int
+	issued  int
+}
+
+func newTokens(life int64) *tokens {
+	return &tokens{life: life, byKey: make(map[string]*token), byValue: make(map[string]*token), pruneAt: pruneAt}
+}
+
+// get returns the token of an imp_key. The API gives the same one until it has expired, and extends its life when it is
+// asked for in the last minute.
+func (t *tokens) get(impKey string, now int64) token {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	held, ok := t.byKey[impKey]
+	switch {
+	case !ok || held.expiredAt <= now:
+		t.drop(held)
+		t.prune(now)
+		held = &token{value: newTokenValue(), impKey: impKey, expiredAt: now + t.life}
+		t.byKey[impKey], t.byValue[held.value] = held, held
+		t.issued++
+	case held.expiredAt-now <= extensionWindow:
+		held.expiredAt += extension
+	}
+	return *held
+}
+
+// owner returns the imp_key for which an unexpired token was issued.
+func (t *tokens) owner(value string, now int64) (impKey string, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	held, ok := t.byValue[value]
+	if !ok || held.expiredAt <= now {
+		return "", false
+	}
+	return held.impKey, true
+}
+
+func (t *tokens) expire(value string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.drop(t.byValue[value])
+}
+
+func (t *tokens) expireAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.byKey)
+	clear(t.byValue)
+}
+
+func (t *tokens) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.issued
+}
+
+func (t *tokens) drop(held *token) {
+	if held != nil {
+		delete(t.byKey, held.impKey)
+		delete(t.byValue, held.value)
+	}
+}
+
+// prune forgets expired tokens now and then, or a sandbox that accepts any key would grow with every key it sees.
+func (t *tokens) prune(now int64) {
+	if len(t.byValue) < t.pruneAt {
+		return
+	}
+	for _, held := range t.byValue {
+		if held.expiredAt <= now {
+			t.drop(held)
+		}
+	}
+	t.pruneAt = max(pruneAt, 2*len(t.byValue))
+}
+
+func newTokenValue() string {
+	b := make([]byte, 20)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// getToken answers POST /users/getToken.
+func (e *Emulator) getToken(c *call) answer {
+	p, problem := c.parameters()
+	if problem != nil {
+		return *problem
+	}
+	// What is not a string fails like a wrong key.
+	impKey, _ := p.text("imp_key")
+	impSecret, _ := p.text("imp_secret")
+	if !e.accepts(impKey, impSecret) {
+		return failed(http.StatusUnauthorized, "인증에 실패하였습니다. API키와 secret을 확인하세요.")
+	}
+	now := e.now()
+	t := e.tokens.get(impKey, now)
+	return succeeded(struct {
+		AccessToken string `json:"access_token"`
+		Now         int64  `json:"now"`
+		ExpiredAt   int64  `json:"expired_at"`
+	}{t.value, now, t.expiredAt})
+}
+
+func (e *Emulator) accepts(impKey, impSecret string) bool {
+	if impKey == "" || impSecret == "" || len(impKey) > maxKeyLength {
+		return false
+	}
+	if e.opts.Keys == nil {
+		return true
+	}
+	want, ok := e.opts.Keys[impKey]
+	return ok && want == impSecret
+}
+
+// bearer returns a request's token. The API takes it without its scheme, too.
+func bearer(r *http.Request) string {
+	header := r.Header.Get("Authorization")
+	if scheme, value, ok := strings.Cut(header, " "); ok && strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(value)
+	}
+	return header
+}
