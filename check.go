@@ -1,0 +1,513 @@
+package caddycvs
+
+// This file holds the order checks of cvs_confirm: how one is asked, and what
+// its answer means.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-cvs/caddy-cvs/client/decimal"
+)
+
+// OrderCheck asks the merchant's app whether an order may be paid now, at a URL
+// or through a route of Caddy's handlers.
+type OrderCheck struct {
+	// Name stands for the check in logs. Default: its position, from 1
+	Name string `json:"name,omitempty"`
+
+	// URL is where to ask: http or https. Placeholders may stand in its path
+	// and query and are escaped for their place.
+	URL string `json:"url,omitempty"`
+
+	// Route are the handlers to ask instead of a URL.
+	Route caddyhttp.RouteList `json:"route,omitempty"`
+
+	// Method is POST, with the webhook's body as it came, or GET without one.
+	// Default: POST. Not for a route.
+	Method string `json:"method,omitempty"`
+
+	// Header are further header fields to send, with placeholders. Not for a route.
+	Header map[string]string `json:"header,omitempty"`
+
+	// Timeout bounds this check; the handler's bounds them all. Default: 3s
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// Accept are the statuses that mean yes: 200 to 299, or "2xx". Default: 200
+	Accept []string `json:"accept,omitempty"`
+
+	// Require are conditions on the JSON answer, all of which must hold.
+	Require []Requirement `json:"require,omitempty"`
+
+	// Amount is the gjson path of the number that must equal the barcode's amount.
+	Amount string `json:"amount,omitempty"`
+
+	// Reason is the gjson path of the text to give on refusal. Default: reason
+	Reason string `json:"reason,omitempty"`
+
+	// Shadow makes the check one that is asked and logged but never decides.
+	Shadow bool `json:"shadow,omitempty"`
+
+	url       template
+	header    map[string]template
+	handler   caddyhttp.Handler
+	transport http.RoundTripper
+}
+
+// Requirement is a gjson path in the JSON answer and the value it must have.
+type Requirement struct {
+	Path  string `json:"path,omitempty"`
+	Value string `json:"value,omitempty"`
+}
+
+const (
+	defaultCheckTimeout = 3 * time.Second
+	maxCheckAnswer      = 64_000
+)
+
+func (o *OrderCheck) provision(ctx caddy.Context, transport http.RoundTripper) (err error) {
+	o.transport = transport
+	if o.Timeout == 0 {
+		o.Timeout = caddy.Duration(defaultCheckTimeout)
+	}
+	if o.Reason == "" {
+		o.Reason = "reason"
+	}
+	if err := o.validate(); err != nil {
+		return err
+	}
+	if o.Route != nil {
+		if err := o.Route.Provision(ctx); err != nil {
+			return fmt.Errorf("route: %w", err)
+		}
+		o.handler = o.Route.Compile(caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil }))
+		return nil
+	}
+	if o.Method == "" {
+		o.Method = http.MethodPost
+	}
+	if o.url, err = parseURLTemplate(o.URL); err != nil {
+		return fmt.Errorf("url: %w", err)
+	}
+	o.header = make(map[string]template, len(o.Header))
+	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
+		if o.header[name], err = parseTemplate(o.Header[name]); err != nil {
+			return fmt.Errorf("header %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (o *OrderCheck) validate() error {
+	switch {
+	case (o.URL == "") == (o.Route == nil):
+		return errors.New("need either a URL or a route")
+	case o.Route != nil && len(o.Route) == 0:
+		return errors.New("the route has no handler")
+	case o.Accept != nil && len(o.Accept) == 0:
+		return errors.New("accept is empty: no status would mean yes")
+	case slices.ContainsFunc(o.Require, func(r Requirement) bool { return r.Path == "" }):
+		return errors.New("require needs a path")
+	case o.Route != nil && (o.Method != "" || o.Header != nil):
+		return errors.New("method and header are for a URL: in a route use Caddy's method and request_header")
+	case o.Method != "" && o.Method != http.MethodGet && o.Method != http.MethodPost:
+		return errors.New("method must be GET or POST")
+	case o.Timeout < 0:
+		return errors.New("timeout must be positive")
+	}
+	seen := make(map[string]bool, len(o.Header))
+	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
+		if err := checkHeaderName(name); err != nil {
+			return err
+		}
+		if name = http.CanonicalHeaderKey(name); seen[name] {
+			return fmt.Errorf("header %s is given twice", name)
+		}
+		seen[name] = true
+	}
+	for _, status := range o.Accept {
+		if err := checkAccept(status); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkHeaderName(name string) error {
+	switch {
+	case !headerPattern.MatchString(name):
+		return fmt.Errorf("header %q: not a name of a header field", name)
+	case strings.HasPrefix(http.CanonicalHeaderKey(name), "X-Cvs-"):
+		return fmt.Errorf("header %s: the X-Cvs- fields are reserved, every check gets them", name)
+	}
+	return nil
+}
+
+func checkAccept(status string) error {
+	if code, err := strconv.Atoi(status); status != "2xx" && (err != nil || code < 200 || code > 299) {
+		return fmt.Errorf("accept %s: only 200 to 299 and 2xx can mean yes", status)
+	}
+	return nil
+}
+
+var headerPattern = regexp.MustCompile("^[0-9A-Za-z!#$%&'*+.^_`|~-]+$")
+
+// verdict is what a check says of an order.
+type verdict string
+
+const (
+	yes      verdict = "yes"
+	no       verdict = "no"
+	noAnswer verdict = "no answer"
+)
+
+// The causes of a verdict, for logs; each noAnswer has a status for on_error.
+const (
+	causeStatus      = "status"
+	causeCondition   = "condition"
+	causeAmount      = "amount"
+	causePath        = "order number unfit for a path"
+	causeServerError = "server error"
+	causeRedirect    = "redirect"
+	causeSilent      = "route wrote no answer"
+	causeJSON        = "unreadable JSON"
+	causeTooLarge    = "answer too large"
+	causeBroken      = "connection broke"
+	causeUnreachable = "unreachable"
+	causeTimeout     = "timed out"
+)
+
+// statusFor is the answer to GalaxiaMoneytree when on_error rejects.
+func statusFor(cause string) int {
+	switch cause {
+	case causeTimeout:
+		return http.StatusGatewayTimeout
+	case causeUnreachable:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusBadGateway
+	}
+}
+
+// result is one check's answer.
+type result struct {
+	check    *OrderCheck
+	verdict  verdict
+	cause    string
+	reason   string
+	status   int
+	duration time.Duration
+}
+
+// judge decides what an answer means.
+func (o *OrderCheck) judge(status int, body []byte, amount string) (verdict, string) {
+	switch {
+	case status == 0:
+		return noAnswer, causeSilent
+	case status >= 500 || status < 200:
+		return noAnswer, causeServerError
+	case 300 <= status && status < 400:
+		return noAnswer, causeRedirect
+	case !o.accepts(status):
+		return no, causeStatus
+	case o.Require == nil && o.Amount == "":
+		return yes, ""
+	case !gjson.ValidBytes(body):
+		return noAnswer, causeJSON
+	}
+	for _, r := range o.Require {
+		if !holds(gjson.GetBytes(body, r.Path), r.Value) {
+			return no, causeCondition
+		}
+	}
+	if o.Amount != "" && !sameAmount(gjson.GetBytes(body, o.Amount), amount) {
+		return no, causeAmount
+	}
+	return yes, ""
+}
+
+func (o *OrderCheck) accepts(status int) bool {
+	if o.Accept == nil {
+		return status == http.StatusOK
+	}
+	return slices.ContainsFunc(o.Accept, func(a string) bool {
+		return a == strconv.Itoa(status) || a == "2xx" && status/100 == 2
+	})
+}
+
+// holds reports whether a JSON value is the wanted one: numbers by value,
+// strings by their text, true, false and null by their names.
+func holds(v gjson.Result, want string) bool {
+	switch v.Type {
+	case gjson.Number:
+		return decimal.Equal(v.Raw, want)
+	case gjson.String:
+		return v.Str == want
+	case gjson.True, gjson.False, gjson.Null:
+		return v.Exists() && v.Raw == want
+	default:
+		return false
+	}
+}
+
+// sameAmount compares numbers, not text: 15000, 15000.0 and "15000" are equal.
+// An amount that is not known equals none.
+func sameAmount(v gjson.Result, amount string) bool {
+	switch v.Type {
+	case gjson.Number:
+		return decimal.Equal(v.Raw, amount)
+	case gjson.String:
+		return decimal.Equal(v.Str, amount)
+	default:
+		return false
+	}
+}
+
+// question is a confirm webhook as the checks see it.
+type question struct {
+	decision
+	contentType string
+	body        []byte
+	request     *http.Request
+	repl        *caddy.Replacer
+	deadline    time.Time
+}
+
+// inquiry is one check, ready to be asked: nothing in it is shared with the
+// request that Caddy is serving, so that it may go on after the answer.
+type inquiry struct {
+	check    *OrderCheck
+	request  *http.Request
+	repl     *caddy.Replacer // a route's own
+	body     []byte
+	amount   string
+	deadline time.Time
+	cause    string // why it cannot be asked
+}
+
+// prepare builds the inquiry, in the goroutine of the request.
+func (o *OrderCheck) prepare(q *question) *inquiry {
+	in := &inquiry{check: o, body: q.body, amount: q.ticket.Amount, deadline: time.Now().Add(time.Duration(o.Timeout))}
+	if in.deadline.After(q.deadline) {
+		in.deadline = q.deadline
+	}
+	header := q.header(time.Until(in.deadline))
+	if o.handler != nil {
+		in.request, in.repl = o.routeRequest(q, header), caddy.NewReplacer()
+		q.setPlaceholders(in.repl)
+		return in
+	}
+	target, err := o.url.expandURL(q.repl)
+	if err != nil {
+		in.cause = causePath
+		return in
+	}
+	method := o.Method
+	if method == http.MethodGet {
+		in.body = nil
+		header.Del("Content-Type")
+	}
+	in.request = &http.Request{Method: method, URL: target, Host: target.Host, Header: header}
+	for name, t := range o.header {
+		header.Set(name, t.expand(q.repl))
+	}
+	if host := header.Get("Host"); host != "" {
+		in.request.Host = host
+		header.Del("Host")
+	}
+	return in
+}
+
+// header returns what every check is told. A client's own X-Cvs fields have no
+// part in it.
+func (q *question) header(left time.Duration) http.Header {
+	h := http.Header{
+		"Content-Type":       {q.contentType},
+		"User-Agent":         {"caddy-cvs"},
+		"X-Cvs-Imp-Uid":      {q.webhook.ImpUID},
+		"X-Cvs-Merchant-Uid": {q.webhook.MerchantUID},
+		"X-Cvs-Timeout-Ms":   {strconv.FormatInt(max(left.Milliseconds(), 0), 10)},
+	}
+	if q.ticket.Amount != "" {
+		h.Set("X-Cvs-Amount", q.ticket.Amount)
+	}
+	if q.ticket.Expires != 0 {
+		h.Set("X-Cvs-Expires", strconv.FormatInt(q.ticket.Expires, 10))
+	}
+	if parent := q.request.Header.Get("Traceparent"); parent != "" {
+		h.Set("Traceparent", parent)
+	}
+	return h
+}
+
+// routeRequest is the webhook's request for a route, without the query, which
+// holds the signature, and without the sender's header fields.
+func (o *OrderCheck) routeRequest(q *question, header http.Header) *http.Request {
+	r := q.request.Clone(context.WithoutCancel(q.request.Context()))
+	r.Method, r.Header, r.Trailer, r.TransferEncoding = http.MethodPost, header, nil, nil
+	r.URL.RawQuery, r.URL.ForceQuery = "", false
+	r.RequestURI = r.URL.RequestURI()
+	header.Set("Content-Length", strconv.Itoa(len(q.body)))
+	return r
+}
+
+// ask asks the check and returns its verdict, at the deadline at the latest if
+// the check minds its context.
+func (in *inquiry) ask(ctx context.Context) result {
+	began := time.Now()
+	res := result{check: in.check, verdict: no, cause: in.cause}
+	if in.cause == "" {
+		ctx, cancel := context.WithDeadline(ctx, in.deadline)
+		defer cancel()
+		var body []byte
+		var cause string
+		if in.check.handler != nil {
+			res.status, body, cause = in.askRoute(ctx)
+		} else {
+			res.status, body, cause = in.askURL(ctx)
+		}
+		if res.verdict, res.cause = noAnswer, cause; cause == "" {
+			res.verdict, res.cause = in.check.judge(res.status, body, in.amount)
+		}
+		if res.verdict == no && gjson.ValidBytes(body) {
+			if text := gjson.GetBytes(body, in.check.Reason); text.Type == gjson.String {
+				res.reason = text.Str
+			}
+		}
+	}
+	res.duration = time.Since(began)
+	return res
+}
+
+// askURL sends the request, again while there is time if no connection can be
+// made. A request that may have arrived is not repeated.
+func (in *inquiry) askURL(ctx context.Context) (status int, body []byte, cause string) {
+	for wait := 25 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+		r := in.request.Clone(ctx)
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(in.body)), int64(len(in.body))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(in.body)), nil }
+		if len(in.body) == 0 {
+			r.Body = http.NoBody
+		}
+		resp, err := in.check.transport.RoundTrip(r)
+		if err == nil {
+			return readAnswer(resp)
+		}
+		if _, dialing := errors.AsType[reverseproxy.DialError](err); !dialing {
+			return 0, nil, causeOf(err)
+		}
+		if !sleep(ctx, wait) {
+			return 0, nil, causeUnreachable
+		}
+	}
+}
+
+func readAnswer(resp *http.Response) (status int, body []byte, cause string) {
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxCheckAnswer+1))
+	switch {
+	case err != nil:
+		return resp.StatusCode, nil, causeOf(err)
+	case len(body) > maxCheckAnswer:
+		return resp.StatusCode, nil, causeTooLarge
+	}
+	return resp.StatusCode, body, ""
+}
+
+func causeOf(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return causeTimeout
+	}
+	return causeBroken
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// askRoute runs the route's handlers as a request of its own.
+func (in *inquiry) askRoute(ctx context.Context) (status int, body []byte, cause string) {
+	defer func() {
+		if recover() != nil { // a handler's panic must not end the server
+			status, body, cause = 0, nil, causeBroken
+		}
+	}()
+	r := in.request.WithContext(joinedContext{ctx, in.request.Context()})
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(in.body)), int64(len(in.body))
+	w := &recorder{header: make(http.Header)}
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	err := in.check.handler.ServeHTTP(w, caddyhttp.PrepareRequest(r, in.repl, w, server))
+	failed, isHandlerError := errors.AsType[caddyhttp.HandlerError](err)
+	switch {
+	case ctx.Err() != nil:
+		return 0, nil, causeTimeout
+	case isHandlerError && failed.StatusCode != 0:
+		return failed.StatusCode, nil, ""
+	case err != nil:
+		return http.StatusInternalServerError, nil, ""
+	case w.full:
+		return w.status, nil, causeTooLarge
+	}
+	return w.status, w.body.Bytes(), ""
+}
+
+// joinedContext has the end of one context and the values of another.
+type joinedContext struct {
+	context.Context
+	values context.Context
+}
+
+func (c joinedContext) Value(key any) any {
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	return c.values.Value(key)
+}
+
+// recorder keeps a route's answer, up to a limit.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+	full   bool
+}
+
+func (w *recorder) Header() http.Header { return w.header }
+
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 { // 1xx is not an answer yet
+		w.status = status
+	}
+}
+
+func (w *recorder) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	if w.body.Len()+len(p) > maxCheckAnswer {
+		w.full = true
+		return 0, errors.New("the answer is too large")
+	}
+	return w.body.Write(p)
+}

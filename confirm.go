@@ -1,0 +1,489 @@
+package caddycvs
+
+// This file holds cvs_confirm: from the webhook to the answer.
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
+	"github.com/caddy-cvs/caddy-cvs/client/webhook"
+)
+
+func init() {
+	caddy.RegisterModule(Confirm{})
+}
+
+// Confirm answers GalaxiaMoneytree's confirm webhook, "may this order be paid,
+// now, at the till?": 200 if the webhook is genuine and every order check says
+// yes, and any other status if not.
+type Confirm struct {
+	// Account is the only account whose webhooks are answered. Default: all of
+	// them, by the account in the signed URL; the unnamed one for look-ups
+	Account string `json:"account,omitempty"`
+
+	// Timeout bounds the whole decision; the answer leaves before. The sender
+	// waits 5 to 10 seconds. Default: 4s, at most 10s
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// Unsigned says what becomes of a webhook at an unsigned URL: "lookup"
+	// asks PortOne whether there is such a payment, "reject" refuses it,
+	// "allow" believes it. Default: lookup
+	Unsigned string `json:"unsigned,omitempty"`
+
+	// OnError decides where an order check gives no answer: "reject" or
+	// "accept". Default: reject
+	OnError string `json:"on_error,omitempty"`
+
+	// Allow lists the addresses that may send webhooks, as IPs or CIDR ranges;
+	// "portone" stands for the published ones. Default: any
+	Allow []string `json:"allow,omitempty"`
+
+	// OrderChecks are asked all at once. All must say yes.
+	OrderChecks []*OrderCheck `json:"order_check,omitempty"`
+
+	app    *App
+	asked  *account // for look-ups
+	access access
+	logger *zap.Logger
+}
+
+const (
+	defaultTimeout = 4 * time.Second
+	maxTimeout     = 10 * time.Second
+	minTimeout     = 100 * time.Millisecond
+	maxWebhook     = 64 << 10
+	maxReason      = 200 // characters
+)
+
+// CaddyModule returns the Caddy module information.
+func (Confirm) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.cvs_confirm",
+		New: func() caddy.Module { return new(Confirm) },
+	}
+}
+
+// Provision prepares the order checks.
+func (c *Confirm) Provision(ctx caddy.Context) error {
+	c.logger = ctx.Logger()
+	var err error
+	if c.app, err = loadApp(ctx); err != nil {
+		return err
+	}
+	if slices.Contains(c.OrderChecks, nil) {
+		return errors.New("order_check: null is not a check")
+	}
+	c.applyDefaults()
+	if c.Account != "" || c.Unsigned == "lookup" {
+		if c.asked, err = c.app.account(c.Account); err != nil {
+			return err
+		}
+	}
+	if err := c.access.provision(ctx, c.Allow); err != nil {
+		return err
+	}
+	// A short life of idle connections: an app closes its own after a few
+	// seconds, and a webhook sent into a closing one could not be repeated.
+	transport := &reverseproxy.HTTPTransport{KeepAlive: &reverseproxy.KeepAlive{
+		IdleConnTimeout:     caddy.Duration(time.Second),
+		MaxIdleConnsPerHost: 128,
+	}}
+	if err := transport.Provision(ctx); err != nil {
+		return fmt.Errorf("preparing the transport: %w", err)
+	}
+	ctx.OnCancel(func() { _ = transport.Cleanup() })
+	for _, check := range c.OrderChecks {
+		if err := check.provision(ctx, transport); err != nil {
+			return fmt.Errorf("order_check %s: %w", check.Name, err)
+		}
+	}
+	return nil
+}
+
+func (c *Confirm) applyDefaults() {
+	c.Timeout = cmp.Or(c.Timeout, caddy.Duration(defaultTimeout))
+	c.Unsigned = cmp.Or(c.Unsigned, "lookup")
+	c.OnError = cmp.Or(c.OnError, "reject")
+	for i, check := range c.OrderChecks {
+		check.Name = cmp.Or(check.Name, strconv.Itoa(i+1))
+	}
+}
+
+// Validate refuses what would accept payments unasked.
+func (c *Confirm) Validate() error {
+	switch {
+	case c.Unsigned != "" && c.Unsigned != "lookup" && c.Unsigned != "reject" && c.Unsigned != "allow":
+		return fmt.Errorf("unsigned must be lookup, reject or allow, not %q", c.Unsigned)
+	case c.OnError != "" && c.OnError != "reject" && c.OnError != "accept":
+		return fmt.Errorf("on_error must be reject or accept, not %q", c.OnError)
+	}
+	if err := checkTimeout(c.Timeout); err != nil {
+		return err
+	}
+	names := make(map[string]bool)
+	deciding := 0
+	for i, check := range c.OrderChecks {
+		name := cmp.Or(check.Name, strconv.Itoa(i+1))
+		if names[name] {
+			return fmt.Errorf("order_check %s: the name is given twice", name)
+		}
+		names[name] = true
+		if !check.Shadow {
+			deciding++
+		}
+	}
+	if deciding == 0 {
+		return errors.New("need at least one order_check that is not a shadow: without it every genuine webhook would be accepted")
+	}
+	return nil
+}
+
+func checkTimeout(d caddy.Duration) error {
+	if d != 0 && (time.Duration(d) < minTimeout || time.Duration(d) > maxTimeout) {
+		return fmt.Errorf("timeout must be %s to %s: the sender waits no longer", minTimeout, maxTimeout)
+	}
+	return nil
+}
+
+// decision is what becomes of one webhook.
+type decision struct {
+	webhook webhook.Confirm
+	account string
+	ticket  signedurl.Ticket
+
+	status  int
+	verdict string // accepted, refused, unanswered, or invalid if it was not worth asking
+	cause   string
+	reason  string
+	results []result
+}
+
+const (
+	accepted   = "accepted"
+	refused    = "refused"
+	unanswered = "unanswered"
+	invalid    = "invalid"
+)
+
+func (d *decision) set(status int, verdict, cause, reason string) {
+	d.status, d.verdict, d.cause, d.reason = status, verdict, cause, reason
+}
+
+func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	began := time.Now()
+	if strings.Contains(r.URL.RawQuery, "cvs_") {
+		// Caddy's access log prints the URL, and with it the signature. The
+		// line that decide's caller writes stands in for it.
+		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+	}
+	// The margin lets the answer be written before the time is over.
+	timeout := time.Duration(c.Timeout)
+	deadline := began.Add(timeout - min(timeout/10, 100*time.Millisecond))
+
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	d := &decision{}
+	c.decide(d, w, r, repl, deadline)
+	d.setPlaceholders(repl)
+	d.write(w)
+	c.log(d, r, time.Since(began))
+	return nil
+}
+
+// decide goes through the steps until one of them decides.
+func (c *Confirm) decide(d *decision, w http.ResponseWriter, r *http.Request, repl *caddy.Replacer, deadline time.Time) {
+	body, err := c.receive(d, w, r, deadline)
+	if err == nil {
+		err = c.authenticate(d, r, deadline)
+	}
+	if err != nil {
+		if he, ok := errors.AsType[*httpError](err); ok && d.verdict == "" {
+			d.set(he.status, invalid, strings.ToLower(http.StatusText(he.status)), he.message)
+		}
+		return
+	}
+	d.setPlaceholders(repl)
+	c.ask(d, &question{
+		decision: *d, contentType: r.Header.Get("Content-Type"), body: body,
+		request: r, repl: repl, deadline: deadline,
+	})
+}
+
+// receive reads the webhook. Its errors are of type *httpError.
+func (c *Confirm) receive(d *decision, w http.ResponseWriter, r *http.Request, deadline time.Time) ([]byte, error) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return nil, &httpError{http.StatusMethodNotAllowed, "use POST"}
+	}
+	if c.Allow != nil {
+		if err := c.access.check(r); err != nil {
+			return nil, err
+		}
+	}
+	body, err := readBody(w, r, maxWebhook, deadline)
+	if err != nil {
+		return nil, err
+	}
+	d.webhook, err = webhook.ParseConfirm(r.Header.Get("Content-Type"), body)
+	if errors.Is(err, strict.ErrMediaType) {
+		return nil, &httpError{http.StatusUnsupportedMediaType, err.Error()}
+	}
+	if err != nil {
+		return nil, &httpError{http.StatusBadRequest, err.Error()}
+	}
+	return body, nil
+}
+
+var errNotGenuine = &httpError{http.StatusForbidden, "the webhook is not genuine"}
+
+// authenticate establishes that the webhook is about a barcode of an account
+// of this configuration, and learns the amount. Its errors are *httpErrors, or
+// are set on d.
+func (c *Confirm) authenticate(d *decision, r *http.Request, deadline time.Time) error {
+	ticket, err := signedurl.Parse(r.URL.RawQuery)
+	if errors.Is(err, signedurl.ErrUnsigned) {
+		return c.authenticateUnsigned(d, deadline)
+	}
+	if err != nil || c.Account != "" && ticket.Account != c.Account {
+		return errNotGenuine
+	}
+	acc, err := c.app.account(ticket.Account)
+	if err != nil || ticket.Verify(acc.keys, signedurl.Confirm, d.webhook.MerchantUID) != nil {
+		return errNotGenuine
+	}
+	d.ticket, d.account = ticket, acc.name
+	if ticket.ExpiredAt(acc.client.State().Now()) {
+		d.set(http.StatusGone, refused, "expired", "the payment deadline has passed")
+		return errNotGenuine
+	}
+	return nil
+}
+
+func (c *Confirm) authenticateUnsigned(d *decision, deadline time.Time) error {
+	d.account = c.Account
+	switch c.Unsigned {
+	case "allow":
+		return nil
+	case "reject":
+		return errNotGenuine
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	payment, err := c.asked.client.Payment(ctx, d.webhook.ImpUID)
+	switch {
+	case errors.Is(err, client.ErrNotFound):
+		return errNotGenuine
+	case err != nil:
+		// Not for on_error to decide: nobody vouches for this webhook.
+		cause := lookupCause(err)
+		d.set(statusFor(cause), unanswered, "look-up: "+cause, "the payment could not be looked up in time")
+		return err
+	case payment.ImpUID != d.webhook.ImpUID || payment.MerchantUID != d.webhook.MerchantUID:
+		return errNotGenuine
+	case payment.Status != client.StatusReady:
+		d.set(http.StatusConflict, refused, "payment not ready", "the payment is not open any more")
+		return errNotGenuine
+	}
+	d.ticket = signedurl.Ticket{Account: c.Account, Amount: payment.Amount.Canonical()}
+	return nil
+}
+
+func lookupCause(err error) string {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return causeTimeout
+	case errors.Is(err, client.ErrUnreachable) || errors.Is(err, client.ErrNoToken):
+		return causeUnreachable
+	default:
+		return causeServerError
+	}
+}
+
+// ask asks the order checks and decides as soon as it is clear.
+func (c *Confirm) ask(d *decision, q *question) {
+	ctx, cancel := context.WithDeadline(context.Background(), q.deadline)
+	defer cancel()
+	answers := make(chan result, len(c.OrderChecks))
+	waiting := make(map[*OrderCheck]bool, len(c.OrderChecks))
+	for _, check := range c.OrderChecks {
+		inquiry := check.prepare(q)
+		if check.Shadow {
+			go c.askShadow(d.webhook, inquiry)
+			continue
+		}
+		waiting[check] = true
+		go func() { answers <- inquiry.ask(ctx) }()
+	}
+	for len(waiting) > 0 {
+		var res result
+		select {
+		case res = <-answers:
+		case <-ctx.Done():
+			res = overdue(waiting, answers)
+		}
+		delete(waiting, res.check)
+		d.results = append(d.results, res)
+		if res.verdict == no {
+			d.set(http.StatusConflict, refused, res.cause, res.reason)
+			return
+		}
+	}
+	c.conclude(d)
+}
+
+// overdue returns an answer that came just in time, so that no "no" is lost, or
+// else one of the checks that gave none.
+func overdue(waiting map[*OrderCheck]bool, answers <-chan result) result {
+	select {
+	case res := <-answers:
+		return res
+	default:
+	}
+	for check := range waiting {
+		return result{check: check, verdict: noAnswer, cause: causeTimeout, duration: time.Duration(check.Timeout)}
+	}
+	return result{}
+}
+
+// conclude decides when no check has said no.
+func (c *Confirm) conclude(d *decision) {
+	for _, res := range d.results {
+		switch {
+		case res.verdict == yes:
+		case res.verdict == noAnswer && c.OnError == "accept":
+			d.cause = "on_error: " + res.cause
+		default:
+			d.set(statusFor(res.cause), unanswered, res.cause, "the order could not be checked in time")
+			return
+		}
+	}
+	d.set(http.StatusOK, accepted, d.cause, "")
+}
+
+// askShadow asks a check whose answer only the log will see.
+func (c *Confirm) askShadow(about webhook.Confirm, in *inquiry) {
+	res := in.ask(context.Background())
+	c.logger.Info("shadow order check",
+		zap.String("merchant_uid", about.MerchantUID),
+		zap.String("imp_uid", about.ImpUID),
+		zap.Object("check", res))
+}
+
+// setPlaceholders makes the webhook and what became of it known to order
+// checks, logs and later handlers.
+func (d *decision) setPlaceholders(repl *caddy.Replacer) {
+	expires, code := "", ""
+	if d.ticket.Expires != 0 {
+		expires = strconv.FormatInt(d.ticket.Expires, 10)
+	}
+	if d.status != 0 {
+		code = strconv.Itoa(d.status)
+	}
+	event, status := "", ""
+	if d.webhook.ImpUID != "" {
+		event, status = webhook.EventConfirm, webhook.StatusReady
+	}
+	for name, value := range map[string]string{
+		"event": event, "imp_uid": d.webhook.ImpUID, "merchant_uid": d.webhook.MerchantUID, "status": status,
+		"barcode": d.webhook.Barcode, "pay_type": d.webhook.PayType, "amount": d.ticket.Amount, "expires": expires,
+		"account": d.account, "operation": "confirm", "code": code, "verdict": d.verdict, "reason": d.reason,
+	} {
+		repl.Set(placeholderPrefix+name, value)
+	}
+}
+
+// write answers GalaxiaMoneytree: 200 is "acceptable", any other status is not.
+func (d *decision) write(w http.ResponseWriter) {
+	answer := struct {
+		Accepted bool   `json:"accepted"`
+		Reason   string `json:"reason,omitempty"`
+	}{d.status == http.StatusOK && d.verdict == accepted, tidy(d.reason)}
+	if !answer.Accepted && d.status == http.StatusOK {
+		d.status = http.StatusInternalServerError
+	}
+	body, _ := json.Marshal(answer)
+	w.Header().Set("Content-Type", strict.JSON)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(d.status)
+	_, _ = w.Write(body)
+}
+
+// tidy makes any text fit for an answer: valid UTF-8, one line, of bounded length.
+func tidy(reason string) string {
+	reason = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(reason, "\ufffd"))
+	reason = strings.TrimSpace(reason)
+	if runes := []rune(reason); len(runes) > maxReason {
+		reason = string(runes[:maxReason])
+	}
+	return reason
+}
+
+// log writes the one line of a decision. The reason is the shop's text, which
+// may be about the buyer, and stays out of it.
+func (c *Confirm) log(d *decision, r *http.Request, took time.Duration) {
+	level := zapcore.InfoLevel
+	if d.verdict == unanswered {
+		level = zapcore.ErrorLevel
+	}
+	if entry := c.logger.Check(level, "confirm webhook"); entry != nil {
+		entry.Write(
+			zap.String("operation", "confirm"),
+			zap.String("account", d.account),
+			zap.String("merchant_uid", d.webhook.MerchantUID),
+			zap.String("imp_uid", d.webhook.ImpUID),
+			zap.String("amount", d.ticket.Amount),
+			zap.String("pay_type", d.webhook.PayType),
+			zap.String("verdict", d.verdict),
+			zap.String("cause", d.cause),
+			zap.Int("status", d.status),
+			zap.String("client_ip", clientIP(r)),
+			zap.Duration("duration", took),
+			zap.Objects("checks", d.results),
+		)
+	}
+}
+
+// MarshalLogObject writes a check's result, without its reason.
+func (res result) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("name", res.check.Name)
+	enc.AddString("verdict", string(res.verdict))
+	if res.cause != "" {
+		enc.AddString("cause", res.cause)
+	}
+	if res.status != 0 {
+		enc.AddInt("status", res.status)
+	}
+	enc.AddDuration("duration", res.duration)
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Confirm)(nil)
+	_ caddy.Validator             = (*Confirm)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Confirm)(nil)
+	_ zapcore.ObjectMarshaler     = result{}
+)

@@ -1,0 +1,555 @@
+package caddycvs
+
+// This file holds cvs_proxy, and what the handlers share: who may call, how a
+// body is read, and the envelope of own errors.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/tidwall/gjson"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
+)
+
+func init() {
+	caddy.RegisterModule(Proxy{})
+}
+
+// Proxy serves the part of PortOne's API that a convenience-store merchant
+// needs, at the API's own paths, with an account's credentials. Requests for
+// anything else go to the next handler.
+type Proxy struct {
+	// Account is the name of the account to use. Default: the unnamed one
+	Account string `json:"account,omitempty"`
+
+	// Allow lists the client addresses that may call, as IPs or CIDR ranges;
+	// "private_ranges" stands for Caddy's own list. Default: private_ranges
+	Allow []string `json:"allow,omitempty"`
+
+	// PG fills the field pg where a request leaves it out.
+	PG string `json:"pg,omitempty"`
+
+	// ChannelKey fills the field channel_key where a request leaves it out.
+	ChannelKey string `json:"channel_key,omitempty"`
+
+	// ConfirmURL fills the field confirm_url, signed.
+	ConfirmURL string `json:"confirm_url,omitempty"`
+
+	// NoticeURL fills the field notice_url, signed.
+	NoticeURL string `json:"notice_url,omitempty"`
+
+	// ExpiresIn fills the field expired_at, counted from the request.
+	ExpiresIn caddy.Duration `json:"expires_in,omitempty"`
+
+	// MaxBody is the greatest size of a request's body in bytes. Default: 64000
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	account  *account
+	access   access
+	defaults client.Defaults
+	logger   *zap.Logger
+}
+
+const defaultMaxBody = 64_000
+
+// CaddyModule returns the Caddy module information.
+func (Proxy) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.cvs_proxy",
+		New: func() caddy.Module { return new(Proxy) },
+	}
+}
+
+// Provision finds the account and prepares what fills in requests.
+func (p *Proxy) Provision(ctx caddy.Context) error {
+	p.logger = ctx.Logger()
+	app, err := loadApp(ctx)
+	if err != nil {
+		return err
+	}
+	if p.account, err = app.account(p.Account); err != nil {
+		return err
+	}
+	if p.Allow == nil {
+		p.Allow = []string{"private_ranges"}
+	}
+	if slices.Contains(p.Allow, "portone") {
+		return errPortOneCalls
+	}
+	if err := p.access.provision(ctx, p.Allow); err != nil {
+		return err
+	}
+	if p.MaxBody == 0 {
+		p.MaxBody = defaultMaxBody
+	}
+	p.defaults = client.Defaults{ExpiresIn: time.Duration(p.ExpiresIn)}
+	repl := caddy.NewReplacer()
+	for _, o := range []struct {
+		name, raw string
+		text      *string
+		url       **signedurl.Base
+	}{
+		{"pg", p.PG, &p.defaults.PG, nil},
+		{"channel_key", p.ChannelKey, &p.defaults.ChannelKey, nil},
+		{"confirm_url", p.ConfirmURL, nil, &p.defaults.ConfirmURL},
+		{"notice_url", p.NoticeURL, nil, &p.defaults.NoticeURL},
+	} {
+		value, err := repl.ReplaceOrErr(o.raw, true, true)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", o.name, err)
+		case o.text != nil:
+			*o.text = value
+		case value != "":
+			if *o.url, err = signedurl.ParseBase(value); err != nil {
+				return fmt.Errorf("%s: %w", o.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Validate checks what the types leave open.
+func (p *Proxy) Validate() error {
+	if p.MaxBody < 0 {
+		return errors.New("max_body must be positive")
+	}
+	if p.ExpiresIn < 0 {
+		return errors.New("expires_in must be positive")
+	}
+	return client.CheckPG(p.defaults.PG)
+}
+
+// apiCall is a request that cvs_proxy serves.
+type apiCall struct {
+	operation   string // issue, void, payment, find or token
+	method      string
+	impUID      string
+	merchantUID string
+	status      string
+}
+
+// parseCall recognises a served path. Its segments are unescaped one by one,
+// so that an escaped slash stays inside its segment.
+func parseCall(escapedPath string) (apiCall, bool) {
+	segments := strings.Split(strings.TrimPrefix(escapedPath, "/"), "/")
+	for i, s := range segments {
+		unescaped, err := url.PathUnescape(s)
+		if err != nil || unescaped == "" {
+			return apiCall{}, false
+		}
+		segments[i] = unescaped
+	}
+	switch n := len(segments); {
+	case n == 1 && segments[0] == "cvs":
+		return apiCall{operation: "issue", method: http.MethodPost}, true
+	case n == 2 && segments[0] == "cvs":
+		return apiCall{operation: "void", method: http.MethodDelete, impUID: segments[1]}, true
+	case n == 2 && segments[0] == "users" && segments[1] == "getToken":
+		return apiCall{operation: "token", method: http.MethodPost}, true
+	case n == 2 && segments[0] == "payments":
+		return apiCall{operation: "payment", method: http.MethodGet, impUID: segments[1]}, true
+	case (n == 3 || n == 4) && segments[0] == "payments" && segments[1] == "find":
+		c := apiCall{operation: "find", method: http.MethodGet, merchantUID: segments[2]}
+		if n == 4 {
+			c.status = segments[3]
+		}
+		return c, true
+	default:
+		return apiCall{}, false
+	}
+}
+
+// valid reports whether every value of the path can only mean itself at the
+// API: a server that unescapes a path before it resolves dots would otherwise
+// be led to another one, with the merchant's token.
+func (c apiCall) valid() bool {
+	for _, v := range []string{c.impUID, c.merchantUID, c.status} {
+		if leavesSegment(v) || strings.ContainsFunc(v, unicode.IsControl) {
+			return false
+		}
+	}
+	return true
+}
+
+// leavesSegment reports whether a server that unescapes slashes could resolve
+// value to another path.
+func leavesSegment(value string) bool {
+	parts := strings.FieldsFunc(value, func(r rune) bool { return r == '/' || r == '\\' })
+	return slices.Contains(parts, ".") || slices.Contains(parts, "..")
+}
+
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	call, ok := parseCall(r.URL.EscapedPath())
+	if !ok {
+		return next.ServeHTTP(w, r)
+	}
+	began := time.Now()
+	x := &exchange{call: call, account: p.account.name}
+	resp, err := p.serve(w, r, x)
+	if err != nil {
+		resp = x.own(w.Header(), err)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	if resp.ContentType != "" {
+		w.Header().Set("Content-Type", resp.ContentType)
+	}
+	x.setPlaceholders(r, resp)
+	w.WriteHeader(resp.Status)
+	_, writeErr := w.Write(resp.Body)
+	p.log(x, resp, err, r.Context().Err() != nil || writeErr != nil, time.Since(began))
+	return nil
+}
+
+// serve answers one call. Its errors become answers of exchange.own.
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*client.Response, error) {
+	if err := p.access.check(r); err != nil {
+		return nil, err
+	}
+	if err := refuseForwarded(r); err != nil {
+		return nil, err
+	}
+	if r.Method != x.call.method {
+		w.Header().Set("Allow", x.call.method)
+		return nil, &httpError{http.StatusMethodNotAllowed, "use " + x.call.method + " here"}
+	}
+	if !x.call.valid() {
+		return nil, &httpError{http.StatusBadRequest, "the path has a value that could be taken for another path"}
+	}
+	switch x.call.operation {
+	case "token":
+		return p.placeholderToken(), nil
+	case "issue":
+		return p.issue(w, r, x)
+	case "void":
+		// Once sent, a void must be seen through even if the caller has left.
+		return p.account.client.Do(context.WithoutCancel(r.Context()), withQuery(client.VoidRequest(x.call.impUID), r))
+	case "find":
+		return p.account.client.Do(r.Context(), withQuery(client.FindRequest(x.call.merchantUID, client.Status(x.call.status)), r))
+	default:
+		return p.account.client.Do(r.Context(), withQuery(client.PaymentRequest(x.call.impUID), r))
+	}
+}
+
+func withQuery(out client.Request, r *http.Request) client.Request {
+	out.Query = r.URL.RawQuery
+	return out
+}
+
+func (p *Proxy) issue(w http.ResponseWriter, r *http.Request, x *exchange) (*client.Response, error) {
+	body, err := readBody(w, r, p.MaxBody, time.Now().Add(client.DefaultTimeout))
+	if err != nil {
+		return nil, err
+	}
+	issue, err := client.ParseIssue(r.Header.Get("Content-Type"), body)
+	if errors.Is(err, strict.ErrMediaType) {
+		return nil, &httpError{http.StatusUnsupportedMediaType, err.Error()}
+	}
+	if err != nil {
+		return nil, &httpError{http.StatusBadRequest, err.Error()}
+	}
+	issue.Complete(p.defaults, p.account.keys, p.account.name, p.account.client.State().Now())
+	x.call.merchantUID, x.amount, x.expires = issue.MerchantUID, issue.Amount, issue.ExpiredAt
+	// The caller's leaving must not leave a barcode that no log line names.
+	return p.account.client.IssueRaw(context.WithoutCancel(r.Context()), issue)
+}
+
+// placeholderToken is what an SDK gets that asks for a token before each call.
+// It opens nothing: whatever Authorization comes back is dropped.
+func (p *Proxy) placeholderToken() *client.Response {
+	now := p.account.client.State().Now().Unix()
+	return &client.Response{
+		Status: http.StatusOK, ContentType: strict.JSON,
+		Body: fmt.Appendf(nil, `{"code":0,"message":null,"response":{"access_token":"held-by-caddy-cvs","now":%d,"expired_at":%d}}`, now, now+1800),
+	}
+}
+
+// exchange is what is known of one call, for the log and the placeholders.
+type exchange struct {
+	call    apiCall
+	account string
+	amount  string
+	expires int64
+}
+
+// setPlaceholders makes the call's facts known to logs and later handlers.
+func (x *exchange) setPlaceholders(r *http.Request, resp *client.Response) {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	known := gjson.GetManyBytes(resp.Body, "response.imp_uid", "response.merchant_uid", "response.status", "response.amount")
+	for i, field := range []*string{&x.call.impUID, &x.call.merchantUID, &x.call.status, &x.amount} {
+		if known[i].Exists() && (i < 3 || x.amount == "") {
+			*field = known[i].String()
+		}
+	}
+	expires := ""
+	if x.expires != 0 {
+		expires = strconv.FormatInt(x.expires, 10)
+	}
+	for name, value := range map[string]string{
+		"operation": x.call.operation, "account": x.account, "imp_uid": x.call.impUID, "merchant_uid": x.call.merchantUID,
+		"status": x.call.status, "amount": x.amount, "expires": expires, "code": strconv.FormatInt(resp.Code, 10),
+	} {
+		repl.Set("http.cvs."+name, value)
+	}
+}
+
+// log writes one line per call: what changes something at Info, look-ups at
+// Debug, failures that an operator should see at Error.
+func (p *Proxy) log(x *exchange, resp *client.Response, err error, gone bool, took time.Duration) {
+	level := zapcore.DebugLevel
+	switch {
+	case resp.Status >= 500:
+		level = zapcore.ErrorLevel
+	case x.call.operation == "issue" || x.call.operation == "void":
+		level = zapcore.InfoLevel
+	}
+	entry := p.logger.Check(level, "api call")
+	if entry == nil {
+		return
+	}
+	fields := []zap.Field{
+		zap.String("operation", x.call.operation),
+		zap.String("account", x.account),
+		zap.String("merchant_uid", x.call.merchantUID),
+		zap.String("imp_uid", x.call.impUID),
+		zap.String("amount", x.amount),
+		zap.Int("status", resp.Status),
+		zap.Int64("code", resp.Code),
+		zap.Duration("duration", took),
+	}
+	if resp.Recovered {
+		fields = append(fields, zap.Bool("recovered", true))
+	}
+	if gone {
+		fields = append(fields, zap.Bool("client_gone", true))
+	}
+	if err != nil {
+		fields = append(fields, zap.String("cause", cause(err)))
+	}
+	entry.Write(fields...)
+}
+
+// cause is an error's text for the log. What was wrong with a request is not
+// logged in detail: it is about the app's data.
+func cause(err error) string {
+	if he, ok := errors.AsType[*httpError](err); ok {
+		return strings.ToLower(http.StatusText(he.status))
+	}
+	return err.Error()
+}
+
+// httpError is an own answer.
+type httpError struct {
+	status  int
+	message string
+}
+
+func (e *httpError) Error() string { return e.message }
+
+// own turns an error into an answer in the API's envelope.
+func (x *exchange) own(header http.Header, err error) *client.Response {
+	status, message := x.statusOf(err)
+	if unavailable, ok := errors.AsType[*client.UnavailableError](err); ok {
+		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(max(unavailable.RetryAfter.Seconds(), 1)))))
+	} else if status == http.StatusServiceUnavailable {
+		header.Set("Retry-After", "1")
+	}
+	body, _ := json.Marshal(map[string]any{"code": -1, "message": message, "response": nil})
+	return &client.Response{Status: status, ContentType: strict.JSON, Body: body, Code: -1}
+}
+
+func (x *exchange) statusOf(err error) (int, string) {
+	timedOut := errors.Is(err, context.DeadlineExceeded)
+	order := strconv.Quote(x.call.merchantUID)
+	if he, ok := errors.AsType[*httpError](err); ok {
+		return he.status, he.message
+	}
+	switch {
+	case errors.Is(err, client.ErrCredentials):
+		return http.StatusBadGateway, "PortOne refuses the gateway's credentials: check imp_key and imp_secret in Caddy's configuration. Nothing was done."
+	case errors.Is(err, client.ErrNoToken):
+		return http.StatusServiceUnavailable, "PortOne gives no access token at the moment: try again later. Nothing was done."
+	case errors.Is(err, client.ErrOutcomeUnknown) && x.call.operation == "issue":
+		return http.StatusGatewayTimeout, "Outcome unknown: PortOne did not answer, and order " + order + " may or may not have a barcode now. Look it up with GET /payments/find/" + url.PathEscape(x.call.merchantUID) + " before you ask again."
+	case errors.Is(err, client.ErrNotAPI) && x.call.operation == "issue":
+		return http.StatusBadGateway, "The answer was not PortOne's, and PortOne knows of no new barcode for order " + order + ". It may be asked for again."
+	case errors.Is(err, client.ErrNotAPI):
+		return http.StatusBadGateway, "The answer was not PortOne's: check the option api and what stands between."
+	case timedOut:
+		return http.StatusGatewayTimeout, "PortOne did not answer in time." + x.afterwards(err)
+	default:
+		return http.StatusBadGateway, "PortOne cannot be reached." + x.afterwards(err)
+	}
+}
+
+func (x *exchange) afterwards(err error) string {
+	switch {
+	case errors.Is(err, client.ErrUnreachable):
+		return " Nothing was done."
+	case x.call.operation == "void":
+		return " The barcode may or may not be void now: look it up with GET /payments/" + url.PathEscape(x.call.impUID) + "."
+	default:
+		return ""
+	}
+}
+
+// access decides by the client's address, as Caddy determines it.
+type access struct {
+	matcher caddyhttp.MatchClientIP
+	local   bool // whether the ranges cover this machine, and so its unix sockets
+}
+
+// portoneAddresses are the published sources of webhooks.
+var portoneAddresses = []string{"52.78.100.19", "52.78.48.223", "52.78.5.241"}
+
+func (a *access) provision(ctx caddy.Context, allow []string) error {
+	if allow != nil && len(allow) == 0 {
+		return errors.New("allow is empty: name who may call, or leave it out for the default")
+	}
+	for _, word := range allow {
+		if err := checkRange(word); err != nil {
+			return err
+		}
+		for _, cidr := range ranges(word) {
+			prefix, _ := caddyhttp.CIDRExpressionToPrefix(cidr)
+			a.local = a.local || prefix.Contains(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+			a.matcher.Ranges = append(a.matcher.Ranges, cidr)
+		}
+	}
+	return a.matcher.Provision(ctx)
+}
+
+// ranges returns what a word of the option allow stands for.
+func ranges(word string) []string {
+	switch word {
+	case "private_ranges":
+		return caddyhttp.PrivateRangesCIDR()
+	case "portone":
+		return portoneAddresses
+	default:
+		return []string{word}
+	}
+}
+
+var errPortOneCalls = errors.New("allow portone is for cvs_confirm: PortOne never calls cvs_proxy")
+
+// checkCaller is checkRange for cvs_proxy.
+func checkCaller(word string) error {
+	if word == "portone" {
+		return errPortOneCalls
+	}
+	return checkRange(word)
+}
+
+func checkRange(word string) error {
+	for _, cidr := range ranges(word) {
+		if _, err := caddyhttp.CIDRExpressionToPrefix(cidr); err != nil {
+			return fmt.Errorf("allow %q: need an IP address, a CIDR range, private_ranges or portone", word)
+		}
+	}
+	return nil
+}
+
+var errForbidden = &httpError{http.StatusForbidden, "This address may not call the gateway: see the option allow."}
+
+func (a *access) check(r *http.Request) error {
+	if r.RemoteAddr == "@" && clientIP(r) == "" {
+		if a.local {
+			return nil
+		}
+		return errForbidden
+	}
+	ok, err := a.matcher.MatchWithError(r)
+	if err != nil {
+		return &httpError{http.StatusTooEarly, "The TLS handshake is not complete: send the request again."}
+	}
+	if !ok {
+		return errForbidden
+	}
+	return nil
+}
+
+func clientIP(r *http.Request) string {
+	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	return ip
+}
+
+// forwardingHeaders are set by proxies. A request that has one was not sent by
+// the peer itself.
+var forwardingHeaders = []string{
+	"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server",
+	"X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip",
+}
+
+// refuseForwarded refuses what a proxy passed on that is not trusted: its own
+// address, perhaps a private one, would vouch for anybody.
+func refuseForwarded(r *http.Request) error {
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		return nil
+	}
+	names := forwardingHeaders
+	if server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); server != nil {
+		names = slices.Concat(names, server.ClientIPHeaders)
+	}
+	for _, name := range names {
+		if r.Header.Get(name) != "" || len(r.Header.Values(name)) > 0 {
+			return &httpError{http.StatusForbidden, "The request was forwarded by a proxy that is not trusted: see the global option trusted_proxies."}
+		}
+	}
+	return nil
+}
+
+// readBody reads at most limit bytes, and not beyond the deadline: a slow body
+// must not hold the request.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time.Time) ([]byte, error) {
+	tooLarge := &httpError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", limit)}
+	if r.ContentLength > limit {
+		return nil, tooLarge
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return nil, &httpError{http.StatusUnsupportedMediaType, "send the body without Content-Encoding"}
+	}
+	conn := http.NewResponseController(w)
+	if conn.SetReadDeadline(deadline) == nil {
+		// The deadline must not outlive the body: it would end the request.
+		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, tooLarge
+	}
+	if err != nil && time.Now().After(deadline) {
+		return nil, &httpError{http.StatusRequestTimeout, "the body did not arrive in time"}
+	}
+	if err != nil {
+		return nil, &httpError{http.StatusBadRequest, "the body is incomplete"}
+	}
+	return body, nil
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Proxy)(nil)
+	_ caddy.Validator             = (*Proxy)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Proxy)(nil)
+)

@@ -1,0 +1,336 @@
+// Package caddycvs is a Caddy module for convenience-store payment: it issues
+// barcodes through PortOne's API with credentials that the app behind Caddy
+// never sees, and answers GalaxiaMoneytree's confirm webhook by asking the
+// merchant's own order checks.
+//
+// This file holds the cvs app: its accounts, and what of them survives a reload.
+package caddycvs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+)
+
+func init() {
+	caddy.RegisterModule(App{})
+}
+
+// App holds the merchants' accounts at PortOne. Its own fields are the unnamed
+// account's; further accounts have names.
+type App struct {
+	Account
+
+	// Accounts are further merchants by name: 1 to 64 letters, digits, "_" and "-".
+	Accounts map[string]*Account `json:"account,omitempty"`
+
+	accounts map[string]*account
+}
+
+// Account is one merchant's access to the API.
+type Account struct {
+	// ImpKey is the REST API key, as a placeholder such as {env.PORTONE_IMP_KEY}
+	// or {file./run/secrets/imp_key}. A literal is refused: it could be read
+	// in /config/ and in the autosaved configuration.
+	ImpKey string `json:"imp_key,omitempty"`
+
+	// ImpSecret is the REST API secret, as a placeholder.
+	ImpSecret string `json:"imp_secret,omitempty"`
+
+	// API is the API's address. Default: https://api.iamport.kr
+	API string `json:"api,omitempty"`
+
+	// Tier is the 3-character code of a sub-merchant; the keys are then the agency's.
+	Tier string `json:"tier,omitempty"`
+
+	// SigningKey are the keys for callback URLs, as placeholders, each of 16
+	// characters or more. The first signs, all verify. Default: imp_secret.
+	SigningKey []string `json:"signing_key,omitempty"`
+
+	// Timeout bounds one API call. Default: 10s
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// TransportRaw is how the API is reached: a transport of reverse_proxy.
+	// Default: reverse_proxy's own default, "http".
+	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
+}
+
+// account is an Account in use.
+type account struct {
+	name   string
+	client *client.Client
+	keys   signedurl.Keys
+	state  stateKey
+}
+
+// CaddyModule returns the Caddy module information.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "cvs",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision resolves the accounts. It sends nothing: Caddy starts when the API
+// is down.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.accounts = make(map[string]*account, len(a.Accounts)+1)
+	fallback := new(reverseproxy.HTTPTransport)
+	if err := fallback.Provision(ctx); err != nil {
+		return fmt.Errorf("preparing the transport: %w", err)
+	}
+	ctx.OnCancel(func() { _ = fallback.Cleanup() })
+	if !a.Account.empty() || len(a.Accounts) == 0 {
+		if err := a.add(ctx, "", &a.Account, fallback); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Accounts)) {
+		cfg := a.Accounts[name]
+		if err := checkAccountName(name); err != nil {
+			return err
+		}
+		if cfg == nil {
+			cfg = new(Account)
+		}
+		if err := a.add(ctx, name, cfg, fallback); err != nil {
+			return fmt.Errorf("account %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (c *Account) empty() bool {
+	return c.ImpKey == "" && c.ImpSecret == "" && c.API == "" && c.Tier == "" &&
+		c.SigningKey == nil && c.Timeout == 0 && c.TransportRaw == nil
+}
+
+var tierPattern = regexp.MustCompile(`^[0-9A-Za-z]{3}$`)
+
+func checkTier(code string) error {
+	if !tierPattern.MatchString(code) {
+		return errors.New("tier must be a code of 3 letters or digits")
+	}
+	return nil
+}
+
+func checkAccountName(name string) error {
+	if !signedurl.ValidAccount(name) {
+		return fmt.Errorf("%q cannot name an account: use 1 to 64 letters, digits, '_' and '-'", name)
+	}
+	return nil
+}
+
+func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.RoundTripper) error {
+	key, err := resolveSecret("imp_key", cfg.ImpKey)
+	if err != nil {
+		return err
+	}
+	secret, err := resolveSecret("imp_secret", cfg.ImpSecret)
+	if err != nil {
+		return err
+	}
+	keys, err := signingKeys(cfg.SigningKey, secret)
+	if err != nil {
+		return err
+	}
+	if cfg.Tier != "" {
+		if err := checkTier(cfg.Tier); err != nil {
+			return err
+		}
+	}
+	if cfg.Timeout < 0 {
+		return errors.New("timeout must be positive")
+	}
+	api, err := caddy.NewReplacer().ReplaceOrErr(cfg.API, true, true)
+	if err != nil {
+		return fmt.Errorf("api: %w", err)
+	}
+	if api == "" {
+		api = client.DefaultAPI
+	}
+	if transport, err = loadTransport(ctx, cfg, transport); err != nil {
+		return err
+	}
+	state, pooled := acquireState(api, key, secret)
+	c, err := client.New(client.Config{
+		API: api, ImpKey: key, ImpSecret: secret, Tier: cfg.Tier, Timeout: time.Duration(cfg.Timeout),
+		Transport: transport, State: state,
+	})
+	if err != nil {
+		releaseState(pooled)
+		return err
+	}
+	a.accounts[name] = &account{name: name, client: c, keys: keys, state: pooled}
+	return nil
+}
+
+// Start does nothing: an account costs nothing until it is used.
+func (a *App) Start() error { return nil }
+
+// Stop does nothing: what is under way ends with its own deadline.
+func (a *App) Stop() error { return nil }
+
+// Cleanup releases what this instance acquired, no more: it also runs after a
+// failed Provision, while another configuration goes on using the same accounts.
+func (a *App) Cleanup() error {
+	for _, acc := range a.accounts {
+		releaseState(acc.state)
+	}
+	a.accounts = nil
+	return nil
+}
+
+// loadApp returns the cvs app, which a handler cannot do without.
+func loadApp(ctx caddy.Context) (*App, error) {
+	app, err := ctx.AppIfConfigured("cvs")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return nil, errors.New(`no account is configured: add the global option "cvs" with imp_key and imp_secret`)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return app.(*App), nil
+}
+
+// account returns a configured account by its name, "" for the unnamed one.
+func (a *App) account(name string) (*account, error) {
+	acc, ok := a.accounts[name]
+	switch {
+	case ok:
+		return acc, nil
+	case name == "":
+		return nil, errors.New("there is no unnamed account: choose one with the option account")
+	default:
+		return nil, fmt.Errorf("account %q is not configured in the global option cvs", name)
+	}
+}
+
+var placeholderPattern = regexp.MustCompile(`^\{[^{}]+\}$`)
+
+// checkSecret returns a check that a secret is given as a placeholder.
+func checkSecret(option string) func(string) error {
+	return func(raw string) error {
+		switch {
+		case raw == "":
+			return fmt.Errorf("%s is missing: set it to a placeholder such as {env.PORTONE_%s}", option, strings.ToUpper(option))
+		case !placeholderPattern.MatchString(raw):
+			return fmt.Errorf("%s must be one placeholder such as {env.NAME} or {file./path}: a literal could be read in /config/ and in the autosaved configuration", option)
+		}
+		return nil
+	}
+}
+
+// resolveSecret expands a secret once. The result goes to unexported fields
+// only, so that the configuration keeps showing the placeholder.
+func resolveSecret(option, raw string) (string, error) {
+	if err := checkSecret(option)(raw); err != nil {
+		return "", err
+	}
+	value, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: set the variable, or check that the file can be read", option, err)
+	}
+	return value, nil
+}
+
+func signingKeys(raw []string, impSecret string) (signedurl.Keys, error) {
+	if len(raw) == 0 {
+		return signedurl.NewKeys(impSecret)
+	}
+	const shortest = 16
+	secrets := make([]string, len(raw))
+	for i := range raw {
+		var err error
+		if secrets[i], err = resolveSecret("signing_key", raw[i]); err != nil {
+			return signedurl.Keys{}, err
+		}
+		if len(secrets[i]) < shortest {
+			return signedurl.Keys{}, fmt.Errorf("signing_key %s is shorter than %d characters: make one with openssl rand -base64 32", raw[i], shortest)
+		}
+	}
+	return signedurl.NewKeys(secrets...)
+}
+
+func loadTransport(ctx caddy.Context, cfg *Account, fallback http.RoundTripper) (http.RoundTripper, error) {
+	if cfg.TransportRaw == nil {
+		return isolated{fallback}, nil
+	}
+	mod, err := ctx.LoadModule(cfg, "TransportRaw")
+	if err != nil {
+		return nil, fmt.Errorf("loading transport: %w", err)
+	}
+	transport, ok := mod.(http.RoundTripper)
+	if !ok {
+		return nil, errors.New("transport cannot send HTTP requests")
+	}
+	return isolated{transport}, nil
+}
+
+// isolated keeps a request of this module's own apart from the request that
+// Caddy is serving: what Caddy notes in that one's context could steer this one,
+// and is not safe for use by several goroutines.
+type isolated struct{ transport http.RoundTripper }
+
+func (i isolated) RoundTrip(r *http.Request) (*http.Response, error) {
+	return i.transport.RoundTrip(r.WithContext(isolatedContext{r.Context()}))
+}
+
+type isolatedContext struct{ context.Context }
+
+func (c isolatedContext) Value(key any) any {
+	if key == caddy.ReplacerCtxKey { // a transport may expand its TLS server name
+		return caddy.NewReplacer()
+	}
+	if _, caddys := key.(caddy.CtxKey); caddys {
+		return nil
+	}
+	return c.Context.Value(key)
+}
+
+// states holds what must survive a reload, by everything that defines it.
+var states = caddy.NewUsagePool()
+
+// stateKey identifies an account at the API without repeating its keys.
+type stateKey struct {
+	api         string
+	credentials [sha256.Size]byte
+}
+
+type pooledState struct{ *client.State }
+
+// Destruct ends background renewals when no configuration uses the account any more.
+func (p pooledState) Destruct() error {
+	p.Close()
+	return nil
+}
+
+func acquireState(api, key, secret string) (*client.State, stateKey) {
+	k := stateKey{api, sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(key), key, secret))}
+	state, _ := states.LoadOrStore(k, pooledState{client.NewState()})
+	return state.(pooledState).State, k
+}
+
+func releaseState(k stateKey) { _, _ = states.Delete(k) }
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+	_ caddy.Destructor   = pooledState{}
+)

@@ -1,0 +1,151 @@
+package caddycvs
+
+// This file holds texts with placeholders: the URLs and header fields of order
+// checks.
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// template is a text with placeholders, parsed once. What is known when the
+// configuration is loaded, such as {env.*}, is expanded then and never again.
+type template []part
+
+type part struct {
+	literal     string
+	placeholder string
+	place       place
+}
+
+// place is where a placeholder stands, which decides how it is escaped.
+type place int
+
+const (
+	inHeader place = iota
+	inPath
+	inQuery
+)
+
+const placeholderPrefix = "http.cvs."
+
+// placeholders are the names behind placeholderPrefix.
+var placeholders = []string{
+	"event", "imp_uid", "merchant_uid", "status", "barcode", "pay_type", "amount", "expires", "account",
+	"operation", "code", "verdict", "reason",
+}
+
+func parseTemplate(raw string) (template, error) {
+	var t template
+	for raw != "" {
+		literal, rest, found := strings.Cut(raw, "{")
+		if literal != "" {
+			t = append(t, part{literal: literal})
+		}
+		if !found {
+			break
+		}
+		name, after, closed := strings.Cut(rest, "}")
+		if !closed {
+			return nil, errors.New("a placeholder is not closed")
+		}
+		p, err := parsePlaceholder(name)
+		if err != nil {
+			return nil, err
+		}
+		t, raw = append(t, p), after
+	}
+	return t, nil
+}
+
+func parsePlaceholder(name string) (part, error) {
+	if cvs, ok := strings.CutPrefix(name, placeholderPrefix); ok && !slices.Contains(placeholders, cvs) {
+		return part{}, fmt.Errorf("there is no placeholder {%s}; there are {http.cvs.%s}", name, strings.Join(placeholders, "|"))
+	}
+	if strings.HasPrefix(name, "http.") {
+		return part{placeholder: name}, nil
+	}
+	value, err := caddy.NewReplacer().ReplaceOrErr("{"+name+"}", true, true)
+	return part{literal: value}, err
+}
+
+func (t template) expand(repl *caddy.Replacer) string {
+	var b strings.Builder
+	for _, p := range t {
+		if p.placeholder == "" {
+			b.WriteString(p.literal)
+			continue
+		}
+		value, _ := repl.GetString(p.placeholder)
+		switch p.place {
+		case inPath:
+			value = url.PathEscape(value)
+		case inQuery:
+			value = url.QueryEscape(value)
+		case inHeader:
+		}
+		b.WriteString(value)
+	}
+	return b.String()
+}
+
+// parseURLTemplate accepts placeholders of a request in path and query only:
+// no webhook chooses the host that is asked.
+func parseURLTemplate(raw string) (template, error) {
+	t, err := parseTemplate(raw)
+	if err != nil {
+		return nil, err
+	}
+	prefix := ""
+	for i := range t {
+		if t[i].placeholder == "" {
+			prefix += t[i].literal
+			continue
+		}
+		if u, err := url.Parse(prefix); err != nil || u.Hostname() == "" || u.Path == "" && u.RawQuery == "" {
+			return nil, errors.New("a request's placeholder may stand in path and query only")
+		}
+		t[i].place = inPath
+		if strings.Contains(prefix, "?") {
+			t[i].place = inQuery
+		}
+		prefix += "x"
+	}
+	u, err := url.Parse(prefix)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("need an absolute http or https URL")
+	case u.User != nil || strings.Contains(prefix, "#"):
+		return nil, errors.New("need a URL without credentials and fragment")
+	case slices.ContainsFunc(strings.Split(u.Path, "/"), leavesSegment):
+		return nil, errors.New("need a path without . and .. segments")
+	}
+	return t, nil
+}
+
+var errUnfit = errors.New("a value would change the path")
+
+// expandURL returns the URL to ask, or errUnfit if a value in its path is empty
+// or could be resolved to another path.
+func (t template) expandURL(repl *caddy.Replacer) (*url.URL, error) {
+	for _, p := range t {
+		if value, _ := repl.GetString(p.placeholder); p.place == inPath && value == "" {
+			return nil, errUnfit
+		}
+	}
+	u, err := url.Parse(t.expand(repl))
+	if err != nil {
+		return nil, errUnfit
+	}
+	for segment := range strings.SplitSeq(strings.TrimPrefix(u.EscapedPath(), "/"), "/") {
+		if value, err := url.PathUnescape(segment); err != nil || leavesSegment(value) {
+			return nil, errUnfit
+		}
+	}
+	return u, nil
+}
