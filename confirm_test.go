@@ -1,0 +1,552 @@
+package caddycvs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+)
+
+func TestConfirmReceivesOnlyTheWebhook(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{confirm: "allow 127.0.0.1 portone" + usualConfirm})
+	i := g.mustIssue(t, "order-1")
+	good := i.webhook()
+	form := url.Values{"event": {"Galaxia.Cvs.Confirm"}, "imp_uid": {i.impUID}, "merchant_uid": {"order-1"}, "status": {"ready"}, "extra[payType]": {"cash"}}.Encode()
+	for name, c := range map[string]struct {
+		method, contentType, body string
+		status                    int
+	}{
+		"JSON":                 {"POST", jsonType, good, 200},
+		"JSON with charset":    {"POST", jsonType + "; charset=utf-8", good, 200},
+		"form":                 {"POST", formType, form, 200},
+		"GET":                  {"GET", "", "", 405},
+		"PUT":                  {"PUT", jsonType, good, 405},
+		"text":                 {"POST", "text/plain", good, 415},
+		"no type":              {"POST", "", good, 415},
+		"65 KiB":               {"POST", jsonType, strings.Replace(good, "{", "{"+strings.Repeat(" ", 65<<10), 1), 413},
+		"64 KiB":               {"POST", jsonType, strings.Replace(good, "{", "{"+strings.Repeat(" ", 64<<10-len(good)), 1), 200},
+		"empty":                {"POST", jsonType, "", 400},
+		"another event":        {"POST", jsonType, strings.Replace(good, "Cvs.Confirm", "Cvs.Paid", 1), 400},
+		"another status":       {"POST", jsonType, strings.Replace(good, "ready", "paid", 1), 400},
+		"another payType":      {"POST", jsonType, strings.Replace(good, `"card"`, `"coin"`, 1), 400},
+		"no imp_uid":           {"POST", jsonType, strings.Replace(good, "imp_uid", "x", 1), 400},
+		"no merchant_uid":      {"POST", jsonType, strings.Replace(good, "merchant_uid", "x", 1), 400},
+		"duplicate":            {"POST", jsonType, strings.Replace(good, "{", `{"merchant_uid":"order-2",`, 1), 400},
+		"duplicate by case":    {"POST", jsonType, strings.Replace(good, "{", `{"Merchant_uid":"order-2",`, 1), 400},
+		"duplicate in a form":  {"POST", formType, form + "&merchant_uid=order-2", 400},
+		"trailing bytes":       {"POST", jsonType, good + "{}", 400},
+		"invalid UTF-8":        {"POST", jsonType, strings.Replace(good, "order-1", "order-\xff", 1), 400},
+		"control character":    {"POST", jsonType, strings.Replace(good, "order-1", `order-1\r\nX-Cvs-Amount: 1`, 1), 400},
+		"deep":                 {"POST", jsonType, strings.Replace(good, "{", `{"a":`+strings.Repeat("[", 40)+strings.Repeat("]", 40)+",", 1), 400},
+		"number out of range":  {"POST", jsonType, strings.Replace(good, "{", `{"a":1e999,`, 1), 400},
+		"an order in the body": {"POST", jsonType, strings.Replace(good, "order-1", "order-2", 1), 403},
+	} {
+		a := g.do(t, c.method, i.confirmURL, c.contentType, c.body)
+		assert.Equal(t, c.status, a.status, "%s: %s", name, a.body)
+		assert.Equal(t, c.status == 200, a.get(t, "accepted"), name)
+		if c.status == 405 {
+			assert.Equal(t, "POST", a.header.Get("Allow"))
+		}
+	}
+	assert.Equal(t, 4, g.shop.asked(), "only about the genuine ones")
+	assert.Equal(t, 418, g.do(t, http.MethodPost, g.outside+"/cvs/other", jsonType, good).status)
+
+	closed := start(t, setup{confirm: "allow portone" + usualConfirm})
+	assert.Equal(t, 403, closed.confirm(t, closed.mustIssue(t, "order-1")).status)
+}
+
+func TestConfirmBelievesOnlyItsOwnSignature(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{account: "signing_key {env.CVS_TEST_SIGNING_KEY} {env.CVS_TEST_PREVIOUS_KEY}", proxy: usualProxy + "\nnotice_url OUTSIDE/cvs/notice"})
+	i := g.mustIssue(t, "order-1")
+	require.Equal(t, 200, g.confirm(t, i).status)
+	_, notice := g.api.WebhookURLs(i.impUID)
+	noticeQuery := notice[0][strings.Index(notice[0], "?"):]
+	other := start(t, setup{account: "signing_key {env.CVS_TEST_PREVIOUS_KEY}"})
+	previous := other.mustIssue(t, "order-1")
+	foreign := start(t, setup{}).mustIssue(t, "order-1")
+	query := func(raw string) string { return raw[strings.Index(raw, "?"):] }
+
+	for name, c := range map[string]struct {
+		url    string
+		status int
+	}{
+		"amount":               {alter(t, i.confirmURL, "cvs_amount", "1"), 403},
+		"amount, same value":   {alter(t, i.confirmURL, "cvs_amount", "15000.0"), 403},
+		"expiry":               {alter(t, i.confirmURL, "cvs_expires", "4000000000"), 403},
+		"no expiry":            {alter(t, i.confirmURL, "cvs_expires", ""), 403},
+		"account":              {i.confirmURL + "&cvs_account=second", 403},
+		"signature cut":        {i.confirmURL[:len(i.confirmURL)-1], 403},
+		"no signature":         {alter(t, i.confirmURL, "cvs_sig", ""), 403},
+		"of the notice":        {g.outside + "/cvs/confirm" + noticeQuery, 403},
+		"of a previous key":    {g.outside + "/cvs/confirm" + query(previous.confirmURL), 200},
+		"of a foreign key":     {g.outside + "/cvs/confirm" + query(foreign.confirmURL), 403},
+		"percent-encoded":      {strings.Replace(i.confirmURL, "cvs_sig", "cvs%5Fsig", 1), 403},
+		"repeated":             {i.confirmURL + "&" + query(i.confirmURL)[1:], 403},
+		"with other parameter": {i.confirmURL + "&utm=1", 200},
+	} {
+		forged := i
+		forged.confirmURL = c.url
+		a := g.confirm(t, forged)
+		assert.Equal(t, c.status, a.status, "%s: %s", name, a.body)
+	}
+	assert.NotContains(t, g.log(t), "cvs_sig", "not even Caddy's access log has a signature")
+	assert.Contains(t, g.log(t), `"cause":"forbidden"`)
+}
+
+func TestConfirmOfOneAccountOnly(t *testing.T) {
+	t.Parallel()
+	second := "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API"
+	for account, status := range map[string]int{"": 200, "account second\n": 403} {
+		g := start(t, setup{second: second, confirm: account + usualConfirm})
+		assert.Equal(t, status, g.confirm(t, g.mustIssue(t, "order-1")).status)
+	}
+	g := start(t, setup{second: second, proxy: "account second\n" + usualProxy, confirm: "account second\n" + usualConfirm})
+	assert.Equal(t, 200, g.confirm(t, g.mustIssue(t, "order-1")).status)
+}
+
+func TestConfirmAfterTheDeadline(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{})
+	a := g.do(t, http.MethodPost, g.inside+"/cvs", formType, "merchant_uid=order-1&amount=15000&expired_at="+strconv.FormatInt(time.Now().Add(-time.Minute).Unix(), 10))
+	require.Equal(t, 200, a.status, a.body)
+	a = g.confirm(t, issuedBy(g, a.payment(t)["imp_uid"].(string), "order-1"))
+	assert.Equal(t, http.StatusGone, a.status)
+	assert.Zero(t, g.shop.asked())
+}
+
+func TestUnsignedWebhooks(t *testing.T) {
+	t.Parallel()
+	const withoutURL = "pg galaxia" // the app's own confirm_url, or PortOne's
+	for mode, want := range map[string]map[string]int{
+		"lookup": {"genuine": 200, "another order": 403, "unknown": 403, "paid": 409, "void": 409},
+		"reject": {"genuine": 403},
+		"allow":  {"genuine": 409, "unknown": 409}, // no amount is known, so the condition on it fails
+	} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, setup{proxy: withoutURL, confirm: "unsigned " + mode + usualConfirm})
+			unsigned := func(uid string) issued {
+				i := g.mustIssue(t, uid)
+				i.confirmURL = g.outside + "/cvs/confirm"
+				return i
+			}
+			cases := map[string]issued{"genuine": unsigned("order-1"), "paid": unsigned("order-2"), "void": unsigned("order-3"), "another order": unsigned("order-4"), "unknown": unsigned("order-5")}
+			_, err := g.api.Scan(t.Context(), emulator.ScanRequest{Barcode: cases["paid"].barcode, PayType: "cash"})
+			require.NoError(t, err)
+			g.do(t, http.MethodDelete, g.inside+"/cvs/"+cases["void"].impUID, "", "")
+			i := cases["another order"]
+			i.merchantUID = "order-1"
+			cases["another order"] = i
+			i = cases["unknown"]
+			i.impUID = "imp_0"
+			cases["unknown"] = i
+			for name, status := range want {
+				a := g.confirm(t, cases[name])
+				assert.Equal(t, status, a.status, "%s: %s", name, a.body)
+			}
+		})
+	}
+	g := start(t, setup{proxy: withoutURL, confirm: "unsigned allow\norder_check SHOP/check"})
+	i := g.mustIssue(t, "order-1")
+	i.confirmURL, i.impUID = g.outside+"/cvs/confirm", "imp_0"
+	assert.Equal(t, 200, g.confirm(t, i).status, "believed, as configured")
+}
+
+func TestLookUpThatFailsAcceptsNothing(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fault  emulator.Fault
+		status int
+	}{
+		"server error": {emulator.Fault{Endpoint: "payment", Status: 500}, 502},
+		"refusal":      {emulator.Fault{Endpoint: "payment", Code: 1, Message: "x"}, 502},
+		"broken":       {emulator.Fault{Endpoint: "payment", Drop: emulator.DropBefore}, 502},
+		"time-out":     {emulator.Fault{Endpoint: "payment", Delay: time.Minute}, 504},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, setup{confirm: "timeout 500ms\non_error accept\norder_check SHOP/check"})
+			i := g.mustIssue(t, "order-1")
+			i.confirmURL = g.outside + "/cvs/confirm"
+			require.NoError(t, g.api.Inject(c.fault))
+			assert.Equal(t, c.status, g.confirm(t, i).status, "on_error has no say in who is genuine")
+			assert.Zero(t, g.shop.asked())
+		})
+	}
+	g := start(t, setup{apiURL: "http://" + address(t), confirm: "on_error accept\norder_check SHOP/check"})
+	assert.Equal(t, 503, g.confirm(t, issued{impUID: "imp_1", merchantUID: "a", barcode: "1", confirmURL: g.outside + "/cvs/confirm"}).status)
+}
+
+func TestOrderCheckSeesExactlyThis(t *testing.T) {
+	t.Parallel()
+	check := `
+		order_check SHOP/orders/{http.cvs.merchant_uid}/payable?id={http.cvs.imp_uid}&o={http.cvs.merchant_uid} {
+			header X-Internal-Key {env.CVS_TEST_INTERNAL_KEY}
+			header X-Order "{http.cvs.merchant_uid} {http.cvs.pay_type} {http.cvs.barcode}"
+			header Host shop.internal
+		}`
+	g := start(t, setup{confirm: check})
+	uid := "주문/1 &?#%"
+	i := g.mustIssue(t, uid)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, i.confirmURL, strings.NewReader(i.webhook()+"\n "))
+	require.NoError(t, err)
+	r.Header = http.Header{
+		"Content-Type": {"application/json;charset=UTF-8"}, "Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+		"X-Cvs-Amount": {"1"}, "X-Cvs-Imp-Uid": {"imp_forged"}, "X-Cvs-Verdict": {"yes"}, "X-Internal-Key": {"guess"},
+		"Cookie": {"admin=1"}, "Authorization": {"Basic eA=="}, "X-Forwarded-For": {"10.0.0.1"},
+	}
+	require.Equal(t, 200, g.send(t, r).status)
+
+	seen := g.shop.seen[0]
+	assert.Equal(t, "/orders/"+url.PathEscape(uid)+"/payable?id="+i.impUID+"&o="+url.QueryEscape(uid), seen.RequestURI)
+	assert.Equal(t, "shop.internal", seen.Host)
+	assert.Equal(t, i.webhook()+"\n ", g.shop.bodies[0], "the body as it came")
+	left, err := strconv.Atoi(seen.Header.Get("X-Cvs-Timeout-Ms"))
+	require.NoError(t, err)
+	assert.InDelta(t, 3000, left, 500)
+	expires := seen.Header.Get("X-Cvs-Expires")
+	assert.Contains(t, i.confirmURL, "cvs_expires="+expires)
+	assert.Equal(t, http.Header{
+		"Accept-Encoding": {"gzip"}, "User-Agent": {"caddy-cvs"}, "Content-Length": {strconv.Itoa(len(g.shop.bodies[0]))},
+		"Content-Type": {"application/json;charset=UTF-8"}, "Traceparent": r.Header["Traceparent"],
+		"X-Cvs-Imp-Uid": {i.impUID}, "X-Cvs-Merchant-Uid": {uid}, "X-Cvs-Amount": {"15000"}, "X-Cvs-Expires": {expires}, "X-Cvs-Timeout-Ms": {strconv.Itoa(left)},
+		"X-Internal-Key": {canaries["CVS_TEST_INTERNAL_KEY"]}, "X-Order": {uid + " card " + i.barcode},
+	}, seen.Header)
+
+	g = start(t, setup{confirm: "order_check SHOP/x {\nmethod GET\n}", proxy: "confirm_url OUTSIDE/cvs/confirm"})
+	require.Equal(t, 200, g.confirm(t, g.mustIssue(t, "order-1")).status)
+	seen = g.shop.seen[0]
+	assert.Equal(t, "GET", seen.Method)
+	assert.Empty(t, g.shop.bodies[0])
+	assert.Empty(t, seen.Header.Get("Content-Type"))
+	assert.NotContains(t, seen.Header, "X-Cvs-Expires", "this barcode has no deadline that is known")
+}
+
+func TestOrderNumberCannotLeaveItsPlace(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{confirm: "order_check SHOP/orders/{http.cvs.merchant_uid}/payable"})
+	for uid, status := range map[string]int{"..": 409, ".": 409, "../../admin": 409, "a/../../admin": 409, `..\admin`: 409, "%2e%2e%2fadmin": 200, "a/b": 200, "...": 200, "?x=1": 200, "a;b": 200} {
+		a := g.confirm(t, g.mustIssue(t, uid))
+		assert.Equal(t, status, a.status, "%s: %s", uid, a.body)
+	}
+	for _, seen := range g.shop.seen {
+		segments := strings.Split(seen.URL.EscapedPath(), "/")
+		require.Len(t, segments, 4, seen.RequestURI)
+		assert.Equal(t, []string{"", "orders", "payable", ""}, []string{segments[0], segments[1], segments[3], seen.URL.RawQuery})
+	}
+}
+
+func TestVerdictsOfChecks(t *testing.T) {
+	t.Parallel()
+	check := func(options string) string { return "order_check SHOP/check {\n" + options + "\n}" }
+	for name, c := range map[string]struct {
+		options string
+		payable http.HandlerFunc
+		status  int
+		reason  string
+	}{
+		"200":                         {"", answers(200, ""), 200, ""},
+		"201":                         {"", answers(201, ""), 409, ""},
+		"204":                         {"", answers(204, ""), 409, ""},
+		"204 accepted":                {"accept 200 204", answers(204, ""), 200, ""},
+		"any 2xx accepted":            {"accept 2xx", answers(299, ""), 200, ""},
+		"404":                         {"", answers(404, "not found"), 409, ""},
+		"a reason":                    {"", answers(409, `{"reason":"품절되었습니다"}`), 409, "품절되었습니다"},
+		"a reason elsewhere":          {"reason errors.0.text", answers(422, `{"errors":[{"text":"기한 만료"}]}`), 409, "기한 만료"},
+		"a reason that is no text":    {"", answers(409, `{"reason":{"a":1}}`), 409, ""},
+		"a bad reason is tidied":      {"", answers(409, "{\"reason\":\"a\\nb\\u0000\xff"+strings.Repeat("가", 300)+"\"}"), 409, "a b �" + strings.Repeat("가", 195)},
+		"500":                         {"", answers(500, ""), 502, "could not be checked"},
+		"503":                         {"", answers(503, ""), 502, "could not be checked"},
+		"redirect":                    {"", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ok", http.StatusFound) }, 502, "could not be checked"},
+		"broken connection":           {"", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 502, "could not be checked"},
+		"too large":                   {"", answers(200, strings.Repeat("x", 70_000)), 502, "could not be checked"},
+		"required, true":              {"require stock.available true", answers(200, `{"stock":{"available":true}}`), 200, ""},
+		"required, false":             {"require stock.available true", answers(200, `{"stock":{"available":false},"reason":"품절"}`), 409, "품절"},
+		"required, text":              {`require state "open now"`, answers(200, `{"state":"open now"}`), 200, ""},
+		"required, number":            {"require n 1", answers(200, `{"n":1.0}`), 200, ""},
+		"required, null":              {"require n null", answers(200, `{"n":null}`), 200, ""},
+		"required, missing":           {"require n null", answers(200, `{}`), 409, ""},
+		"required, object":            {`require n "{}"`, answers(200, `{"n":{}}`), 409, ""},
+		"two required, one unmet":     {"require a 1\nrequire b 1", answers(200, `{"a":1,"b":2}`), 409, ""},
+		"required, no JSON":           {"require a 1", answers(200, `<html>`), 502, "could not be checked"},
+		"required, no body":           {"require a 1\naccept 204", answers(204, ``), 502, "could not be checked"},
+		"amount":                      {"amount total", answers(200, `{"total":15000}`), 200, ""},
+		"amount with fraction":        {"amount total", answers(200, `{"total":15000.0}`), 200, ""},
+		"amount as text":              {"amount total", answers(200, `{"total":"15000"}`), 200, ""},
+		"amount with exponent":        {"amount total", answers(200, `{"total":1.5e4}`), 200, ""},
+		"another amount":              {"amount total", answers(200, `{"total":15000.01}`), 409, ""},
+		"amount missing":              {"amount total", answers(200, `{}`), 409, ""},
+		"amount null":                 {"amount total", answers(200, `{"total":null}`), 409, ""},
+		"amount as words":             {"amount total", answers(200, `{"total":"15,000"}`), 409, ""},
+		"amount, no JSON":             {"amount total", answers(200, ``), 502, "could not be checked"},
+		"amount right, status 404":    {"amount total", answers(404, `{"total":15000}`), 409, ""},
+		"amount wrong, require right": {"amount total\nrequire ok true", answers(200, `{"total":1,"ok":true}`), 409, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, setup{confirm: check(c.options), payable: c.payable})
+			a := g.confirm(t, g.mustIssue(t, "order-1"))
+			assert.Equal(t, c.status, a.status, a.body)
+			assert.Equal(t, c.status == 200, a.get(t, "accepted"))
+			if reason, _ := a.get(t, "reason").(string); c.reason == "" {
+				assert.Empty(t, reason)
+			} else {
+				assert.Contains(t, reason, c.reason)
+				assert.LessOrEqual(t, len([]rune(reason)), 200)
+			}
+			assert.Equal(t, 1, g.shop.asked(), "a request that may have arrived is not repeated")
+		})
+	}
+}
+
+func TestOnErrorAcceptStillHearsANo(t *testing.T) {
+	t.Parallel()
+	byPath := func(w http.ResponseWriter, r *http.Request) {
+		code, _ := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
+		w.WriteHeader(code)
+	}
+	for paths, status := range map[string]int{"200": 200, "500": 200, "500 200": 200, "500 404": 409, "302 500": 200} {
+		confirm := "on_error accept\n"
+		for p := range strings.FieldsSeq(paths) {
+			confirm += "order_check SHOP/" + p + "\n"
+		}
+		g := start(t, setup{confirm: confirm, payable: byPath})
+		assert.Equal(t, status, g.confirm(t, g.mustIssue(t, "order-1")).status, paths)
+	}
+}
+
+func TestALateNoDecidesEarly(t *testing.T) {
+	t.Parallel()
+	canceled := make(chan struct{})
+	g := start(t, setup{
+		confirm: "timeout 8s\norder_check SHOP/yes\norder_check SHOP/hangs {\ntimeout 8s\n}\norder_check SHOP/no\n",
+		payable: func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/hangs":
+				<-r.Context().Done()
+				close(canceled)
+			case "/no":
+				w.WriteHeader(409)
+				fmt.Fprint(w, `{"reason":"no"}`)
+			}
+		},
+	})
+	began := time.Now()
+	a := g.confirm(t, g.mustIssue(t, "order-1"))
+	assert.Equal(t, 409, a.status)
+	assert.Equal(t, "no", a.get(t, "reason"))
+	assert.Less(t, time.Since(began), 7*time.Second)
+	<-canceled // the check that is not needed any more is canceled
+}
+
+func TestHungChecksAreAnsweredInTime(t *testing.T) {
+	t.Parallel()
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	for name, c := range map[string]struct {
+		confirm string
+		payable http.HandlerFunc
+		status  int
+	}{
+		"reject":       {"order_check SHOP/x", hang, 504},
+		"accept":       {"on_error accept\norder_check SHOP/x", hang, 200},
+		"check's own":  {"timeout 8s\norder_check SHOP/x {\ntimeout 200ms\n}", hang, 504},
+		"body hangs":   {"order_check SHOP/x", func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush(); hang(w, r) }, 504},
+		"a deaf route": {"order_check {\nroute {\ntest_hang\n}\n}", nil, 504},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			confirm := c.confirm
+			if !strings.Contains(confirm, "timeout") {
+				confirm = "timeout 400ms\n" + confirm
+			}
+			g := start(t, setup{confirm: confirm, payable: c.payable})
+			i := g.mustIssue(t, "order-1")
+			began := time.Now()
+			a := g.confirm(t, i)
+			assert.Equal(t, c.status, a.status, a.body)
+			assert.Less(t, time.Since(began), 4*time.Second)
+		})
+	}
+}
+
+func TestSlowSenderIsAnsweredInTime(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{confirm: "timeout 300ms" + usualConfirm})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(g.outside, "http://"))
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = fmt.Fprintf(conn, "POST /cvs/confirm HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{")
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+	head := make([]byte, 20)
+	_, err = io.ReadFull(conn, head)
+	require.NoError(t, err)
+	assert.Equal(t, "HTTP/1.1 408 Request", string(head))
+}
+
+func TestDialFailureIsRetriedWhileTimeIsLeft(t *testing.T) {
+	t.Parallel()
+	addr := address(t)
+	g := start(t, setup{confirm: "timeout 8s\norder_check http://" + addr + "/x {\ntimeout 8s\n}"})
+	i := g.mustIssue(t, "order-1")
+	result := make(chan answer)
+	go func() { result <- g.confirm(t, i) }()
+	listener, err := net.Listen("tcp", addr)
+	require.NoError(t, err)
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: answers(200, "")}}
+	server.Start()
+	t.Cleanup(server.Close)
+	assert.Equal(t, 200, (<-result).status)
+
+	g = start(t, setup{confirm: "timeout 300ms\norder_check http://" + address(t) + "/x"})
+	assert.Equal(t, 503, g.confirm(t, g.mustIssue(t, "order-1")).status)
+}
+
+func TestShadowCheckNeverDecides(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{
+		confirm: "order_check SHOP/yes\norder_check SHOP/no {\nname fraud\nshadow\n}\n",
+		payable: func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/no" {
+				w.WriteHeader(409)
+			}
+		},
+	})
+	i := g.mustIssue(t, "order-1")
+	assert.Equal(t, 200, g.confirm(t, i).status)
+	assert.Eventually(t, func() bool {
+		log := g.log(t)
+		return strings.Contains(log, "shadow order check") && strings.Contains(log, `"name":"fraud","verdict":"no","cause":"status","status":409`)
+	}, 5*time.Second, 5*time.Millisecond)
+}
+
+func TestRouteChecks(t *testing.T) {
+	t.Parallel()
+	route := func(directives, options string) string {
+		return "order_check {\n" + options + "\nroute {\n" + directives + "\n}\n}"
+	}
+	for name, c := range map[string]struct {
+		confirm string
+		status  int
+		reason  string
+	}{
+		"responds":             {route(`respond "{\"payable\":true,\"total\":15000}"`, "require payable true\namount total"), 200, ""},
+		"placeholders":         {route(`respond "{\"order\":\"{http.cvs.merchant_uid}\",\"total\":{http.cvs.amount}}"`, "require order order-1\namount total"), 200, ""},
+		"refuses":              {route(`respond "{\"reason\":\"닫힘\"}" 409`, ""), 409, "닫힘"},
+		"handler error 404":    {route(`error 404`, ""), 409, ""},
+		"handler error 503":    {route(`error 503`, ""), 502, "could not be checked"},
+		"plain error":          {route(`test_error`, ""), 502, "could not be checked"},
+		"panics":               {route(`test_panic`, ""), 502, "could not be checked"},
+		"writes nothing":       {route(`vars a b`, ""), 502, "could not be checked"},
+		"writes only headers":  {route(`header A b`, ""), 502, "could not be checked"},
+		"too large":            {route(`respond "`+strings.Repeat("x", 70_000)+`"`, ""), 502, "could not be checked"},
+		"proxied to the shop":  {route(`reverse_proxy SHOP`, usualConditions), 200, ""},
+		"proxied to nobody":    {route(`reverse_proxy 127.0.0.1:1`, ""), 502, "could not be checked"},
+		"matcher does not fit": {route("@get method GET\nrespond @get 200", ""), 502, "could not be checked"},
+		"rewritten":            {route("rewrite /confirm.php\nreverse_proxy SHOP", usualConditions), 200, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, setup{confirm: c.confirm})
+			i := g.mustIssue(t, "order-1")
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, i.confirmURL, strings.NewReader(i.webhook()))
+			require.NoError(t, err)
+			r.Header = http.Header{"Content-Type": {jsonType}, "X-Cvs-Amount": {"1"}, "X-Internal-Key": {"guess"}, "Cookie": {"a=b"}}
+			a := g.send(t, r)
+			assert.Equal(t, c.status, a.status, a.body)
+			if c.reason != "" {
+				assert.Contains(t, a.get(t, "reason"), c.reason)
+			}
+			if g.shop.asked() > 0 {
+				seen := g.shop.seen[0]
+				assert.Equal(t, i.webhook(), g.shop.bodies[0])
+				assert.Equal(t, "15000", seen.Header.Get("X-Cvs-Amount"))
+				assert.Empty(t, seen.Header.Get("X-Internal-Key"))
+				assert.Empty(t, seen.Header.Get("Cookie"))
+				assert.Empty(t, seen.URL.RawQuery, "the signature does not go further")
+				assert.Equal(t, map[bool]string{true: "/confirm.php", false: "/cvs/confirm"}[name == "rewritten"], seen.URL.Path)
+			}
+		})
+	}
+}
+
+const usualConditions = "require payable true\namount total"
+
+func TestChecksOfARouteDoNotShareARequest(t *testing.T) {
+	t.Parallel()
+	confirm := ""
+	for n := range 8 {
+		confirm += fmt.Sprintf("order_check {\nroute {\nvars check %d\nuri path_regexp .* /check/{vars.check}\nreverse_proxy SHOP\n}\n}\n", n)
+	}
+	g := start(t, setup{confirm: confirm})
+	require.Equal(t, 200, g.confirm(t, g.mustIssue(t, "order-1")).status)
+	paths := make(map[string]bool)
+	for _, seen := range g.shop.seen {
+		paths[seen.URL.Path] = true
+	}
+	assert.Len(t, paths, 8)
+}
+
+func TestTwiceTheSameWebhook(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{})
+	i := g.mustIssue(t, "order-1")
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() { assert.Equal(t, 200, g.confirm(t, i).status) })
+	}
+	wg.Wait()
+	assert.Equal(t, 10, g.shop.asked())
+}
+
+func TestTheWholeWayThroughTheTill(t *testing.T) {
+	t.Parallel()
+	var noticed bytes.Buffer
+	var mu sync.Mutex
+	g, config := prepare(t, setup{payable: func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case r.URL.Path == "/notice":
+			fmt.Fprintln(&noticed, r.URL.Path)
+		case strings.Contains(r.URL.Path, "sold-out"):
+			w.WriteHeader(409)
+			fmt.Fprint(w, `{"reason":"품절"}`)
+		default:
+			fmt.Fprint(w, `{"payable":true,"total":15000}`)
+		}
+	}})
+	runCaddy(t, strings.Replace(config, "expires_in 72h", "expires_in 72h\nnotice_url "+g.shop.URL+"/notice", 1))
+	for _, payType := range []string{"card", "cash"} {
+		i := g.mustIssue(t, "order-"+payType)
+		result, err := g.api.Scan(context.Background(), emulator.ScanRequest{Barcode: i.barcode, PayType: payType})
+		require.NoError(t, err)
+		assert.True(t, result.Accepted)
+		assert.Equal(t, "paid", g.do(t, http.MethodGet, g.inside+"/payments/"+i.impUID+"?include_sandbox=true", "", "").payment(t)["status"])
+		assert.EqualValues(t, 1, g.issue(t, "order-"+payType).get(t, "code"), "a paid order gets no second barcode")
+	}
+	i := g.mustIssue(t, "sold-out")
+	result, err := g.api.Scan(context.Background(), emulator.ScanRequest{Barcode: i.barcode, PayType: "card"})
+	require.NoError(t, err)
+	assert.False(t, result.Accepted)
+	assert.Equal(t, "품절", result.Reason)
+	mu.Lock()
+	defer mu.Unlock()
+	assert.Equal(t, 2, strings.Count(noticed.String(), "/notice"))
+}

@@ -1,0 +1,96 @@
+package caddycvs
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// The secrets and personal data of all tests. None of them may be found in
+// what the gateway writes: see TestMain.
+var canaries = map[string]string{
+	"CVS_TEST_KEY":           "canary-imp-key",
+	"CVS_TEST_SECRET":        "canary-imp-secret",
+	"CVS_TEST_SECOND_KEY":    "canary-second-imp-key",
+	"CVS_TEST_SECOND_SECRET": "canary-second-imp-secret",
+	"CVS_TEST_SIGNING_KEY":   "canary-signing-key-of-32-characters",
+	"CVS_TEST_PREVIOUS_KEY":  "canary-previous-key-of-32-characters",
+	"CVS_TEST_INTERNAL_KEY":  "canary-shop-key",
+}
+
+const (
+	buyerName  = "카나리아구매자"
+	buyerTel   = "010-9876-54321"
+	buyerEmail = "canary-buyer@shop.example"
+)
+
+// written collects what the gateway wrote during the whole run: the texts of
+// own errors here, the logs at debug level in files.
+var written struct {
+	sync.Mutex
+	errors bytes.Buffer
+	tokens map[string]bool // every token that the emulators saw
+	dir    string
+}
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	for name, value := range canaries {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
+	dir, err := os.MkdirTemp("", "caddy-cvs-test")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	written.dir, written.tokens = dir, make(map[string]bool)
+	code := m.Run()
+	if found := findSecrets(); code == 0 && found != "" {
+		fmt.Fprintln(os.Stderr, "FAIL: the run wrote a secret:", found)
+		return 1
+	}
+	return code
+}
+
+// secrets are the texts that nothing written may contain.
+func secrets() []string {
+	list := []string{"cvs_sig=", "cvs_sig%3D", "cvs_sig\\u003d", "Bearer ", buyerName, buyerTel, buyerEmail}
+	for _, value := range canaries {
+		list = append(list, value)
+	}
+	for token := range written.tokens {
+		list = append(list, token)
+	}
+	return list
+}
+
+// findSecrets names a file and the secret in it, or returns "".
+func findSecrets() (found string) {
+	written.Lock()
+	defer written.Unlock()
+	texts := map[string][]byte{"error answers": written.errors.Bytes()}
+	files, _ := filepath.Glob(filepath.Join(written.dir, "*"))
+	for _, name := range files {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return err.Error()
+		}
+		texts[filepath.Base(name)] = content
+	}
+	for name, content := range texts {
+		for _, secret := range secrets() {
+			if i := bytes.Index(content, []byte(secret)); i >= 0 {
+				return fmt.Sprintf("%q in %s: …%s…", secret, name, content[max(0, i-200):min(len(content), i+100)])
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,540 @@
+package caddycvs
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+)
+
+func TestIssueInjectsWhatTheAppDoesNotHave(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var seen *http.Request
+	g := start(t, setup{account: "tier 001", opts: emulator.Options{
+		Keys: map[string]string{canaries["CVS_TEST_KEY"]: canaries["CVS_TEST_SECRET"]},
+		BeforeRequest: func(e emulator.Endpoint, r *http.Request) {
+			if e == emulator.EndpointIssue {
+				mu.Lock()
+				defer mu.Unlock()
+				seen = r.Clone(context.Background())
+			}
+		},
+	}})
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", strings.NewReader(`{"merchant_uid":"주문-1","amount":15000}`))
+	require.NoError(t, err)
+	r.Header = http.Header{"Content-Type": {jsonType}, "Authorization": {"Bearer held-by-caddy-cvs"}, "Cookie": {"a=b"}, "X-Custom": {"1"}, "Tier": {"999"}}
+	a := g.send(t, r)
+	require.Equal(t, http.StatusOK, a.status, a.body)
+	assert.Equal(t, "no-store", a.header.Get("Cache-Control"))
+
+	mu.Lock()
+	defer mu.Unlock()
+	assert.NotContains(t, seen.Header.Get("Authorization"), "held-by-caddy-cvs")
+	assert.Equal(t, "001", seen.Header.Get("Tier"))
+	assert.Empty(t, seen.Header.Get("Cookie"))
+	assert.Empty(t, seen.Header.Get("X-Custom"), "only what the API needs is sent")
+
+	confirmURL, _ := g.api.WebhookURLs(a.payment(t)["imp_uid"].(string))
+	u, err := url.Parse(confirmURL)
+	require.NoError(t, err)
+	ticket, err := signedurl.Parse(u.RawQuery)
+	require.NoError(t, err)
+	keys, err := signedurl.NewKeys(canaries["CVS_TEST_SECRET"])
+	require.NoError(t, err)
+	require.NoError(t, ticket.Verify(keys, signedurl.Confirm, "주문-1"), "signed with a key derived from imp_secret")
+	assert.Equal(t, "15000", ticket.Amount)
+	assert.WithinDuration(t, time.Now().Add(72*time.Hour), time.Unix(ticket.Expires, 0), time.Minute)
+	assert.Equal(t, "galaxia", g.api.Payments()[0].PG)
+}
+
+// stub answers every call but getToken with one and the same answer.
+func stub(status int, contentType, body string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/users/getToken" {
+			now := time.Now().Unix()
+			fmt.Fprintf(w, `{"code":0,"message":null,"response":{"access_token":"canary-token-of-stub","now":%d,"expired_at":%d}}`, now, now+1800)
+			return
+		}
+		w.Header().Set("Content-Type", contentType)
+		w.Header().Set("X-Internal", "api")
+		w.WriteHeader(status)
+		fmt.Fprint(w, body)
+	})
+}
+
+func TestAnswerIsTheAPIsToTheByte(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		status            int
+		contentType, body string
+	}{
+		"success":        {200, "application/json; charset=utf-8", "{ \"code\":0 , \"message\":null,\n\"response\":{\"imp_uid\":\"imp_1\",\"amount\":15000.00} }\n"},
+		"unknown fields": {200, "application/json", `{"code":0,"message":null,"response":{"imp_uid":"imp_1","sandbox":true,"later":{"a":[1e2]}},"trace":"가"}`},
+		"code not 0":     {200, "application/json", `{"code":1,"message":"이미 결제가 이루어진 merchant_uid입니다.","response":null}`},
+		"code -1":        {200, "application/json", `{"code":-1,"message":"\uac00","response":null}`},
+		"not found":      {404, "application/json;charset=UTF-8", `{"code":-1,"message":"존재하지 않는 결제정보입니다.","response":null}`},
+		"bad request":    {400, "application/json", `{"code":-1,"message":"x","response":null}`},
+		"API's own 500":  {500, "application/json", `{"code":-1,"message":"x","response":null}`},
+		"too many":       {429, "application/json", `{"code":-1,"message":"x","response":null}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, setup{api: stub(c.status, c.contentType, c.body)})
+			for _, a := range []answer{
+				g.issue(t, "order-1"),
+				g.do(t, http.MethodGet, g.inside+"/payments/imp_1?include_sandbox=true", "", ""),
+				g.do(t, http.MethodGet, g.inside+"/payments/find/order-1/ready", "", ""),
+				g.do(t, http.MethodDelete, g.inside+"/cvs/imp_1", "", ""),
+			} {
+				assert.Equal(t, c.status, a.status)
+				assert.Equal(t, c.body, a.body)
+				assert.Equal(t, c.contentType, a.header.Get("Content-Type"))
+				assert.Empty(t, a.header.Get("X-Internal"), "no other header field")
+			}
+		})
+	}
+}
+
+func TestOtherRequestsGoToTheNextHandler(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{})
+	for _, path := range []string{"/", "/cvs/", "/cvs/a/b", "/payments", "/payments/", "/payments/status/paid", "/payments/find/a/b/c", "/users", "/users/getToken/", "/CVS", "/x/cvs", "//cvs"} {
+		assert.Equal(t, 418, g.do(t, http.MethodPost, g.inside+path, jsonType, "{}").status, path)
+	}
+	assert.Zero(t, g.api.Requests(emulator.EndpointAll))
+}
+
+func TestMethodsOfTheAPI(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{})
+	for path, allow := range map[string]string{"/cvs": "POST", "/cvs/imp_1": "DELETE", "/payments/imp_1": "GET", "/payments/find/a": "GET", "/payments/find/a/paid": "GET", "/users/getToken": "POST"} {
+		a := g.do(t, http.MethodPut, g.inside+path, "", "")
+		assert.Equal(t, http.StatusMethodNotAllowed, a.status, path)
+		assert.Equal(t, allow, a.header.Get("Allow"), path)
+		assert.EqualValues(t, -1, a.get(t, "code"))
+	}
+}
+
+func TestLookUpsAndVoid(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{})
+	uid := "주문/2026 1%"
+	i := g.mustIssue(t, uid)
+	a := g.do(t, http.MethodGet, g.inside+"/payments/find/"+url.PathEscape(uid)+"/ready?sorting=-started", "", "")
+	require.Equal(t, 200, a.status, a.body)
+	assert.Equal(t, uid, a.payment(t)["merchant_uid"])
+	assert.Equal(t, 404, g.do(t, http.MethodGet, g.inside+"/payments/"+i.impUID, "", "").status, "the query is kept as it is, and so is its absence")
+	assert.Equal(t, 200, g.do(t, http.MethodGet, g.inside+"/payments/"+i.impUID+"?include_sandbox=true", "", "").status)
+	a = g.do(t, http.MethodDelete, g.inside+"/cvs/"+i.impUID, "", "")
+	assert.Equal(t, "cancelled", a.payment(t)["status"])
+	for _, path := range []string{"/payments/..%2Fusers", "/payments/%2E%2E", "/cvs/a%2F..%2Fb", "/payments/find/%2e%2e%5cx", "/payments/a%0Ab"} {
+		assert.Equal(t, 400, g.do(t, map[bool]string{true: "DELETE", false: "GET"}[strings.HasPrefix(path, "/cvs")], g.inside+path, "", "").status, path)
+	}
+}
+
+func TestSDKWorksByChangingItsBaseURL(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{})
+	// What the known SDKs do: a token first, then the call with whatever came.
+	a := g.do(t, http.MethodPost, g.inside+"/users/getToken", jsonType, `{"imp_key":"","imp_secret":""}`)
+	require.Equal(t, 200, a.status)
+	token := a.payment(t)
+	assert.InDelta(t, 1800, token["expired_at"].(float64)-token["now"].(float64), 0)
+	assert.Zero(t, g.api.Requests(emulator.EndpointToken), "the placeholder token comes from the gateway")
+
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", strings.NewReader("merchant_uid=order-1&amount=15000"))
+	require.NoError(t, err)
+	r.Header = http.Header{"Content-Type": {formType}, "Authorization": {token["access_token"].(string)}}
+	assert.Equal(t, "ready", g.send(t, r).payment(t)["status"])
+
+	// And it opens nothing.
+	r, err = http.NewRequestWithContext(t.Context(), http.MethodGet, g.apiURL+"/payments/find/order-1", nil)
+	require.NoError(t, err)
+	r.Header.Set("Authorization", "Bearer "+token["access_token"].(string))
+	assert.Equal(t, 401, g.send(t, r).status)
+}
+
+func TestBadRequestsAreRefusedHere(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{proxy: "max_body 1KB"})
+	for name, c := range map[string]struct {
+		contentType, body string
+		status            int
+		message           string
+	}{
+		"all violations at once": {jsonType, `{"amount":0,"buyer_name":"` + strings.Repeat("가", 17) + `"}`, 400, "buyer_name has 17 characters, at most 16 are allowed; merchant_uid is required; amount must be a number greater than 0"},
+		"duplicate":              {jsonType, `{"merchant_uid":"a","amount":1,"Amount":2}`, 400, `field "Amount" is given twice`},
+		"form duplicate":         {formType, `merchant_uid=a&amount=1&amount=2`, 400, `field "amount" is given twice`},
+		"not JSON":               {jsonType, `{`, 400, "not one valid JSON object"},
+		"media type":             {"text/plain", `{}`, 415, "application/json"},
+		"no media type":          {"", `{}`, 415, "application/json"},
+		"too large":              {jsonType, `{"a":"` + strings.Repeat("x", 1000) + `"}`, 413, "larger than 1000 bytes"},
+	} {
+		a := g.do(t, http.MethodPost, g.inside+"/cvs", c.contentType, c.body)
+		assert.Equal(t, c.status, a.status, name)
+		assert.Contains(t, a.get(t, "message"), c.message, name)
+		assert.EqualValues(t, -1, a.get(t, "code"), name)
+		assert.Equal(t, "no-store", a.header.Get("Cache-Control"), name)
+	}
+	// Without Content-Length the limit holds too.
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", struct{ *strings.Reader }{strings.NewReader(strings.Repeat("x", 2000))})
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", jsonType)
+	assert.Equal(t, 413, g.send(t, r).status)
+	r, err = http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", strings.NewReader("{}"))
+	require.NoError(t, err)
+	r.Header = http.Header{"Content-Type": {jsonType}, "Content-Encoding": {"gzip"}}
+	assert.Equal(t, 415, g.send(t, r).status)
+	assert.Zero(t, g.api.Requests(emulator.EndpointAll), "nothing was sent")
+}
+
+func TestOnlyAllowedAddressesMayCall(t *testing.T) {
+	t.Parallel()
+	direct := start(t, setup{})
+	elsewhere := start(t, setup{proxy: "allow 192.0.2.0/24"})
+	proxied := start(t, setup{globals: "servers {\ntrusted_proxies static 127.0.0.1/32\n}"})
+	for name, c := range map[string]struct {
+		g      *gateway
+		header http.Header
+		status int
+	}{
+		"private range":              {direct, nil, 200},
+		"forwarded by a stranger":    {direct, http.Header{"X-Forwarded-For": {"10.0.0.1"}}, 403},
+		"empty field of a stranger":  {direct, http.Header{"Forwarded": {""}}, 403},
+		"another field":              {direct, http.Header{"X-Real-Ip": {"10.0.0.1"}}, 403},
+		"outside the ranges":         {elsewhere, nil, 403},
+		"trusted proxy, private":     {proxied, http.Header{"X-Forwarded-For": {"10.0.0.1"}}, 200},
+		"trusted proxy, public":      {proxied, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, 403},
+		"trusted proxy, long chain":  {proxied, http.Header{"X-Forwarded-For": {"203.0.113.9, 10.0.0.1"}}, 403},
+		"trusted proxy, on its own":  {proxied, nil, 200},
+		"trusted proxy, with scheme": {proxied, http.Header{"X-Forwarded-Proto": {"https"}}, 200},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.g.inside+"/users/getToken", nil)
+		require.NoError(t, err)
+		r.Header = c.header.Clone()
+		a := c.g.send(t, r)
+		assert.Equal(t, c.status, a.status, "%s: %s", name, a.body)
+	}
+}
+
+func TestUnixSocketIsThisMachine(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "cvs")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	open, closed := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	start(t, setup{sites: "http://open {\nbind unix/" + open + "\ncvs_proxy\n}\nhttp://closed {\nbind unix/" + closed + "\ncvs_proxy {\nallow 10.0.0.0/8\n}\n}\n"})
+	for socket, want := range map[string]int{open: 200, closed: 403} {
+		client := &http.Client{Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", socket)
+			},
+		}}
+		host := map[string]string{open: "open", closed: "closed"}[socket]
+		resp, err := client.Post("http://"+host+"/users/getToken", "", nil)
+		require.NoError(t, err)
+		resp.Body.Close()
+		assert.Equal(t, want, resp.StatusCode, host)
+	}
+}
+
+func TestOneTokenForAThousandFirstRequests(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{})
+	var wg sync.WaitGroup
+	var failed atomic.Int32
+	for n := range 1000 {
+		wg.Go(func() {
+			if g.issue(t, "order-"+strconv.Itoa(n)).status != 200 {
+				failed.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	assert.Zero(t, failed.Load())
+	assert.Equal(t, 1, g.api.Requests(emulator.EndpointToken))
+	assert.Equal(t, 1000, g.api.Requests(emulator.EndpointIssue))
+}
+
+func TestTokenIsRenewedWithNoRequestWaiting(t *testing.T) {
+	t.Parallel()
+	renewing, release := make(chan struct{}), make(chan struct{})
+	var fetches atomic.Int32
+	g := start(t, setup{opts: emulator.Options{
+		// So short a life is all last minute: the renewal is due at once.
+		TokenLife: 4 * time.Second,
+		BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
+			if e == emulator.EndpointToken && fetches.Add(1) == 2 {
+				close(renewing)
+				<-release
+			}
+		},
+	}})
+	require.Equal(t, 200, g.issue(t, "order-1").status)
+	<-renewing // with no request under way
+	assert.Equal(t, 200, g.issue(t, "order-2").status, "while the renewal hangs, the old token serves")
+	close(release)
+	assert.Equal(t, 200, g.issue(t, "order-3").status)
+	assert.Equal(t, 1, g.api.TokensIssued(), "extended, not replaced")
+}
+
+func TestExpiredTokenIsNeverSent(t *testing.T) {
+	t.Parallel()
+	for _, skew := range []time.Duration{time.Hour, -time.Hour} {
+		t.Run(skew.String(), func(t *testing.T) {
+			t.Parallel()
+			var offset atomic.Int64
+			offset.Store(int64(skew))
+			g := start(t, setup{opts: emulator.Options{
+				TokenLife: 2 * time.Second,
+				Now:       func() time.Time { return time.Now().Add(time.Duration(offset.Load())) },
+			}})
+			for n := range 20 {
+				require.Equal(t, 200, g.issue(t, "order-"+strconv.Itoa(n)).status)
+			}
+			assert.Equal(t, 20, g.api.Requests(emulator.EndpointIssue), "no call was refused and repeated")
+			p := g.api.Payments()[0]
+			assert.InDelta(t, time.Now().Add(skew+72*time.Hour).Unix(), p.ExpiredAt, 5, "expires_in counts in the API's time")
+			assert.Equal(t, 200, g.confirm(t, issuedBy(g, p.ImpUID, p.MerchantUID)).status, "and so does the deadline at the till")
+		})
+	}
+}
+
+func issuedBy(g *gateway, impUID, merchantUID string) issued {
+	confirmURL, _ := g.api.WebhookURLs(impUID)
+	return issued{impUID: impUID, merchantUID: merchantUID, barcode: "1", confirmURL: confirmURL}
+}
+
+func TestRefusedTokenIsReplacedIfThatHelps(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{})
+	g.mustIssue(t, "order-1")
+	g.api.ExpireTokens()
+	g.mustIssue(t, "order-2")
+	assert.Equal(t, 3, g.api.Requests(emulator.EndpointIssue), "repeated once")
+	assert.Equal(t, 2, g.api.Requests(emulator.EndpointToken))
+	assert.Len(t, g.api.Payments(), 2)
+
+	require.NoError(t, g.api.Inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Status: 401}))
+	a := g.issue(t, "order-3")
+	assert.Equal(t, 502, a.status, "never a bare 401: the caller sent no credential")
+	assert.Equal(t, 4, g.api.Requests(emulator.EndpointIssue), "not repeated with the token that was just refused")
+	assert.Equal(t, 3, g.api.Requests(emulator.EndpointToken))
+}
+
+func TestWrongKeysAreAnsweredAndNotHammered(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{opts: emulator.Options{Keys: map[string]string{"other": "keys"}}})
+	for range 50 {
+		a := g.issue(t, "order-1")
+		assert.Equal(t, 502, a.status)
+		assert.Contains(t, a.get(t, "message"), "imp_key and imp_secret")
+		assert.NotEmpty(t, a.header.Get("Retry-After"))
+	}
+	assert.Equal(t, 1, g.api.Requests(emulator.EndpointToken))
+	assert.Zero(t, g.api.Requests(emulator.EndpointIssue))
+}
+
+func TestCaddyStartsWhileTheAPIIsDown(t *testing.T) {
+	t.Parallel()
+	addr := address(t)
+	g := start(t, setup{apiURL: "http://" + addr})
+	a := g.issue(t, "order-1")
+	assert.Equal(t, 503, a.status, a.body)
+	wait, err := strconv.Atoi(a.header.Get("Retry-After"))
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, wait, 1)
+
+	api := emulator.New(emulator.Options{BeforeRequest: noteTokens(nil)})
+	listener, err := net.Listen("tcp", addr)
+	require.NoError(t, err)
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: api}}
+	server.Start()
+	t.Cleanup(server.Close)
+	assert.Eventually(t, func() bool { return g.issue(t, "order-1").status == 200 }, 10*time.Second, 20*time.Millisecond, "it serves as soon as the API does")
+}
+
+func TestFailuresOfTheAPI(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fault   emulator.Fault
+		do      func(*testing.T, *gateway) answer
+		status  int
+		message string
+		issued  int // of order-2
+	}{
+		"issue answered, answer lost":    {emulator.Fault{Endpoint: "issue", Drop: emulator.DropAfter, Times: 1}, issueOrder2, 200, "", 1},
+		"issue lost":                     {emulator.Fault{Endpoint: "issue", Drop: emulator.DropBefore, Times: 1}, issueOrder2, 200, "", 1},
+		"issue cut off":                  {emulator.Fault{Endpoint: "issue", Drop: emulator.DropBody, Times: 1}, issueOrder2, 200, "", 1},
+		"issue answered with garbage":    {emulator.Fault{Endpoint: "issue", Garbage: true, Times: 1}, issueOrder2, 200, "", 1},
+		"issue answered at great length": {emulator.Fault{Endpoint: "issue", Oversized: true, Times: 1}, issueOrder2, 200, "", 1},
+		"business refusal":               {emulator.Fault{Endpoint: "issue", Code: 1, Message: "안됨"}, issueOrder2, 200, "안됨", 0},
+		"void lost":                      {emulator.Fault{Endpoint: "void", Drop: emulator.DropBefore}, voidOrder1, 502, "may or may not be void", 0},
+		"payment lost":                   {emulator.Fault{Endpoint: "payment", Drop: emulator.DropBefore}, lookUpOrder1, 502, "cannot be reached", 0},
+		"payment garbage":                {emulator.Fault{Endpoint: "payment", Garbage: true}, lookUpOrder1, 502, "not PortOne's", 0},
+		"API's own error":                {emulator.Fault{Endpoint: "payment", Status: 503, Message: "점검"}, lookUpOrder1, 503, "점검", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, setup{})
+			g.mustIssue(t, "order-1")
+			require.NoError(t, g.api.Inject(c.fault))
+			a := c.do(t, g)
+			assert.Equal(t, c.status, a.status, a.body)
+			if c.message != "" {
+				assert.Contains(t, a.get(t, "message"), c.message)
+			}
+			assert.Len(t, g.api.Payments(), 1+c.issued)
+			if a.status == 200 && c.issued == 1 {
+				assert.Equal(t, "order-2", a.payment(t)["merchant_uid"])
+			}
+		})
+	}
+}
+
+func issueOrder2(t *testing.T, g *gateway) answer { return g.issue(t, "order-2") }
+
+func voidOrder1(t *testing.T, g *gateway) answer {
+	return g.do(t, http.MethodDelete, g.inside+"/cvs/"+g.api.Payments()[0].ImpUID, "", "")
+}
+
+func lookUpOrder1(t *testing.T, g *gateway) answer {
+	return g.do(t, http.MethodGet, g.inside+"/payments/"+g.api.Payments()[0].ImpUID+"?include_sandbox=true", "", "")
+}
+
+func TestOutcomeThatNothingSettlesIsSaidSo(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{})
+	g.mustIssue(t, "order-1")
+	require.NoError(t, g.api.Inject(emulator.Fault{Endpoint: "issue", Drop: emulator.DropAfter, Times: 1}))
+	require.NoError(t, g.api.Inject(emulator.Fault{Endpoint: "find", Drop: emulator.DropBefore}))
+	a := g.issue(t, "order-2")
+	assert.Equal(t, 504, a.status)
+	assert.Contains(t, a.get(t, "message"), `Outcome unknown`)
+	assert.Contains(t, a.get(t, "message"), `/payments/find/order-2`)
+	assert.Contains(t, g.log(t), `"merchant_uid":"order-2"`, "the log names the order too")
+	assert.Len(t, g.api.Payments(), 2, "it is not blindly repeated")
+}
+
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{account: "timeout 300ms"})
+	g.mustIssue(t, "order-1")
+	require.NoError(t, g.api.Inject(emulator.Fault{Endpoint: "payment", Delay: time.Minute}))
+	a := lookUpOrder1(t, g)
+	assert.Equal(t, 504, a.status)
+	assert.Contains(t, a.get(t, "message"), "in time")
+}
+
+func TestCallerThatLeavesDoesNotStopAnIssue(t *testing.T) {
+	t.Parallel()
+	arrived, release := make(chan struct{}, 1), make(chan struct{})
+	g, config := prepare(t, setup{opts: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
+		if e == emulator.EndpointIssue {
+			arrived <- struct{}{}
+			<-release
+		}
+	}}})
+	runCaddy(t, strings.Replace(config, "cvs_proxy", "test_watch\ncvs_proxy", 1))
+	ctx, leave := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, g.inside+"/cvs", strings.NewReader(`{"merchant_uid":"order-1","amount":1}`))
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", jsonType)
+	left := make(chan error)
+	go func() {
+		_, err := g.http.Do(r)
+		left <- err
+	}()
+	<-arrived
+	leave()
+	require.Error(t, <-left)
+	<-watched
+	close(release)
+	assert.Eventually(t, func() bool {
+		return strings.Contains(g.log(t), `"client_gone":true`) && strings.Contains(g.log(t), g.api.Payments()[0].ImpUID)
+	}, 5*time.Second, 5*time.Millisecond, "the barcode is issued and the log names it: %s", g.log(t))
+}
+
+func TestTwoAccountsKeepApart(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{
+		second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API",
+		sites:  "http://127.0.0.1:9 {\n}\n",
+		opts: emulator.Options{Keys: map[string]string{
+			canaries["CVS_TEST_KEY"]: canaries["CVS_TEST_SECRET"], canaries["CVS_TEST_SECOND_KEY"]: canaries["CVS_TEST_SECOND_SECRET"],
+		}},
+		proxy: "account second\nconfirm_url OUTSIDE/cvs/confirm",
+	})
+	i := g.mustIssue(t, "order-1")
+	assert.Contains(t, i.confirmURL, "cvs_account=second")
+	assert.Equal(t, 200, g.confirm(t, i).status)
+	for _, account := range []string{"", "other"} {
+		i := i
+		i.confirmURL = alter(t, i.confirmURL, "cvs_account", account)
+		assert.Equal(t, 403, g.confirm(t, i).status, account)
+	}
+}
+
+func TestPlaceholdersForLogs(t *testing.T) {
+	t.Parallel()
+	g, config := prepare(t, setup{})
+	facts := func(directive, names string) string {
+		return "log_append cvs {http.cvs.merchant_uid}\nheader X-Facts \"" + names + "\" {\ndefer\n}\n" + directive
+	}
+	config = strings.Replace(config, "cvs_proxy {", facts("cvs_proxy {", "{http.cvs.operation}|{http.cvs.merchant_uid}|{http.cvs.amount}|{http.cvs.status}|{http.cvs.code}|{http.cvs.account}|"), 1)
+	config = strings.Replace(config, "cvs_confirm /cvs", facts("cvs_confirm /cvs", "{http.cvs.operation}|{http.cvs.verdict}|{http.cvs.code}|{http.cvs.imp_uid}"), 1)
+	runCaddy(t, config)
+	a := g.issue(t, "order-1")
+	assert.Equal(t, "issue|order-1|15000|ready|0||", a.header.Get("X-Facts"))
+	assert.Eventually(t, func() bool { return strings.Contains(g.log(t), `"cvs":"order-1"`) }, 5*time.Second, 5*time.Millisecond)
+	impUID := a.payment(t)["imp_uid"].(string)
+	assert.Equal(t, "confirm|accepted|200|"+impUID, g.confirm(t, issuedBy(g, impUID, "order-1")).header.Get("X-Facts"))
+}
+
+func TestOwnRequestsAreIsolatedFromTheServedOne(t *testing.T) {
+	t.Parallel()
+	served := caddy.NewReplacer()
+	vars := map[string]any{}
+	ctx := context.WithValue(context.WithValue(t.Context(), caddyhttp.VarsCtxKey, vars), caddy.ReplacerCtxKey, served)
+	ctx = context.WithValue(ctx, caddy.CtxKey("reverse_proxy.dial_info"), "elsewhere")
+	trace := new(httptrace.ClientTrace)
+	ctx, cancel := context.WithCancel(httptrace.WithClientTrace(ctx, trace))
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://api.example/", nil)
+	require.NoError(t, err)
+	_, err = isolated{roundTrip(func(r *http.Request) (*http.Response, error) {
+		caddyhttp.SetVar(r.Context(), "a", "b")
+		assert.Nil(t, r.Context().Value(caddy.CtxKey("reverse_proxy.dial_info")))
+		assert.NotSame(t, served, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer))
+		assert.Same(t, trace, httptrace.ContextClientTrace(r.Context()))
+		cancel()
+		return nil, r.Context().Err()
+	})}.RoundTrip(r)
+	require.ErrorIs(t, err, context.Canceled)
+	assert.Empty(t, vars, "the served request's variables are not for other goroutines")
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

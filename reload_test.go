@@ -1,0 +1,181 @@
+package caddycvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+)
+
+// misbehaving is a handler that goes wrong in one way.
+type misbehaving struct {
+	How string `json:"how,omitempty"`
+}
+
+func init() {
+	caddy.RegisterModule(misbehaving{})
+	for _, how := range []string{"hang", "panic", "error", "watch"} {
+		httpcaddyfile.RegisterHandlerDirective("test_"+how, func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+			return &misbehaving{How: how}, nil
+		})
+		httpcaddyfile.RegisterDirectiveOrder("test_"+how, httpcaddyfile.After, "encode")
+	}
+}
+
+func (misbehaving) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_misbehaving", New: func() caddy.Module { return new(misbehaving) }}
+}
+
+// watched hears when a request through test_watch has lost its client.
+var watched = make(chan struct{}, 1)
+
+func (m *misbehaving) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	switch m.How {
+	case "watch":
+		stop := context.AfterFunc(r.Context(), func() { watched <- struct{}{} })
+		defer stop()
+		return next.ServeHTTP(w, r)
+	case "hang":
+		select {} // deaf to its context
+	case "panic":
+		panic("a handler's own fault")
+	default:
+		return errors.New("a handler's own error")
+	}
+}
+
+// The tests of this file use the one Caddy that a process can run and reload,
+// so they do not run in parallel.
+
+func reload(t *testing.T, config string) error {
+	t.Helper()
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(config), nil)
+	require.NoError(t, err, config)
+	return caddy.Load(adapted, true)
+}
+
+func TestReloadLosesNeitherARequestNorTheToken(t *testing.T) {
+	const load, reloads = 20, 5
+	arrived, release := make(chan struct{}), make(chan struct{})
+	g, config := prepare(t, setup{
+		second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API",
+		opts: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
+			if e == emulator.EndpointIssue {
+				arrived <- struct{}{}
+				<-release
+			}
+		}},
+	})
+	require.NoError(t, reload(t, config))
+	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
+
+	answers := make(chan answer, load*reloads)
+	for n := range reloads {
+		for m := range load {
+			go func() { answers <- g.issue(t, fmt.Sprintf("order-%d-%d", n, m)) }()
+			<-arrived
+		}
+		// Now that many requests are under way, those of earlier configurations too.
+		require.NoError(t, reload(t, strings.Replace(config, "expires_in 72h", "expires_in "+strconv.Itoa(n+1)+"h", 1)))
+		broken := strings.Replace(config, "{env.CVS_TEST_SECOND_KEY}", "{env.CVS_TEST_UNSET}", 1)
+		require.ErrorContains(t, reload(t, broken), "account second: imp_key: evaluated placeholder {env.CVS_TEST_UNSET} is empty")
+	}
+	close(release)
+	var last string
+	for range load * reloads {
+		a := <-answers
+		require.Equal(t, 200, a.status, a.body)
+		last = a.payment(t)["imp_uid"].(string)
+	}
+	assert.Len(t, g.api.Payments(), load*reloads, "each request is one barcode")
+	assert.Equal(t, 1, g.api.Requests(emulator.EndpointToken), "one token for all configurations")
+	for _, p := range g.api.Payments() {
+		if p.ImpUID == last {
+			assert.Equal(t, 200, g.confirm(t, issuedBy(g, last, p.MerchantUID)).status, "barcodes from before a reload can be paid")
+		}
+	}
+	refs, ok := states.References(stateKeyOf(g.apiURL))
+	assert.True(t, ok)
+	assert.Equal(t, 1, refs, "every configuration that ended, or never began, released what it held")
+}
+
+func stateKeyOf(api string) stateKey {
+	_, key := acquireState(api, canaries["CVS_TEST_KEY"], canaries["CVS_TEST_SECRET"])
+	releaseState(key)
+	return key
+}
+
+func TestConfigurationShowsNoSecret(t *testing.T) {
+	caddy.ConfigAutosavePath = filepath.Join(written.dir, "autosave.json")
+	admin := address(t)
+	g, config := prepare(t, setup{
+		account: "signing_key {env.CVS_TEST_SIGNING_KEY} {env.CVS_TEST_PREVIOUS_KEY}",
+		second:  "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API",
+		confirm: "order_check SHOP/x {\nheader X-Internal-Key {env.CVS_TEST_INTERNAL_KEY}\n}",
+	})
+	config = strings.Replace(strings.Replace(config, "admin off", "admin "+admin, 1), "persist_config off", "", 1)
+	require.NoError(t, reload(t, config))
+	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
+	require.Equal(t, 200, g.confirm(t, g.mustIssue(t, "order-1")).status)
+
+	for _, path := range []string{"/config/", "/metrics", "/debug/pprof/cmdline", "/debug/vars"} {
+		a := g.do(t, http.MethodGet, "http://"+admin+path, "", "")
+		require.Equal(t, 200, a.status, path)
+		require.NoError(t, os.WriteFile(filepath.Join(written.dir, "admin"+strings.ReplaceAll(path, "/", "-")), []byte(a.body), 0o600))
+		if path == "/config/" {
+			assert.Contains(t, a.body, "{env.CVS_TEST_SECRET}", "the placeholder stays")
+		}
+	}
+	saved, err := os.ReadFile(caddy.ConfigAutosavePath)
+	require.NoError(t, err)
+	assert.Contains(t, string(saved), "{env.CVS_TEST_SECRET}")
+	assert.Empty(t, findSecrets())
+}
+
+func TestSandboxSurvivesAReload(t *testing.T) {
+	addr := address(t)
+	config := "{\nadmin off\npersist_config off\nlog {\noutput file " + logFile(t) + "\n}\n}\nhttp://" + addr + " {\ncvs_sandbox {\nimp_key {env.CVS_TEST_KEY}\nimp_secret {env.CVS_TEST_SECRET}\n}\n%s}\n"
+	require.NoError(t, reload(t, fmt.Sprintf(config, "")))
+	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
+	g := &gateway{http: httpClient(t)}
+	a := g.do(t, http.MethodPost, "http://"+addr+"/users/getToken", formType, "imp_key="+canaries["CVS_TEST_KEY"]+"&imp_secret="+canaries["CVS_TEST_SECRET"])
+	require.Equal(t, 200, a.status, a.body)
+	require.Equal(t, 401, g.do(t, http.MethodPost, "http://"+addr+"/users/getToken", formType, "imp_key=a&imp_secret=b").status)
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+addr+"/cvs", strings.NewReader("merchant_uid=a&amount=1"))
+	require.NoError(t, err)
+	r.Header = http.Header{"Content-Type": {formType}, "Authorization": {a.payment(t)["access_token"].(string)}}
+	require.Equal(t, 200, g.send(t, r).status)
+
+	require.NoError(t, reload(t, fmt.Sprintf(config, "header X-New 1\n")))
+	a = g.do(t, http.MethodGet, "http://"+addr+"/sandbox/payments", "", "")
+	assert.Equal(t, "1", a.header.Get("X-New"))
+	assert.Equal(t, "true", a.header.Get("X-Cvs-Sandbox"))
+	assert.Contains(t, a.body, `"merchant_uid": "a"`)
+}
+
+func TestSandboxCommand(t *testing.T) {
+	addr := address(t)
+	require.NoError(t, startSandbox(addr))
+	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
+	g := &gateway{http: httpClient(t)}
+	assert.Equal(t, 200, g.do(t, http.MethodPost, "http://"+addr+"/users/getToken", formType, "imp_key=any&imp_secret=any").status)
+
+	require.ErrorContains(t, startSandbox("not an address:"), "starting the sandbox on not an address:")
+	assert.Contains(t, caddycmd.Commands(), "cvs-sandbox")
+}
