@@ -1,0 +1,499 @@
+package caddycvs
+
+// This file holds the tests of the configuration: the fixtures in
+// testdata/caddyfile, and what only JSON can get wrong.
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+)
+
+// fixtureSecrets must appear in no configuration, error or log.
+var fixtureSecrets = map[string]string{
+	"FIXTURE_IMP_KEY":       "k1-5f0c7e3d9b",
+	"FIXTURE_IMP_SECRET":    "s1-b82e64a0d1c95f37",
+	"FIXTURE_SECOND_KEY":    "k2-0a9d3c5e71",
+	"FIXTURE_SECOND_SECRET": "s2-41d7f6e80b2c9a35",
+	"FIXTURE_SIGNING_KEY":   "g1-sixteen-chars",
+	"FIXTURE_PREVIOUS_KEY":  "g2-e61b0f93c8d2475a",
+	"FIXTURE_SHORT_KEY":     "g3-only-15chars",
+	"FIXTURE_SHOP_KEY":      "h1-c07a51f2e9",
+}
+
+var fixtureSettings = map[string]string{
+	"FIXTURE_API":         "http://127.0.0.1:8480",
+	"FIXTURE_BACKEND":     "127.0.0.1:3000",
+	"FIXTURE_CHANNEL_KEY": "channel-key-4a8c",
+	"FIXTURE_EMPTY":       "",
+	"FIXTURE_MID":         "M1234567",
+	"FIXTURE_SHOP":        "https://shop.example",
+}
+
+func init() {
+	for _, env := range []map[string]string{fixtureSecrets, fixtureSettings} {
+		for name, value := range env {
+			if err := os.Setenv(name, value); err != nil {
+				panic(err)
+			}
+		}
+	}
+	if err := os.Unsetenv("FIXTURE_UNSET"); err != nil {
+		panic(err)
+	}
+}
+
+// The kinds of fixtures. The file's name begins with the kind, if it has one,
+// so that a fixture cannot change its kind unnoticed.
+const (
+	adapts           = ""          // to the JSON below the line, which loads
+	failsToAdapt     = "error"     // with the message below the line
+	failsToProvision = "provision" // adapts, but with the message when it is loaded
+)
+
+// fixture is a Caddyfile and what must become of it, separated by a line of dashes.
+type fixture struct {
+	path, name      string
+	kind            string
+	input, expected string
+}
+
+var fixtureSeparator = regexp.MustCompile(`(?m)^----------(?: (.*))?\n`)
+
+func readFixtures(t *testing.T) []fixture {
+	t.Helper()
+	paths, err := filepath.Glob("testdata/caddyfile/*")
+	require.NoError(t, err)
+	kinds := make(map[string]int)
+	fixtures := make([]fixture, 0, len(paths))
+	for _, path := range paths {
+		name, isFixture := strings.CutSuffix(filepath.Base(path), ".caddyfiletest")
+		require.True(t, isFixture, "%s is not read: name it *.caddyfiletest", path)
+		content, err := os.ReadFile(path)
+		require.NoError(t, err)
+		text := strings.ReplaceAll(string(content), "\r\n", "\n")
+		lines := fixtureSeparator.FindAllStringSubmatchIndex(text, -1)
+		require.Len(t, lines, 1, "%s needs one line of dashes", path)
+		f := fixture{path: path, name: name, input: text[:lines[0][0]], expected: strings.TrimSpace(text[lines[0][1]:])}
+		if prefix, _, _ := strings.Cut(name, "_"); prefix == failsToAdapt || prefix == failsToProvision {
+			f.kind = prefix
+		}
+		onLine := fixtureSeparator.FindStringSubmatch(text)[1]
+		require.Equal(t, f.kind == failsToProvision, onLine == failsToProvision, "%s: name and line of dashes disagree", path)
+		kinds[f.kind]++
+		fixtures = append(fixtures, f)
+	}
+	for _, kind := range []string{adapts, failsToAdapt, failsToProvision} {
+		require.NotZero(t, kinds[kind], "no fixture of the kind %q was read", kind)
+	}
+	return fixtures
+}
+
+// update rewrites the fixture if UPDATE_FIXTURES is set, for the eyes of whoever
+// reviews the difference.
+func (f *fixture) update(t *testing.T, actual string) {
+	t.Helper()
+	if os.Getenv("UPDATE_FIXTURES") == "" {
+		return
+	}
+	line := "----------\n"
+	if f.kind == failsToProvision {
+		line = "---------- " + failsToProvision + "\n"
+	}
+	f.expected = actual
+	require.NoError(t, os.WriteFile(f.path, []byte(f.input+line+actual+"\n"), 0o600))
+}
+
+func adaptCaddyfile(input string) ([]byte, []caddyconfig.Warning, error) {
+	return caddyconfig.GetAdapter("caddyfile").Adapt([]byte(input), nil)
+}
+
+func prettyJSON(t *testing.T, raw []byte) string {
+	t.Helper()
+	var b bytes.Buffer
+	require.NoError(t, json.Indent(&b, raw, "", "\t"))
+	return b.String()
+}
+
+func assertNoSecret(t *testing.T, where, text string) {
+	t.Helper()
+	for name, value := range fixtureSecrets {
+		assert.NotContains(t, text, value, "%s shows %s", where, name)
+	}
+}
+
+func TestCaddyfileAdapts(t *testing.T) {
+	t.Parallel()
+	for _, f := range readFixtures(t) {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			adapted, warnings, err := adaptCaddyfile(f.input)
+			assertNoSecret(t, "the adapted configuration", string(adapted))
+			if f.kind == failsToAdapt {
+				require.Error(t, err)
+				assertNoSecret(t, "the error", err.Error())
+				f.update(t, err.Error())
+				assert.Equal(t, f.expected, err.Error())
+				return
+			}
+			require.NoError(t, err)
+			assert.Empty(t, warnings)
+			if f.kind == adapts {
+				f.update(t, prettyJSON(t, adapted))
+				assert.JSONEq(t, f.expected, string(adapted))
+				assert.Equal(t, f.expected, prettyJSON(t, []byte(f.expected)), "the JSON is not indented with tabs")
+			}
+		})
+	}
+}
+
+// Not parallel: loading a configuration sets globals of Caddy.
+func TestCaddyfileLoads(t *testing.T) {
+	restoreDefaultLogger(t)
+	logged := false
+	for _, f := range readFixtures(t) {
+		if f.kind == failsToAdapt {
+			continue
+		}
+		t.Run(f.name, func(t *testing.T) {
+			adapted, _, err := adaptCaddyfile(f.input)
+			require.NoError(t, err)
+			log, err := loadConfig(t, adapted)
+			logged = logged || log != ""
+			if f.kind == adapts {
+				assert.NoError(t, err)
+				return
+			}
+			require.Error(t, err)
+			f.update(t, err.Error())
+			assert.Equal(t, f.expected, err.Error())
+		})
+	}
+	assert.True(t, logged, "no log was read")
+	assertNothingHeld(t)
+}
+
+// loadConfig provisions and validates a configuration, without starting it, and
+// checks that neither the error nor the log shows a secret.
+func loadConfig(t *testing.T, config []byte) (logged string, err error) {
+	t.Helper()
+	var cfg *caddy.Config
+	require.NoError(t, caddy.StrictUnmarshalJSON(config, &cfg))
+	logFile := filepath.Join(t.TempDir(), "log")
+	cfg.Logging = &caddy.Logging{Logs: map[string]*caddy.CustomLog{
+		caddy.DefaultLoggerName: {BaseLog: caddy.BaseLog{
+			Level:     "DEBUG",
+			WriterRaw: caddyconfig.JSON(map[string]any{"output": "file", "filename": logFile, "roll": false}, nil),
+		}},
+	}}
+	err = caddy.Validate(cfg)
+	if err != nil {
+		assertNoSecret(t, "the error", err.Error())
+	}
+	content, readErr := os.ReadFile(logFile)
+	require.NoError(t, readErr)
+	assertNoSecret(t, "the log", string(content))
+	return string(content), err
+}
+
+// restoreDefaultLogger undoes at the end what loadConfig does to Caddy's default logger.
+func restoreDefaultLogger(t *testing.T) {
+	t.Helper()
+	t.Cleanup(func() { assert.NoError(t, caddy.Validate(new(caddy.Config))) })
+}
+
+// assertNothingHeld checks that every configuration, those that failed half-way
+// included, has released what outlives it.
+func assertNothingHeld(t *testing.T) {
+	t.Helper()
+	ours := make(map[any]bool)
+	for _, api := range []string{"https://api.iamport.kr", "https://api.example", fixtureSettings["FIXTURE_API"]} {
+		for _, pair := range [][2]string{{"FIXTURE_IMP_KEY", "FIXTURE_IMP_SECRET"}, {"FIXTURE_SECOND_KEY", "FIXTURE_SECOND_SECRET"}} {
+			_, key := acquireState(api, fixtureSecrets[pair[0]], fixtureSecrets[pair[1]])
+			releaseState(key)
+			ours[key] = true
+			for _, webhooks := range []string{"private", "any"} {
+				ours[sandboxKey{key.credentials, webhooks}] = true
+			}
+		}
+	}
+	states.Range(func(key, _ any) bool {
+		assert.False(t, ours[key], "the state of an account at %s was not released", key.(stateKey).api)
+		return true
+	})
+	sandboxes.Range(func(key, _ any) bool {
+		assert.False(t, ours[key], "an emulator was not released")
+		return true
+	})
+}
+
+func TestCaddyfileSecretFromFile(t *testing.T) {
+	restoreDefaultLogger(t)
+	dir := t.TempDir()
+	for _, name := range []string{"FIXTURE_IMP_KEY", "FIXTURE_IMP_SECRET"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(fixtureSecrets[name]+"\n"), 0o600))
+	}
+	adapted, _, err := adaptCaddyfile(fmt.Sprintf("{\n\tcvs {\n\t\timp_key {file.%s/FIXTURE_IMP_KEY}\n\t\timp_secret {file.%[1]s/FIXTURE_IMP_SECRET}\n\t}\n}\n", dir))
+	require.NoError(t, err)
+	assert.JSONEq(t, fmt.Sprintf(`{"apps":{"cvs":{"imp_key":"{file.%s/FIXTURE_IMP_KEY}","imp_secret":"{file.%[1]s/FIXTURE_IMP_SECRET}"}}}`, dir), string(adapted))
+	_, err = loadConfig(t, adapted)
+	assert.NoError(t, err)
+}
+
+// optionBlocks has, for every block of options, a Caddyfile that gives it an unknown
+// one, and the type that the block fills in.
+var optionBlocks = map[string]struct {
+	caddyfile string
+	config    any
+	jsonOnly  []string
+}{
+	"cvs":         {"{\n\tcvs {\n\t\tbogus\n\t}\n}\n", App{}, nil},
+	"account":     {"{\n\tcvs {\n\t\taccount second {\n\t\t\tbogus\n\t\t}\n\t}\n}\n", Account{}, nil},
+	"cvs_proxy":   {":80 {\n\tcvs_proxy {\n\t\tbogus\n\t}\n}\n", Proxy{}, nil},
+	"cvs_confirm": {":80 {\n\tcvs_confirm {\n\t\tbogus\n\t}\n}\n", Confirm{}, nil},
+	"order_check": {":80 {\n\tcvs_confirm {\n\t\torder_check {\n\t\t\tbogus\n\t\t}\n\t}\n}\n", OrderCheck{}, []string{"url"}},
+	"cvs_sandbox": {":80 {\n\tcvs_sandbox {\n\t\tbogus\n\t}\n}\n", Sandbox{}, nil},
+}
+
+var unknownOption = regexp.MustCompile(`unrecognized option bogus; there are: ([a-z_, ]+), at Caddyfile:`)
+
+func optionsOf(t *testing.T, block string) []string {
+	t.Helper()
+	_, _, err := adaptCaddyfile(optionBlocks[block].caddyfile)
+	require.Error(t, err)
+	found := unknownOption.FindStringSubmatch(err.Error())
+	require.NotNil(t, found, "%s: %v", block, err)
+	options := strings.Split(found[1], ", ")
+	require.NotEmpty(t, options)
+	return options
+}
+
+// Every option has a fixture that adapts and loads, in every block that takes it.
+func TestCaddyfileFixturesUseEveryOption(t *testing.T) {
+	t.Parallel()
+	used := make(map[string]bool)
+	for _, f := range readFixtures(t) {
+		if f.kind != adapts {
+			continue
+		}
+		servers, err := caddyfile.Parse("Caddyfile", []byte(f.input))
+		require.NoError(t, err, f.path)
+		for _, server := range servers {
+			for _, segment := range server.Segments {
+				d := caddyfile.NewDispenser(segment)
+				d.Next()
+				collectOptions(d, used)
+			}
+		}
+	}
+	for block := range optionBlocks {
+		for _, option := range optionsOf(t, block) {
+			assert.True(t, used[block+" "+option], "no fixture uses the option %s of %s", option, block)
+		}
+	}
+}
+
+// collectOptions notes the options of the block that the dispenser's line
+// opens, and of the blocks in it.
+func collectOptions(d *caddyfile.Dispenser, used map[string]bool) {
+	block := d.Val()
+	d.RemainingArgs()
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		used[block+" "+d.Val()] = true
+		collectOptions(d, used)
+	}
+}
+
+// Whoever knows the Caddyfile knows the JSON: the names are the same.
+func TestJSONHasTheCaddyfilesNames(t *testing.T) {
+	t.Parallel()
+	for name, block := range optionBlocks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want := slices.Sorted(slices.Values(slices.Concat(optionsOf(t, name), block.jsonOnly)))
+			assert.Equal(t, want, slices.Sorted(maps.Keys(jsonFields(reflect.TypeOf(block.config)))))
+		})
+	}
+}
+
+func jsonFields(typ reflect.Type) map[string]bool {
+	fields := make(map[string]bool)
+	for field := range typ.Fields() {
+		tag, tagged := field.Tag.Lookup("json")
+		switch {
+		case !field.IsExported():
+		case field.Anonymous:
+			maps.Copy(fields, jsonFields(field.Type))
+		default:
+			name, rest, _ := strings.Cut(tag, ",")
+			if tagged && rest == "omitempty" {
+				fields[name] = true
+			} else {
+				fields["untagged "+field.Name] = true
+			}
+		}
+	}
+	return fields
+}
+
+const (
+	usableApp      = `{"imp_key":"{env.FIXTURE_IMP_KEY}","imp_secret":"{env.FIXTURE_IMP_SECRET}"}`
+	inHTTP         = "loading http app module: provision http: server gateway: setting up route handlers: route 0: loading handler modules: position 0: "
+	inProxy        = inHTTP + "loading module 'cvs_proxy': provision http.handlers.cvs_proxy: "
+	invalidProxy   = inHTTP + "loading module 'cvs_proxy': http.handlers.cvs_proxy: invalid configuration: "
+	proxyJSON      = inHTTP + "loading module 'cvs_proxy': decoding module config: http.handlers.cvs_proxy: "
+	inConfirm      = inHTTP + "loading module 'cvs_confirm': provision http.handlers.cvs_confirm: "
+	invalidConfig  = inHTTP + "loading module 'cvs_confirm': http.handlers.cvs_confirm: invalid configuration: "
+	confirmJSON    = inHTTP + "loading module 'cvs_confirm': decoding module config: http.handlers.cvs_confirm: "
+	inSandbox      = inHTTP + "loading module 'cvs_sandbox': provision http.handlers.cvs_sandbox: "
+	sandboxJSON    = inHTTP + "loading module 'cvs_sandbox': decoding module config: http.handlers.cvs_sandbox: "
+	inApp          = "loading cvs app module: provision cvs: "
+	appJSON        = "loading cvs app module: decoding module config: cvs: "
+	refusedLiteral = " must be one placeholder such as {env.NAME} or {file./path}: a literal could be read in /config/ and in the autosaved configuration"
+	badAddress     = "api must be an address such as https://api.iamport.kr, without path, query and credentials"
+	noDecision     = "need at least one order_check that is not a shadow: without it every genuine webhook would be accepted"
+)
+
+// What the Caddyfile refuses with a line, JSON refuses as well.
+func TestJSONErrors(t *testing.T) {
+	restoreDefaultLogger(t)
+	tests := []struct {
+		name    string
+		app     string // replaces the usable one
+		handler string
+		err     string // "" if the configuration loads
+	}{
+		{"app: durations as text", `{"imp_key":"{env.FIXTURE_IMP_KEY}","imp_secret":"{env.FIXTURE_IMP_SECRET}","timeout":"5s"}`, ``, ``},
+		{"app: empty", `{}`, ``, inApp + "imp_key is missing: set it to a placeholder such as {env.PORTONE_IMP_KEY}"},
+		{"app: imp_key missing", `{"imp_secret":"{env.FIXTURE_IMP_SECRET}"}`, ``, inApp + "imp_key is missing: set it to a placeholder such as {env.PORTONE_IMP_KEY}"},
+		{"app: imp_secret missing", `{"imp_key":"{env.FIXTURE_IMP_KEY}"}`, ``, inApp + "imp_secret is missing: set it to a placeholder such as {env.PORTONE_IMP_SECRET}"},
+		{"app: imp_key literal", `{"imp_key":"k1-5f0c7e3d9b","imp_secret":"{env.FIXTURE_IMP_SECRET}"}`, ``, inApp + "imp_key" + refusedLiteral},
+		{"app: imp_secret literal", `{"imp_key":"{env.FIXTURE_IMP_KEY}","imp_secret":"s1-b82e64a0d1c95f37"}`, ``, inApp + "imp_secret" + refusedLiteral},
+		{"app: signing_key literal", appWith(`"signing_key":["{env.FIXTURE_SIGNING_KEY}","g2-e61b0f93c8d2475a"]`), ``, inApp + "signing_key" + refusedLiteral},
+		{"app: signing_key empty", appWith(`"signing_key":[""]`), ``, inApp + "signing_key is missing: set it to a placeholder such as {env.PORTONE_SIGNING_KEY}"},
+		{"app: timeout negative", appWith(`"timeout":-1`), ``, inApp + "timeout must be positive"},
+		{"app: timeout no duration", appWith(`"timeout":"soon"`), ``, appJSON + `time: invalid duration "soon"`},
+		{"app: tier", appWith(`"tier":"0001"`), ``, inApp + "tier must be a code of 3 letters or digits"},
+		{"app: api path", appWith(`"api":"https://api.iamport.kr/v2"`), ``, inApp + badAddress},
+		{"app: api scheme", appWith(`"api":"api.iamport.kr"`), ``, inApp + badAddress},
+		{"app: transport unknown", appWith(`"transport":{"protocol":"smoke_signals"}`), ``, inApp + "loading transport: loading module 'smoke_signals': unknown module: http.reverse_proxy.transport.smoke_signals"},
+		{"app: transport without protocol", appWith(`"transport":{}`), ``, inApp + "loading transport: module name not specified with key 'protocol' in map[]"},
+		{"app: transport unknown field", appWith(`"transport":{"protocol":"http","dial_time":1}`), ``, inApp + `loading transport: loading module 'http': decoding module config: http.reverse_proxy.transport.http: json: unknown field "dial_time"`},
+		{"app: unknown field", appWith(`"impkey":"1"`), ``, appJSON + `json: unknown field "impkey"`},
+		{"account: name", appWith(`"account":{"shop.example":` + usableApp + `}`), ``, inApp + `"shop.example" cannot name an account: use 1 to 64 letters, digits, '_' and '-'`},
+		{"account: without name", appWith(`"account":{"":` + usableApp + `}`), ``, inApp + `"" cannot name an account: use 1 to 64 letters, digits, '_' and '-'`},
+		{"account: null", `{"account":{"second":null}}`, ``, inApp + "account second: imp_key is missing: set it to a placeholder such as {env.PORTONE_IMP_KEY}"},
+		{"account: imp_secret missing", `{"account":{"second":{"imp_key":"{env.FIXTURE_IMP_KEY}"}}}`, ``, inApp + "account second: imp_secret is missing: set it to a placeholder such as {env.PORTONE_IMP_SECRET}"},
+		{"account: timeout negative", `{"account":{"second":` + appWith(`"timeout":-1`) + `}}`, ``, inApp + "account second: timeout must be positive"},
+		{"account: unnamed one incomplete", `{"tier":"001","account":{"second":` + usableApp + `}}`, ``, inApp + "imp_key is missing: set it to a placeholder such as {env.PORTONE_IMP_KEY}"},
+		{"account: nested", appWith(`"account":{"second":` + appWith(`"account":{}`) + `}`), ``, appJSON + `json: unknown field "account"`},
+		{"account: unknown field", appWith(`"account":{"second":` + appWith(`"keys":2`) + `}`), ``, appJSON + `json: unknown field "keys"`},
+
+		{"proxy", usableApp, `{"handler":"cvs_proxy","expires_in":"72h","max_body":1}`, ``},
+		{"proxy: account unknown", usableApp, `{"handler":"cvs_proxy","account":"second"}`, inProxy + `account "second" is not configured in the global option cvs`},
+		{"proxy: account unnamed", `{"account":{"second":` + usableApp + `}}`, `{"handler":"cvs_proxy"}`, inProxy + "there is no unnamed account: choose one with the option account"},
+		{"proxy: allow", usableApp, `{"handler":"cvs_proxy","allow":["10.0.0.1","10.0.0.0/33"]}`, inProxy + `allow "10.0.0.0/33": need an IP address, a CIDR range, private_ranges or portone`},
+		{"proxy: pg", usableApp, `{"handler":"cvs_proxy","pg":"kakaopay"}`, invalidProxy + `pg must be "galaxia" or "galaxia.{merchant id}"`},
+		{"proxy: confirm_url", usableApp, `{"handler":"cvs_proxy","confirm_url":"/cvs/confirm"}`, inProxy + "confirm_url: need an absolute http or https URL"},
+		{"proxy: notice_url", usableApp, `{"handler":"cvs_proxy","notice_url":"https://shop.example/#n"}`, inProxy + "notice_url: need a URL without credentials and fragment"},
+		{"proxy: notice_url reserved", usableApp, `{"handler":"cvs_proxy","notice_url":"https://shop.example/?cvs_sig="}`, inProxy + "notice_url: parameters that begin with cvs_ are added when the URL is signed"},
+		{"proxy: expires_in negative", usableApp, `{"handler":"cvs_proxy","expires_in":"-1h"}`, invalidProxy + "expires_in must be positive"},
+		{"proxy: max_body negative", usableApp, `{"handler":"cvs_proxy","max_body":-1}`, invalidProxy + "max_body must be positive"},
+		{"proxy: unknown field", usableApp, `{"handler":"cvs_proxy","alow":[]}`, proxyJSON + `json: unknown field "alow"`},
+
+		{"confirm", usableApp, confirmWith(`"timeout":"4s","on_error":"reject","unsigned":"lookup"`), ``},
+		{"confirm: without order_check", usableApp, `{"handler":"cvs_confirm"}`, invalidConfig + noDecision},
+		{"confirm: order_check empty", usableApp, `{"handler":"cvs_confirm","order_check":[]}`, invalidConfig + noDecision},
+		{"confirm: only shadow", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","shadow":true`), invalidConfig + noDecision},
+		{"confirm: account unknown", usableApp, confirmWith(`"account":"second"`), inConfirm + `account "second" is not configured in the global option cvs`},
+		{"confirm: timeout negative", usableApp, confirmWith(`"timeout":-1`), invalidConfig + "timeout must be 100ms to 10s: the sender waits no longer"},
+		{"confirm: timeout too short", usableApp, confirmWith(`"timeout":4`), invalidConfig + "timeout must be 100ms to 10s: the sender waits no longer"},
+		{"confirm: timeout too long", usableApp, confirmWith(`"timeout":"11s"`), invalidConfig + "timeout must be 100ms to 10s: the sender waits no longer"},
+		{"confirm: unsigned", usableApp, confirmWith(`"unsigned":"accept"`), invalidConfig + `unsigned must be lookup, reject or allow, not "accept"`},
+		{"confirm: on_error", usableApp, confirmWith(`"on_error":"ignore"`), invalidConfig + `on_error must be reject or accept, not "ignore"`},
+		{"confirm: allow", usableApp, confirmWith(`"allow":["galaxia"]`), inConfirm + `allow "galaxia": need an IP address, a CIDR range, private_ranges or portone`},
+		{"confirm: allow empty", usableApp, confirmWith(`"allow":[]`), inConfirm + "allow is empty: name who may call, or leave it out for the default"},
+		{"confirm: order_check null", usableApp, orderChecks(`null`), inConfirm + "order_check: null is not a check"},
+		{"proxy: allow empty", usableApp, `{"handler":"cvs_proxy","allow":[]}`, inProxy + "allow is empty: name who may call, or leave it out for the default"},
+		{"proxy: allow portone", usableApp, `{"handler":"cvs_proxy","allow":["portone"]}`, inProxy + "allow portone is for cvs_confirm: PortOne never calls cvs_proxy"},
+		{"order_check: accept empty", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","accept":[]`), inConfirm + "order_check 1: accept is empty: no status would mean yes"},
+		{"order_check: route empty", usableApp, orderCheck(`"route":[]`), inConfirm + "order_check 1: the route has no handler"},
+		{"order_check: require without path", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","require":[{"value":"1"}]`), inConfirm + "order_check 1: require needs a path"},
+		{"order_check: header in two spellings", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","header":{"x-a":"1","X-A":"2"}`), inConfirm + "order_check 1: header X-A is given twice"},
+		{"confirm: name twice", usableApp, orderChecks(`{"name":"a","url":"http://127.0.0.1:3000"},{"name":"a","url":"http://127.0.0.1:3001"}`), invalidConfig + "order_check a: the name is given twice"},
+		{"confirm: unknown field", usableApp, confirmWith(`"order_checks":[]`), confirmJSON + `json: unknown field "order_checks"`},
+
+		{"order_check: neither", usableApp, orderCheck(`"name":"order"`), inConfirm + "order_check order: need either a URL or a route"},
+		{"order_check: both", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","route":[{"handle":[{"handler":"static_response"}]}]`), inConfirm + "order_check 1: need either a URL or a route"},
+		{"order_check: url", usableApp, orderCheck(`"url":"127.0.0.1:3000"`), inConfirm + "order_check 1: url: need an absolute http or https URL"},
+		{"order_check: method", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","method":"PUT"`), inConfirm + "order_check 1: method must be GET or POST"},
+		{"order_check: method with route", usableApp, orderCheck(`"method":"GET","route":[{"handle":[{"handler":"static_response"}]}]`), inConfirm + "order_check 1: method and header are for a URL: in a route use Caddy's method and request_header"},
+		{"order_check: header with route", usableApp, orderCheck(`"header":{"X-A":"1"},"route":[{"handle":[{"handler":"static_response"}]}]`), inConfirm + "order_check 1: method and header are for a URL: in a route use Caddy's method and request_header"},
+		{"order_check: header name", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","header":{"X A":"1"}`), inConfirm + `order_check 1: header "X A": not a name of a header field`},
+		{"order_check: header reserved", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","header":{"x-cvs-imp-uid":"1"}`), inConfirm + "order_check 1: header x-cvs-imp-uid: the X-Cvs- fields are reserved, every check gets them"},
+		{"order_check: timeout negative", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","timeout":-1`), inConfirm + "order_check 1: timeout must be positive"},
+		{"order_check: accept", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","accept":["2xx","300"]`), inConfirm + "order_check 1: accept 300: only 200 to 299 and 2xx can mean yes"},
+		{"order_check: second one", usableApp, orderChecks(`{"url":"http://127.0.0.1:3000"},{"url":"http://127.0.0.1:3001","timeout":-1}`), inConfirm + "order_check 2: timeout must be positive"},
+		{"order_check: handler unknown", usableApp, orderCheck(`"route":[{"handle":[{"handler":"cvs_check"}]}]`), inConfirm + "order_check 1: route: route 0: loading handler modules: position 0: loading module 'cvs_check': unknown module: http.handlers.cvs_check"},
+		{"order_check: unknown field", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","retries":3`), confirmJSON + `json: unknown field "retries"`},
+		{"order_check: unknown field of require", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","require":[{"path":"ok","equals":"1"}]`), confirmJSON + `json: unknown field "equals"`},
+
+		{"sandbox: without app", ``, `{"handler":"cvs_sandbox"}`, ``},
+		{"sandbox: imp_key alone", ``, `{"handler":"cvs_sandbox","imp_key":"{env.FIXTURE_IMP_KEY}"}`, inSandbox + "imp_key and imp_secret go together: set both, or none to accept any"},
+		{"sandbox: imp_key literal", ``, `{"handler":"cvs_sandbox","imp_key":"any","imp_secret":"{env.FIXTURE_IMP_SECRET}"}`, inSandbox + "imp_key" + refusedLiteral},
+		{"sandbox: webhooks", ``, `{"handler":"cvs_sandbox","webhooks":"public"}`, inSandbox + `webhooks must be private or any, not "public"`},
+		{"sandbox: unknown field", ``, `{"handler":"cvs_sandbox","keys":"any"}`, sandboxJSON + `json: unknown field "keys"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			apps := make(map[string]json.RawMessage)
+			if tt.app != "" {
+				apps["cvs"] = json.RawMessage(tt.app)
+			}
+			if tt.handler != "" {
+				apps["http"] = json.RawMessage(`{"servers":{"gateway":{"listen":["127.0.0.1:8080"],"routes":[{"handle":[` + tt.handler + `]}]}}}`)
+			}
+			config, err := json.Marshal(map[string]any{"apps": apps})
+			require.NoError(t, err)
+			_, err = loadConfig(t, config)
+			if tt.err == "" {
+				assert.NoError(t, err)
+				return
+			}
+			assert.EqualError(t, err, tt.err)
+		})
+	}
+	assertNothingHeld(t)
+}
+
+// appWith adds fields to the usable app.
+func appWith(fields string) string {
+	return strings.TrimSuffix(usableApp, "}") + "," + fields + "}"
+}
+
+// confirmWith adds fields to a usable cvs_confirm.
+func confirmWith(fields string) string {
+	return `{"handler":"cvs_confirm","order_check":[{"url":"http://127.0.0.1:3000"}],` + fields + `}`
+}
+
+func orderCheck(fields string) string { return orderChecks("{" + fields + "}") }
+
+func orderChecks(checks string) string {
+	return `{"handler":"cvs_confirm","order_check":[` + checks + `]}`
+}
