@@ -1,0 +1,106 @@
+package caddycvs
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// configurations returns every Caddyfile of examples/ and of the README by name.
+func configurations(t *testing.T) map[string]string {
+	t.Helper()
+	configs := make(map[string]string)
+	files, err := filepath.Glob("examples/*.caddyfile")
+	require.NoError(t, err)
+	require.Len(t, files, 4)
+	for _, name := range append(files, "examples/quickstart/Caddyfile") {
+		content, err := os.ReadFile(name)
+		require.NoError(t, err)
+		configs[name] = string(content)
+	}
+	const accounts = "{\n\tcvs {\n\t\timp_key {env.K}\n\t\timp_secret {env.S}\n\t\taccount second {\n\t\t\timp_key {env.K}\n\t\t\timp_secret {env.S}\n\t\t}\n\t}\n}\n"
+	for i, block := range fenced(t, "caddyfile") {
+		name := "README.md, Caddyfile " + string(rune('1'+i))
+		if configs[name] = block; !strings.HasPrefix(block, "{") {
+			configs[name] = accounts + block
+		}
+	}
+	require.Len(t, configs, 5+4)
+	return configs
+}
+
+// fenced returns the README's code blocks of a language.
+func fenced(t *testing.T, language string) []string {
+	t.Helper()
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	var blocks []string
+	for _, match := range regexp.MustCompile("(?s)\n```"+language+"\n(.*?)```").FindAllSubmatch(readme, -1) {
+		blocks = append(blocks, string(match[1]))
+	}
+	return blocks
+}
+
+var (
+	envPattern  = regexp.MustCompile(`\{env\.[A-Z_]+\}`)
+	filePattern = regexp.MustCompile(`\{file\.[^}]+\}`)
+)
+
+// withSecrets replaces the placeholders of a configuration by ones that resolve.
+func withSecrets(config string) string {
+	return filePattern.ReplaceAllString(envPattern.ReplaceAllString(config, "{env.CVS_TEST_SIGNING_KEY}"), "{env.CVS_TEST_SECOND_KEY}")
+}
+
+// caddy.Validate cleans up what the process shares, so these tests do not run
+// in parallel.
+
+func TestEveryCaddyfileThatIsShownWorks(t *testing.T) {
+	for name, config := range configurations(t) {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, string(caddyfile.Format([]byte(config))), config, "formatted as caddy fmt does it")
+			require.NoError(t, caddy.Validate(adapt(t, withSecrets(config))))
+		})
+	}
+}
+
+func TestTheJSONThatIsShownWorks(t *testing.T) {
+	blocks := fenced(t, "json")
+	require.Len(t, blocks, 1)
+	cfg := new(caddy.Config)
+	require.NoError(t, caddy.StrictUnmarshalJSON([]byte(withSecrets(blocks[0])), cfg))
+	require.NoError(t, caddy.Validate(cfg))
+}
+
+// TestREADMENamesEveryOption keeps the reference complete.
+func TestREADMENamesEveryOption(t *testing.T) {
+	t.Parallel()
+	readme := strings.Join(fenced(t, "caddyfile"), "\n")
+	for _, module := range []reflect.Type{reflect.TypeFor[App](), reflect.TypeFor[Proxy](), reflect.TypeFor[Confirm](), reflect.TypeFor[OrderCheck](), reflect.TypeFor[Sandbox]()} {
+		options := jsonOptions(module)
+		require.NotEmpty(t, options)
+		for _, option := range options {
+			assert.Regexp(t, `(?m)^\s*`+option+`\b`, readme, "%s", module)
+		}
+	}
+}
+
+// jsonOptions returns the JSON names of a module's fields, but for a check's URL,
+// which is the directive's argument.
+func jsonOptions(module reflect.Type) []string {
+	var names []string
+	for _, field := range reflect.VisibleFields(module) {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && name != "url" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
