@@ -499,9 +499,14 @@ func TestFaultJSON(t *testing.T) {
 		{Endpoint: "issue", Times: 3, Delay: 1500 * time.Millisecond, CancelWithClient: true},
 		{Endpoint: "all", Status: 503, Code: 2, Message: "점검"},
 		{Endpoint: "confirm", Forged: "amount"},
-		{Endpoint: "find", Status: 200}, {Endpoint: "find", Status: 599}, {Endpoint: "find", Delay: time.Hour},
-		{Endpoint: "find", Drop: "body"}, {Endpoint: "find", Garbage: true}, {Endpoint: "find", Oversized: true},
-		{Endpoint: "find", ExpiredToken: true}, {Endpoint: "notice", Duplicate: true},
+		{Endpoint: "find", Status: 200},
+		{Endpoint: "find", Status: 599},
+		{Endpoint: "find", Delay: time.Hour},
+		{Endpoint: "find", Drop: "body"},
+		{Endpoint: "find", Garbage: true},
+		{Endpoint: "find", Oversized: true},
+		{Endpoint: "find", ExpiredToken: true},
+		{Endpoint: "notice", Duplicate: true},
 	} {
 		if err := emulator.New(emulator.Options{}).Inject(want); err != nil {
 			t.Error(err)

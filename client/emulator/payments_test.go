@@ -37,7 +37,7 @@ func TestIssueAnswersThePayment(t *testing.T) {
 	if err := json.Unmarshal(a.Response, &got); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range strings.Fields(annotationFields) {
+	for name := range strings.FieldsSeq(annotationFields) {
 		if _, ok := got[name]; !ok {
 			t.Errorf("field %s is missing", name)
 		}
