@@ -43,6 +43,9 @@ func VoidRequest(impUID string) Request {
 
 // Issue asks for a barcode. See IssueRaw for what it does in doubt.
 func (c *Client) Issue(ctx context.Context, r *IssueRequest) (*Payment, error) {
+	if !r.validUTF8() {
+		return nil, &InvalidError{[]string{"a text is not valid UTF-8"}}
+	}
 	var body bytes.Buffer
 	enc := json.NewEncoder(&body)
 	enc.SetEscapeHTML(false)
@@ -139,6 +142,9 @@ func (c *Client) ListPayments(ctx context.Context, status Status, o ListOptions)
 // Identical calls at the same moment are one call. It goes on when ctx ends, for
 // a barcode must not be issued unseen; ctx ends only this caller's wait.
 func (c *Client) IssueRaw(ctx context.Context, i *Issue) (*Response, error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("issuing a barcode: nothing was sent: %w", ctx.Err())
+	}
 	r := Request{Method: http.MethodPost, Path: "/cvs", ContentType: i.body.MediaType(), Body: i.body.Bytes()}
 	ch := c.state.issues.DoChan(c.tier+"\n"+i.identity, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*c.timeout)
@@ -198,7 +204,7 @@ func inDoubt(err error) bool {
 // repeatable reports whether a call in doubt of which nothing was found may be
 // sent again: only if it cannot be under way any more.
 func repeatable(err error) bool {
-	return errors.Is(err, ErrOutcomeUnknown) && !errors.Is(err, context.DeadlineExceeded)
+	return errors.Is(err, ErrOutcomeUnknown) && !IsTimeout(err)
 }
 
 // lookUp looks for the payment that a call which began then has made. missing
@@ -208,15 +214,16 @@ func (c *Client) lookUp(ctx context.Context, i *Issue, began time.Time) (found *
 	const attempts = 3
 	for attempt := 1; attempt <= attempts; attempt++ {
 		resp, err := c.Do(ctx, FindRequest(i.MerchantUID, ""))
-		switch {
-		case err == nil && resp.Err() == nil && i.made(resp, c.state.atAPI(began)):
-			resp.Recovered = true
-			return resp, false
-		case err == nil && (resp.Err() == nil || errors.Is(resp.Err(), ErrNotFound)):
-			missing = true
-		default:
-			missing = false
+		if err == nil {
+			var payment *Payment
+			payment, err = resp.Payment()
+			if err == nil && i.made(payment, c.state.earliest(began)) {
+				resp.Recovered = true
+				return resp, false
+			}
 		}
+		// Another payment, or none. Anything else is not the API's word for it.
+		missing = err == nil || errors.Is(err, ErrNotFound)
 		if attempt < attempts && !pause(ctx, backoff(attempt, 250*time.Millisecond, time.Second)) {
 			break
 		}
@@ -224,12 +231,9 @@ func (c *Client) lookUp(ctx context.Context, i *Issue, began time.Time) (found *
 	return nil, missing
 }
 
-// made reports whether a payment is the one that this issue made when it began
-// then: same order, same amount, not started earlier. The API counts whole
-// seconds and its clock is known to about two.
-func (i *Issue) made(resp *Response, began time.Time) bool {
-	const tolerance = 3
-	p, err := resp.Payment()
-	return err == nil && p.MerchantUID == i.MerchantUID && decimal.Equal(string(p.Amount), i.Amount) &&
-		int64(p.StartedAt) >= began.Unix()-tolerance
+// made reports whether a payment is the one that this issue made: of the same
+// order and amount, not started before it, and not voided since.
+func (i *Issue) made(p *Payment, earliest int64) bool {
+	return p.MerchantUID == i.MerchantUID && decimal.Equal(string(p.Amount), i.Amount) &&
+		int64(p.StartedAt) >= earliest && (p.Status == StatusReady || p.Status == StatusPaid)
 }

@@ -94,7 +94,7 @@ func New(cfg Config) (*Client, error) {
 func ParseAPI(raw string) (*url.URL, error) {
 	u, err := url.Parse(strings.TrimSuffix(raw, "/"))
 	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" ||
-		u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		u.Path != "" || u.User != nil || strings.ContainsAny(raw, "?#") {
 		return nil, errors.New("api must be an address such as " + DefaultAPI + ", without path, query and credentials")
 	}
 	return u, nil
@@ -170,6 +170,9 @@ func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Res
 		limit = maxListAnswer
 	}
 	body, err := readBody(resp, limit)
+	if errors.Is(err, errTooLarge) {
+		return nil, &failure{ErrNotAPI, err}
+	}
 	if err != nil {
 		return nil, &failure{ErrOutcomeUnknown, err}
 	}
@@ -215,16 +218,16 @@ func (c *Client) getToken(ctx context.Context) (*grant, error) {
 		return nil, err
 	}
 	if err != nil {
-		return nil, &failure{ErrNoToken, err}
+		return nil, &tokenFailure{err}
 	}
 	if err := resp.Err(); err != nil {
-		return nil, &failure{ErrNoToken, err}
+		return nil, &tokenFailure{err}
 	}
 	answer := gjson.GetBytes(resp.Body, "response")
 	now, expiredAt := answer.Get("now").Int(), answer.Get("expired_at").Int()
 	g, err := newGrant(answer.Get("access_token").String(), now, expiredAt, asked)
 	if err != nil {
-		return nil, &failure{ErrNoToken, err}
+		return nil, &tokenFailure{err}
 	}
 	c.state.setSkew(now, asked)
 	return g, nil

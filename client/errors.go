@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"time"
 )
@@ -73,6 +72,23 @@ type failure struct {
 func (e *failure) Error() string   { return e.kind.Error() + ": " + describe(e.cause) }
 func (e *failure) Unwrap() []error { return []error{e.kind, e.cause} }
 
+// tokenFailure is ErrNoToken with its cause, which it only describes: whatever
+// became of getToken, nothing was sent of the call that needs the token.
+type tokenFailure struct{ cause error }
+
+func (e *tokenFailure) Error() string { return ErrNoToken.Error() + ": " + describe(e.cause) }
+func (e *tokenFailure) Unwrap() error { return ErrNoToken }
+
+// IsTimeout reports whether err comes from a time limit: a context's deadline or
+// one of the transport's own.
+func IsTimeout(err error) bool {
+	limit, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && limit.Timeout()
+}
+
 // describe names the cause of a transport's error without its text.
 func describe(err error) string {
 	var dns *net.DNSError
@@ -84,9 +100,7 @@ func describe(err error) string {
 	switch {
 	case errors.As(err, &refusal): // without its message: no telling what that repeats
 		return fmt.Sprintf("code %d, HTTP %d", refusal.Code, refusal.Status)
-	case errors.Is(err, ErrNotAPI):
-		return ErrNotAPI.Error()
-	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
+	case IsTimeout(err):
 		return "timed out"
 	case errors.Is(err, context.Canceled):
 		return "canceled"
@@ -98,6 +112,8 @@ func describe(err error) string {
 		return "the connection broke"
 	case errors.Is(err, errTooLarge):
 		return errTooLarge.Error()
+	case errors.Is(err, ErrNotAPI):
+		return ErrNotAPI.Error()
 	case errors.As(err, &tlsAlert), errors.As(err, &tlsRecord), errors.As(err, &tlsCertificate):
 		return "the TLS handshake failed"
 	default:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +34,16 @@ type IssueRequest struct {
 	ConfirmURL    string   `json:"confirm_url,omitempty"`    // without it every payment is accepted
 	NoticeURL     []string `json:"notice_url,omitempty"`
 	CustomData    any      `json:"custom_data,omitempty"` // echoed back as a JSON text
+}
+
+// validUTF8 looks at the texts before the JSON encoder does, which would replace
+// what is invalid and so send two orders under one number.
+func (r *IssueRequest) validUTF8() bool {
+	texts := append([]string{
+		r.MerchantUID, string(r.Amount), r.Barcode, r.Name, r.BuyerName, r.BuyerEmail, r.BuyerTel, r.BuyerAddr,
+		r.BuyerPostcode, r.PG, r.ChannelKey, r.ConfirmURL,
+	}, r.NoticeURL...)
+	return !slices.ContainsFunc(texts, func(s string) bool { return !utf8.ValidString(s) })
 }
 
 // Issue is a checked POST /cvs: what is sent, and what must be known of it.
@@ -96,10 +107,12 @@ func ParseIssue(contentType string, body []byte) (*Issue, error) {
 	issue.MerchantUID = b.Get("merchant_uid").Text
 	report(checkMerchantUID(b.Get("merchant_uid")))
 	report(issue.readAmount(b.Get("amount")))
-	report(issue.readExpiry(b.Get("expired_at")))
+	report(issue.readExpiry(b))
 	report(CheckPG(b.Get("pg").Text))
-	report(checkURLs(b, "confirm_url"))
-	report(checkURLs(b, "notice_url"))
+	if v := b.Get("confirm_url"); v.Kind == strict.String {
+		report(checkURL(b, "confirm_url")) // whatever else it is was reported as a text
+	}
+	report(checkURL(b, "notice_url"))
 	if problems != nil {
 		return nil, &InvalidError{problems}
 	}
@@ -148,8 +161,9 @@ func (i *Issue) readAmount(v strict.Value) error {
 
 // readExpiry accepts whole seconds. Milliseconds, the usual mistake, would be a
 // deadline in the year 50000.
-func (i *Issue) readExpiry(v strict.Value) error {
-	if v.Missing() {
+func (i *Issue) readExpiry(b *strict.Body) error {
+	v := b.Get("expired_at")
+	if v.Missing() && !(v.Kind == strict.Absent && b.Has("expired_at")) {
 		return nil
 	}
 	const year5138 = 100_000_000_000
@@ -172,20 +186,13 @@ func CheckPG(pg string) error {
 	return nil
 }
 
-func checkURLs(b *strict.Body, field string) error {
-	v := b.Get(field)
-	if v.Missing() {
-		return nil
-	}
-	list, ok := v.Strings()
-	if !ok || field == "confirm_url" && v.Kind != strict.String {
-		if field == "confirm_url" {
-			return nil // reported as a text already
-		}
+func checkURL(b *strict.Body, field string) error {
+	list, ok := b.Strings(field)
+	if !ok {
 		return fmt.Errorf("%s must be a URL or a list of URLs", field)
 	}
 	for _, raw := range list {
-		if u, err := url.Parse(raw); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		if u, err := url.Parse(raw); raw != "" && (err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https") {
 			return fmt.Errorf("%s must be an absolute http or https URL", field)
 		}
 	}

@@ -67,23 +67,23 @@ type Payment struct {
 	BuyerAddr     Text `json:"buyer_addr"`
 	BuyerPostcode Text `json:"buyer_postcode"`
 
-	CustomData        Text           `json:"custom_data"` // a JSON text
-	UserAgent         Text           `json:"user_agent"`
-	Status            Status         `json:"status"`
-	StartedAt         Time           `json:"started_at"`
-	PaidAt            Time           `json:"paid_at"`
-	FailedAt          Time           `json:"failed_at"`
-	CancelledAt       Time           `json:"cancelled_at"`
-	FailReason        Text           `json:"fail_reason"`
-	CancelReason      Text           `json:"cancel_reason"`
-	ReceiptURL        Text           `json:"receipt_url"`
-	CancelHistory     []Cancellation `json:"cancel_history"`
-	DepositHistory    []Deposit      `json:"deposit_history"`
-	CancelReceiptURLs []Text         `json:"cancel_receipt_urls"`
-	CashReceiptIssued Bool           `json:"cash_receipt_issued"`
-	CustomerUID       Text           `json:"customer_uid"`
-	CustomerUIDUsage  Text           `json:"customer_uid_usage"`
-	Promotion         *Promotion     `json:"promotion"`
+	CustomData        Text               `json:"custom_data"` // a JSON text
+	UserAgent         Text               `json:"user_agent"`
+	Status            Status             `json:"status"`
+	StartedAt         Time               `json:"started_at"`
+	PaidAt            Time               `json:"paid_at"`
+	FailedAt          Time               `json:"failed_at"`
+	CancelledAt       Time               `json:"cancelled_at"`
+	FailReason        Text               `json:"fail_reason"`
+	CancelReason      Text               `json:"cancel_reason"`
+	ReceiptURL        Text               `json:"receipt_url"`
+	CancelHistory     List[Cancellation] `json:"cancel_history"`
+	DepositHistory    List[Deposit]      `json:"deposit_history"`
+	CancelReceiptURLs List[Text]         `json:"cancel_receipt_urls"`
+	CashReceiptIssued Bool               `json:"cash_receipt_issued"`
+	CustomerUID       Text               `json:"customer_uid"`
+	CustomerUIDUsage  Text               `json:"customer_uid_usage"`
+	Promotion         *Promotion         `json:"promotion"`
 
 	// Raw is the payment as the API sent it.
 	Raw json.RawMessage `json:"-"`
@@ -116,6 +116,29 @@ type Deposit struct {
 type Promotion struct {
 	ID       Text   `json:"id"`
 	Discount Amount `json:"discount"`
+}
+
+// UnmarshalJSON reads an object; anything else, such as the [] that some
+// encoders make of an empty one, counts as empty.
+func (p *Promotion) UnmarshalJSON(raw []byte) error {
+	type plain Promotion
+	*p = Promotion{}
+	if raw[0] != '{' {
+		return nil
+	}
+	return json.Unmarshal(raw, (*plain)(p))
+}
+
+// List is a list that may come as null or, when it is empty, as anything else.
+type List[T any] []T
+
+// UnmarshalJSON reads an array; anything else counts as empty.
+func (l *List[T]) UnmarshalJSON(raw []byte) error {
+	*l = nil
+	if raw[0] != '[' {
+		return nil
+	}
+	return json.Unmarshal(raw, (*[]T)(l))
 }
 
 // PaymentPage is one page of ListPayments.
@@ -231,10 +254,14 @@ func (a *Amount) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// MarshalJSON writes a number.
+// MarshalJSON writes a number, null for "", and any other text as a string,
+// which the API's rules then refuse.
 func (a Amount) MarshalJSON() ([]byte, error) {
+	if a == "" {
+		return []byte("null"), nil
+	}
 	if _, ok := decimal.Canonical(string(a)); !ok {
-		return nil, errors.New("writing amount: not a number")
+		return json.Marshal(string(a))
 	}
 	return []byte(a), nil
 }

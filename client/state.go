@@ -19,6 +19,7 @@ type State struct {
 	renewer  atomic.Pointer[tokenSource] // the source in use, which renews in the background
 	lastUsed atomic.Int64                // since epoch, in nanoseconds
 	skew     atomic.Int64                // the API's clock minus this machine's, in nanoseconds
+	blur     atomic.Int64                // how far off skew can be, in nanoseconds
 	epoch    time.Time
 
 	mu       sync.Mutex
@@ -55,13 +56,22 @@ func (s *State) atAPI(local time.Time) time.Time {
 }
 
 // setSkew notes the API's clock, which has a resolution of a second, as read
-// by an exchange that began at start. Differences within the error of that
-// reading count as none.
+// by an exchange that began at start. A difference of up to two seconds counts
+// as none.
 func (s *State) setSkew(apiNow int64, start time.Time) {
 	took := time.Since(start)
 	skew := time.Unix(apiNow, 0).Add(time.Second / 2).Sub(start.Round(0).Add(took / 2))
-	if skew.Abs() <= 2*time.Second+took {
+	if skew.Abs() <= maxIgnoredSkew {
 		skew = 0
 	}
 	s.skew.Store(int64(skew))
+	s.blur.Store(int64(took/2 + time.Second/2))
+}
+
+const maxIgnoredSkew = 2 * time.Second
+
+// earliest returns the earliest second in which the API, by its own clock, can
+// have begun what was asked for at local.
+func (s *State) earliest(local time.Time) int64 {
+	return s.atAPI(local).Add(-time.Duration(s.blur.Load()) - maxIgnoredSkew).Unix()
 }

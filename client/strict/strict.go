@@ -100,6 +100,36 @@ func (b *Body) Member(object, name string) Value {
 	return member
 }
 
+// Strings returns the texts of a name that is a string or a list of strings,
+// which a form writes as "name[]". It is empty for an absent or null value; ok is
+// false for any other.
+func (b *Body) Strings(name string) (list []string, ok bool) {
+	v := b.Get(name)
+	switch v.Kind {
+	case String:
+		return []string{v.Text}, true
+	case Array:
+		for _, element := range v.json.Array() {
+			if element.Type != gjson.String {
+				return nil, false
+			}
+			list = append(list, element.Str)
+		}
+		return list, true
+	case Null:
+		return nil, true
+	case Absent:
+		for i := range b.fields {
+			if b.mediaType == Form && b.fields[i].name == name+"[]" {
+				list = append(list, b.fields[i].value.Text)
+			}
+		}
+		return list, list != nil || !b.Has(name)
+	default:
+		return nil, false
+	}
+}
+
 // Has reports whether name is present in any form, "name[]" included.
 func (b *Body) Has(name string) bool {
 	for i := range b.fields {
@@ -173,10 +203,12 @@ func (b *Body) refuseLookalikes(known []string) error {
 	}
 	for i := range b.fields {
 		name := b.fields[i].name
+		look := name
 		if b.mediaType == Form {
-			name = mangle(name)
+			name, _, _ = strings.Cut(name, "[")
+			look = mangle(name)
 		}
-		if want, ok := folded[fold(name)]; ok && b.fields[i].name != want && !strings.HasPrefix(b.fields[i].name, want+"[") {
+		if want, ok := folded[fold(look)]; ok && name != want {
 			return fieldError(b.fields[i].name, "could be taken for "+want+": write it exactly so")
 		}
 	}

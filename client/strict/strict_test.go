@@ -29,16 +29,18 @@ func TestParseReadsJSON(t *testing.T) {
 	for name, missing := range map[string]bool{"a": false, "t": false, "z": true, "e": true, "absent": true, "o": false} {
 		assert.Equal(t, missing, b.Get(name).Missing(), name)
 	}
-	list, ok := b.Get("l").Strings()
+	list, ok := b.Strings("l")
 	assert.True(t, ok)
 	assert.Equal(t, []string{"x", "y"}, list)
-	list, ok = b.Get("a").Strings()
-	assert.True(t, ok)
-	assert.Len(t, list, 1)
-	_, ok = b.Get("m").Strings()
-	assert.False(t, ok)
-	_, ok = b.Get("n").Strings()
-	assert.False(t, ok)
+	for name, size := range map[string]int{"a": 1, "z": 0, "absent": 0} {
+		list, ok = b.Strings(name)
+		assert.True(t, ok, name)
+		assert.Len(t, list, size, name)
+	}
+	for _, name := range []string{"m", "n", "o"} {
+		_, ok = b.Strings(name)
+		assert.False(t, ok, name)
+	}
 	assert.True(t, b.Has("a"))
 	assert.False(t, b.Has("b"))
 }
@@ -51,6 +53,11 @@ func TestParseReadsForm(t *testing.T) {
 	assert.Equal(t, "가 &", b.Get("name").Text)
 	assert.Equal(t, "card", b.Member("extra", "payType").Text)
 	assert.True(t, b.Has("notice_url"))
+	list, ok := b.Strings("notice_url")
+	assert.True(t, ok)
+	assert.Equal(t, []string{"a", "b"}, list)
+	_, ok = b.Strings("extra")
+	assert.False(t, ok)
 	assert.True(t, b.Get("empty").Missing())
 	assert.Equal(t, raw, string(b.Bytes()))
 }
@@ -135,6 +142,7 @@ func TestParseRefusesForms(t *testing.T) {
 		"invalid UTF-8 name":   {"%ff=1", "not valid UTF-8"},
 		"a lookalike":          {"AMOUNT=1", "could be taken for amount"},
 		"a PHP lookalike":      {"merchant.uid=1", "could be taken for merchant_uid"},
+		"a list's lookalike":   {"Amount[]=1", "could be taken for amount"},
 	} {
 		_, err := strict.Parse("application/x-www-form-urlencoded", []byte(c.body), "amount", "merchant_uid")
 		assert.ErrorContains(t, err, c.want, name)

@@ -29,25 +29,6 @@ func (v Value) Missing() bool {
 	return v.Kind == Absent || v.Kind == Null || (v.Kind == String && v.Text == "")
 }
 
-// Strings returns the elements of an array of strings, or the one string of a
-// String; ok is false for any other value.
-func (v Value) Strings() (list []string, ok bool) {
-	switch v.Kind {
-	case String:
-		return []string{v.Text}, true
-	case Array:
-		for _, element := range v.json.Array() {
-			if element.Type != gjson.String {
-				return nil, false
-			}
-			list = append(list, element.Str)
-		}
-		return list, true
-	default:
-		return nil, false
-	}
-}
-
 func jsonValue(r gjson.Result) Value {
 	switch r.Type {
 	case gjson.Null:

@@ -1,0 +1,324 @@
+package client_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
+)
+
+// kinds returns the names of all kinds of error that err is.
+func kinds(err error) []string {
+	var names []string
+	for name, sentinel := range map[string]error{
+		"ErrCredentials": client.ErrCredentials, "ErrNotFound": client.ErrNotFound, "ErrNoToken": client.ErrNoToken,
+		"ErrUnreachable": client.ErrUnreachable, "ErrOutcomeUnknown": client.ErrOutcomeUnknown, "ErrNotAPI": client.ErrNotAPI,
+	} {
+		if errors.Is(err, sentinel) {
+			names = append(names, name)
+		}
+	}
+	if _, ok := errors.AsType[*client.APIError](err); ok {
+		names = append(names, "APIError")
+	}
+	if _, ok := errors.AsType[*client.InvalidError](err); ok {
+		names = append(names, "InvalidError")
+	}
+	return names
+}
+
+// assertDiscreet checks that no way to print an error gives anything away.
+func assertDiscreet(t testing.TB, err error) {
+	t.Helper()
+	for _, format := range []string{"%v", "%+v", "%s", "%q", "%x"} {
+		text := fmt.Sprintf(format, err)
+		if format == "%x" {
+			assert.NotContains(t, text, fmt.Sprintf("%x", "canary"))
+		}
+		assert.NotContains(t, text, "canary", format)
+	}
+	assert.NotContains(t, err.Error(), "canary")
+	assert.NotContains(t, err.Error(), "body")
+}
+
+// token answers getToken with a token that must not be told.
+var token = succeed(`{"access_token":"token-canary","now":1790000000,"expired_at":1790001800}`)
+
+func TestErrorsAreToldApartAndDiscreet(t *testing.T) {
+	t.Parallel()
+	tlsServer := httptest.NewUnstartedServer(http.HandlerFunc(token))
+	tlsServer.Config.ErrorLog = log.New(io.Discard, "", 0)
+	tlsServer.StartTLS()
+	t.Cleanup(tlsServer.Close)
+	oversized := answer(200, strict.JSON, `{"code":0,"message":null,"response":"`+strings.Repeat("body-canary", 200_000)+`"}`)
+	for _, tc := range []struct {
+		name  string
+		token http.HandlerFunc
+		other http.HandlerFunc
+		kinds []string
+		text  string
+	}{
+		{"not found", token, answer(404, strict.JSON, `{"code":-1,"message":"없음","response":"body-canary"}`), []string{"ErrNotFound", "APIError"}, "the API refuses: 없음 (code -1, HTTP 404)"},
+		{"business refusal", token, answer(200, strict.JSON, `{"code":1,"message":"이미 결제됨","response":"body-canary"}`), []string{"APIError"}, "the API refuses: 이미 결제됨 (code 1, HTTP 200)"},
+		{"no such code", token, answer(200, strict.JSON, `{"code":-99999999999,"message":null,"response":{"a":"body-canary"}}`), []string{"APIError"}, "the API refuses:  (code -99999999999, HTTP 200)"},
+		{"error with code 0", token, answer(400, strict.JSON, `{"code":0,"message":"잘못","response":null}`), []string{"APIError"}, "the API refuses: 잘못 (code 0, HTTP 400)"},
+		{"server error", token, refuse(500, -1, "점검"), []string{"APIError"}, "the API refuses: 점검 (code -1, HTTP 500)"},
+		{"too many", token, refuse(429, -1, "천천히"), []string{"APIError"}, "the API refuses: 천천히 (code -1, HTTP 429)"},
+		{"token refused after all", token, refuse(401, -1, "body-canary"), []string{"ErrCredentials"}, "the API refuses the account's credentials"},
+		{"page", token, page(200), []string{"ErrNotAPI"}, "the answer is not the API's (HTTP 200)"},
+		{"page 503", token, page(503), []string{"ErrNotAPI"}, "the answer is not the API's (HTTP 503)"},
+		{"page 404", token, page(404), []string{"ErrNotAPI"}, "the answer is not the API's (HTTP 404)"},
+		{"redirect", token, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/payments/redirect-canary", http.StatusFound)
+		}, []string{"ErrNotAPI"}, "the answer is not the API's (HTTP 302)"},
+		{"no code", token, answer(200, strict.JSON, `{"response":"body-canary"}`), []string{"ErrNotAPI"}, "the answer is not the API's (HTTP 200)"},
+		{"code null", token, answer(200, strict.JSON, `{"code":null,"response":"body-canary"}`), []string{"ErrNotAPI"}, "the answer is not the API's (HTTP 200)"},
+		{"invalid UTF-8", token, answer(200, strict.JSON, `{"code":0,"response":"`+"\xff"+`body-canary"}`), []string{"ErrNotAPI"}, "the answer is not the API's (HTTP 200)"},
+		{"no payment", token, succeed(`"body-canary"`), []string{"ErrNotAPI"}, "the answer is not the API's"},
+		{"connection broken", token, hangUp, []string{"ErrOutcomeUnknown"}, "whether it did the work is unknown: the connection broke"},
+		{"half an answer", token, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "1000")
+			succeed(`"body-canary"`)(w, r)
+		}, []string{"ErrOutcomeUnknown"}, "whether it did the work is unknown: the connection broke"},
+		{"no HTTP", token, func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if assert.NoError(t, err) {
+				_, _ = io.WriteString(conn, "HTTP/1.1 body-canary\r\n\r\n")
+				_ = conn.Close()
+			}
+		}, []string{"ErrOutcomeUnknown"}, "whether it did the work is unknown: the exchange failed"},
+
+		{"wrong keys", refuse(401, -1, "body-canary"), nil, []string{"ErrCredentials"}, "the API refuses the account's credentials"},
+		{"token page 401", page(401), nil, []string{"ErrCredentials"}, "the API refuses the account's credentials"},
+		// The kind of getToken's own failure must not show through: it would put an
+		// issue in doubt that was never sent, and a 404 would pass for the API's
+		// word that there is no such payment.
+		{"token refused with 404", refuse(404, -1, "body-canary"), nil, []string{"ErrNoToken"}, "no access token can be had from the API: code -1, HTTP 404"},
+		{"token refused with 200", refuse(200, 1, "body-canary"), nil, []string{"ErrNoToken"}, "no access token can be had from the API: code 1, HTTP 200"},
+		{"token page 503", page(503), nil, []string{"ErrNoToken"}, "no access token can be had from the API: the answer is not the API's"},
+		{"token lost", hangUp, nil, []string{"ErrNoToken"}, "no access token can be had from the API: the connection broke"},
+		{"token without text", succeed(`{"now":1,"expired_at":2,"other":"body-canary"}`), nil, []string{"ErrNoToken"}, "no access token can be had from the API: the answer is not the API's"},
+		{"token expired", succeed(`{"access_token":"token-canary","now":2,"expired_at":2}`), nil, []string{"ErrNoToken"}, "no access token can be had from the API: the answer is not the API's"},
+		// An oversized answer is an answer, and not the API's.
+		{"oversized", token, oversized, []string{"ErrNotAPI"}, "the answer is larger than any of the API's"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c := newClient(t, newServer(t, &scriptedAPI{token: tc.token, other: tc.other}).URL)
+			resp, err := c.Do(context.Background(), client.Request{
+				Method: http.MethodGet, Path: "/payments/imp_1", Query: "q=query-canary", ContentType: strict.JSON, Body: []byte(`"request-canary"`),
+			})
+			if err == nil {
+				_, err = resp.Payment()
+			}
+			require.Error(t, err)
+			assert.ElementsMatch(t, tc.kinds, kinds(err), "%v", err)
+			assert.True(t, strings.HasSuffix(err.Error(), tc.text), "%v", err)
+			assertDiscreet(t, err)
+		})
+	}
+}
+
+func TestUnavailableErrorTellsWhenToTryAgain(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name string
+		api  string
+		want error
+		most time.Duration
+	}{
+		{"down", deadAddress(t), client.ErrNoToken, 5 * time.Second},
+		{"failing", newServer(t, &scriptedAPI{token: page(503)}).URL, client.ErrNoToken, 5 * time.Second},
+		{"wrong keys", newServer(t, emulator.New(emulator.Options{Keys: map[string]string{impKey: "another"}})).URL, client.ErrCredentials, 2 * time.Minute},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c := newClient(t, tc.api)
+			for range 2 { // the second is answered from memory
+				_, err := c.Payment(context.Background(), "imp_1")
+				require.ErrorIs(t, err, tc.want)
+				var unavailable *client.UnavailableError
+				require.ErrorAs(t, err, &unavailable)
+				assert.Positive(t, unavailable.RetryAfter)
+				assert.LessOrEqual(t, unavailable.RetryAfter, tc.most)
+				assertDiscreet(t, err)
+
+				_, err = c.IssueRaw(context.Background(), order(t, "o"))
+				require.ErrorIs(t, err, tc.want)
+			}
+		})
+	}
+}
+
+// Nothing was sent, so nothing is in doubt and nothing needs to be looked up.
+func TestIssueWithoutATokenIsNotInDoubt(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]http.HandlerFunc{"lost": hangUp, "page": page(502)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			api := &scriptedAPI{token: inTurn(fails, fails, fails, token), issue: succeed("null"), find: missing}
+			c := newClient(t, newServer(t, api).URL)
+			_, err := c.IssueRaw(context.Background(), order(t, "o"))
+			require.ErrorIs(t, err, client.ErrNoToken)
+			require.NotErrorIs(t, err, client.ErrOutcomeUnknown)
+			require.NotErrorIs(t, err, client.ErrNotAPI)
+			assert.Zero(t, api.finds.Load())
+		})
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	d := new(faultyDialer)
+	e, c := newSandbox(t, emulator.Options{}, d.transport())
+	fetchToken(t, c)
+	d.failures.Store(1)
+	_, err := c.Payment(context.Background(), "imp_1")
+	assert.Equal(t, []string{"ErrUnreachable"}, kinds(err))
+	assert.EqualError(t, err, "the API cannot be reached: connecting failed")
+	assertDiscreet(t, err)
+	assert.Equal(t, 1, e.Requests(emulator.EndpointPayment), "the look-up is not repeated")
+}
+
+func TestConnectionRefused(t *testing.T) {
+	t.Parallel()
+	e := emulator.New(emulator.Options{})
+	server := newServer(t, e)
+	first := newClient(t, server.URL, transport(&http.Transport{DisableKeepAlives: true}))
+	fetchToken(t, first)
+	server.Close()
+	for _, call := range []func() error{
+		func() error { _, err := first.Payment(context.Background(), "imp_1"); return err },
+		func() error { _, err := first.Void(context.Background(), "imp_1"); return err },
+		func() error { _, err := first.IssueRaw(context.Background(), order(t, "o")); return err },
+		func() error {
+			_, err := first.ListPayments(context.Background(), client.StatusAll, client.ListOptions{})
+			return err
+		},
+	} {
+		err := call()
+		assert.Equal(t, []string{"ErrUnreachable"}, kinds(err))
+		assert.EqualError(t, err, "the API cannot be reached: connecting failed")
+	}
+}
+
+func TestUntrustedCertificate(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(&scriptedAPI{other: missing})
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	trusted := newClient(t, server.URL, transport(server.Client().Transport))
+	fetchToken(t, trusted)
+	c := newClient(t, server.URL, func(cfg *client.Config) { cfg.State = trusted.State() })
+	_, err := c.Payment(context.Background(), "imp_1")
+	assert.Equal(t, []string{"ErrUnreachable"}, kinds(err))
+	assert.EqualError(t, err, "the API cannot be reached: the TLS handshake failed")
+
+	plain := newServer(t, &scriptedAPI{})
+	c = newClient(t, strings.Replace(plain.URL, "http", "https", 1), func(cfg *client.Config) { cfg.State = trusted.State() })
+	_, err = c.Payment(context.Background(), "imp_1")
+	assert.EqualError(t, err, "the API cannot be reached: the TLS handshake failed")
+}
+
+func TestCallsEndWithTheirContext(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan struct{}, 2)
+	_, c := newSandbox(t, emulator.Options{BeforeRequest: func(endpoint emulator.Endpoint, r *http.Request) {
+		if endpoint == emulator.EndpointVoid {
+			arrived <- struct{}{}
+			<-r.Context().Done()
+		}
+	}}, timeout(time.Second))
+	fetchToken(t, c)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		<-arrived
+		cancel()
+	}()
+	_, err := c.Void(ctx, "imp_1")
+	assert.Equal(t, []string{"ErrOutcomeUnknown"}, kinds(err))
+	require.ErrorIs(t, err, context.Canceled)
+	assert.True(t, strings.HasSuffix(err.Error(), ": canceled"), err.Error())
+
+	_, err = c.Void(context.Background(), "imp_1") // and with the client's time-out
+	assert.Equal(t, []string{"ErrOutcomeUnknown"}, kinds(err))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.True(t, strings.HasSuffix(err.Error(), ": timed out"), err.Error())
+}
+
+func TestTransportErrorsAreDescribedNotRepeated(t *testing.T) {
+	t.Parallel()
+	canary := errors.New("error-canary")
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{canary, "the exchange failed"},
+		{fmt.Errorf("error-canary: %w", context.DeadlineExceeded), "timed out"},
+		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, "timed out"},
+		{fmt.Errorf("error-canary: %w", context.Canceled), "canceled"},
+		{&net.OpError{Op: "dial", Err: &net.DNSError{Name: "host-canary", Err: "error-canary"}}, "the host name cannot be resolved"},
+		{&net.OpError{Op: "dial", Err: canary}, "connecting failed"},
+		{&net.OpError{Op: "read", Err: canary}, "the connection broke"},
+		{io.EOF, "the connection broke"},
+		{io.ErrUnexpectedEOF, "the connection broke"},
+		{tls.AlertError(40), "the TLS handshake failed"},
+		{tls.RecordHeaderError{Msg: "error-canary"}, "the TLS handshake failed"},
+		{&tls.CertificateVerificationError{Err: canary}, "the TLS handshake failed"},
+	} {
+		c := newClient(t, "http://api.example", transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/users/getToken" {
+				return inProcess(&scriptedAPI{}).RoundTrip(r)
+			}
+			return nil, tc.err
+		})))
+		_, err := c.Payment(context.Background(), "imp_1")
+		require.ErrorIs(t, err, client.ErrOutcomeUnknown, "nobody says that it was not sent")
+		require.ErrorIs(t, err, tc.err, "the cause is kept")
+		assert.EqualError(t, err, client.ErrOutcomeUnknown.Error()+": "+tc.want)
+		assertDiscreet(t, err)
+	}
+}
+
+func TestInvalidErrorListsItsProblems(t *testing.T) {
+	t.Parallel()
+	_, err := client.ParseIssue(strict.JSON, []byte(`{"merchant_uid":"o","amount":"canary","name":["canary"],"confirm_url":"canary"}`))
+	assert.Equal(t, []string{"InvalidError"}, kinds(err))
+	assertDiscreet(t, err)
+	assert.Len(t, strings.Split(err.Error(), "; "), 3)
+}
+
+func TestResponseErr(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		status int
+		code   int64
+		fails  bool
+	}{{200, 0, false}, {201, 0, false}, {200, 1, true}, {200, -1, true}, {400, 0, true}, {500, -1, true}, {404, 0, true}} {
+		r := &client.Response{Status: tc.status, Code: tc.code, Body: []byte(`{"message":"글","response":{"imp_uid":"imp_1"}}`)}
+		_, err := r.Payment()
+		assert.Equal(t, err, r.Err())
+		assert.Equal(t, tc.fails, err != nil, "%+v", tc)
+		assert.Equal(t, tc.status == 404, errors.Is(err, client.ErrNotFound))
+		if tc.fails {
+			assert.Equal(t, &client.APIError{Status: tc.status, Code: tc.code, Message: "글"}, err)
+		}
+	}
+}

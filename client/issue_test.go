@@ -1,0 +1,739 @@
+package client_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
+)
+
+// post sends a body to POST /cvs without any check, and returns the API's refusal.
+func post(t testing.TB, c *client.Client, contentType, body string) (*client.Payment, error) {
+	t.Helper()
+	resp, err := c.Do(context.Background(), client.Request{Method: http.MethodPost, Path: "/cvs", ContentType: contentType, Body: []byte(body)})
+	require.NoError(t, err)
+	return resp.Payment()
+}
+
+// jsonBody returns a valid request with further members, or with others instead.
+func jsonBody(member string) string {
+	const merchantUID, amount = `"merchant_uid":"주문-1"`, `"amount":15000`
+	switch name, _, _ := strings.Cut(member, ":"); name {
+	case `"merchant_uid"`:
+		return "{" + amount + "," + member + "}"
+	case `"amount"`:
+		return "{" + merchantUID + "," + member + "}"
+	}
+	return "{" + merchantUID + "," + amount + "," + member + "}"
+}
+
+func formBody(field string) string {
+	const merchantUID, amount = "merchant_uid=%EC%A3%BC%EB%AC%B8-1", "amount=15000"
+	switch name, _, _ := strings.Cut(field, "="); name {
+	case "merchant_uid":
+		return amount + "&" + field
+	case "amount":
+		return merchantUID + "&" + field
+	}
+	return merchantUID + "&" + amount + "&" + field
+}
+
+func quote(text string) string {
+	quoted, _ := json.Marshal(text)
+	return string(quoted)
+}
+
+func TestLengthsAreInCharacters(t *testing.T) {
+	t.Parallel()
+	_, c := newSandbox(t, emulator.Options{})
+	for field, limit := range map[string]int{
+		"merchant_uid": 40, "name": 40, "buyer_name": 16, "buyer_email": 64, "buyer_tel": 16, "buyer_addr": 128, "buyer_postcode": 8,
+	} {
+		for _, letter := range []string{"a", "가", "🏪"} {
+			for _, length := range []int{1, limit - 1, limit, limit + 1, 3 * limit} {
+				text := strings.Repeat(letter, length)
+				for contentType, body := range map[string]string{
+					strict.JSON: jsonBody(`"` + field + `":` + quote(text)),
+					strict.Form: formBody(field + "=" + url.QueryEscape(text)),
+				} {
+					_, err := client.ParseIssue(contentType, []byte(body))
+					_, refusal := post(t, c, contentType, body)
+					if length <= limit {
+						assert.NoError(t, err, body)
+						assert.NoError(t, refusal, body)
+						continue
+					}
+					want := fmt.Sprintf("%s has %d characters, at most %d are allowed", field, length, limit)
+					var invalid *client.InvalidError
+					if assert.ErrorAs(t, err, &invalid, body) {
+						assert.Equal(t, []string{want}, invalid.Problems)
+					}
+					assert.Error(t, refusal, "the API has the same limit: %s", body)
+				}
+			}
+		}
+	}
+	for _, field := range []string{"barcode", "channel_key"} {
+		body := jsonBody(`"` + field + `":` + quote(strings.Repeat("가", 1000)))
+		_, err := client.ParseIssue(strict.JSON, []byte(body))
+		assert.NoError(t, err, "no limit is documented for %s", field)
+	}
+}
+
+// rules are requests by the rules of POST /cvs, with what is wrong with each:
+// nothing, the one problem of an InvalidError, or "unreadable: " and why the
+// body as a whole is refused.
+var rules = []struct {
+	contentType, body, problem string
+}{
+	{strict.JSON, jsonBody(`"merchant_uid":"a b/c?d#e%41"`), ""},
+	{strict.JSON, jsonBody(`"merchant_uid":" "`), "merchant_uid is required"},
+	{strict.JSON, jsonBody(`"merchant_uid":"　"`), "merchant_uid is required"}, // an ideographic space
+	{strict.JSON, jsonBody(`"merchant_uid":""`), "merchant_uid is required"},
+	{strict.JSON, jsonBody(`"merchant_uid":null`), "merchant_uid is required"},
+	{strict.JSON, `{"amount":15000}`, "merchant_uid is required"},
+	{strict.JSON, jsonBody(`"merchant_uid":20260001`), "merchant_uid must be a string"},
+	{strict.JSON, jsonBody(`"merchant_uid":"a\nb"`), "merchant_uid has a control character"},
+	{strict.JSON, jsonBody(`"merchant_uid":"a\u0085b"`), "merchant_uid has a control character"},
+	{strict.Form, "amount=15000", "merchant_uid is required"},
+	{strict.Form, formBody("merchant_uid="), "merchant_uid is required"},
+	{strict.Form, formBody("merchant_uid=+"), "merchant_uid is required"},
+	{strict.Form, formBody("merchant_uid=a%0D%0Ab"), "merchant_uid has a control character"},
+
+	{strict.JSON, jsonBody(`"amount":1`), ""},
+	{strict.JSON, jsonBody(`"amount":15000.00`), ""},
+	{strict.JSON, jsonBody(`"amount":1.5e4`), ""},
+	{strict.JSON, jsonBody(`"amount":0.01`), ""},
+	{strict.JSON, jsonBody(`"amount":5e-324`), ""},
+	{strict.JSON, jsonBody(`"amount":1e308`), ""},
+	{strict.JSON, jsonBody(`"amount":"15000"`), ""},
+	{strict.JSON, jsonBody(`"amount":0`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":0.00`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":-0`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":-1`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":-0.01`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":"15,000"`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":"15000원"`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":" 15000"`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":"0"`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":"NaN"`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":"Infinity"`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":"0x3A98"`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":"1e999"`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":"1e-999"`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":true`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":[15000]`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":{"krw":15000}`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":null`), "amount is required, as one number"},
+	{strict.JSON, jsonBody(`"amount":""`), "amount is required, as one number"},
+	{strict.JSON, `{"merchant_uid":"o"}`, "amount is required, as one number"},
+	{strict.JSON, jsonBody(`"amount":1e999`), "unreadable: amount"},
+	{strict.JSON, jsonBody(`"amount":1e-999`), "unreadable: amount"},
+	{strict.JSON, jsonBody(`"amount":NaN`), "unreadable: JSON"},
+	{strict.JSON, jsonBody(`"amount":+1`), "unreadable: JSON"},
+	{strict.JSON, jsonBody(`"amount":015000`), "unreadable: JSON"},
+	{strict.JSON, jsonBody(`"amount":15,000`), "unreadable: JSON"},
+	{strict.Form, formBody("amount=0.01"), ""},
+	{strict.Form, formBody("amount=0"), "amount must be a number greater than 0"},
+	{strict.Form, formBody("amount=-1"), "amount must be a number greater than 0"},
+	{strict.Form, formBody("amount=+15000"), "amount must be a number greater than 0"},
+	{strict.Form, formBody("amount=15,000"), "amount must be a number greater than 0"},
+	{strict.Form, formBody("amount=1e999"), "amount must be a number greater than 0"},
+	{strict.Form, formBody("amount=NaN"), "amount must be a number greater than 0"},
+	{strict.Form, formBody("amount="), "amount is required, as one number"},
+	{strict.Form, "merchant_uid=o&amount[]=15000", "amount is required, as one number"},
+	{strict.Form, "merchant_uid=o&amount[krw]=15000", "amount is required, as one number"},
+
+	{strict.JSON, jsonBody(`"expired_at":1`), ""},
+	{strict.JSON, jsonBody(`"expired_at":1790000000`), ""},
+	{strict.JSON, jsonBody(`"expired_at":"1790000000"`), ""},
+	{strict.JSON, jsonBody(`"expired_at":99999999999`), ""},
+	{strict.JSON, jsonBody(`"expired_at":100000000000`), "expired_at must be in Unix seconds; this looks like milliseconds"},
+	{strict.JSON, jsonBody(`"expired_at":1790000000000`), "expired_at must be in Unix seconds; this looks like milliseconds"},
+	{strict.JSON, jsonBody(`"expired_at":"1790000000000"`), "expired_at must be in Unix seconds; this looks like milliseconds"},
+	{strict.JSON, jsonBody(`"expired_at":9223372036854775808`), "expired_at must be a whole number of Unix seconds"},
+	{strict.JSON, jsonBody(`"expired_at":0`), "expired_at must be a whole number of Unix seconds"},
+	{strict.JSON, jsonBody(`"expired_at":-1790000000`), "expired_at must be a whole number of Unix seconds"},
+	{strict.JSON, jsonBody(`"expired_at":1790000000.5`), "expired_at must be a whole number of Unix seconds"},
+	{strict.JSON, jsonBody(`"expired_at":1790000000.0`), "expired_at must be a whole number of Unix seconds"},
+	{strict.JSON, jsonBody(`"expired_at":1.79e9`), "expired_at must be a whole number of Unix seconds"},
+	{strict.JSON, jsonBody(`"expired_at":"2026-10-01T00:00:00Z"`), "expired_at must be a whole number of Unix seconds"},
+	{strict.JSON, jsonBody(`"expired_at":"01790000000"`), "expired_at must be a whole number of Unix seconds"},
+	{strict.JSON, jsonBody(`"expired_at":"+1790000000"`), "expired_at must be a whole number of Unix seconds"},
+	{strict.JSON, jsonBody(`"expired_at":true`), "expired_at must be a whole number of Unix seconds"},
+	{strict.JSON, jsonBody(`"expired_at":[]`), "expired_at must be a whole number of Unix seconds"},
+	{strict.JSON, jsonBody(`"expired_at":{}`), "expired_at must be a whole number of Unix seconds"},
+	{strict.Form, formBody("expired_at=1790000000"), ""},
+	{strict.Form, formBody("expired_at=1790000000000"), "expired_at must be in Unix seconds; this looks like milliseconds"},
+	{strict.Form, formBody("expired_at=1790000000.5"), "expired_at must be a whole number of Unix seconds"},
+	{strict.Form, formBody("expired_at=-1"), "expired_at must be a whole number of Unix seconds"},
+
+	{strict.JSON, jsonBody(`"pg":"galaxia"`), ""},
+	{strict.JSON, jsonBody(`"pg":"galaxia.M1234567"`), ""},
+	{strict.JSON, jsonBody(`"pg":"galaxia.상점-1"`), ""},
+	{strict.Form, formBody("pg=galaxia.M1"), ""},
+	{strict.JSON, jsonBody(`"pg":"Galaxia"`), `pg must be "galaxia" or "galaxia.{merchant id}"`},
+	{strict.JSON, jsonBody(`"pg":"galaxia."`), `pg must be "galaxia" or "galaxia.{merchant id}"`},
+	{strict.JSON, jsonBody(`"pg":"galaxia.a.b"`), `pg must be "galaxia" or "galaxia.{merchant id}"`},
+	{strict.JSON, jsonBody(`"pg":"galaxia.a b"`), `pg must be "galaxia" or "galaxia.{merchant id}"`},
+	{strict.JSON, jsonBody(`"pg":"galaxia\n"`), `pg must be "galaxia" or "galaxia.{merchant id}"`},
+	{strict.JSON, jsonBody(`"pg":" galaxia"`), `pg must be "galaxia" or "galaxia.{merchant id}"`},
+	{strict.JSON, jsonBody(`"pg":"galaxia_x"`), `pg must be "galaxia" or "galaxia.{merchant id}"`},
+	{strict.JSON, jsonBody(`"pg":"kcp"`), `pg must be "galaxia" or "galaxia.{merchant id}"`},
+	{strict.Form, formBody("pg=galaxia.+"), `pg must be "galaxia" or "galaxia.{merchant id}"`},
+
+	{strict.JSON, jsonBody(`"confirm_url":"https://shop.example/확인?a=1&b=2#c"`), ""},
+	{strict.JSON, jsonBody(`"confirm_url":"HTTP://127.0.0.1:8080"`), ""},
+	{strict.Form, formBody("confirm_url=https%3A%2F%2Fshop.example%2F%3Fa%3D1"), ""},
+	{strict.JSON, jsonBody(`"confirm_url":"/cvs/confirm"`), "confirm_url must be an absolute http or https URL"},
+	{strict.JSON, jsonBody(`"confirm_url":"shop.example/cvs"`), "confirm_url must be an absolute http or https URL"},
+	{strict.JSON, jsonBody(`"confirm_url":"//shop.example/cvs"`), "confirm_url must be an absolute http or https URL"},
+	{strict.JSON, jsonBody(`"confirm_url":"ftp://shop.example"`), "confirm_url must be an absolute http or https URL"},
+	{strict.JSON, jsonBody(`"confirm_url":"https:///cvs"`), "confirm_url must be an absolute http or https URL"},
+	{strict.JSON, jsonBody(`"confirm_url":"https://shop example/"`), "confirm_url must be an absolute http or https URL"},
+	{strict.JSON, jsonBody(`"confirm_url":"javascript:alert(1)"`), "confirm_url must be an absolute http or https URL"},
+	{strict.Form, formBody("confirm_url=shop.example"), "confirm_url must be an absolute http or https URL"},
+	{strict.JSON, jsonBody(`"confirm_url":["https://shop.example"]`), "confirm_url must be a string"},
+	{strict.Form, formBody("confirm_url[]=https://shop.example"), "confirm_url must be one text, not a list or object"},
+
+	{strict.JSON, jsonBody(`"notice_url":"https://shop.example/1"`), ""},
+	{strict.JSON, jsonBody(`"notice_url":["https://shop.example/1","http://shop.example/2"]`), ""},
+	{strict.JSON, jsonBody(`"notice_url":[]`), ""},
+	{strict.Form, formBody("notice_url=https://shop.example/1"), ""},
+	{strict.Form, formBody("notice_url[]=https://shop.example/1"), ""},
+	{strict.Form, formBody("notice_url[]=https://shop.example/1&notice_url%5B%5D=https://shop.example/2"), ""},
+	{strict.JSON, jsonBody(`"notice_url":"shop.example"`), "notice_url must be an absolute http or https URL"},
+	{strict.JSON, jsonBody(`"notice_url":["https://shop.example","/notice"]`), "notice_url must be an absolute http or https URL"},
+	{strict.JSON, jsonBody(`"notice_url":["https://shop.example",1]`), "notice_url must be a URL or a list of URLs"},
+	{strict.JSON, jsonBody(`"notice_url":["https://shop.example",null]`), "notice_url must be a URL or a list of URLs"},
+	{strict.JSON, jsonBody(`"notice_url":{"a":"https://shop.example"}`), "notice_url must be a URL or a list of URLs"},
+	{strict.JSON, jsonBody(`"notice_url":1`), "notice_url must be a URL or a list of URLs"},
+	{strict.Form, formBody("notice_url=shop.example"), "notice_url must be an absolute http or https URL"},
+
+	{strict.JSON, jsonBody(`"custom_data":["장바구니",1,{"a":null}]`), ""},
+	{strict.JSON, jsonBody(`"custom_data":{"장바구니":[1.10,2]}`), ""},
+	{strict.JSON, jsonBody(`"custom_data":"글"`), ""},
+	{strict.JSON, jsonBody(`"custom_data":false`), ""},
+	{strict.Form, formBody("custom_data=%7B%22a%22%3A1%7D"), ""},
+	{strict.Form, formBody("custom_data[]=a&custom_data[]=b"), ""},
+	{strict.Form, formBody("custom_data[a][b]=c"), ""},
+	{strict.JSON, jsonBody(`"custom_data":{"a":1,"A":2}`), "unreadable: custom_data.A"},
+	{strict.JSON, jsonBody(`"custom_data":` + strings.Repeat("[", 40) + strings.Repeat("]", 40)), "unreadable: nested"},
+
+	{strict.JSON, jsonBody(`"name":"줄\n바꿈"`), ""},
+	{strict.JSON, jsonBody(`"name":"a\u0000b"`), "name has a NUL character"},
+	{strict.Form, formBody("buyer_addr=a%00b"), "buyer_addr has a NUL character"},
+	{strict.Form, formBody("name[ko]=a"), "name must be one text, not a list or object"},
+	{strict.JSON, jsonBody(`"new_field":{"a":[1.10]}`), ""},
+	{strict.Form, formBody("new_field=1"), ""},
+
+	{strict.JSON, jsonBody(`"Amount":1`), "unreadable: Amount"},
+	{strict.JSON, jsonBody(`"\u0061mount":1`), "unreadable: amount"},
+	{strict.JSON, jsonBody(`"name":"a","name":"b"`), "unreadable: name"},
+	{strict.JSON, jsonBody(`"name":"` + "\xb1\xe8" + `"`), "unreadable: UTF-8"},
+	{strict.JSON, jsonBody(`"name":"\ud800"`), "unreadable: surrogate"},
+	{strict.JSON, jsonBody(`"name":"a"`) + "{}", "unreadable: JSON"},
+	{strict.JSON, ``, "unreadable: JSON"},
+	{strict.JSON, `[]`, "unreadable: JSON"},
+	{strict.Form, formBody("name=a&name=b"), "unreadable: name"},
+	{strict.Form, formBody("merchant.uid=o"), "unreadable: merchant.uid"},
+	{strict.Form, formBody("name=%zz"), "unreadable: form"},
+	{"text/plain", jsonBody(`"name":"a"`), "unreadable: Content-Type"},
+	{"", jsonBody(`"name":"a"`), "unreadable: Content-Type"},
+	{"application/json; charset=euc-kr", jsonBody(`"name":"a"`), "unreadable: Content-Type"},
+	{"application/json; charset=UTF-8", jsonBody(`"name":"a"`), ""},
+}
+
+func TestParseIssueKeepsTheRules(t *testing.T) {
+	t.Parallel()
+	_, c := newSandbox(t, emulator.Options{})
+	for _, rule := range rules {
+		issue, err := client.ParseIssue(rule.contentType, []byte(rule.body))
+		if rule.problem == "" {
+			if assert.NoError(t, err, rule.body) {
+				_, refusal := post(t, c, rule.contentType, rule.body)
+				assert.NoError(t, refusal, "the API refuses what passes here: %s", rule.body)
+			}
+			continue
+		}
+		assert.Nil(t, issue, rule.body)
+		var invalid *client.InvalidError
+		if why, unreadable := strings.CutPrefix(rule.problem, "unreadable: "); unreadable {
+			if assert.ErrorContains(t, err, why, rule.body) {
+				assert.NotErrorAs(t, err, &invalid)
+				assert.Equal(t, why == "Content-Type", errors.Is(err, strict.ErrMediaType))
+			}
+			continue
+		}
+		if assert.ErrorAs(t, err, &invalid, rule.body) {
+			assert.Contains(t, invalid.Problems, rule.problem, rule.body)
+			for _, problem := range invalid.Problems { // more than one only if they are about the same
+				assert.True(t, strings.HasPrefix(problem, strings.Fields(rule.problem)[0]), "%s: %v", rule.body, invalid.Problems)
+			}
+		}
+	}
+}
+
+func TestParseIssueChecksTheURLsOfAFormList(t *testing.T) {
+	t.Parallel()
+	_, c := newSandbox(t, emulator.Options{})
+	for _, field := range []string{
+		"notice_url[]=javascript:alert(1)",
+		"notice_url[]=https://shop.example&notice_url[]=/notice",
+	} {
+		_, refusal := post(t, c, strict.Form, formBody(field))
+		require.Error(t, refusal, "as the API does")
+		var invalid *client.InvalidError
+		_, err := client.ParseIssue(strict.Form, []byte(formBody(field)))
+		assert.ErrorAs(t, err, &invalid, field)
+	}
+}
+
+// A deadline in the shape of a list would pass unread, and Complete would then
+// add a second one, which is the one that is signed.
+func TestParseIssueRefusesAListOfDeadlines(t *testing.T) {
+	t.Parallel()
+	_, c := newSandbox(t, emulator.Options{})
+	for _, field := range []string{"expired_at[]=1790000000", "expired_at[at]=1790000000"} {
+		var invalid *client.InvalidError
+		_, err := client.ParseIssue(strict.Form, []byte(formBody(field)))
+		assert.ErrorAs(t, err, &invalid, field)
+	}
+	_, refusal := post(t, c, strict.Form, formBody("expired_at[]=1790000000"))
+	require.Error(t, refusal, "as the API does")
+}
+
+// A form's list must not take the name of a known field in another case.
+// FuzzParseIssue found it.
+func TestParseIssueRefusesLookalikesOfLists(t *testing.T) {
+	t.Parallel()
+	for _, field := range []string{"nOtice_url[]=https://shop.example", "Custom_data[a]=1", "notice.url[]=https://shop.example"} {
+		_, err := client.ParseIssue(strict.Form, []byte(formBody(field)))
+		assert.ErrorContains(t, err, "could be taken for", field)
+	}
+}
+
+// The url.URL.Host of "http://:80" is not empty, though it names no host.
+func TestParseIssueRefusesURLsWithoutAHost(t *testing.T) {
+	t.Parallel()
+	_, c := newSandbox(t, emulator.Options{})
+	for _, field := range []string{`"confirm_url":"http://:80/cvs"`, `"notice_url":["http://:80/cvs"]`} {
+		_, refusal := post(t, c, strict.JSON, jsonBody(field))
+		require.Error(t, refusal, "as the API does")
+		var invalid *client.InvalidError
+		_, err := client.ParseIssue(strict.JSON, []byte(jsonBody(field)))
+		assert.ErrorAs(t, err, &invalid, field)
+	}
+}
+
+func TestParseIssueReadsWhatMustBeKnown(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		contentType, body string
+		want              client.Issue
+	}{
+		{strict.JSON, `{"merchant_uid":"\uc8fc\ubb38-1","amount":15000}`, client.Issue{MerchantUID: "주문-1", Amount: "15000"}},
+		{strict.JSON, `{"merchant_uid":"o","amount":1.50e4,"expired_at":1790000000}`, client.Issue{MerchantUID: "o", Amount: "15000", ExpiredAt: 1790000000}},
+		{strict.JSON, `{"merchant_uid":"o","amount":"0.10","expired_at":"1790000000"}`, client.Issue{MerchantUID: "o", Amount: "0.1", ExpiredAt: 1790000000}},
+		{strict.JSON, `{"merchant_uid":"o","amount":123456789012345678901234567890,"expired_at":null}`, client.Issue{MerchantUID: "o", Amount: "123456789012345678901234567890"}},
+		{strict.Form, `merchant_uid=%EC%A3%BC%EB%AC%B8+1&amount=15000.00&expired_at=`, client.Issue{MerchantUID: "주문 1", Amount: "15000"}},
+	} {
+		got := parse(t, tc.contentType, tc.body)
+		assert.Equal(t, tc.want.MerchantUID, got.MerchantUID)
+		assert.Equal(t, tc.want.Amount, got.Amount)
+		assert.Equal(t, tc.want.ExpiredAt, got.ExpiredAt)
+	}
+}
+
+func TestNullAndEmptyCountAsLeftOut(t *testing.T) {
+	t.Parallel()
+	_, c := newSandbox(t, emulator.Options{})
+	for _, field := range []string{
+		"barcode", "expired_at", "name", "buyer_name", "buyer_email", "buyer_tel", "buyer_addr", "buyer_postcode",
+		"pg", "channel_key", "confirm_url", "notice_url", "custom_data",
+	} {
+		for contentType, bodies := range map[string][]string{
+			strict.JSON: {jsonBody(`"` + field + `":null`), jsonBody(`"` + field + `":""`)},
+			strict.Form: {formBody(field + "=")},
+		} {
+			for _, body := range bodies {
+				_, err := client.ParseIssue(contentType, []byte(body))
+				assert.NoError(t, err, body)
+				_, refusal := post(t, c, contentType, body)
+				assert.NoError(t, refusal, body)
+			}
+		}
+	}
+}
+
+func TestTextsMustBeStrings(t *testing.T) {
+	t.Parallel()
+	for _, field := range []string{
+		"merchant_uid", "barcode", "name", "buyer_name", "buyer_email", "buyer_tel", "buyer_addr", "buyer_postcode",
+		"pg", "channel_key", "confirm_url",
+	} {
+		for _, value := range []string{`1`, `1.5`, `true`, `false`, `[]`, `["a"]`, `{}`, `{"a":"b"}`} {
+			body := jsonBody(`"` + field + `":` + value)
+			var invalid *client.InvalidError
+			_, err := client.ParseIssue(strict.JSON, []byte(body))
+			if assert.ErrorAs(t, err, &invalid, body) {
+				assert.Contains(t, invalid.Problems, field+" must be a string")
+			}
+		}
+	}
+}
+
+func TestAllViolationsAreReportedAtOnce(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("가", 129)
+	members := map[string]any{
+		"merchant_uid": "", "amount": "15,000", "barcode": 1, "expired_at": 1790000000000,
+		"name": long, "buyer_name": long, "buyer_email": long, "buyer_tel": long, "buyer_addr": long, "buyer_postcode": long,
+		"pg": "kcp", "channel_key": []string{}, "confirm_url": "/", "notice_url": 1,
+	}
+	body, err := json.Marshal(members)
+	require.NoError(t, err)
+	var invalid *client.InvalidError
+	_, err = client.ParseIssue(strict.JSON, body)
+	require.ErrorAs(t, err, &invalid)
+	fields := make(map[string]int)
+	for _, problem := range invalid.Problems {
+		fields[strings.Fields(problem)[0]]++
+		assert.NotContains(t, problem, "가", "values are not repeated")
+	}
+	for field := range members {
+		assert.Equal(t, 1, fields[field], field)
+	}
+	assert.Len(t, fields, len(members))
+	assert.Equal(t, strings.Join(invalid.Problems, "; "), err.Error())
+}
+
+func TestCustomDataComesBack(t *testing.T) {
+	t.Parallel()
+	_, c := newSandbox(t, emulator.Options{})
+	for contentType, bodies := range map[string]map[string]string{
+		strict.JSON: {
+			jsonBody(`"custom_data":["장바구니",1.10]`):          `["장바구니",1.10]`,
+			jsonBody(`"custom_data":{"b":1,"a":{"c":"<>"}}`): `{"b":1,"a":{"c":"<>"}}`,
+			jsonBody(`"custom_data":"글"`):                    `글`,
+		},
+		strict.Form: {
+			formBody("custom_data=%7B%22a%22%3A1%7D"):   `{"a":1}`,
+			formBody("custom_data[]=a&custom_data[]=b"): `["a","b"]`,
+		},
+	} {
+		for body, want := range bodies {
+			resp, err := c.IssueRaw(context.Background(), parse(t, contentType, body))
+			require.NoError(t, err)
+			p, err := resp.Payment()
+			require.NoError(t, err)
+			assert.EqualValues(t, want, p.CustomData)
+		}
+	}
+}
+
+// wire returns what an issue is sent as.
+func wire(t testing.TB, i *client.Issue) (contentType, body string) {
+	t.Helper()
+	c := newClient(t, "http://api.example", transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Path == "/cvs" {
+			contentType = r.Header.Get("Content-Type")
+			raw, _ := io.ReadAll(r.Body)
+			body = string(raw)
+		}
+		return inProcess(&scriptedAPI{issue: succeed("null")}).RoundTrip(r)
+	})))
+	_, err := c.IssueRaw(context.Background(), i)
+	require.NoError(t, err)
+	return contentType, body
+}
+
+func keys(t testing.TB) signedurl.Keys {
+	t.Helper()
+	k, err := signedurl.NewKeys("signing-key-canary")
+	require.NoError(t, err)
+	return k
+}
+
+func base(t testing.TB, raw string) *signedurl.Base {
+	t.Helper()
+	b, err := signedurl.ParseBase(raw)
+	require.NoError(t, err)
+	return b
+}
+
+func TestIssueIsSentByteForByte(t *testing.T) {
+	t.Parallel()
+	for contentType, bodies := range map[string][]string{
+		strict.JSON: {
+			`{"merchant_uid":"o","amount":15000}`,
+			" {\n\t\"new\" : [ 1.10 , 1E2, {\"a\":\"\\u00e9\\/\"} ],\"amount\":15000.00 , \"merchant_uid\":\"\\uc8fc\" } \r\n",
+		},
+		strict.Form: {
+			`merchant_uid=o&amount=15000`,
+			`&b=%7e&amount=15000.00&&merchant_uid=%ec%A3%bc+%20&a[]=1&a[]=2&`,
+		},
+	} {
+		for _, body := range bodies {
+			i := parse(t, contentType+"; charset=utf-8", body)
+			i.Complete(client.Defaults{}, keys(t), "", time.Now())
+			gotType, got := wire(t, i)
+			assert.Equal(t, contentType, gotType)
+			assert.Equal(t, body, got)
+		}
+	}
+}
+
+func TestCompleteFillsOnlyWhatIsLeftOut(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_790_000_000, 999_999_999)
+	defaults := client.Defaults{PG: "galaxia.M1", ChannelKey: `channel "키"`, ExpiresIn: 72 * time.Hour}
+	for _, tc := range []struct {
+		name, contentType, body, want string
+	}{
+		{
+			"absent", strict.JSON, ` { "amount" : 15000.0, "merchant_uid":"o" , "x":{"pg":1} } `,
+			` { "amount" : 15000.0, "merchant_uid":"o" , "x":{"pg":1} ,"pg":"galaxia.M1","channel_key":"channel \"키\"","expired_at":1790259200} `,
+		},
+		{
+			"null and empty", strict.JSON, `{"pg": null ,"amount":1,"channel_key":"","merchant_uid":"o","expired_at":"" }`,
+			`{"pg": "galaxia.M1" ,"amount":1,"channel_key":"channel \"키\"","merchant_uid":"o","expired_at":1790259200 }`,
+		},
+		{
+			"supplied", strict.JSON, `{"pg":"galaxia","amount":1,"channel_key":"k","merchant_uid":"o","expired_at":"1790000001"}`,
+			`{"pg":"galaxia","amount":1,"channel_key":"k","merchant_uid":"o","expired_at":"1790000001"}`,
+		},
+		{
+			"absent in a form", strict.Form, `merchant_uid=o&amount=1&x%5Bpg%5D=1`,
+			`merchant_uid=o&amount=1&x%5Bpg%5D=1&pg=galaxia.M1&channel_key=channel+%22%ED%82%A4%22&expired_at=1790259200`,
+		},
+		{
+			"empty in a form", strict.Form, `pg=&merchant_uid=o&channel_key=&amount=1&expired_at=`,
+			`pg=galaxia.M1&merchant_uid=o&channel_key=channel+%22%ED%82%A4%22&amount=1&expired_at=1790259200`,
+		},
+		{
+			"supplied in a form", strict.Form, `pg=galaxia&merchant_uid=o&channel_key=k&amount=1&expired_at=1790000001`,
+			`pg=galaxia&merchant_uid=o&channel_key=k&amount=1&expired_at=1790000001`,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			i := parse(t, tc.contentType, tc.body)
+			i.Complete(defaults, keys(t), "", now)
+			_, got := wire(t, i)
+			assert.Equal(t, tc.want, got)
+			assert.Equal(t, strings.Contains(tc.want, "1790259200"), i.ExpiredAt == 1790259200)
+			_, err := client.ParseIssue(tc.contentType, []byte(got))
+			assert.NoError(t, err)
+		})
+	}
+}
+
+func TestCompleteSignsTheCallbacks(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_790_000_000, 0)
+	defaults := func(expiresIn time.Duration) client.Defaults {
+		return client.Defaults{
+			ConfirmURL: base(t, "https://shop.example/cvs/confirm"), NoticeURL: base(t, "https://shop.example/cvs/notice?a=1"), ExpiresIn: expiresIn,
+		}
+	}
+	for _, tc := range []struct {
+		name, contentType, body, account string
+		expiresIn                        time.Duration
+		amount                           string
+		expires                          int64
+	}{
+		{"JSON", strict.JSON, `{"merchant_uid":"주문&1","amount":15000.00}`, "", 0, "15000", 0},
+		{"JSON, null and empty", strict.JSON, `{"confirm_url":null,"notice_url":"","merchant_uid":"주문&1","amount":0.5}`, "", 0, "0.5", 0},
+		{"own deadline", strict.JSON, `{"merchant_uid":"주문&1","amount":15000,"expired_at":1790000001}`, "second", time.Hour, "15000", 1790000001},
+		{"default deadline", strict.JSON, `{"merchant_uid":"주문&1","amount":1.5e4}`, "second", time.Hour, "15000", 1790003600},
+		{"form", strict.Form, `merchant_uid=%EC%A3%BC%EB%AC%B8%261&amount=15000`, "second", time.Hour, "15000", 1790003600},
+		{"form, empty", strict.Form, `confirm_url=&merchant_uid=%EC%A3%BC%EB%AC%B8%261&notice_url=&amount=15000`, "", 0, "15000", 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			k := keys(t)
+			others, err := signedurl.NewKeys("another")
+			require.NoError(t, err)
+			i := parse(t, tc.contentType, tc.body)
+			i.Complete(defaults(tc.expiresIn), k, tc.account, now)
+			_, sent := wire(t, i)
+			for field, purpose := range map[string]signedurl.Purpose{"confirm_url": signedurl.Confirm, "notice_url": signedurl.Notice} {
+				raw := value(t, tc.contentType, sent, field)
+				u, err := url.Parse(raw)
+				require.NoError(t, err)
+				assert.True(t, strings.HasPrefix(raw, "https://shop.example/cvs/"+string(purpose)+"?"), raw)
+				ticket, err := signedurl.Parse(u.RawQuery)
+				require.NoError(t, err)
+				assert.Equal(t, tc.account, ticket.Account)
+				assert.Equal(t, tc.amount, ticket.Amount)
+				assert.Equal(t, tc.expires, ticket.Expires)
+				require.NoError(t, ticket.Verify(k, purpose, "주문&1"))
+				other := map[signedurl.Purpose]signedurl.Purpose{signedurl.Confirm: signedurl.Notice, signedurl.Notice: signedurl.Confirm}[purpose]
+				require.Error(t, ticket.Verify(k, other, "주문&1"))
+				require.Error(t, ticket.Verify(k, purpose, "주문"))
+				require.Error(t, ticket.Verify(others, purpose, "주문&1"))
+			}
+			assert.Equal(t, "1", queryValue(t, value(t, tc.contentType, sent, "notice_url"), "a"))
+		})
+	}
+}
+
+// value returns a field of a body that was sent.
+func value(t testing.TB, contentType, body, field string) string {
+	t.Helper()
+	if contentType == strict.Form {
+		form, err := url.ParseQuery(body)
+		require.NoError(t, err)
+		require.Len(t, form[field], 1)
+		return form.Get(field)
+	}
+	var members map[string]any
+	require.NoError(t, json.Unmarshal([]byte(body), &members))
+	text, ok := members[field].(string)
+	require.True(t, ok, "%s in %s", field, body)
+	return text
+}
+
+func queryValue(t testing.TB, raw, name string) string {
+	t.Helper()
+	u, err := url.Parse(raw)
+	require.NoError(t, err)
+	return u.Query().Get(name)
+}
+
+func TestCompleteLeavesSuppliedCallbacksAsTheyAre(t *testing.T) {
+	t.Parallel()
+	d := client.Defaults{ConfirmURL: base(t, "https://shop.example/confirm"), NoticeURL: base(t, "https://shop.example/notice")}
+	for contentType, bodies := range map[string][]string{
+		strict.JSON: {
+			`{"merchant_uid":"o","amount":1,"confirm_url":"http://own.example/%7e?a=b","notice_url":"http://own.example/n"}`,
+			`{"merchant_uid":"o","amount":1,"confirm_url":"http://own.example/","notice_url":["http://own.example/1"]}`,
+			`{"merchant_uid":"o","amount":1,"confirm_url":"http://own.example/","notice_url":[]}`,
+		},
+		strict.Form: {
+			`merchant_uid=o&amount=1&confirm_url=http://own.example/%257e&notice_url=http://own.example/n`,
+			`merchant_uid=o&notice_url[]=http://own.example/1&notice_url[]=http://own.example/2&amount=1&confirm_url=http://own.example`,
+			`merchant_uid=o&notice_url%5B%5D=http://own.example/1&amount=1&confirm_url=http://own.example`,
+		},
+	} {
+		for _, body := range bodies {
+			i := parse(t, contentType, body)
+			i.Complete(d, keys(t), "", time.Now())
+			_, got := wire(t, i)
+			assert.Equal(t, body, got)
+		}
+	}
+}
+
+func TestCompletedIssueIsAcceptedAndItsCallbacksVerified(t *testing.T) {
+	t.Parallel()
+	e, c := newSandbox(t, emulator.Options{})
+	d := client.Defaults{
+		PG: "galaxia.M1", ChannelKey: "k", ExpiresIn: time.Hour,
+		ConfirmURL: base(t, "http://127.0.0.1/confirm"), NoticeURL: base(t, "http://127.0.0.1/notice"),
+	}
+	i := order(t, "주문")
+	i.Complete(d, keys(t), "second", c.State().Now())
+	resp, err := c.IssueRaw(context.Background(), i)
+	require.NoError(t, err)
+	p, err := resp.Payment()
+	require.NoError(t, err)
+	confirm, notices := e.WebhookURLs(p.ImpUID)
+	require.Len(t, notices, 1)
+	for raw, purpose := range map[string]signedurl.Purpose{confirm: signedurl.Confirm, notices[0]: signedurl.Notice} {
+		u, err := url.Parse(raw)
+		require.NoError(t, err)
+		ticket, err := signedurl.Parse(u.RawQuery)
+		require.NoError(t, err)
+		require.NoError(t, ticket.Verify(keys(t), purpose, p.MerchantUID))
+		assert.True(t, p.Amount.Equal(client.Amount(ticket.Amount)))
+		assert.Equal(t, e.Payments()[0].ExpiredAt, ticket.Expires)
+	}
+}
+
+func TestCheckPG(t *testing.T) {
+	t.Parallel()
+	for _, pg := range []string{"", "galaxia", "galaxia.M1"} {
+		assert.NoError(t, client.CheckPG(pg), pg)
+	}
+	for _, pg := range []string{"kcp", "galaxia.", "galaxia.M1\n", "x.galaxia"} {
+		assert.Error(t, client.CheckPG(pg), pg)
+	}
+}
+
+// FuzzParseIssue: what passes is completed into a body that passes again, and
+// that the API accepts.
+func FuzzParseIssue(f *testing.F) {
+	for _, rule := range rules {
+		f.Add(strings.HasPrefix(rule.contentType, strict.Form), rule.body)
+	}
+	d := client.Defaults{
+		PG: "galaxia.M1", ChannelKey: "k", ExpiresIn: time.Hour,
+		ConfirmURL: base(f, "http://127.0.0.1/confirm"), NoticeURL: base(f, "http://127.0.0.1/notice?a=b"),
+	}
+	k := keys(f)
+	f.Fuzz(func(t *testing.T, isForm bool, body string) {
+		contentType := strict.JSON
+		if isForm {
+			contentType = strict.Form
+		}
+		for _, defaults := range []client.Defaults{{}, d} {
+			i, err := client.ParseIssue(contentType, []byte(body))
+			if err != nil {
+				return
+			}
+			i.Complete(defaults, k, "", time.Now())
+			sentType, sent := wire(t, i)
+			again, err := client.ParseIssue(sentType, []byte(sent))
+			if err != nil || again.MerchantUID != i.MerchantUID || again.Amount != i.Amount || again.ExpiredAt != i.ExpiredAt {
+				t.Fatalf("%s became %s: %v", body, sent, err)
+			}
+			if strings.Count(body, "notice_url") > 10 || strings.Count(body, "http") > 10 {
+				return // more than the emulator's own bound
+			}
+			c := newClient(t, "http://api.example", transport(inProcess(emulator.New(emulator.Options{}))))
+			if _, err := post(t, c, sentType, sent); err != nil {
+				t.Fatalf("%s passes, but the API says: %v", sent, err)
+			}
+		}
+	})
+}
+
+func BenchmarkIssue(b *testing.B) {
+	d := client.Defaults{
+		PG: "galaxia.M1", ExpiresIn: 72 * time.Hour,
+		ConfirmURL: base(b, "https://shop.example/cvs/confirm"), NoticeURL: base(b, "https://shop.example/cvs/notice"),
+	}
+	k, now := keys(b), time.Now()
+	for name, request := range map[string][2]string{
+		"JSON": {strict.JSON, `{"merchant_uid":"주문-20260001","amount":15000,"name":"떡볶이와 김밥","buyer_name":"홍길동","buyer_tel":"010-1234-5678","custom_data":{"cart":[1,2,3]}}`},
+		"form": {strict.Form, `merchant_uid=%EC%A3%BC%EB%AC%B8-20260001&amount=15000&name=%EB%96%A1%EB%B3%B6%EC%9D%B4&buyer_tel=010-1234-5678&custom_data[]=1&custom_data[]=2`},
+	} {
+		b.Run(name, func(b *testing.B) {
+			body := []byte(request[1])
+			b.ReportAllocs()
+			for b.Loop() {
+				i, err := client.ParseIssue(request[0], body)
+				if err != nil {
+					b.Fatal(err)
+				}
+				i.Complete(d, k, "", now)
+			}
+		})
+	}
+}
