@@ -23,6 +23,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/decimal"
 )
 
@@ -431,7 +432,7 @@ func readAnswer(resp *http.Response) (status int, body []byte, cause string) {
 }
 
 func causeOf(err error) string {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+	if client.IsTimeout(err) || errors.Is(err, context.Canceled) {
 		return causeTimeout
 	}
 	return causeBroken

@@ -308,7 +308,7 @@ func (c *Confirm) authenticateUnsigned(d *decision, deadline time.Time) error {
 
 func lookupCause(err error) string {
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
+	case client.IsTimeout(err):
 		return causeTimeout
 	case errors.Is(err, client.ErrUnreachable) || errors.Is(err, client.ErrNoToken):
 		return causeUnreachable

@@ -379,7 +379,6 @@ func (x *exchange) own(header http.Header, err error) *client.Response {
 }
 
 func (x *exchange) statusOf(err error) (int, string) {
-	timedOut := errors.Is(err, context.DeadlineExceeded)
 	order := strconv.Quote(x.call.merchantUID)
 	if he, ok := errors.AsType[*httpError](err); ok {
 		return he.status, he.message
@@ -395,7 +394,7 @@ func (x *exchange) statusOf(err error) (int, string) {
 		return http.StatusBadGateway, "The answer was not PortOne's, and PortOne knows of no new barcode for order " + order + ". It may be asked for again."
 	case errors.Is(err, client.ErrNotAPI):
 		return http.StatusBadGateway, "The answer was not PortOne's: check the option api and what stands between."
-	case timedOut:
+	case client.IsTimeout(err):
 		return http.StatusGatewayTimeout, "PortOne did not answer in time." + x.afterwards(err)
 	default:
 		return http.StatusBadGateway, "PortOne cannot be reached." + x.afterwards(err)
