@@ -218,16 +218,16 @@ func (c *Client) getToken(ctx context.Context) (*grant, error) {
 		return nil, err
 	}
 	if err != nil {
-		return nil, &tokenFailure{err}
+		return nil, &tokenError{err}
 	}
 	if err := resp.Err(); err != nil {
-		return nil, &tokenFailure{err}
+		return nil, &tokenError{err}
 	}
 	answer := gjson.GetBytes(resp.Body, "response")
 	now, expiredAt := answer.Get("now").Int(), answer.Get("expired_at").Int()
 	g, err := newGrant(answer.Get("access_token").String(), now, expiredAt, asked)
 	if err != nil {
-		return nil, &tokenFailure{err}
+		return nil, &tokenError{err}
 	}
 	c.state.setSkew(now, asked)
 	return g, nil

@@ -72,12 +72,12 @@ type failure struct {
 func (e *failure) Error() string   { return e.kind.Error() + ": " + describe(e.cause) }
 func (e *failure) Unwrap() []error { return []error{e.kind, e.cause} }
 
-// tokenFailure is ErrNoToken with its cause, which it only describes: whatever
+// tokenError is ErrNoToken with its cause, which it only describes: whatever
 // became of getToken, nothing was sent of the call that needs the token.
-type tokenFailure struct{ cause error }
+type tokenError struct{ cause error }
 
-func (e *tokenFailure) Error() string { return ErrNoToken.Error() + ": " + describe(e.cause) }
-func (e *tokenFailure) Unwrap() error { return ErrNoToken }
+func (e *tokenError) Error() string { return ErrNoToken.Error() + ": " + describe(e.cause) }
+func (e *tokenError) Unwrap() error { return ErrNoToken }
 
 // IsTimeout reports whether err comes from a time limit: a context's deadline or
 // one of the transport's own.

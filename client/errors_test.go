@@ -62,7 +62,7 @@ var token = succeed(`{"access_token":"token-canary","now":1790000000,"expired_at
 
 func TestErrorsAreToldApartAndDiscreet(t *testing.T) {
 	t.Parallel()
-	tlsServer := httptest.NewUnstartedServer(http.HandlerFunc(token))
+	tlsServer := httptest.NewUnstartedServer(token)
 	tlsServer.Config.ErrorLog = log.New(io.Discard, "", 0)
 	tlsServer.StartTLS()
 	t.Cleanup(tlsServer.Close)

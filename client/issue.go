@@ -163,7 +163,7 @@ func (i *Issue) readAmount(v strict.Value) error {
 // deadline in the year 50000.
 func (i *Issue) readExpiry(b *strict.Body) error {
 	v := b.Get("expired_at")
-	if v.Missing() && !(v.Kind == strict.Absent && b.Has("expired_at")) {
+	if v.Missing() && (v.Kind != strict.Absent || !b.Has("expired_at")) {
 		return nil
 	}
 	const year5138 = 100_000_000_000
