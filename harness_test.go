@@ -150,9 +150,14 @@ func (g *gateway) fill(config string) string {
 	return strings.NewReplacer("INSIDE", g.inside, "OUTSIDE", g.outside, "API", g.apiURL, "SHOP", g.shop.URL, "LOGS", g.logs).Replace(config)
 }
 
+// provisioning guards what all Caddys of a process share while they start.
+var provisioning sync.Mutex
+
 // runCaddy starts a Caddy of its own beside others in this process.
 func runCaddy(t testing.TB, config string) {
 	t.Helper()
+	provisioning.Lock()
+	defer provisioning.Unlock()
 	ctx, err := caddy.ProvisionContext(adapt(t, config))
 	require.NoError(t, err)
 	app, err := ctx.App("http")

@@ -627,6 +627,24 @@ func TestClientsOfOneStateShareTheToken(t *testing.T) {
 	assert.Equal(t, 1, e.Requests(emulator.EndpointToken))
 }
 
+// idleTransport counts what Close must end.
+type idleTransport struct {
+	http.RoundTripper
+	closed int
+}
+
+func (i *idleTransport) CloseIdleConnections() { i.closed++ }
+
+func TestCloseEndsIdleConnections(t *testing.T) {
+	t.Parallel()
+	idle := &idleTransport{RoundTripper: inProcess(&scriptedAPI{other: missing})}
+	c := newClient(t, "http://api.example", transport(idle))
+	fetchToken(t, c)
+	assert.Zero(t, idle.closed)
+	c.Close()
+	assert.Equal(t, 1, idle.closed)
+}
+
 func TestThousandFirstRequestsFetchOneToken(t *testing.T) {
 	t.Parallel()
 	const callers = 1000

@@ -196,6 +196,21 @@ func TestUnreachable(t *testing.T) {
 	assert.Equal(t, 1, e.Requests(emulator.EndpointPayment), "the look-up is not repeated")
 }
 
+func TestUnreachableAfterARefusedToken(t *testing.T) {
+	t.Parallel()
+	d := new(faultyDialer)
+	e, c := newSandbox(t, emulator.Options{BeforeRequest: func(endpoint emulator.Endpoint, _ *http.Request) {
+		if endpoint == emulator.EndpointToken && d.dials.Load() > 1 {
+			d.failures.Store(1) // the repeat with the new token cannot connect
+		}
+	}}, d.transport())
+	fetchToken(t, c)
+	e.ExpireTokens()
+	_, err := c.Void(context.Background(), "imp_1")
+	assert.Equal(t, []string{"ErrUnreachable"}, kinds(err), "the 401 means that nothing was done")
+	assert.Equal(t, 1, e.Requests(emulator.EndpointVoid))
+}
+
 func TestConnectionRefused(t *testing.T) {
 	t.Parallel()
 	e := emulator.New(emulator.Options{})

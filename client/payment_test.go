@@ -98,7 +98,9 @@ func TestPaymentsMayBeLoose(t *testing.T) {
 		members string
 		want    func(*client.Payment)
 	}{
-		{`"started_at":"1790000000","paid_at":" 0 ","failed_at":null,"vbank_date":""`, func(p *client.Payment) { p.StartedAt = 1790000000 }},
+		{`"started_at":"1790000000","paid_at":" 1790000001 ","failed_at":null,"vbank_date":""`, func(p *client.Payment) {
+			p.StartedAt, p.PaidAt = 1790000000, 1790000001
+		}},
 		{`"started_at":1790000000.9,"paid_at":1.79e9`, func(p *client.Payment) { p.StartedAt, p.PaidAt = 1790000000, 1790000000 }},
 		{`"started_at":"null","paid_at":"later","failed_at":{},"cancelled_at":true,"vbank_date":1e300`, func(*client.Payment) {}},
 		{`"card_type":0`, func(p *client.Payment) { p.CardType = "0" }},
