@@ -149,7 +149,7 @@ func (c *Client) IssueRaw(ctx context.Context, i *Issue) (*Response, error) {
 	ch := c.state.issues.DoChan(c.tier+"\n"+i.identity, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*c.timeout)
 		defer cancel()
-		return c.issue(ctx, r, i)
+		return c.issueSafely(ctx, r, i)
 	})
 	select {
 	case result := <-ch:
@@ -162,6 +162,17 @@ func (c *Client) IssueRaw(ctx context.Context, i *Issue) (*Response, error) {
 	}
 }
 
+// issueSafely turns a transport's panic into doubt: nobody above this goroutine
+// would recover it.
+func (c *Client) issueSafely(ctx context.Context, r Request, i *Issue) (resp *Response, err error) {
+	defer func() {
+		if recover() != nil {
+			resp, err = nil, &failure{ErrOutcomeUnknown, errPanic}
+		}
+	}()
+	return c.issue(ctx, r, i)
+}
+
 func (c *Client) issue(ctx context.Context, r Request, i *Issue) (*Response, error) {
 	began := time.Now()
 	resp, err := c.post(ctx, r)
@@ -170,19 +181,20 @@ func (c *Client) issue(ctx context.Context, r Request, i *Issue) (*Response, err
 	}
 	found, missing := c.lookUp(ctx, i, began)
 	if found == nil && missing && repeatable(err) {
-		if resp, err = c.post(ctx, r); !inDoubt(err) {
-			return resp, err
+		if resp, err = c.post(ctx, r); err == nil {
+			return resp, nil
 		}
-		found, missing = c.lookUp(ctx, i, began)
+		// Even a repeat that was not sent leaves the first call in doubt.
+		found, _ = c.lookUp(ctx, i, began)
+		missing = false
 	}
-	switch {
-	case found != nil:
+	if found != nil {
 		return found, nil
-	case missing && !errors.Is(err, ErrOutcomeUnknown):
-		return nil, err // ErrNotAPI, and the API knows of no barcode
-	default:
-		return nil, &failure{ErrOutcomeUnknown, err}
 	}
+	if other, ok := errors.AsType[*notAPIError](err); ok && missing && other.settled() {
+		return nil, err
+	}
+	return nil, &failure{ErrOutcomeUnknown, err}
 }
 
 // post sends a call, again if it is certain that it was not sent.

@@ -11,10 +11,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,13 +103,21 @@ func ParseAPI(raw string) (*url.URL, error) {
 // State returns the client's State.
 func (c *Client) State() *State { return c.state }
 
-// Close ends background renewals and idle connections of a Client that shares
-// its State and transport with nobody.
+// Close ends the background renewals of a Client that shares its State with
+// nobody, and the idle connections of the Transport that it was given.
 func (c *Client) Close() {
 	c.state.Close()
-	if t, ok := c.bare.(interface{ CloseIdleConnections() }); ok {
+	if t, ok := c.bare.(interface{ CloseIdleConnections() }); ok && c.bare != http.DefaultTransport {
 		t.CloseIdleConnections()
 	}
+}
+
+// FitsPath reports whether value can stand in one segment of a path, escaped,
+// so that no server resolves it to another path: neither it nor a part of it
+// between slashes or backslashes is "." or "..".
+func FitsPath(value string) bool {
+	parts := strings.FieldsFunc(value, func(r rune) bool { return r == '/' || r == '\\' })
+	return !slices.Contains(parts, ".") && !slices.Contains(parts, "..")
 }
 
 // Request is one call as it goes over the wire.
@@ -139,6 +147,11 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 }
 
 func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Response, error) {
+	for segment := range strings.SplitSeq(r.Path, "/") {
+		if value, err := url.PathUnescape(segment); err != nil || !FitsPath(value) {
+			return nil, &InvalidError{[]string{"a value would change the path"}}
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	var trace sendTrace
@@ -185,7 +198,7 @@ func newResponse(resp *http.Response, body []byte) (*Response, error) {
 	code := envelope.Get("code")
 	if resp.StatusCode < 200 || 300 <= resp.StatusCode && resp.StatusCode < 400 ||
 		!strict.ValidJSON(string(body)) || !envelope.IsObject() || code.Type != gjson.Number {
-		return nil, fmt.Errorf("%w (HTTP %d)", ErrNotAPI, resp.StatusCode)
+		return nil, &notAPIError{resp.StatusCode}
 	}
 	return &Response{Status: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), Body: body, Code: code.Int()}, nil
 }
@@ -229,6 +242,6 @@ func (c *Client) getToken(ctx context.Context) (*grant, error) {
 	if err != nil {
 		return nil, &tokenError{err}
 	}
-	c.state.setSkew(now, asked)
+	c.state.setClock(now, asked)
 	return g, nil
 }

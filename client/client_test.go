@@ -542,9 +542,12 @@ func TestListPayments(t *testing.T) {
 	require.ErrorAs(t, err, &refusal)
 	assert.Equal(t, 400, refusal.Status)
 	assert.Equal(t, "데이터 범위를 넘어선 page입니다.", refusal.Message)
-	_, err = c.ListPayments(ctx, "../find/o1", client.ListOptions{})
+	_, err = c.ListPayments(ctx, "a/find/o1", client.ListOptions{})
 	require.ErrorAs(t, err, &refusal)
 	assert.Equal(t, 400, refusal.Status, "the status stays in its path segment")
+	var invalid *client.InvalidError
+	_, err = c.ListPayments(ctx, "../find/o1", client.ListOptions{})
+	require.ErrorAs(t, err, &invalid, "and what could leave it is not sent")
 }
 
 func TestListPaymentsRefusesWhatIsNoPage(t *testing.T) {
@@ -590,7 +593,8 @@ func (c *manualClock) advance(d time.Duration) {
 
 func TestExpiredTokenIsReplaced(t *testing.T) {
 	t.Parallel()
-	e, c := newSandbox(t, emulator.Options{})
+	// On a connection in use before, the transport itself would send a body again.
+	e, c := newSandbox(t, emulator.Options{}, transport(&http.Transport{DisableKeepAlives: true}))
 	ctx := context.Background()
 	p, err := c.Issue(ctx, &client.IssueRequest{MerchantUID: "o1", Amount: "15000"})
 	require.NoError(t, err)
@@ -969,8 +973,8 @@ func TestIssueThatMeetsGarbageWithoutWork(t *testing.T) {
 	t.Parallel()
 	var checks []func()
 	for name, garbage := range map[string]http.HandlerFunc{
-		"502 page": page(502),
 		"200 page": page(200),
+		"404 page": page(404),
 		"redirect": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/cvs", http.StatusTemporaryRedirect)
 		},
@@ -994,6 +998,39 @@ func TestIssueThatMeetsGarbageWithoutWork(t *testing.T) {
 		})
 	}
 	runAll(checks)
+}
+
+// A gateway's own page for a 502 or 504 says nothing of what the API is doing.
+func TestIssueThatAGatewayGaveUpIsInDoubt(t *testing.T) {
+	t.Parallel()
+	var checks []func()
+	for _, status := range []int{408, 429, 500, 502, 503, 504} {
+		api := &scriptedAPI{issue: page(status), find: missing}
+		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL), order(t, "o"))
+		checks = append(checks, func() {
+			require.ErrorIs(t, (<-call).err, client.ErrOutcomeUnknown, status)
+			assert.EqualValues(t, 1, api.posts.Load(), status)
+		})
+	}
+	runAll(checks)
+}
+
+// A repeat that cannot be sent does not make the first call undone.
+func TestIssueStaysInDoubtWhenItsRepeatFails(t *testing.T) {
+	t.Parallel()
+	d := new(faultyDialer)
+	api := &scriptedAPI{issue: hangUp, other: missing}
+	api.find = func(w http.ResponseWriter, r *http.Request) {
+		if api.finds.Load() == 3 { // the last one before the repeat
+			d.failures.Store(100)
+		}
+		missing(w, r)
+	}
+	c := newClient(t, newServer(t, api).URL, d.transport())
+	fetchToken(t, c)
+	_, err := c.IssueRaw(context.Background(), order(t, "o"))
+	require.ErrorIs(t, err, client.ErrOutcomeUnknown)
+	assert.EqualValues(t, 1, api.posts.Load())
 }
 
 // An answer beyond the limit is no broken connection: something answered.

@@ -72,6 +72,21 @@ type failure struct {
 func (e *failure) Error() string   { return e.kind.Error() + ": " + describe(e.cause) }
 func (e *failure) Unwrap() []error { return []error{e.kind, e.cause} }
 
+// notAPIError is ErrNotAPI with the HTTP status of the answer.
+type notAPIError struct{ status int }
+
+func (e *notAPIError) Error() string { return fmt.Sprintf("%s (HTTP %d)", ErrNotAPI, e.status) }
+func (e *notAPIError) Unwrap() error { return ErrNotAPI }
+
+// settled reports whether whoever answered instead of the API can know that the
+// API is not at work on the call. A gateway's 502 or 504 cannot.
+func (e *notAPIError) settled() bool {
+	return e.status < 500 && e.status != 408 && e.status != 425 && e.status != 429
+}
+
+// errPanic stands for a transport that panicked.
+var errPanic = errors.New("the transport panicked")
+
 // tokenError is ErrNoToken with its cause, which it only describes: whatever
 // became of getToken, nothing was sent of the call that needs the token.
 type tokenError struct{ cause error }

@@ -140,9 +140,13 @@ func checkMerchantUID(v strict.Value) error {
 	switch {
 	case v.Missing() || v.Kind == strict.String && strings.TrimSpace(v.Text) == "":
 		return errors.New("merchant_uid is required")
+	// It comes back in headers and URLs when the order is checked or looked up.
 	case strings.ContainsFunc(v.Text, unicode.IsControl):
-		// It comes back in headers and URLs when the order is checked.
 		return errors.New("merchant_uid has a control character")
+	case strings.TrimSpace(v.Text) != v.Text:
+		return errors.New("merchant_uid begins or ends with a space")
+	case !FitsPath(v.Text):
+		return errors.New(`merchant_uid must not have "." or ".." between slashes`)
 	}
 	return nil
 }

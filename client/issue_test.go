@@ -485,7 +485,7 @@ func TestIssueIsSentByteForByte(t *testing.T) {
 		},
 		strict.Form: {
 			`merchant_uid=o&amount=15000`,
-			`&b=%7e&amount=15000.00&&merchant_uid=%ec%A3%bc+%20&a[]=1&a[]=2&`,
+			`&b=%7e&amount=15000.00&&merchant_uid=%ec%A3%bc+%20x&a[]=1&a[]=2&`,
 		},
 	} {
 		for _, body := range bodies {

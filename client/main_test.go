@@ -1,5 +1,3 @@
-//go:build goleak
-
 package client_test
 
 import (

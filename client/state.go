@@ -18,18 +18,17 @@ type State struct {
 	current  atomic.Pointer[grant]
 	renewer  atomic.Pointer[tokenSource] // the source in use, which renews in the background
 	lastUsed atomic.Int64                // since epoch, in nanoseconds
-	skew     atomic.Int64                // the API's clock minus this machine's, in nanoseconds
-	blur     atomic.Int64                // how far off skew can be, in nanoseconds
+	clock    atomic.Pointer[reading]     // of the API's clock
 	epoch    time.Time
 
-	mu       sync.Mutex
-	flight   *flight
-	failures int
-	failed   error     // why the last fetch failed, until it may be repeated
-	retryAt  time.Time // no fetch before
-	refused  *grant    // refused by the API although it has just confirmed it
-	timer    *time.Timer
-	closed   bool
+	mu        sync.Mutex
+	flight    *flight
+	failures  int
+	failed    error     // why the last fetch failed, until it may be repeated
+	confirmed *grant    // refused by the API, which then gave it again
+	retryAt   time.Time // no fetch before
+	timer     *time.Timer
+	closed    bool
 }
 
 // NewState returns an empty State.
@@ -50,28 +49,52 @@ func (s *State) Close() {
 // machine's.
 func (s *State) Now() time.Time { return s.atAPI(time.Now()) }
 
-func (s *State) atAPI(local time.Time) time.Time {
-	// Round drops the monotonic reading: a machine that slept must not lag behind.
-	return local.Round(0).Add(time.Duration(s.skew.Load()))
-}
-
-// setSkew notes the API's clock, which has a resolution of a second, as read
-// by an exchange that began at start. A difference of up to two seconds counts
-// as none.
-func (s *State) setSkew(apiNow int64, start time.Time) {
-	took := time.Since(start)
-	skew := time.Unix(apiNow, 0).Add(time.Second / 2).Sub(start.Round(0).Add(took / 2))
-	if skew.Abs() <= maxIgnoredSkew {
-		skew = 0
-	}
-	s.skew.Store(int64(skew))
-	s.blur.Store(int64(took/2 + time.Second/2))
+// reading is what one exchange told of the API's clock.
+type reading struct {
+	at   time.Time     // by this machine's clocks
+	skew time.Duration // the API's clock minus this machine's
+	blur time.Duration // how far off skew can be
 }
 
 const maxIgnoredSkew = 2 * time.Second
 
+// setClock notes the API's clock, which has a resolution of a second, as read
+// by an exchange that began at start. A difference of up to two seconds counts
+// as none.
+func (s *State) setClock(apiNow int64, start time.Time) {
+	took := time.Since(start)
+	r := &reading{at: start.Add(took), blur: took/2 + time.Second/2}
+	r.skew = time.Unix(apiNow, 0).Add(time.Second / 2).Sub(start.Round(0).Add(took / 2))
+	if r.skew.Abs() <= maxIgnoredSkew {
+		r.skew = 0
+	}
+	s.clock.Store(r)
+}
+
+// atAPI returns the API's time at a moment of this machine's. If the machine's
+// clock was set since the reading, or the machine slept, what was read of the
+// difference is not true any more, and its own clock the best there is.
+func (s *State) atAPI(local time.Time) time.Time {
+	wall := local.Round(0)
+	r := s.clock.Load()
+	if r == nil || clockWasSet(wall.Sub(r.at.Round(0)), local.Sub(r.at)) {
+		return wall
+	}
+	return wall.Add(r.skew)
+}
+
+// clockWasSet compares what the wall clock and the monotonic clock say of the
+// time since a reading.
+func clockWasSet(wall, monotonic time.Duration) bool {
+	return (wall - monotonic).Abs() > maxIgnoredSkew
+}
+
 // earliest returns the earliest second in which the API, by its own clock, can
 // have begun what was asked for at local.
 func (s *State) earliest(local time.Time) int64 {
-	return s.atAPI(local).Add(-time.Duration(s.blur.Load()) - maxIgnoredSkew).Unix()
+	blur := time.Duration(0)
+	if r := s.clock.Load(); r != nil {
+		blur = r.blur
+	}
+	return s.atAPI(local).Add(-blur - maxIgnoredSkew).Unix()
 }

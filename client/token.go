@@ -28,6 +28,12 @@ type grant struct {
 	renewAt   time.Time
 }
 
+// valid reports whether the token may be sent. The wall clock has a say besides
+// the monotonic one, which stands still while a machine sleeps.
+func (g *grant) valid(now time.Time) bool {
+	return g != nil && now.Before(g.expires) && now.Round(0).Before(g.expires.Round(0))
+}
+
 // same reports whether the API gave the same token with the same end.
 func (g *grant) same(other *grant) bool {
 	return g.token == other.token && g.expiredAt == other.expiredAt
@@ -36,11 +42,10 @@ func (g *grant) same(other *grant) bool {
 // newGrant computes a token's life from the API's two times and the moment
 // before it was asked for, so that the local clock has no say in it.
 func newGrant(token string, now, expiredAt int64, asked time.Time) (*grant, error) {
-	life := expiredAt - now
-	if token == "" || life <= 0 {
+	if token == "" || now <= 0 || expiredAt <= now {
 		return nil, ErrNotAPI
 	}
-	lifetime := min(time.Duration(min(life, int64(maxLife/time.Second)))*time.Second, maxLife)
+	lifetime := time.Duration(min(expiredAt-now, int64(maxLife/time.Second))) * time.Second
 	margin := min(max(lifetime/10, time.Second), 5*time.Second)
 	g := &grant{token: token, expiredAt: expiredAt, expires: asked.Add(lifetime - margin)}
 	g.renewAt = g.expires.Add(margin - renewBefore)
@@ -85,15 +90,15 @@ type tokenSource struct {
 // allocates nothing.
 func (s *tokenSource) token(ctx context.Context) (*grant, error) {
 	now := time.Now()
-	if g := s.state.current.Load(); g != nil && now.Before(g.expires) {
-		s.touch(now)
-		if !now.Before(g.renewAt) {
-			s.state.fly(s, g)
-		}
-		return g, nil
-	}
 	s.touch(now)
-	return s.state.fly(s, nil).wait(ctx)
+	g := s.state.current.Load()
+	if !g.valid(now) {
+		return s.state.fly(s, g, false).wait(ctx)
+	}
+	if !now.Before(g.renewAt) {
+		s.state.fly(s, g, false)
+	}
+	return g, nil
 }
 
 // touch notes that the account is in use. A second's precision will do, and
@@ -110,48 +115,51 @@ func (s *tokenSource) touch(now time.Time) {
 // replace returns a grant to use instead of one that the API refused with 401,
 // or the same grant if asking again gave nothing new.
 func (s *tokenSource) replace(ctx context.Context, refused *grant) (*grant, error) {
-	g, err := s.state.fly(s, refused).wait(ctx)
-	if err == nil && g.same(refused) {
-		s.state.mu.Lock()
-		s.state.refused, s.state.retryAt = g, time.Now().Add(renewPause)
-		s.state.mu.Unlock()
-	}
-	return g, err
+	return s.state.fly(s, refused, true).wait(ctx)
 }
 
 // fly joins the fetch under way or starts one, unless a token other than stale
-// is at hand or the last failure is too recent.
-func (st *State) fly(s *tokenSource, stale *grant) *flight {
+// is at hand, the last failure is too recent, or the API has just confirmed the
+// token that it refused.
+func (st *State) fly(s *tokenSource, stale *grant, refused bool) *flight {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	now := time.Now()
 	current := st.current.Load()
 	switch {
-	case current != nil && current != stale && now.Before(current.expires):
+	case current != stale && current.valid(now):
 		return landed(current, nil)
 	case st.flight != nil:
 		return st.flight
 	case now.Before(st.retryAt) && st.failed != nil:
 		return landed(nil, &UnavailableError{st.retryAt.Sub(now), st.failed})
-	case now.Before(st.retryAt) && stale != nil && st.refused == stale:
+	case refused && now.Before(st.retryAt) && st.confirmed == stale:
 		return landed(stale, nil)
 	}
 	f := &flight{done: make(chan struct{})}
 	st.flight = f
-	go st.run(s, f)
+	var old *grant
+	if refused {
+		old = stale
+	}
+	go st.run(s, f, old)
 	return f
 }
 
-func (st *State) run(s *tokenSource, f *flight) {
+// run fetches a token, in place of refused if that is not nil.
+func (st *State) run(s *tokenSource, f *flight, refused *grant) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
 	defer cancel()
 	f.grant, f.err = s.fetchWithRetries(ctx)
 
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.flight, st.failed, st.refused = nil, nil, nil
+	st.flight, st.failed, st.confirmed = nil, nil, nil
 	if f.err == nil {
 		st.failures, st.retryAt = 0, time.Time{}
+		if refused != nil && f.grant.same(refused) {
+			st.confirmed, st.retryAt = f.grant, time.Now().Add(renewPause)
+		}
 		st.current.Store(f.grant)
 		st.schedule(f.grant, time.Until(f.grant.renewAt))
 	} else {
@@ -177,8 +185,8 @@ func (st *State) schedule(g *grant, in time.Duration) {
 	st.timer = time.AfterFunc(in, func() {
 		now := time.Now()
 		idle := now.Sub(st.epoch) - time.Duration(st.lastUsed.Load())
-		if s := st.renewer.Load(); s != nil && idle < idleAfter && st.current.Load() == g && now.Before(g.expires) {
-			st.fly(s, g)
+		if s := st.renewer.Load(); s != nil && idle < idleAfter && st.current.Load() == g && g.valid(now) {
+			st.fly(s, g, false)
 		}
 	})
 }
@@ -187,22 +195,44 @@ func (st *State) schedule(g *grant, in time.Duration) {
 func (s *tokenSource) fetchWithRetries(ctx context.Context) (*grant, error) {
 	const attempts = 3
 	for attempt := 1; ; attempt++ {
-		g, err := s.fetch(ctx)
+		g, err := s.attempt(ctx)
 		if err == nil || attempt == attempts || !worthRepeating(err) || !pause(ctx, backoff(attempt, 100*time.Millisecond, time.Second)) {
 			return g, err
 		}
 	}
 }
 
+// attempt is one fetch. A transport's panic must not end the program, of which
+// this goroutine is not the caller's part.
+func (s *tokenSource) attempt(ctx context.Context) (g *grant, err error) {
+	defer func() {
+		if recover() != nil {
+			g, err = nil, &tokenError{errPanic}
+		}
+	}()
+	return s.fetch(ctx)
+}
+
 // worthRepeating reports whether getToken may succeed at once after err: a
-// network fault or a 5xx may pass, wrong keys stay wrong.
+// network fault or a 5xx may pass; wrong keys stay wrong, and whoever answers
+// 429 wants to be left alone.
 func worthRepeating(err error) bool {
-	return !errors.Is(err, ErrCredentials)
+	failed, ok := errors.AsType[*tokenError](err)
+	if !ok {
+		return false
+	}
+	if refusal, ok := errors.AsType[*APIError](failed.cause); ok {
+		return refusal.Status >= 500
+	}
+	if other, ok := errors.AsType[*notAPIError](failed.cause); ok {
+		return other.status >= 500
+	}
+	return errors.Is(failed.cause, ErrUnreachable) || errors.Is(failed.cause, ErrOutcomeUnknown)
 }
 
 // fetchPause is how long the API is left alone after that many failed fetches.
 func fetchPause(err error, failures int) time.Duration {
-	if errors.Is(err, ErrCredentials) {
+	if !worthRepeating(err) {
 		return backoff(failures, 10*time.Second, 2*time.Minute)
 	}
 	return backoff(failures, 500*time.Millisecond, 5*time.Second)

@@ -312,14 +312,14 @@ func TestNewGrantRefusesNonsense(t *testing.T) {
 	for _, c := range []struct {
 		token          string
 		now, expiredAt int64
-	}{{"", 0, 1800}, {"t", 1800, 1800}, {"t", 1800, 0}} {
+	}{{"", 1, 1800}, {"t", 1800, 1800}, {"t", 1800, 1}, {"t", 0, 1800}} {
 		_, err := newGrant(c.token, c.now, c.expiredAt, now)
 		assert.ErrorIs(t, err, ErrNotAPI)
 	}
-	g, err := newGrant("t", 0, 1<<62, now)
+	g, err := newGrant("t", 1, 1<<62, now)
 	require.NoError(t, err)
 	assert.LessOrEqual(t, g.expires.Sub(now), 24*time.Hour, "no overflow")
-	g, err = newGrant("t", 0, 3, now)
+	g, err = newGrant("t", 1, 4, now)
 	require.NoError(t, err)
 	assert.Equal(t, 2*time.Second, g.expires.Sub(now))
 }
@@ -333,13 +333,11 @@ func TestBackoffGrowsToItsLimit(t *testing.T) {
 			assert.GreaterOrEqual(t, d, want*time.Millisecond*3/4)
 		}
 	}
-	assert.Greater(t, fetchPause(ErrCredentials, 1), fetchPause(ErrNoToken, 20), "wrong keys stay wrong")
-	assert.False(t, worthRepeating(ErrCredentials))
-	assert.True(t, worthRepeating(errors.New("network")))
+	assert.Greater(t, fetchPause(ErrCredentials, 1), fetchPause(&tokenError{ErrUnreachable}, 20), "wrong keys stay wrong")
 }
 
 func BenchmarkTokenAtHand(b *testing.B) {
-	g, _ := newGrant("t", 0, 1800, time.Now())
+	g, _ := newGrant("t", 1, 1801, time.Now())
 	s := &tokenSource{state: NewState()}
 	s.state.current.Store(g)
 	b.ReportAllocs()
@@ -350,4 +348,87 @@ func BenchmarkTokenAtHand(b *testing.B) {
 			}
 		}
 	})
+}
+
+func TestOnlyWhatMayPassIsRepeatedAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{ErrCredentials, false},
+		{errors.New("anything else"), false},
+		{&tokenError{&failure{ErrUnreachable, io.EOF}}, true},
+		{&tokenError{&failure{ErrOutcomeUnknown, io.EOF}}, true},
+		{&tokenError{&APIError{Status: 503}}, true},
+		{&tokenError{&notAPIError{502}}, true},
+		{&tokenError{&APIError{Status: 429}}, false},
+		{&tokenError{&APIError{Status: 400}}, false},
+		{&tokenError{&APIError{Status: 200, Code: -1}}, false},
+		{&tokenError{&notAPIError{429}}, false},
+		{&tokenError{errPanic}, false},
+	} {
+		assert.Equal(t, c.want, worthRepeating(c.err), "%v", c.err)
+	}
+}
+
+func TestRefusedTokenIsAskedForAgainUnderTraffic(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		c := fakeClient(t, api, "")
+		require.NoError(t, call(c))
+		api.reject.Store(true) // getToken goes on confirming the token
+		for range 10 {
+			require.ErrorIs(t, call(c), ErrCredentials)
+			time.Sleep(time.Second)
+		}
+		api.reject.Store(false)
+		api.revoke() // and now gives a new one
+		recovered := 0
+		for range 10 {
+			if call(c) == nil {
+				recovered++
+			}
+			time.Sleep(time.Second)
+		}
+		assert.GreaterOrEqual(t, recovered, 4, "calls in between do not put off the next fetch")
+		assert.LessOrEqual(t, api.fetches.Load(), int32(6))
+	})
+}
+
+func TestPanicOfATransportIsAFailure(t *testing.T) {
+	t.Parallel()
+	c := fakeClient(t, panicking{}, "")
+	assert.ErrorIs(t, call(c), ErrNoToken)
+
+	g, err := newGrant("t", 1, 1801, time.Now())
+	require.NoError(t, err)
+	c.state.current.Store(g)
+	issue, err := ParseIssue("application/json", []byte(`{"merchant_uid":"o","amount":1}`))
+	require.NoError(t, err)
+	_, err = c.IssueRaw(t.Context(), issue)
+	assert.ErrorIs(t, err, ErrOutcomeUnknown)
+}
+
+type panicking struct{}
+
+func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("a transport's own fault") }
+
+func TestClockThatWasSetIsNotCorrected(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		wall, monotonic time.Duration
+		want            bool
+	}{
+		{time.Hour, time.Hour, false},
+		{time.Hour + time.Second, time.Hour, false},
+		{2 * time.Hour, time.Hour, true}, // set forward, or slept
+		{0, time.Hour, true},             // set back
+	} {
+		assert.Equal(t, c.want, clockWasSet(c.wall, c.monotonic), "%v %v", c.wall, c.monotonic)
+	}
+	s := NewState()
+	s.setClock(time.Now().Add(time.Hour).Unix(), time.Now())
+	assert.WithinDuration(t, time.Now().Add(time.Hour), s.Now(), 3*time.Second)
 }

@@ -22,9 +22,12 @@ var (
 	errEscape = errors.New(`the body has a \u escape that is half of a surrogate pair`)
 )
 
-// ValidJSON reports whether text is one JSON value, nested no deeper than Parse allows.
+// ValidJSON reports whether text is one JSON value in valid UTF-8, nested no
+// deeper than Parse allows. Unlike Parse it is for what is only read here, and so
+// tolerates what parsers may differ about.
 func ValidJSON(text string) bool {
-	return checkSurface(text) == nil && gjson.Valid(text)
+	err := checkSurface(text)
+	return (err == nil || errors.Is(err, errEscape)) && gjson.Valid(text)
 }
 
 // checkSurface looks for what gjson lets through or must not be given.
@@ -33,12 +36,13 @@ func checkSurface(raw string) error {
 		return errUTF8
 	}
 	depth, inString := 0, false
+	var bad error
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {
 		case inString && c == '\\':
 			size, ok := escapeSize(raw[i:])
 			if !ok {
-				return errEscape
+				bad = errEscape
 			}
 			i += size - 1
 		case c == '"':
@@ -52,7 +56,7 @@ func checkSurface(raw string) error {
 			depth--
 		}
 	}
-	return nil
+	return bad
 }
 
 // escapeSize returns how many bytes the escape at the start of s takes, a
@@ -65,10 +69,13 @@ func escapeSize(s string) (int, bool) {
 	case unit < 0xD800 || unit > 0xDFFF:
 		return 6, true
 	case unit > 0xDBFF:
-		return 0, false
+		return 6, false
 	}
 	low, ok := escapedUnit(s[6:])
-	return 12, ok && 0xDC00 <= low && low <= 0xDFFF
+	if !ok || low < 0xDC00 || low > 0xDFFF {
+		return 6, false
+	}
+	return 12, true
 }
 
 func escapedUnit(s string) (uint64, bool) {

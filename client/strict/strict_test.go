@@ -185,6 +185,7 @@ func TestSetKeepsEveryOtherByte(t *testing.T) {
 func TestValidJSON(t *testing.T) {
 	t.Parallel()
 	assert.True(t, strict.ValidJSON(`{"a":1}`))
+	assert.True(t, strict.ValidJSON(`{"a":"\ud83d"}`), "tolerated where it is only read")
 	assert.False(t, strict.ValidJSON(`{"a":1`))
 	assert.False(t, strict.ValidJSON("\"\xff\""))
 	assert.False(t, strict.ValidJSON(strings.Repeat("[", 5000)+strings.Repeat("]", 5000)))

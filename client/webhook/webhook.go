@@ -47,7 +47,8 @@ func ParseConfirm(contentType string, body []byte) (Confirm, error) {
 	if c.MerchantUID, err = text("merchant_uid", b.Get("merchant_uid"), 40); err != nil {
 		return Confirm{}, err
 	}
-	return c, c.readExtra(b)
+	err = c.readExtra(b)
+	return c, err
 }
 
 func (c *Confirm) readExtra(b *strict.Body) error {
