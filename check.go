@@ -216,7 +216,8 @@ type result struct {
 	duration time.Duration
 }
 
-// judge decides what an answer means.
+// judge decides what an answer means. A status that means no needs no body; a
+// body that did not come whole is nil.
 func (o *OrderCheck) judge(status int, body []byte, amount string) (verdict, string) {
 	switch {
 	case status == 0:
@@ -372,27 +373,42 @@ func (o *OrderCheck) routeRequest(q *question, header http.Header) *http.Request
 // the check minds its context.
 func (in *inquiry) ask(ctx context.Context) result {
 	began := time.Now()
-	res := result{check: in.check, verdict: no, cause: in.cause}
-	if in.cause == "" {
-		ctx, cancel := context.WithDeadline(ctx, in.deadline)
-		defer cancel()
-		var body []byte
-		var cause string
-		if in.check.handler != nil {
-			res.status, body, cause = in.askRoute(ctx)
-		} else {
-			res.status, body, cause = in.askURL(ctx)
+	ctx, cancel := context.WithDeadline(ctx, in.deadline)
+	defer cancel()
+	res := in.verdict(ctx)
+	res.duration = time.Since(began)
+	return res
+}
+
+// verdict asks and judges. A panic, of a transport or of a handler, is no
+// answer: nobody above this goroutine would recover it.
+func (in *inquiry) verdict(ctx context.Context) (res result) {
+	res.check = in.check
+	defer func() {
+		if recover() != nil {
+			res.verdict, res.cause = noAnswer, causeBroken
 		}
-		if res.verdict, res.cause = noAnswer, cause; cause == "" {
-			res.verdict, res.cause = in.check.judge(res.status, body, in.amount)
-		}
-		if res.verdict == no && gjson.ValidBytes(body) {
-			if text := gjson.GetBytes(body, in.check.Reason); text.Type == gjson.String {
-				res.reason = text.Str
-			}
+	}()
+	if in.cause != "" {
+		res.verdict, res.cause = no, in.cause
+		return res
+	}
+	var body []byte
+	var cause string
+	if in.check.handler != nil {
+		res.status, body, cause = in.askRoute(ctx)
+	} else {
+		res.status, body, cause = in.askURL(ctx)
+	}
+	res.verdict, res.cause = in.check.judge(res.status, body, in.amount)
+	if cause != "" && res.verdict != no {
+		res.verdict, res.cause = noAnswer, cause
+	}
+	if res.verdict == no && gjson.ValidBytes(body) {
+		if text := gjson.GetBytes(body, in.check.Reason); text.Type == gjson.String {
+			res.reason = text.Str
 		}
 	}
-	res.duration = time.Since(began)
 	return res
 }
 
@@ -451,11 +467,6 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // askRoute runs the route's handlers as a request of its own.
 func (in *inquiry) askRoute(ctx context.Context) (status int, body []byte, cause string) {
-	defer func() {
-		if recover() != nil { // a handler's panic must not end the server
-			status, body, cause = 0, nil, causeBroken
-		}
-	}()
 	r := in.request.WithContext(joinedContext{ctx, in.request.Context()})
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(in.body)), int64(len(in.body))
 	w := &recorder{header: make(http.Header)}
@@ -465,9 +476,9 @@ func (in *inquiry) askRoute(ctx context.Context) (status int, body []byte, cause
 	switch {
 	case ctx.Err() != nil:
 		return 0, nil, causeTimeout
-	case isHandlerError && failed.StatusCode != 0:
+	case isHandlerError && failed.StatusCode >= 400:
 		return failed.StatusCode, nil, ""
-	case err != nil:
+	case err != nil: // whatever was written before, an error cannot mean yes
 		return http.StatusInternalServerError, nil, ""
 	case w.full:
 		return w.status, nil, causeTooLarge
@@ -506,9 +517,8 @@ func (w *recorder) WriteHeader(status int) {
 
 func (w *recorder) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
-	if w.body.Len()+len(p) > maxCheckAnswer {
-		w.full = true
-		return 0, errors.New("the answer is too large")
+	if w.full = w.full || w.body.Len()+len(p) > maxCheckAnswer; w.full {
+		return len(p), nil // the rest is not needed, but no reason to break off
 	}
 	return w.body.Write(p)
 }

@@ -190,9 +190,9 @@ func (d *decision) set(status int, verdict, cause, reason string) {
 
 func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	began := time.Now()
-	if strings.Contains(r.URL.RawQuery, "cvs_") {
+	if _, err := signedurl.Parse(r.URL.RawQuery); !errors.Is(err, signedurl.ErrUnsigned) {
 		// Caddy's access log prints the URL, and with it the signature. The
-		// line that decide's caller writes stands in for it.
+		// line that log writes stands in for it.
 		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 	}
 	// The margin lets the answer be written before the time is over.
@@ -203,6 +203,9 @@ func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	d := &decision{}
 	c.decide(d, w, r, repl, deadline)
 	d.setPlaceholders(repl)
+	if d.verdict == invalid {
+		closeUnread(w, r)
+	}
 	d.write(w)
 	c.log(d, r, time.Since(began))
 	return nil
@@ -215,7 +218,9 @@ func (c *Confirm) decide(d *decision, w http.ResponseWriter, r *http.Request, re
 		err = c.authenticate(d, r, deadline)
 	}
 	if err != nil {
-		if he, ok := errors.AsType[*httpError](err); ok && d.verdict == "" {
+		if refusal, ok := errors.AsType[*refusal](err); ok {
+			d.set(refusal.status, refusal.verdict, refusal.cause, refusal.reason)
+		} else if he, ok := errors.AsType[*httpError](err); ok {
 			d.set(he.status, invalid, strings.ToLower(http.StatusText(he.status)), he.message)
 		}
 		return
@@ -254,9 +259,17 @@ func (c *Confirm) receive(d *decision, w http.ResponseWriter, r *http.Request, d
 
 var errNotGenuine = &httpError{http.StatusForbidden, "the webhook is not genuine"}
 
+// refusal is a decision that needs no order check.
+type refusal struct {
+	status                 int
+	verdict, cause, reason string
+}
+
+func (e *refusal) Error() string { return e.cause }
+
 // authenticate establishes that the webhook is about a barcode of an account
-// of this configuration, and learns the amount. Its errors are *httpErrors, or
-// are set on d.
+// of this configuration, and learns the amount. Its errors are of type
+// *httpError or *refusal.
 func (c *Confirm) authenticate(d *decision, r *http.Request, deadline time.Time) error {
 	ticket, err := signedurl.Parse(r.URL.RawQuery)
 	if errors.Is(err, signedurl.ErrUnsigned) {
@@ -271,8 +284,7 @@ func (c *Confirm) authenticate(d *decision, r *http.Request, deadline time.Time)
 	}
 	d.ticket, d.account = ticket, acc.name
 	if ticket.ExpiredAt(acc.client.State().Now()) {
-		d.set(http.StatusGone, refused, "expired", "the payment deadline has passed")
-		return errNotGenuine
+		return &refusal{http.StatusGone, refused, "expired", "the payment deadline has passed"}
 	}
 	return nil
 }
@@ -285,6 +297,9 @@ func (c *Confirm) authenticateUnsigned(d *decision, deadline time.Time) error {
 	case "reject":
 		return errNotGenuine
 	}
+	if !client.FitsPath(d.webhook.ImpUID) {
+		return errNotGenuine
+	}
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	payment, err := c.asked.client.Payment(ctx, d.webhook.ImpUID)
@@ -294,13 +309,11 @@ func (c *Confirm) authenticateUnsigned(d *decision, deadline time.Time) error {
 	case err != nil:
 		// Not for on_error to decide: nobody vouches for this webhook.
 		cause := lookupCause(err)
-		d.set(statusFor(cause), unanswered, "look-up: "+cause, "the payment could not be looked up in time")
-		return err
+		return &refusal{statusFor(cause), unanswered, "look-up: " + cause, "the payment could not be looked up"}
 	case payment.ImpUID != d.webhook.ImpUID || payment.MerchantUID != d.webhook.MerchantUID:
 		return errNotGenuine
 	case payment.Status != client.StatusReady:
-		d.set(http.StatusConflict, refused, "payment not ready", "the payment is not open any more")
-		return errNotGenuine
+		return &refusal{http.StatusConflict, refused, "payment not ready", "the payment is not open any more"}
 	}
 	d.ticket = signedurl.Ticket{Account: c.Account, Amount: payment.Amount.Canonical()}
 	return nil
@@ -350,17 +363,16 @@ func (c *Confirm) ask(d *decision, q *question) {
 }
 
 // overdue returns an answer that came just in time, so that no "no" is lost, or
-// else one of the checks that gave none.
-func overdue(waiting map[*OrderCheck]bool, answers <-chan result) result {
+// else one for a check that gave none.
+func overdue(waiting map[*OrderCheck]bool, answers <-chan result) (res result) {
 	select {
-	case res := <-answers:
-		return res
+	case res = <-answers:
 	default:
+		for check := range waiting {
+			res = result{check: check, verdict: noAnswer, cause: causeTimeout, duration: time.Duration(check.Timeout)}
+		}
 	}
-	for check := range waiting {
-		return result{check: check, verdict: noAnswer, cause: causeTimeout, duration: time.Duration(check.Timeout)}
-	}
-	return result{}
+	return res
 }
 
 // conclude decides when no check has said no.
@@ -371,7 +383,7 @@ func (c *Confirm) conclude(d *decision) {
 		case res.verdict == noAnswer && c.OnError == "accept":
 			d.cause = "on_error: " + res.cause
 		default:
-			d.set(statusFor(res.cause), unanswered, res.cause, "the order could not be checked in time")
+			d.set(statusFor(res.cause), unanswered, res.cause, "the order could not be checked")
 			return
 		}
 	}
@@ -412,18 +424,15 @@ func (d *decision) setPlaceholders(repl *caddy.Replacer) {
 
 // write answers GalaxiaMoneytree: 200 is "acceptable", any other status is not.
 func (d *decision) write(w http.ResponseWriter) {
-	answer := struct {
+	verdict := struct {
 		Accepted bool   `json:"accepted"`
 		Reason   string `json:"reason,omitempty"`
 	}{d.status == http.StatusOK && d.verdict == accepted, tidy(d.reason)}
-	if !answer.Accepted && d.status == http.StatusOK {
+	if !verdict.Accepted && d.status == http.StatusOK {
 		d.status = http.StatusInternalServerError
 	}
-	body, _ := json.Marshal(answer)
-	w.Header().Set("Content-Type", strict.JSON)
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(d.status)
-	_, _ = w.Write(body)
+	body, _ := json.Marshal(verdict)
+	_ = sendAnswer(w, d.status, strict.JSON, body) // the sender may have left
 }
 
 // tidy makes any text fit for an answer: valid UTF-8, one line, of bounded length.

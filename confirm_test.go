@@ -97,6 +97,7 @@ func TestConfirmBelievesOnlyItsOwnSignature(t *testing.T) {
 		"of a previous key":    {g.outside + "/cvs/confirm" + query(previous.confirmURL), 200},
 		"of a foreign key":     {g.outside + "/cvs/confirm" + query(foreign.confirmURL), 403},
 		"percent-encoded":      {strings.Replace(i.confirmURL, "cvs_sig", "cvs%5Fsig", 1), 403},
+		"all percent-encoded":  {strings.ReplaceAll(i.confirmURL, "cvs_", "%63vs_"), 403},
 		"repeated":             {i.confirmURL + "&" + query(i.confirmURL)[1:], 403},
 		"with other parameter": {i.confirmURL + "&utm=1", 200},
 	} {
@@ -105,7 +106,8 @@ func TestConfirmBelievesOnlyItsOwnSignature(t *testing.T) {
 		a := g.confirm(t, forged)
 		assert.Equal(t, c.status, a.status, "%s: %s", name, a.body)
 	}
-	assert.NotContains(t, g.log(t), "cvs_sig", "not even Caddy's access log has a signature")
+	assert.NotContains(t, g.log(t), i.confirmURL[len(i.confirmURL)-22:], "not even Caddy's access log has a signature")
+	assert.NotContains(t, g.log(t), "vs_sig")
 	assert.Contains(t, g.log(t), `"cause":"forbidden"`)
 }
 
@@ -156,6 +158,13 @@ func TestUnsignedWebhooks(t *testing.T) {
 			i = cases["unknown"]
 			i.impUID = "imp_0"
 			cases["unknown"] = i
+			if mode == "lookup" {
+				before := g.api.Requests(emulator.EndpointPayment)
+				for _, impUID := range []string{"..", "../users/getToken", "a/../b"} {
+					assert.Equal(t, 403, g.confirm(t, issued{impUID: impUID, merchantUID: "a", barcode: "1", confirmURL: g.outside + "/cvs/confirm"}).status)
+				}
+				assert.Equal(t, before, g.api.Requests(emulator.EndpointPayment), "no webhook chooses what the API is asked")
+			}
 			for name, status := range want {
 				a := g.confirm(t, cases[name])
 				assert.Equal(t, status, a.status, "%s: %s", name, a.body)
@@ -240,10 +249,11 @@ func TestOrderCheckSeesExactlyThis(t *testing.T) {
 
 func TestOrderNumberCannotLeaveItsPlace(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{confirm: "order_check SHOP/orders/{http.cvs.merchant_uid}/payable"})
+	g := start(t, setup{confirm: "unsigned allow\norder_check SHOP/orders/{http.cvs.merchant_uid}/payable"})
 	for uid, status := range map[string]int{"..": 409, ".": 409, "../../admin": 409, "a/../../admin": 409, `..\admin`: 409, "%2e%2e%2fadmin": 200, "a/b": 200, "...": 200, "?x=1": 200, "a;b": 200} {
-		a := g.confirm(t, g.mustIssue(t, uid))
+		a := g.confirm(t, issued{impUID: "imp_1", merchantUID: uid, barcode: "1", confirmURL: g.outside + "/cvs/confirm"})
 		assert.Equal(t, status, a.status, "%s: %s", uid, a.body)
+		assert.Equal(t, map[int]int{200: 200, 409: 400}[status], g.issue(t, uid).status, "nor is a barcode issued for it")
 	}
 	for _, seen := range g.shop.seen {
 		segments := strings.Split(seen.URL.EscapedPath(), "/")
@@ -261,21 +271,34 @@ func TestVerdictsOfChecks(t *testing.T) {
 		status  int
 		reason  string
 	}{
-		"200":                         {"", answers(200, ""), 200, ""},
-		"201":                         {"", answers(201, ""), 409, ""},
-		"204":                         {"", answers(204, ""), 409, ""},
-		"204 accepted":                {"accept 200 204", answers(204, ""), 200, ""},
-		"any 2xx accepted":            {"accept 2xx", answers(299, ""), 200, ""},
-		"404":                         {"", answers(404, "not found"), 409, ""},
-		"a reason":                    {"", answers(409, `{"reason":"품절되었습니다"}`), 409, "품절되었습니다"},
-		"a reason elsewhere":          {"reason errors.0.text", answers(422, `{"errors":[{"text":"기한 만료"}]}`), 409, "기한 만료"},
-		"a reason that is no text":    {"", answers(409, `{"reason":{"a":1}}`), 409, ""},
-		"a bad reason is tidied":      {"", answers(409, "{\"reason\":\"a\\nb\\u0000\xff"+strings.Repeat("가", 300)+"\"}"), 409, "a b �" + strings.Repeat("가", 195)},
-		"500":                         {"", answers(500, ""), 502, "could not be checked"},
-		"503":                         {"", answers(503, ""), 502, "could not be checked"},
-		"redirect":                    {"", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ok", http.StatusFound) }, 502, "could not be checked"},
-		"broken connection":           {"", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 502, "could not be checked"},
-		"too large":                   {"", answers(200, strings.Repeat("x", 70_000)), 502, "could not be checked"},
+		"200":                      {"", answers(200, ""), 200, ""},
+		"201":                      {"", answers(201, ""), 409, ""},
+		"204":                      {"", answers(204, ""), 409, ""},
+		"204 accepted":             {"accept 200 204", answers(204, ""), 200, ""},
+		"any 2xx accepted":         {"accept 2xx", answers(299, ""), 200, ""},
+		"404":                      {"", answers(404, "not found"), 409, ""},
+		"a reason":                 {"", answers(409, `{"reason":"품절되었습니다"}`), 409, "품절되었습니다"},
+		"a reason elsewhere":       {"reason errors.0.text", answers(422, `{"errors":[{"text":"기한 만료"}]}`), 409, "기한 만료"},
+		"a reason that is no text": {"", answers(409, `{"reason":{"a":1}}`), 409, ""},
+		"a bad reason is tidied":   {"", answers(409, "{\"reason\":\"a\\nb\\u0000\xff"+strings.Repeat("가", 300)+"\"}"), 409, "a b �" + strings.Repeat("가", 195)},
+		"500":                      {"", answers(500, ""), 502, "could not be checked"},
+		"503":                      {"", answers(503, ""), 502, "could not be checked"},
+		"redirect":                 {"", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ok", http.StatusFound) }, 502, "could not be checked"},
+		"broken connection":        {"", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 502, "could not be checked"},
+		"too large":                {"", answers(200, strings.Repeat("x", 70_000)), 502, "could not be checked"},
+		"too large, but a no":      {"", answers(404, strings.Repeat("x", 70_000)), 409, ""},
+		"a no that breaks off": {"", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "9")
+			w.WriteHeader(409)
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}, 409, ""},
+		"a yes that breaks off": {"", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "9")
+			w.WriteHeader(200)
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}, 502, "could not be checked"},
 		"required, true":              {"require stock.available true", answers(200, `{"stock":{"available":true}}`), 200, ""},
 		"required, false":             {"require stock.available true", answers(200, `{"stock":{"available":false},"reason":"품절"}`), 409, "품절"},
 		"required, text":              {`require state "open now"`, answers(200, `{"state":"open now"}`), 200, ""},
@@ -333,15 +356,17 @@ func TestOnErrorAcceptStillHearsANo(t *testing.T) {
 
 func TestALateNoDecidesEarly(t *testing.T) {
 	t.Parallel()
-	canceled := make(chan struct{})
+	hanging, canceled := make(chan struct{}), make(chan struct{})
 	g := start(t, setup{
 		confirm: "timeout 8s\norder_check SHOP/yes\norder_check SHOP/hangs {\ntimeout 8s\n}\norder_check SHOP/no\n",
 		payable: func(w http.ResponseWriter, r *http.Request) {
 			switch r.URL.Path {
 			case "/hangs":
+				close(hanging)
 				<-r.Context().Done()
 				close(canceled)
 			case "/no":
+				<-hanging
 				w.WriteHeader(409)
 				fmt.Fprint(w, `{"reason":"no"}`)
 			}
@@ -388,16 +413,33 @@ func TestHungChecksAreAnsweredInTime(t *testing.T) {
 func TestSlowSenderIsAnsweredInTime(t *testing.T) {
 	t.Parallel()
 	g := start(t, setup{confirm: "timeout 300ms" + usualConfirm})
-	conn, err := net.Dial("tcp", strings.TrimPrefix(g.outside, "http://"))
-	require.NoError(t, err)
-	defer conn.Close()
-	_, err = fmt.Fprintf(conn, "POST /cvs/confirm HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{")
-	require.NoError(t, err)
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
-	head := make([]byte, 20)
-	_, err = io.ReadFull(conn, head)
-	require.NoError(t, err)
-	assert.Equal(t, "HTTP/1.1 408 Request", string(head))
+	for name, c := range map[string]struct{ head, want string }{
+		"slow":      {"POST /cvs/confirm HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 500", "408"},
+		"chunked":   {"POST /cvs/confirm HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked", "408"},
+		"method":    {"PUT /cvs/confirm HTTP/1.1\r\nContent-Length: 500", "405"},
+		"encoded":   {"POST /cvs/confirm HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 500", "415"},
+		"too large": {"POST /cvs/confirm HTTP/1.1\r\nContent-Length: 100000", "413"},
+		"getToken":  {"POST /users/getToken HTTP/1.1\r\nContent-Length: 100000", "413"},
+		"forwarded": {"POST /cvs HTTP/1.1\r\nX-Forwarded-For: 10.0.0.1\r\nContent-Length: 500", "403"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := g.outside
+			if !strings.Contains(c.head, "confirm") {
+				target = g.inside
+			}
+			conn, err := net.Dial("tcp", strings.TrimPrefix(target, "http://"))
+			require.NoError(t, err)
+			defer conn.Close()
+			_, err = fmt.Fprintf(conn, "%s\r\nHost: 127.0.0.1\r\n\r\n{", c.head)
+			require.NoError(t, err)
+			require.NoError(t, conn.SetReadDeadline(time.Now().Add(8*time.Second)))
+			status := make([]byte, 12)
+			_, err = io.ReadFull(conn, status)
+			require.NoError(t, err, "no answer")
+			assert.Equal(t, "HTTP/1.1 "+c.want, string(status))
+		})
+	}
 }
 
 func TestDialFailureIsRetriedWhileTimeIsLeft(t *testing.T) {
@@ -451,7 +493,9 @@ func TestRouteChecks(t *testing.T) {
 		"refuses":              {route(`respond "{\"reason\":\"닫힘\"}" 409`, ""), 409, "닫힘"},
 		"handler error 404":    {route(`error 404`, ""), 409, ""},
 		"handler error 503":    {route(`error 503`, ""), 502, "could not be checked"},
+		"handler error 200":    {route(`error "sold out" 200`, ""), 502, "could not be checked"},
 		"plain error":          {route(`test_error`, ""), 502, "could not be checked"},
+		"too large, but a no":  {route(`respond "`+strings.Repeat("x", 70_000)+`" 409`, ""), 409, ""},
 		"panics":               {route(`test_panic`, ""), 502, "could not be checked"},
 		"writes nothing":       {route(`vars a b`, ""), 502, "could not be checked"},
 		"writes only headers":  {route(`header A b`, ""), 502, "could not be checked"},

@@ -70,7 +70,10 @@ type Proxy struct {
 	logger   *zap.Logger
 }
 
-const defaultMaxBody = 64_000
+const (
+	defaultMaxBody = 64_000
+	bodyTimeout    = 10 * time.Second // for a request's body to arrive
+)
 
 // CaddyModule returns the Caddy module information.
 func (Proxy) CaddyModule() caddy.ModuleInfo {
@@ -92,6 +95,9 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 	}
 	if p.Allow == nil {
 		p.Allow = []string{"private_ranges"}
+	}
+	if p.ConfirmURL == "" {
+		p.logger.Warn("no confirm_url: a barcode issued without one is paid at the till without asking the shop")
 	}
 	if slices.Contains(p.Allow, "portone") {
 		return errPortOneCalls
@@ -181,22 +187,14 @@ func parseCall(escapedPath string) (apiCall, bool) {
 }
 
 // valid reports whether every value of the path can only mean itself at the
-// API: a server that unescapes a path before it resolves dots would otherwise
-// be led to another one, with the merchant's token.
+// API: another path would be asked for with the merchant's token.
 func (c apiCall) valid() bool {
 	for _, v := range []string{c.impUID, c.merchantUID, c.status} {
-		if leavesSegment(v) || strings.ContainsFunc(v, unicode.IsControl) {
+		if !client.FitsPath(v) || strings.ContainsFunc(v, unicode.IsControl) {
 			return false
 		}
 	}
 	return true
-}
-
-// leavesSegment reports whether a server that unescapes slashes could resolve
-// value to another path.
-func leavesSegment(value string) bool {
-	parts := strings.FieldsFunc(value, func(r rune) bool { return r == '/' || r == '\\' })
-	return slices.Contains(parts, ".") || slices.Contains(parts, "..")
 }
 
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
@@ -209,16 +207,36 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	resp, err := p.serve(w, r, x)
 	if err != nil {
 		resp = x.own(w.Header(), err)
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	if resp.ContentType != "" {
-		w.Header().Set("Content-Type", resp.ContentType)
+		closeUnread(w, r)
 	}
 	x.setPlaceholders(r, resp)
-	w.WriteHeader(resp.Status)
-	_, writeErr := w.Write(resp.Body)
+	writeErr := sendAnswer(w, resp.Status, resp.ContentType, resp.Body)
 	p.log(x, resp, err, r.Context().Err() != nil || writeErr != nil, time.Since(began))
 	return nil
+}
+
+// sendAnswer sends an answer at once: what is done after it, such as logging, must
+// not delay it.
+func sendAnswer(w http.ResponseWriter, status int, contentType string, body []byte) error {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	if contentType != "" {
+		w.Header().Set("Content-Type", contentType)
+	}
+	w.WriteHeader(status)
+	if _, err := w.Write(body); err != nil {
+		return err
+	}
+	return http.NewResponseController(w).Flush()
+}
+
+// closeUnread ends the connection with an answer that does not depend on the
+// body. Over HTTP/1 the server would else read what is left of it first, and a
+// sender that stalls would never be answered.
+func closeUnread(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 // serve answers one call. Its errors become answers of exchange.own.
@@ -226,7 +244,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 	if err := p.access.check(r); err != nil {
 		return nil, err
 	}
-	if err := refuseForwarded(r); err != nil {
+	if err := p.access.checkForwarded(r); err != nil {
 		return nil, err
 	}
 	if r.Method != x.call.method {
@@ -238,6 +256,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 	}
 	switch x.call.operation {
 	case "token":
+		if _, err := readBody(w, r, p.MaxBody, time.Now().Add(bodyTimeout)); err != nil {
+			return nil, err
+		}
 		return p.placeholderToken(), nil
 	case "issue":
 		return p.issue(w, r, x)
@@ -257,7 +278,7 @@ func withQuery(out client.Request, r *http.Request) client.Request {
 }
 
 func (p *Proxy) issue(w http.ResponseWriter, r *http.Request, x *exchange) (*client.Response, error) {
-	body, err := readBody(w, r, p.MaxBody, time.Now().Add(client.DefaultTimeout))
+	body, err := readBody(w, r, p.MaxBody, time.Now().Add(bodyTimeout))
 	if err != nil {
 		return nil, err
 	}
@@ -309,7 +330,7 @@ func (x *exchange) setPlaceholders(r *http.Request, resp *client.Response) {
 		"operation": x.call.operation, "account": x.account, "imp_uid": x.call.impUID, "merchant_uid": x.call.merchantUID,
 		"status": x.call.status, "amount": x.amount, "expires": expires, "code": strconv.FormatInt(resp.Code, 10),
 	} {
-		repl.Set("http.cvs."+name, value)
+		repl.Set(placeholderPrefix+name, value)
 	}
 }
 
@@ -384,12 +405,12 @@ func (x *exchange) statusOf(err error) (int, string) {
 		return he.status, he.message
 	}
 	switch {
+	case errors.Is(err, client.ErrOutcomeUnknown) && x.call.operation == "issue":
+		return http.StatusGatewayTimeout, "Outcome unknown: PortOne did not answer, and order " + order + " may or may not have a barcode now. Look it up with GET /payments/find/" + url.PathEscape(x.call.merchantUID) + " before you ask again."
 	case errors.Is(err, client.ErrCredentials):
 		return http.StatusBadGateway, "PortOne refuses the gateway's credentials: check imp_key and imp_secret in Caddy's configuration. Nothing was done."
 	case errors.Is(err, client.ErrNoToken):
 		return http.StatusServiceUnavailable, "PortOne gives no access token at the moment: try again later. Nothing was done."
-	case errors.Is(err, client.ErrOutcomeUnknown) && x.call.operation == "issue":
-		return http.StatusGatewayTimeout, "Outcome unknown: PortOne did not answer, and order " + order + " may or may not have a barcode now. Look it up with GET /payments/find/" + url.PathEscape(x.call.merchantUID) + " before you ask again."
 	case errors.Is(err, client.ErrNotAPI) && x.call.operation == "issue":
 		return http.StatusBadGateway, "The answer was not PortOne's, and PortOne knows of no new barcode for order " + order + ". It may be asked for again."
 	case errors.Is(err, client.ErrNotAPI):
@@ -414,8 +435,8 @@ func (x *exchange) afterwards(err error) string {
 
 // access decides by the client's address, as Caddy determines it.
 type access struct {
-	matcher caddyhttp.MatchClientIP
-	local   bool // whether the ranges cover this machine, and so its unix sockets
+	matcher  caddyhttp.MatchClientIP
+	prefixes []netip.Prefix
 }
 
 // portoneAddresses are the published sources of webhooks.
@@ -431,7 +452,7 @@ func (a *access) provision(ctx caddy.Context, allow []string) error {
 		}
 		for _, cidr := range ranges(word) {
 			prefix, _ := caddyhttp.CIDRExpressionToPrefix(cidr)
-			a.local = a.local || prefix.Contains(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+			a.prefixes = append(a.prefixes, prefix)
 			a.matcher.Ranges = append(a.matcher.Ranges, cidr)
 		}
 	}
@@ -472,8 +493,8 @@ func checkRange(word string) error {
 var errForbidden = &httpError{http.StatusForbidden, "This address may not call the gateway: see the option allow."}
 
 func (a *access) check(r *http.Request) error {
-	if r.RemoteAddr == "@" && clientIP(r) == "" {
-		if a.local {
+	if r.RemoteAddr == "@" && clientIP(r) == "" { // a unix socket is this machine
+		if a.contains("127.0.0.1") {
 			return nil
 		}
 		return errForbidden
@@ -488,6 +509,11 @@ func (a *access) check(r *http.Request) error {
 	return nil
 }
 
+func (a *access) contains(ip string) bool {
+	addr, err := netip.ParseAddr(ip)
+	return err == nil && slices.ContainsFunc(a.prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
 func clientIP(r *http.Request) string {
 	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	return ip
@@ -500,18 +526,31 @@ var forwardingHeaders = []string{
 	"X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip",
 }
 
-// refuseForwarded refuses what a proxy passed on that is not trusted: its own
-// address, perhaps a private one, would vouch for anybody.
-func refuseForwarded(r *http.Request) error {
+// checkForwarded refuses what a proxy passed on that is not trusted: its own
+// address, perhaps a private one, would vouch for anybody. Of a trusted one,
+// every address that it tells must be allowed, as Caddy believes the first
+// unless trusted_proxies_strict is set, and that one the client may have made up.
+func (a *access) checkForwarded(r *http.Request) error {
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	var ipHeaders []string
+	if server != nil {
+		ipHeaders = server.ClientIPHeaders
+	}
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		if server != nil && server.TrustedProxiesStrict > 0 {
+			return nil
+		}
+		for _, name := range ipHeaders {
+			for ip := range strings.SplitSeq(strings.Join(r.Header.Values(name), ","), ",") {
+				if ip = strings.TrimSpace(ip); ip != "" && !a.contains(ip) {
+					return errForbidden
+				}
+			}
+		}
 		return nil
 	}
-	names := forwardingHeaders
-	if server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); server != nil {
-		names = slices.Concat(names, server.ClientIPHeaders)
-	}
-	for _, name := range names {
-		if r.Header.Get(name) != "" || len(r.Header.Values(name)) > 0 {
+	for _, name := range slices.Concat(forwardingHeaders, ipHeaders) {
+		if len(r.Header.Values(name)) > 0 {
 			return &httpError{http.StatusForbidden, "The request was forwarded by a proxy that is not trusted: see the global option trusted_proxies."}
 		}
 	}

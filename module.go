@@ -188,10 +188,10 @@ func (a *App) Stop() error { return nil }
 // Cleanup releases what this instance acquired, no more: it also runs after a
 // failed Provision, while another configuration goes on using the same accounts.
 func (a *App) Cleanup() error {
+	// The accounts stay: requests that outlive the grace period still use them.
 	for _, acc := range a.accounts {
 		releaseState(acc.state)
 	}
-	a.accounts = nil
 	return nil
 }
 

@@ -214,6 +214,7 @@ func TestOnlyAllowedAddressesMayCall(t *testing.T) {
 	direct := start(t, setup{})
 	elsewhere := start(t, setup{proxy: "allow 192.0.2.0/24"})
 	proxied := start(t, setup{globals: "servers {\ntrusted_proxies static 127.0.0.1/32\n}"})
+	strictly := start(t, setup{globals: "servers {\ntrusted_proxies static 127.0.0.1/32\ntrusted_proxies_strict\n}"})
 	for name, c := range map[string]struct {
 		g      *gateway
 		header http.Header
@@ -226,13 +227,19 @@ func TestOnlyAllowedAddressesMayCall(t *testing.T) {
 		"outside the ranges":         {elsewhere, nil, 403},
 		"trusted proxy, private":     {proxied, http.Header{"X-Forwarded-For": {"10.0.0.1"}}, 200},
 		"trusted proxy, public":      {proxied, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, 403},
+		"trusted proxy, made up":     {proxied, http.Header{"X-Forwarded-For": {"10.0.0.7, 203.0.113.9"}}, 403},
+		"trusted proxy, no address":  {proxied, http.Header{"X-Forwarded-For": {"unknown"}}, 403},
+		"strict proxy, made up":      {strictly, http.Header{"X-Forwarded-For": {"10.0.0.7, 203.0.113.9"}}, 403},
+		"strict proxy, private":      {strictly, http.Header{"X-Forwarded-For": {"203.0.113.9, 10.0.0.7"}}, 200},
 		"trusted proxy, long chain":  {proxied, http.Header{"X-Forwarded-For": {"203.0.113.9, 10.0.0.1"}}, 403},
 		"trusted proxy, on its own":  {proxied, nil, 200},
 		"trusted proxy, with scheme": {proxied, http.Header{"X-Forwarded-Proto": {"https"}}, 200},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.g.inside+"/users/getToken", nil)
 		require.NoError(t, err)
-		r.Header = c.header.Clone()
+		if c.header != nil {
+			r.Header = c.header.Clone()
+		}
 		a := c.g.send(t, r)
 		assert.Equal(t, c.status, a.status, "%s: %s", name, a.body)
 	}

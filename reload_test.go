@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -60,7 +62,42 @@ func (m *misbehaving) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 	}
 }
 
-// The tests of this file use the one Caddy that a process can run and reload,
+// stuckLog is a log that stops at the line of a decision until it is released.
+type stuckLog struct{ reached, release chan struct{} }
+
+var theStuckLog = stuckLog{make(chan struct{}), make(chan struct{})}
+
+func init() { caddy.RegisterModule(stuckLog{}) }
+
+func (stuckLog) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.logging.writers.test_stuck", New: func() caddy.Module { return new(stuckLog) }}
+}
+
+func (stuckLog) String() string                                 { return "test_stuck" }
+func (stuckLog) WriterKey() string                              { return "test_stuck" }
+func (stuckLog) OpenWriter() (io.WriteCloser, error)            { return theStuckLog, nil }
+func (*stuckLog) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
+func (stuckLog) Close() error                                   { return nil }
+
+func (l stuckLog) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), "confirm webhook") {
+		close(l.reached)
+		<-l.release
+	}
+	return len(p), nil
+}
+
+func TestAStuckLogDoesNotDelayTheAnswer(t *testing.T) {
+	t.Parallel()
+	g, config := prepare(t, setup{})
+	runCaddy(t, strings.Replace(config, "output file "+g.logs, "output test_stuck", 1))
+	i := g.mustIssue(t, "order-1")
+	assert.Equal(t, 200, g.confirm(t, i).status)
+	<-theStuckLog.reached
+	close(theStuckLog.release)
+}
+
+// The tests below use the one Caddy that a process can run and reload,
 // so they do not run in parallel.
 
 func reload(t *testing.T, config string) error {

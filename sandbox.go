@@ -130,10 +130,9 @@ func (s *Sandbox) validate() error {
 
 // Cleanup releases the emulator.
 func (s *Sandbox) Cleanup() error {
-	if s.emulator == nil {
+	if s.emulator == nil { // not provisioned
 		return nil
 	}
-	s.emulator = nil
 	_, err := sandboxes.Delete(s.pooled)
 	return err
 }

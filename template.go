@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
 )
 
 // template is a text with placeholders, parsed once. What is known when the
@@ -122,7 +124,7 @@ func parseURLTemplate(raw string) (template, error) {
 		return nil, errors.New("need an absolute http or https URL")
 	case u.User != nil || strings.Contains(prefix, "#"):
 		return nil, errors.New("need a URL without credentials and fragment")
-	case slices.ContainsFunc(strings.Split(u.Path, "/"), leavesSegment):
+	case !client.FitsPath(u.Path):
 		return nil, errors.New("need a path without . and .. segments")
 	}
 	return t, nil
@@ -143,7 +145,7 @@ func (t template) expandURL(repl *caddy.Replacer) (*url.URL, error) {
 		return nil, errUnfit
 	}
 	for segment := range strings.SplitSeq(strings.TrimPrefix(u.EscapedPath(), "/"), "/") {
-		if value, err := url.PathUnescape(segment); err != nil || leavesSegment(value) {
+		if value, err := url.PathUnescape(segment); err != nil || !client.FitsPath(value) {
 			return nil, errUnfit
 		}
 	}
