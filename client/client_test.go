@@ -1120,6 +1120,32 @@ func TestIssueIsNotRepeatedAfterALookUpThatCannotBeRead(t *testing.T) {
 	runAll(checks)
 }
 
+// BUG: a payment of this order and amount counts as another one, and the call
+// is repeated, if its state is new to us or its start cannot be read.
+func TestIssueIsNotRepeatedAfterALookUpThatFoundSomethingNew(t *testing.T) {
+	t.Parallel()
+	var checks []func()
+	now := time.Now().Unix()
+	for name, members := range map[string]string{
+		"new state":       fmt.Sprintf(`"status":"pending","started_at":%d`, now),
+		"no state":        fmt.Sprintf(`"status":null,"started_at":%d`, now),
+		"no start":        `"status":"ready","started_at":null`,
+		"start as a text": fmt.Sprintf(`"status":"ready","started_at":%q`, time.Unix(now, 0).Format(time.RFC3339)),
+	} {
+		api := &scriptedAPI{issue: hangUp, find: succeed(`{"imp_uid":"imp_1","merchant_uid":"o","amount":15000,` + members + `}`)}
+		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL), order(t, "o"))
+		checks = append(checks, func() {
+			if r := <-call; r.err == nil {
+				assert.True(t, r.resp.Recovered, name)
+			} else {
+				assert.ErrorIs(t, r.err, client.ErrOutcomeUnknown, name)
+			}
+			assert.EqualValues(t, 1, api.posts.Load(), name)
+		})
+	}
+	runAll(checks)
+}
+
 func TestLastLookUpDecides(t *testing.T) {
 	t.Parallel()
 	api := &scriptedAPI{issue: hangUp, find: inTurn(missing, missing, page(502))}
