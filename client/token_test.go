@@ -33,7 +33,7 @@ type fakeAPI struct {
 }
 
 func (f *fakeAPI) RoundTrip(r *http.Request) (*http.Response, error) {
-	time.Sleep(f.latency) // on synctest's clock
+	advance(f.latency)
 	now := time.Now().Add(f.skew)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -69,6 +69,9 @@ func (f *fakeAPI) revoke() {
 	defer f.mu.Unlock()
 	f.expires = time.Time{}
 }
+
+// advance lets time pass on synctest's clock.
+func advance(d time.Duration) { <-time.After(d) }
 
 func answer(status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body))}
@@ -124,7 +127,7 @@ func TestTokenFailureIsSharedByAllWhoWait(t *testing.T) {
 		assert.EqualValues(t, 3, api.fetches.Load(), "and none while the API is left alone")
 
 		api.status.Store(0)
-		time.Sleep(time.Second)
+		advance(time.Second)
 		assert.NoError(t, call(c), "after the pause it is asked again")
 	})
 }
@@ -137,7 +140,7 @@ func TestWrongKeysAreNotHammered(t *testing.T) {
 		c := fakeClient(t, api, "")
 		for range 600 { // one call a second for ten minutes
 			assert.ErrorIs(t, call(c), ErrCredentials)
-			time.Sleep(time.Second)
+			advance(time.Second)
 		}
 		assert.LessOrEqual(t, api.fetches.Load(), int32(12))
 		assert.Zero(t, api.calls.Load(), "without a token nothing is sent")
@@ -152,7 +155,7 @@ func TestTokenIsRenewedInItsLastMinuteWithNoRequestWaiting(t *testing.T) {
 		require.NoError(t, call(c))
 		api.latency = 2 * time.Second
 		for range 3 * 60 { // a call a minute for three hours
-			time.Sleep(time.Minute)
+			advance(time.Minute)
 			began := time.Now()
 			require.NoError(t, call(c))
 			assert.Equal(t, api.latency, time.Since(began), "no call waits for a token")
@@ -169,7 +172,7 @@ func TestIdleAccountCostsNothing(t *testing.T) {
 		api := &fakeAPI{}
 		c := fakeClient(t, api, "")
 		require.NoError(t, call(c))
-		time.Sleep(24 * time.Hour)
+		advance(24 * time.Hour)
 		assert.EqualValues(t, 1, api.fetches.Load(), "no traffic while idle")
 		require.NoError(t, call(c))
 		assert.EqualValues(t, 2, api.fetches.Load(), "one fetch after it")
@@ -183,11 +186,11 @@ func TestRequestInTheLastMinuteRenewsInTheBackground(t *testing.T) {
 		api := &fakeAPI{}
 		c := fakeClient(t, api, "")
 		require.NoError(t, call(c))
-		time.Sleep(29*time.Minute + 30*time.Second) // idle, then one call
+		advance(29*time.Minute + 30*time.Second) // idle, then one call
 		require.NoError(t, call(c))
 		synctest.Wait()
 		assert.EqualValues(t, 2, api.fetches.Load())
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		require.NoError(t, call(c))
 		assert.EqualValues(t, 2, api.fetches.Load(), "the extended token is used")
 	})
@@ -199,15 +202,15 @@ func TestFailedRenewalIsRepeatedBeforeTheTokenEnds(t *testing.T) {
 		api := &fakeAPI{}
 		c := fakeClient(t, api, "")
 		require.NoError(t, call(c))
-		time.Sleep(29 * time.Minute)
+		advance(29 * time.Minute)
 		require.NoError(t, call(c))
 		api.status.Store(500)
-		time.Sleep(30 * time.Second)
+		advance(30 * time.Second)
 		require.NoError(t, call(c), "the old token still serves")
 		api.status.Store(0)
-		time.Sleep(15 * time.Second)
+		advance(15 * time.Second)
 		before := api.fetches.Load()
-		time.Sleep(30 * time.Second)
+		advance(30 * time.Second)
 		require.NoError(t, call(c))
 		assert.Equal(t, before, api.fetches.Load(), "renewed without a request")
 		assert.Equal(t, 1, api.token)
@@ -221,7 +224,7 @@ func TestExpiredTokenIsNeverSentWhateverTheLocalClock(t *testing.T) {
 			api := &fakeAPI{skew: skew, latency: 50 * time.Millisecond}
 			c := fakeClient(t, api, "")
 			for _, wait := range []time.Duration{0, 29 * time.Minute, 59 * time.Second, 59 * time.Minute, 30 * time.Minute, 29*time.Minute + 59*time.Second, 2 * time.Hour} {
-				time.Sleep(wait)
+				advance(wait)
 				require.NoError(t, call(c))
 			}
 			assert.Zero(t, api.expiredSent.Load(), "API's clock %v off", skew)
@@ -289,7 +292,7 @@ func TestWaitingForATokenEndsWithTheContext(t *testing.T) {
 		_, err := c.Payment(ctx, "imp_1")
 		assert.ErrorIs(t, err, ErrNoToken)
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		time.Sleep(4500 * time.Millisecond)
+		advance(4500 * time.Millisecond)
 		require.NoError(t, call(c))
 		assert.EqualValues(t, 1, api.fetches.Load(), "the fetch went on for the others")
 	})
@@ -381,7 +384,7 @@ func TestRefusedTokenIsAskedForAgainUnderTraffic(t *testing.T) {
 		api.reject.Store(true) // getToken goes on confirming the token
 		for range 10 {
 			require.ErrorIs(t, call(c), ErrCredentials)
-			time.Sleep(time.Second)
+			advance(time.Second)
 		}
 		api.reject.Store(false)
 		api.revoke() // and now gives a new one
@@ -390,7 +393,7 @@ func TestRefusedTokenIsAskedForAgainUnderTraffic(t *testing.T) {
 			if call(c) == nil {
 				recovered++
 			}
-			time.Sleep(time.Second)
+			advance(time.Second)
 		}
 		assert.GreaterOrEqual(t, recovered, 4, "calls in between do not put off the next fetch")
 		assert.LessOrEqual(t, api.fetches.Load(), int32(6))
