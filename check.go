@@ -429,7 +429,9 @@ func (in *inquiry) askURL(ctx context.Context) (status int, body []byte, cause s
 		if _, dialing := errors.AsType[reverseproxy.DialError](err); !dialing {
 			return 0, nil, causeOf(err)
 		}
-		if !sleep(ctx, wait) {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
 			return 0, nil, causeUnreachable
 		}
 	}
@@ -452,17 +454,6 @@ func causeOf(err error) string {
 		return causeTimeout
 	}
 	return causeBroken
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // askRoute runs the route's handlers as a request of its own.

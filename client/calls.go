@@ -226,16 +226,15 @@ func (c *Client) lookUp(ctx context.Context, i *Issue, began time.Time) (found *
 	const attempts = 3
 	for attempt := 1; attempt <= attempts; attempt++ {
 		resp, err := c.Do(ctx, FindRequest(i.MerchantUID, ""))
+		found := unclear
 		if err == nil {
-			var payment *Payment
-			payment, err = resp.Payment()
-			if err == nil && i.made(payment, c.state.earliest(began)) {
-				resp.Recovered = true
-				return resp, false
-			}
+			found = i.compare(resp, c.state.earliest(began))
 		}
-		// Another payment, or none. Anything else is not the API's word for it.
-		missing = err == nil || errors.Is(err, ErrNotFound)
+		if found == ours {
+			resp.Recovered = true
+			return resp, false
+		}
+		missing = found == others
 		if attempt < attempts && !pause(ctx, backoff(attempt, 250*time.Millisecond, time.Second)) {
 			break
 		}
@@ -243,9 +242,33 @@ func (c *Client) lookUp(ctx context.Context, i *Issue, began time.Time) (found *
 	return nil, missing
 }
 
-// made reports whether a payment is the one that this issue made: of the same
-// order and amount, not started before it, and not voided since.
-func (i *Issue) made(p *Payment, earliest int64) bool {
-	return p.MerchantUID == i.MerchantUID && decimal.Equal(string(p.Amount), i.Amount) &&
-		int64(p.StartedAt) >= earliest && (p.Status == StatusReady || p.Status == StatusPaid)
+// finding is what a look-up tells of the payment that a call may have made.
+type finding int
+
+const (
+	unclear finding = iota // not the API's word for either
+	ours
+	others // another payment, or none
+)
+
+// compare tells whether the newest payment of the order is the one that this
+// issue made: of the same amount, not started before it, and not voided since.
+func (i *Issue) compare(resp *Response, earliest int64) finding {
+	p, err := resp.Payment()
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return others
+	case err != nil:
+		return unclear
+	case p.MerchantUID != i.MerchantUID || !decimal.Equal(string(p.Amount), i.Amount):
+		return others
+	case p.StartedAt == 0:
+		return unclear
+	case int64(p.StartedAt) < earliest || p.Status == StatusCancelled || p.Status == StatusFailed:
+		return others
+	case p.Status == StatusReady || p.Status == StatusPaid:
+		return ours
+	default:
+		return unclear
+	}
 }

@@ -1120,8 +1120,8 @@ func TestIssueIsNotRepeatedAfterALookUpThatCannotBeRead(t *testing.T) {
 	runAll(checks)
 }
 
-// BUG: a payment of this order and amount counts as another one, and the call
-// is repeated, if its state is new to us or its start cannot be read.
+// A payment of this order and amount whose state is new to us, or whose start
+// cannot be read, is not surely another one.
 func TestIssueIsNotRepeatedAfterALookUpThatFoundSomethingNew(t *testing.T) {
 	t.Parallel()
 	var checks []func()

@@ -250,10 +250,8 @@ func backoff(attempt int, first, limit time.Duration) time.Duration {
 
 // pause waits for d and reports false if ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false
