@@ -380,8 +380,8 @@ func (in *inquiry) ask(ctx context.Context) result {
 	return res
 }
 
-// verdict asks and judges. A panic, of a transport or of a handler, is no
-// answer: nobody above this goroutine would recover it.
+// verdict asks and judges. A panic is no answer: nobody above this goroutine
+// would recover it.
 func (in *inquiry) verdict(ctx context.Context) (res result) {
 	res.check = in.check
 	defer func() {
@@ -461,6 +461,12 @@ func (in *inquiry) askRoute(ctx context.Context) (status int, body []byte, cause
 	r := in.request.WithContext(joinedContext{ctx, in.request.Context()})
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(in.body)), int64(len(in.body))
 	w := &recorder{header: make(http.Header)}
+	defer func() {
+		// reverse_proxy panics when an answer breaks off; its status came all the same.
+		if recover() != nil {
+			status, body, cause = w.status, nil, causeBroken
+		}
+	}()
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	err := in.check.handler.ServeHTTP(w, caddyhttp.PrepareRequest(r, in.repl, w, server))
 	failed, isHandlerError := errors.AsType[caddyhttp.HandlerError](err)

@@ -530,6 +530,22 @@ func TestRouteChecks(t *testing.T) {
 	}
 }
 
+func TestProxiedAnswerThatBreaksOff(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]int{200: 502, 409: 409, 500: 502} {
+		g := start(t, setup{
+			confirm: "order_check {\nroute {\nreverse_proxy SHOP\n}\n}",
+			payable: func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Length", "9")
+				w.WriteHeader(status)
+				w.(http.Flusher).Flush()
+				panic(http.ErrAbortHandler)
+			},
+		})
+		assert.Equal(t, want, g.confirm(t, g.mustIssue(t, "order-1")).status, status)
+	}
+}
+
 const usualConditions = "require payable true\namount total"
 
 func TestChecksOfARouteDoNotShareARequest(t *testing.T) {
