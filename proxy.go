@@ -1,0 +1,406 @@
+package caddycvs
+
+// This file holds cvs_proxy: PortOne's API with an account's credentials.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/tidwall/gjson"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
+)
+
+func init() {
+	caddy.RegisterModule(Proxy{})
+}
+
+// Proxy serves the part of PortOne's API that a convenience-store merchant
+// needs, at the API's own paths, with an account's credentials. Requests for
+// anything else go to the next handler.
+type Proxy struct {
+	// Account is the name of the account to use. Default: the unnamed one
+	Account string `json:"account,omitempty"`
+
+	// Allow lists the client addresses that may call, as IPs or CIDR ranges;
+	// "private_ranges" stands for Caddy's own list. Default: private_ranges
+	Allow []string `json:"allow,omitempty"`
+
+	// PG fills the field pg where a request leaves it out.
+	PG string `json:"pg,omitempty"`
+
+	// ChannelKey fills the field channel_key where a request leaves it out.
+	ChannelKey string `json:"channel_key,omitempty"`
+
+	// ConfirmURL fills the field confirm_url, signed.
+	ConfirmURL string `json:"confirm_url,omitempty"`
+
+	// NoticeURL fills the field notice_url, signed.
+	NoticeURL string `json:"notice_url,omitempty"`
+
+	// ExpiresIn fills the field expired_at, counted from the request.
+	ExpiresIn caddy.Duration `json:"expires_in,omitempty"`
+
+	// MaxBody is the greatest size of a request's body in bytes. Default: 64000
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	account  *account
+	access   access
+	defaults client.Defaults
+	logger   *zap.Logger
+}
+
+const (
+	defaultMaxBody = 64_000
+	bodyTimeout    = 10 * time.Second // for a request's body to arrive
+)
+
+// CaddyModule returns the Caddy module information.
+func (Proxy) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.cvs_proxy",
+		New: func() caddy.Module { return new(Proxy) },
+	}
+}
+
+// Provision finds the account and prepares what fills in requests.
+func (p *Proxy) Provision(ctx caddy.Context) error {
+	p.logger = ctx.Logger()
+	app, err := loadApp(ctx)
+	if err != nil {
+		return err
+	}
+	if p.account, err = app.account(p.Account); err != nil {
+		return err
+	}
+	if p.Allow == nil {
+		p.Allow = []string{"private_ranges"}
+	}
+	if p.ConfirmURL == "" {
+		p.logger.Warn("no confirm_url: a barcode issued without one is paid at the till without asking the shop")
+	}
+	if slices.Contains(p.Allow, "portone") {
+		return errPortOneCalls
+	}
+	if err := p.access.provision(ctx, p.Allow); err != nil {
+		return err
+	}
+	if p.MaxBody == 0 {
+		p.MaxBody = defaultMaxBody
+	}
+	p.defaults = client.Defaults{ExpiresIn: time.Duration(p.ExpiresIn)}
+	repl := caddy.NewReplacer()
+	for _, o := range []struct {
+		name, raw string
+		text      *string
+		url       **signedurl.Base
+	}{
+		{"pg", p.PG, &p.defaults.PG, nil},
+		{"channel_key", p.ChannelKey, &p.defaults.ChannelKey, nil},
+		{"confirm_url", p.ConfirmURL, nil, &p.defaults.ConfirmURL},
+		{"notice_url", p.NoticeURL, nil, &p.defaults.NoticeURL},
+	} {
+		value, err := repl.ReplaceOrErr(o.raw, true, true)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", o.name, err)
+		case o.text != nil:
+			*o.text = value
+		case value != "":
+			if *o.url, err = signedurl.ParseBase(value); err != nil {
+				return fmt.Errorf("%s: %w", o.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Validate checks what the types leave open.
+func (p *Proxy) Validate() error {
+	if p.MaxBody < 0 {
+		return errors.New("max_body must be positive")
+	}
+	if p.ExpiresIn < 0 {
+		return errors.New("expires_in must be positive")
+	}
+	return client.CheckPG(p.defaults.PG)
+}
+
+// apiCall is a request that cvs_proxy serves.
+type apiCall struct {
+	operation   string // issue, void, payment, find or token
+	method      string
+	impUID      string
+	merchantUID string
+	status      string
+}
+
+// parseCall recognises a served path. Its segments are unescaped one by one,
+// so that an escaped slash stays inside its segment.
+func parseCall(escapedPath string) (apiCall, bool) {
+	segments := strings.Split(strings.TrimPrefix(escapedPath, "/"), "/")
+	for i, s := range segments {
+		unescaped, err := url.PathUnescape(s)
+		if err != nil || unescaped == "" {
+			return apiCall{}, false
+		}
+		segments[i] = unescaped
+	}
+	switch n := len(segments); {
+	case n == 1 && segments[0] == "cvs":
+		return apiCall{operation: "issue", method: http.MethodPost}, true
+	case n == 2 && segments[0] == "cvs":
+		return apiCall{operation: "void", method: http.MethodDelete, impUID: segments[1]}, true
+	case n == 2 && segments[0] == "users" && segments[1] == "getToken":
+		return apiCall{operation: "token", method: http.MethodPost}, true
+	case n == 2 && segments[0] == "payments":
+		return apiCall{operation: "payment", method: http.MethodGet, impUID: segments[1]}, true
+	case (n == 3 || n == 4) && segments[0] == "payments" && segments[1] == "find":
+		c := apiCall{operation: "find", method: http.MethodGet, merchantUID: segments[2]}
+		if n == 4 {
+			c.status = segments[3]
+		}
+		return c, true
+	default:
+		return apiCall{}, false
+	}
+}
+
+// valid reports whether every value of the path can only mean itself at the
+// API: another path would be asked for with the merchant's token.
+func (c apiCall) valid() bool {
+	for _, v := range []string{c.impUID, c.merchantUID, c.status} {
+		if !client.FitsPath(v) || strings.ContainsFunc(v, unicode.IsControl) {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	call, ok := parseCall(r.URL.EscapedPath())
+	if !ok {
+		return next.ServeHTTP(w, r)
+	}
+	began := time.Now()
+	x := &exchange{call: call, account: p.account.name}
+	resp, err := p.serve(w, r, x)
+	if err != nil {
+		resp = x.own(w.Header(), err)
+		closeUnread(w, r)
+	}
+	x.setPlaceholders(r, resp)
+	writeErr := sendAnswer(w, resp.Status, resp.ContentType, resp.Body)
+	p.log(x, resp, err, r.Context().Err() != nil || writeErr != nil, time.Since(began))
+	return nil
+}
+
+// serve answers one call. Its errors become answers of exchange.own.
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*client.Response, error) {
+	if err := p.access.check(r); err != nil {
+		return nil, err
+	}
+	if err := p.access.checkForwarded(r); err != nil {
+		return nil, err
+	}
+	if r.Method != x.call.method {
+		w.Header().Set("Allow", x.call.method)
+		return nil, &httpError{http.StatusMethodNotAllowed, "use " + x.call.method + " here"}
+	}
+	if !x.call.valid() {
+		return nil, &httpError{http.StatusBadRequest, "the path has a value that could be taken for another path"}
+	}
+	switch x.call.operation {
+	case "token":
+		if _, err := readBody(w, r, p.MaxBody, time.Now().Add(bodyTimeout)); err != nil {
+			return nil, err
+		}
+		return p.placeholderToken(), nil
+	case "issue":
+		return p.issue(w, r, x)
+	case "void":
+		// Once sent, a void must be seen through even if the caller has left.
+		return p.account.client.Do(context.WithoutCancel(r.Context()), withQuery(client.VoidRequest(x.call.impUID), r))
+	case "find":
+		return p.account.client.Do(r.Context(), withQuery(client.FindRequest(x.call.merchantUID, client.Status(x.call.status)), r))
+	default:
+		return p.account.client.Do(r.Context(), withQuery(client.PaymentRequest(x.call.impUID), r))
+	}
+}
+
+func withQuery(out client.Request, r *http.Request) client.Request {
+	out.Query = r.URL.RawQuery
+	return out
+}
+
+func (p *Proxy) issue(w http.ResponseWriter, r *http.Request, x *exchange) (*client.Response, error) {
+	body, err := readBody(w, r, p.MaxBody, time.Now().Add(bodyTimeout))
+	if err != nil {
+		return nil, err
+	}
+	issue, err := client.ParseIssue(r.Header.Get("Content-Type"), body)
+	if errors.Is(err, strict.ErrMediaType) {
+		return nil, &httpError{http.StatusUnsupportedMediaType, err.Error()}
+	}
+	if err != nil {
+		return nil, &httpError{http.StatusBadRequest, err.Error()}
+	}
+	issue.Complete(p.defaults, p.account.keys, p.account.name, p.account.client.State().Now())
+	x.call.merchantUID, x.amount, x.expires = issue.MerchantUID, issue.Amount, issue.ExpiredAt
+	// The caller's leaving must not leave a barcode that no log line names.
+	return p.account.client.IssueRaw(context.WithoutCancel(r.Context()), issue)
+}
+
+// placeholderToken is what an SDK gets that asks for a token before each call.
+// It opens nothing: whatever Authorization comes back is dropped.
+func (p *Proxy) placeholderToken() *client.Response {
+	now := p.account.client.State().Now().Unix()
+	return &client.Response{
+		Status: http.StatusOK, ContentType: strict.JSON,
+		Body: fmt.Appendf(nil, `{"code":0,"message":null,"response":{"access_token":"held-by-caddy-cvs","now":%d,"expired_at":%d}}`, now, now+1800),
+	}
+}
+
+// exchange is what is known of one call, for the log and the placeholders.
+type exchange struct {
+	call    apiCall
+	account string
+	amount  string
+	expires int64
+}
+
+// setPlaceholders makes the call's facts known to logs and later handlers.
+func (x *exchange) setPlaceholders(r *http.Request, resp *client.Response) {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	known := gjson.GetManyBytes(resp.Body, "response.imp_uid", "response.merchant_uid", "response.status", "response.amount")
+	for i, field := range []*string{&x.call.impUID, &x.call.merchantUID, &x.call.status, &x.amount} {
+		if known[i].Exists() && (i < 3 || x.amount == "") {
+			*field = known[i].String()
+		}
+	}
+	expires := ""
+	if x.expires != 0 {
+		expires = strconv.FormatInt(x.expires, 10)
+	}
+	for name, value := range map[string]string{
+		"operation": x.call.operation, "account": x.account, "imp_uid": x.call.impUID, "merchant_uid": x.call.merchantUID,
+		"status": x.call.status, "amount": x.amount, "expires": expires, "code": strconv.FormatInt(resp.Code, 10),
+	} {
+		repl.Set(placeholderPrefix+name, value)
+	}
+}
+
+// log writes one line per call: what changes something at Info, look-ups at
+// Debug, failures that an operator should see at Error.
+func (p *Proxy) log(x *exchange, resp *client.Response, err error, gone bool, took time.Duration) {
+	level := zapcore.DebugLevel
+	switch {
+	case resp.Status >= 500:
+		level = zapcore.ErrorLevel
+	case x.call.operation == "issue" || x.call.operation == "void":
+		level = zapcore.InfoLevel
+	}
+	entry := p.logger.Check(level, "api call")
+	if entry == nil {
+		return
+	}
+	fields := []zap.Field{
+		zap.String("operation", x.call.operation),
+		zap.String("account", x.account),
+		zap.String("merchant_uid", x.call.merchantUID),
+		zap.String("imp_uid", x.call.impUID),
+		zap.String("amount", x.amount),
+		zap.Int("status", resp.Status),
+		zap.Int64("code", resp.Code),
+		zap.Duration("duration", took),
+	}
+	if resp.Recovered {
+		fields = append(fields, zap.Bool("recovered", true))
+	}
+	if gone {
+		fields = append(fields, zap.Bool("client_gone", true))
+	}
+	if err != nil {
+		fields = append(fields, zap.String("cause", cause(err)))
+	}
+	entry.Write(fields...)
+}
+
+// cause is an error's text for the log. What was wrong with a request is not
+// logged in detail: it is about the app's data.
+func cause(err error) string {
+	if he, ok := errors.AsType[*httpError](err); ok {
+		return strings.ToLower(http.StatusText(he.status))
+	}
+	return err.Error()
+}
+
+// own turns an error into an answer in the API's envelope.
+func (x *exchange) own(header http.Header, err error) *client.Response {
+	status, message := x.statusOf(err)
+	if unavailable, ok := errors.AsType[*client.UnavailableError](err); ok {
+		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(max(unavailable.RetryAfter.Seconds(), 1)))))
+	} else if status == http.StatusServiceUnavailable {
+		header.Set("Retry-After", "1")
+	}
+	body, _ := json.Marshal(map[string]any{"code": -1, "message": message, "response": nil})
+	return &client.Response{Status: status, ContentType: strict.JSON, Body: body, Code: -1}
+}
+
+func (x *exchange) statusOf(err error) (int, string) {
+	order := strconv.Quote(x.call.merchantUID)
+	if he, ok := errors.AsType[*httpError](err); ok {
+		return he.status, he.message
+	}
+	switch {
+	case errors.Is(err, client.ErrOutcomeUnknown) && x.call.operation == "issue":
+		return http.StatusGatewayTimeout, "Outcome unknown: PortOne did not answer, and order " + order + " may or may not have a barcode now. Look it up with GET /payments/find/" + url.PathEscape(x.call.merchantUID) + " before you ask again."
+	case errors.Is(err, client.ErrCredentials):
+		return http.StatusBadGateway, "PortOne refuses the gateway's credentials: check imp_key and imp_secret in Caddy's configuration. Nothing was done."
+	case errors.Is(err, client.ErrNoToken):
+		return http.StatusServiceUnavailable, "PortOne gives no access token at the moment: try again later. Nothing was done."
+	case errors.Is(err, client.ErrNotAPI) && x.call.operation == "issue":
+		return http.StatusBadGateway, "The answer was not PortOne's, and PortOne knows of no new barcode for order " + order + ". It may be asked for again."
+	case errors.Is(err, client.ErrNotAPI):
+		return http.StatusBadGateway, "The answer was not PortOne's: check the option api and what stands between."
+	case client.IsTimeout(err):
+		return http.StatusGatewayTimeout, "PortOne did not answer in time." + x.afterwards(err)
+	default:
+		return http.StatusBadGateway, "PortOne cannot be reached." + x.afterwards(err)
+	}
+}
+
+func (x *exchange) afterwards(err error) string {
+	switch {
+	case errors.Is(err, client.ErrUnreachable):
+		return " Nothing was done."
+	case x.call.operation == "void":
+		return " The barcode may or may not be void now: look it up with GET /payments/" + url.PathEscape(x.call.impUID) + "."
+	default:
+		return ""
+	}
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Proxy)(nil)
+	_ caddy.Validator             = (*Proxy)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Proxy)(nil)
+)
