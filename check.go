@@ -306,8 +306,9 @@ type inquiry struct {
 // prepare builds the inquiry, in the goroutine of the request.
 func (o *OrderCheck) prepare(q *question) *inquiry {
 	in := &inquiry{check: o, body: q.body, amount: q.ticket.Amount, deadline: time.Now().Add(time.Duration(o.Timeout))}
-	if in.deadline.After(q.deadline) {
-		in.deadline = q.deadline
+	// A little earlier than the decision, to be able to say why there is no answer.
+	if last := q.deadline.Add(-20 * time.Millisecond); in.deadline.After(last) {
+		in.deadline = last
 	}
 	header := q.header(time.Until(in.deadline))
 	if o.handler != nil {

@@ -456,7 +456,7 @@ func TestDialFailureIsRetriedWhileTimeIsLeft(t *testing.T) {
 	t.Cleanup(server.Close)
 	assert.Equal(t, 200, (<-result).status)
 
-	g = start(t, setup{confirm: "timeout 300ms\norder_check http://" + address(t) + "/x"})
+	g = start(t, setup{confirm: "order_check http://" + address(t) + "/x {\ntimeout 200ms\n}"})
 	assert.Equal(t, 503, g.confirm(t, g.mustIssue(t, "order-1")).status)
 }
 
