@@ -81,7 +81,7 @@ func (stuckLog) Close() error                                   { return nil }
 
 func (l stuckLog) Write(p []byte) (int, error) {
 	if strings.Contains(string(p), "confirm webhook") {
-		close(l.reached)
+		l.reached <- struct{}{}
 		<-l.release
 	}
 	return len(p), nil
@@ -94,7 +94,7 @@ func TestAStuckLogDoesNotDelayTheAnswer(t *testing.T) {
 	i := g.mustIssue(t, "order-1")
 	assert.Equal(t, 200, g.confirm(t, i).status)
 	<-theStuckLog.reached
-	close(theStuckLog.release)
+	theStuckLog.release <- struct{}{}
 }
 
 // The tests below use the one Caddy that a process can run and reload,
