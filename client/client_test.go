@@ -649,6 +649,31 @@ func TestCloseEndsIdleConnections(t *testing.T) {
 	assert.Equal(t, 1, idle.closed)
 }
 
+// Not parallel: every httptest.Server that closes ends the default transport's
+// idle connections.
+func TestCloseLeavesTheDefaultTransportAlone(t *testing.T) {
+	var connections atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(missing))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	for range 2 {
+		resp, err := http.Get(server.URL)
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		c, err := client.New(client.Config{ImpKey: impKey, ImpSecret: impSecret})
+		require.NoError(t, err)
+		c.Close()
+	}
+	assert.EqualValues(t, 1, connections.Load(), "the whole program's connections are not the client's to end")
+}
+
 func TestThousandFirstRequestsFetchOneToken(t *testing.T) {
 	t.Parallel()
 	const callers = 1000
@@ -878,7 +903,7 @@ func TestSlowTokenDoesNotHideThePaymentThatWasMade(t *testing.T) {
 		lost := false
 		c := newClient(t, "http://api.example", transport(roundTripper(func(r *http.Request) (*http.Response, error) {
 			if r.URL.Path == "/users/getToken" {
-				<-time.After(4 * time.Second) // on synctest's clock
+				<-time.After(8 * time.Second) // on synctest's clock
 			}
 			resp, err := inProcess(e).RoundTrip(r)
 			if r.Method == http.MethodPost && r.URL.Path == "/cvs" && !lost {
@@ -934,6 +959,7 @@ func TestTimedOutIssueIsNeverRepeated(t *testing.T) {
 	e := emulator.New(emulator.Options{})
 	server := httptest.NewServer(e)
 	defer server.Close()
+	defer func() { _ = e.Close() }()
 	c := newClient(t, server.URL, timeout(500*time.Millisecond))
 	fetchToken(t, c)
 	inject(t, e, emulator.Fault{Endpoint: emulator.EndpointIssue, Delay: time.Hour})
@@ -1013,6 +1039,16 @@ func TestIssueThatAGatewayGaveUpIsInDoubt(t *testing.T) {
 		})
 	}
 	runAll(checks)
+}
+
+// Nor does what is met by the repeat settle what became of the first call.
+func TestIssueStaysInDoubtWhenItsRepeatMeetsGarbage(t *testing.T) {
+	t.Parallel()
+	api := &scriptedAPI{issue: inTurn(hangUp, page(404)), find: missing}
+	c := newClient(t, newServer(t, api).URL)
+	_, err := c.IssueRaw(context.Background(), order(t, "o"))
+	require.ErrorIs(t, err, client.ErrOutcomeUnknown)
+	assert.EqualValues(t, 2, api.posts.Load())
 }
 
 // A repeat that cannot be sent does not make the first call undone.
