@@ -9,6 +9,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -45,6 +46,12 @@ type Config struct {
 	Transport http.RoundTripper // default http.DefaultTransport
 	State     *State            // shared with earlier and other clients of the same API and keys; default a new one
 }
+
+// String names the API and leaves out the keys, whatever verb prints the Config.
+func (c Config) String() string { return "client.Config for " + cmp.Or(c.API, DefaultAPI) }
+
+// GoString is String.
+func (c Config) GoString() string { return c.String() }
 
 // Client calls the API. It may be used by many goroutines at once.
 type Client struct {
@@ -90,6 +97,12 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
+// String names the API and leaves out the keys, whatever verb prints the Client.
+func (c *Client) String() string { return "client.Client of " + c.api.String() }
+
+// GoString is String.
+func (c *Client) GoString() string { return c.String() }
+
 // ParseAPI checks the API's address: http or https, a host, no path or query.
 func ParseAPI(raw string) (*url.URL, error) {
 	u, err := url.Parse(strings.TrimSuffix(raw, "/"))
@@ -130,7 +143,8 @@ type Request struct {
 }
 
 // Response is the API's answer as it came over the wire. Its body is the
-// API's envelope; nothing else is ever returned as a Response.
+// API's envelope; nothing else is ever returned as a Response. Callers of
+// identical calls share one: it is for reading only.
 type Response struct {
 	Status      int
 	ContentType string

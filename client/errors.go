@@ -25,7 +25,8 @@ var (
 	// ErrUnreachable means that no connection could be made. Nothing was sent.
 	ErrUnreachable = errors.New("the API cannot be reached")
 	// ErrOutcomeUnknown means that the request may have reached the API and
-	// that no usable answer came back.
+	// that no usable answer came back. It comes first: an error of this kind may
+	// be of another besides, which is then its cause.
 	ErrOutcomeUnknown = errors.New("the API did not answer; whether it did the work is unknown")
 	// ErrNotAPI means that something answered, but not with the API's envelope.
 	ErrNotAPI = errors.New("the answer is not the API's")

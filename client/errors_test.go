@@ -337,3 +337,17 @@ func TestResponseErr(t *testing.T) {
 		}
 	}
 }
+
+func TestPrintingTellsNoKey(t *testing.T) {
+	t.Parallel()
+	cfg := client.Config{ImpKey: impKey, ImpSecret: impSecret}
+	c, err := client.New(cfg)
+	require.NoError(t, err)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		for _, value := range []any{cfg, &cfg, c, struct{ C client.Config }{cfg}} {
+			text := fmt.Sprintf(verb, value)
+			assert.NotContains(t, text, impKey, verb)
+			assert.NotContains(t, text, impSecret, verb)
+		}
+	}
+}
