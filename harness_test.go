@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -34,7 +35,7 @@ type gateway struct {
 	api     *emulator.Emulator
 	apiURL  string
 	shop    *shop
-	logs    string // file with the log at debug level
+	logFile string // with the log at debug level
 	http    *http.Client
 }
 
@@ -78,7 +79,7 @@ func prepare(t testing.TB, s setup) (*gateway, string) {
 	t.Helper()
 	g := &gateway{
 		inside: "http://" + address(t), outside: "http://" + address(t),
-		shop: newShop(t, s.payable), logs: logFile(t), http: httpClient(t),
+		shop: newShop(t, s.payable), logFile: logFile(t), http: httpClient(t),
 	}
 	handler := s.api
 	if handler == nil {
@@ -147,7 +148,7 @@ OUTSIDE {
 
 // fill replaces the names of addresses in a configuration.
 func (g *gateway) fill(config string) string {
-	return strings.NewReplacer("INSIDE", g.inside, "OUTSIDE", g.outside, "API", g.apiURL, "SHOP", g.shop.URL, "LOGS", g.logs).Replace(config)
+	return strings.NewReplacer("INSIDE", g.inside, "OUTSIDE", g.outside, "API", g.apiURL, "SHOP", g.shop.URL, "LOGS", g.logFile).Replace(config)
 }
 
 // provisioning guards what all Caddys of a process share while they start.
@@ -322,9 +323,15 @@ func (g *gateway) confirm(t testing.TB, i issued) answer {
 // log returns what was logged so far.
 func (g *gateway) log(t testing.TB) string {
 	t.Helper()
-	content, err := os.ReadFile(g.logs)
+	content, err := os.ReadFile(g.logFile)
 	require.NoError(t, err)
 	return string(content)
+}
+
+// logs waits for a text in the log: lines are written after the answer has left.
+func (g *gateway) logs(t testing.TB, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return strings.Contains(g.log(t), text) }, 5*time.Second, 2*time.Millisecond, text)
 }
 
 // shop is the merchant's app with its order check.

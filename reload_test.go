@@ -90,7 +90,7 @@ func (l stuckLog) Write(p []byte) (int, error) {
 func TestAStuckLogDoesNotDelayTheAnswer(t *testing.T) {
 	t.Parallel()
 	g, config := prepare(t, setup{})
-	runCaddy(t, strings.Replace(config, "output file "+g.logs, "output test_stuck", 1))
+	runCaddy(t, strings.Replace(config, "output file "+g.logFile, "output test_stuck", 1))
 	i := g.mustIssue(t, "order-1")
 	assert.Equal(t, 200, g.confirm(t, i).status)
 	<-theStuckLog.reached
