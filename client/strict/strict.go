@@ -100,6 +100,29 @@ func (b *Body) Member(object, name string) Value {
 	return member
 }
 
+// CheckMembers refuses, inside the object called object, names that only
+// resemble a known one, as Parse does for the names outside.
+func (b *Body) CheckMembers(object string, known ...string) (err error) {
+	check := func(member string) bool {
+		for _, want := range known {
+			if member != want && fold(member) == fold(want) {
+				err = fieldError(object+"."+member, "could be taken for "+want+": write it exactly so")
+			}
+		}
+		return err == nil
+	}
+	if parent := b.Get(object); parent.Kind == Object {
+		parent.json.ForEach(func(k, _ gjson.Result) bool { return check(k.Str) })
+	}
+	for i := range b.fields {
+		if rest, ok := strings.CutPrefix(b.fields[i].name, object+"["); ok && b.mediaType == Form {
+			member, _, _ := strings.Cut(rest, "]")
+			check(member)
+		}
+	}
+	return err
+}
+
 // Strings returns the texts of a name that is a string or a list of strings,
 // which a form writes as "name[]". It is empty for an absent or null value; ok is
 // false for any other.

@@ -55,6 +55,9 @@ func (c *Confirm) readExtra(b *strict.Body) error {
 	if extra := b.Get("extra"); !extra.Missing() && extra.Kind != strict.Object {
 		return errors.New("extra is not an object")
 	}
+	if err := b.CheckMembers("extra", "barcode", "payType"); err != nil {
+		return err
+	}
 	// The barcode decides nothing, so a loose type must not cost a sale.
 	if barcode := b.Member("extra", "barcode"); !strings.ContainsFunc(barcode.Text, unicode.IsControl) {
 		c.Barcode = barcode.Text

@@ -65,12 +65,15 @@ func TestParseConfirmRefuses(t *testing.T) {
 		"payType a list":       {swap(`"card"`, `["card"]`), "neither card nor cash"},
 		"payType twice":        {swap(`"payType": "card"`, `"payType":"card","paytype":"cash"`), "is given twice"},
 		"merchant_uid twice":   {swap(`"status"`, `"Merchant_uid":"b","status"`), "is given twice"},
+		"payType lookalike":    {swap("payType", "paytype"), `field "extra.paytype" could be taken for payType`},
 		"a lookalike of extra": {swap(`"extra"`, `"Extra"`), "could be taken for extra"},
 	} {
 		_, err := webhook.ParseConfirm("application/json", []byte(c.body))
 		assert.ErrorContains(t, err, c.want, name)
 	}
-	_, err := webhook.ParseConfirm("text/plain", []byte(documented))
+	_, err := webhook.ParseConfirm("application/x-www-form-urlencoded", []byte("event=Galaxia.Cvs.Confirm&imp_uid=i&merchant_uid=m&status=ready&extra[PayType]=x"))
+	require.ErrorContains(t, err, `field "extra.PayType" could be taken for payType`)
+	_, err = webhook.ParseConfirm("text/plain", []byte(documented))
 	assert.ErrorIs(t, err, strict.ErrMediaType)
 }
 
