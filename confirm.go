@@ -103,14 +103,13 @@ func (c *Confirm) Provision(ctx caddy.Context) error {
 	}
 	// A short life of idle connections: an app closes its own after a few
 	// seconds, and a webhook sent into a closing one could not be repeated.
-	transport := &reverseproxy.HTTPTransport{KeepAlive: &reverseproxy.KeepAlive{
+	transport, err := newTransport(ctx, &reverseproxy.KeepAlive{
 		IdleConnTimeout:     caddy.Duration(time.Second),
 		MaxIdleConnsPerHost: 128,
-	}}
-	if err := transport.Provision(ctx); err != nil {
-		return fmt.Errorf("preparing the transport: %w", err)
+	})
+	if err != nil {
+		return err
 	}
-	ctx.OnCancel(func() { _ = transport.Cleanup() })
 	for _, check := range c.OrderChecks {
 		if err := check.provision(ctx, transport); err != nil {
 			return fmt.Errorf("order_check %s: %w", check.Name, err)

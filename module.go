@@ -89,11 +89,10 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // is down.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.accounts = make(map[string]*account, len(a.Accounts)+1)
-	fallback := new(reverseproxy.HTTPTransport)
-	if err := fallback.Provision(ctx); err != nil {
-		return fmt.Errorf("preparing the transport: %w", err)
+	fallback, err := newTransport(ctx, nil)
+	if err != nil {
+		return err
 	}
-	ctx.OnCancel(func() { _ = fallback.Cleanup() })
 	if !a.Account.empty() || len(a.Accounts) == 0 {
 		if err := a.add(ctx, "", &a.Account, fallback); err != nil {
 			return err
@@ -281,6 +280,16 @@ func loadTransport(ctx caddy.Context, cfg *Account, fallback http.RoundTripper) 
 	return isolated{transport}, nil
 }
 
+// newTransport returns Caddy's own transport; its idle connections end with ctx.
+func newTransport(ctx caddy.Context, keepAlive *reverseproxy.KeepAlive) (http.RoundTripper, error) {
+	transport := &reverseproxy.HTTPTransport{KeepAlive: keepAlive}
+	if err := transport.Provision(ctx); err != nil {
+		return nil, fmt.Errorf("preparing the transport: %w", err)
+	}
+	ctx.OnCancel(func() { _ = transport.Cleanup() })
+	return transport, nil
+}
+
 // isolated keeps a request of this module's own apart from the request that
 // Caddy is serving: what Caddy notes in that one's context could steer this one,
 // and is not safe for use by several goroutines.
@@ -311,6 +320,11 @@ type stateKey struct {
 	credentials [sha256.Size]byte
 }
 
+// fingerprint identifies a pair of keys.
+func fingerprint(key, secret string) [sha256.Size]byte {
+	return sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(key), key, secret))
+}
+
 type pooledState struct{ *client.State }
 
 // Destruct ends background renewals when no configuration uses the account any more.
@@ -320,7 +334,7 @@ func (p pooledState) Destruct() error {
 }
 
 func acquireState(api, key, secret string) (*client.State, stateKey) {
-	k := stateKey{api, sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(key), key, secret))}
+	k := stateKey{api, fingerprint(key, secret)}
 	state, _ := states.LoadOrStore(k, pooledState{client.NewState()})
 	return state.(pooledState).State, k
 }

@@ -102,7 +102,7 @@ func (s *Sandbox) Provision(ctx caddy.Context) error {
 			return err
 		}
 		opts.Keys = map[string]string{impKey: impSecret}
-		key.credentials = sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(impKey), impKey, impSecret))
+		key.credentials = fingerprint(impKey, impSecret)
 	}
 	pooled, loaded, err := sandboxes.LoadOrNew(key, func() (caddy.Destructor, error) {
 		return pooledEmulator{emulator.New(opts)}, nil

@@ -106,7 +106,7 @@ func (b *Body) CheckMembers(object string, known ...string) (err error) {
 	check := func(member string) bool {
 		for _, want := range known {
 			if member != want && fold(member) == fold(want) {
-				err = fieldError(object+"."+member, "could be taken for "+want+": write it exactly so")
+				err = lookalike(object+"."+member, want)
 			}
 		}
 		return err == nil
@@ -232,10 +232,14 @@ func (b *Body) refuseLookalikes(known []string) error {
 			look = mangle(name)
 		}
 		if want, ok := folded[fold(look)]; ok && name != want {
-			return fieldError(b.fields[i].name, "could be taken for "+want+": write it exactly so")
+			return lookalike(b.fields[i].name, want)
 		}
 	}
 	return nil
+}
+
+func lookalike(name, want string) error {
+	return fieldError(name, "could be taken for "+want+": write it exactly so")
 }
 
 // fold maps every name that a case-insensitive reader takes for the same one
