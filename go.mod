@@ -3,6 +3,7 @@ module github.com/caddy-cvs/caddy-cvs
 go 1.26.0
 
 require (
+	github.com/boombuler/barcode v1.1.0
 	github.com/caddyserver/caddy/v2 v2.11.9
 	github.com/dustin/go-humanize v1.1.0
 	github.com/stretchr/testify v1.12.1
