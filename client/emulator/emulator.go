@@ -86,6 +86,7 @@ type Emulator struct {
 	tokens    *tokens
 	ledger    *ledger
 	faults    faultList
+	history   history
 	transport http.RoundTripper
 	origins   *http.CrossOriginProtection
 
@@ -201,7 +202,14 @@ func (e *Emulator) newRoutes() []route {
 		api(http.MethodGet, "payments/find/*", EndpointFind, e.find),
 		api(http.MethodGet, "payments/find/*/*", EndpointFind, e.find),
 		api(http.MethodGet, "payments/status/*", EndpointList, e.list),
+		control(http.MethodGet, "", e.serveRoot),
+		control(http.MethodGet, "till", e.servePage),
+		control(http.MethodGet, "till.css", e.serveFile("till.css", "text/css; charset=utf-8")),
+		control(http.MethodGet, "till.js", e.serveFile("till.js", "text/javascript; charset=utf-8")),
+		control(http.MethodGet, "till.svg", e.serveFile("till.svg", "image/svg+xml")),
 		control(http.MethodPost, "till", e.serveTill),
+		control(http.MethodPost, "till-faults", e.serveFaultForm),
+		control(http.MethodPost, "till-normal", e.serveNormal),
 		control(http.MethodGet, "sandbox/payments", e.servePayments),
 		control(http.MethodGet, "sandbox/faults", e.serveFaults),
 		control(http.MethodPost, "sandbox/faults", e.serveInject),

@@ -125,6 +125,15 @@ func (l *ledger) scan(barcode string, now int64) (payment, error) {
 	return *p, nil
 }
 
+// expire ends the life of a barcode that can still be paid.
+func (l *ledger) expire(barcode string, now int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.byBarcode[barcode]; p != nil && p.live(now) {
+		p.ExpiredAt = now - 1
+	}
+}
+
 // pay makes a payment paid, unless it was voided or paid since it was scanned.
 func (l *ledger) pay(impUID, payType string, now int64) (payment, error) {
 	l.mu.Lock()
@@ -163,6 +172,44 @@ func (l *ledger) get(impUID string) (p payment, ok bool) {
 		return payment{}, false
 	}
 	return *held, true
+}
+
+// find returns the newest payment with a barcode.
+func (l *ledger) find(barcode string) (p payment, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held, ok := l.byBarcode[barcode]
+	if !ok {
+		return payment{}, false
+	}
+	return *held, true
+}
+
+// listing is a part of the ledger, newest first.
+type listing struct {
+	payments []Payment
+	total    int            // how many match
+	counts   map[string]int // of all payments, by state
+}
+
+// search returns the payments of all merchants that are in a state, unless it is "", and have a text in their order's number,
+// name, barcode or imp_uid.
+func (l *ledger) search(text, state string, now int64, skip, limit int) listing {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	found := listing{counts: make(map[string]int)}
+	for _, p := range slices.Backward(l.list) {
+		is := p.state(now)
+		found.counts[is]++
+		if state != "" && state != is || !p.contains(text) {
+			continue
+		}
+		if found.total >= skip && found.total < skip+limit {
+			found.payments = append(found.payments, p.entry())
+		}
+		found.total++
+	}
+	return found
 }
 
 // order returns a merchant's payments for an order.

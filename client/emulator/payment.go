@@ -1,6 +1,9 @@
 package emulator
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // The states of a payment. There is none for a barcode whose deadline has passed: it stays ready.
 const (
@@ -9,6 +12,8 @@ const (
 	statusPaid      = "paid"
 	statusCancelled = "cancelled"
 	statusFailed    = "failed"
+
+	stateExpired = "expired" // of the till's page only
 )
 
 // Payment is an entry of the ledger. Times are Unix seconds of the API's clock, 0 if unset.
@@ -57,8 +62,21 @@ type payment struct {
 }
 
 // live reports whether the barcode can be paid.
-func (p *payment) live(now int64) bool {
+func (p *Payment) live(now int64) bool {
 	return p.Status == statusReady && now <= p.ExpiredAt
+}
+
+// state is the status, or "expired".
+func (p *Payment) state(now int64) string {
+	if p.Status == statusReady && !p.live(now) {
+		return stateExpired
+	}
+	return p.Status
+}
+
+func (p *Payment) contains(text string) bool {
+	return strings.Contains(p.MerchantUID, text) || strings.Contains(p.Name, text) ||
+		strings.Contains(p.Barcode, text) || strings.Contains(p.ImpUID, text)
 }
 
 // entry returns the payment's entry of the ledger as a copy that shares nothing with it.

@@ -26,11 +26,17 @@ func (e *Emulator) serveTill(w http.ResponseWriter, r *http.Request) {
 	}
 	barcode, errBarcode := params.text("barcode")
 	payType, errPayType := params.text("pay_type")
-	if barcode == "" || errBarcode != nil || errPayType != nil {
+	scenario, errScenario := params.text("scenario")
+	if err := errors.Join(errBarcode, errPayType, errScenario); err != nil || barcode == "" {
 		write(w, failed(http.StatusBadRequest, `till needs {"barcode": "…", "pay_type": "card" or "cash"}`))
 		return
 	}
-	result, err := e.Scan(r.Context(), ScanRequest{Barcode: barcode, PayType: payType})
+	req := ScanRequest{Barcode: barcode, PayType: payType, Scenario: Scenario(scenario)}
+	if wantsPage(r) {
+		e.scanFromPage(w, r, req)
+		return
+	}
+	result, err := e.Scan(r.Context(), req)
 	if err != nil {
 		write(w, failed(scanStatus(err), err.Error()))
 		return

@@ -84,6 +84,8 @@ func TestControlsRefuseOtherOrigins(t *testing.T) {
 				{"DELETE", "/sandbox/faults", ""},
 				{"POST", "/till", `{"barcode":"none"}`},
 				{"POST", "/till", `{"barcode":"` + barcode + `"}`},
+				{"POST", "/till-faults", "endpoint=list&effect=garbage&times=1"},
+				{"POST", "/till-normal", ""},
 			} {
 				before := len(s.Faults())
 				a := s.do(r.method, r.path, asForm, r.body, test.header...)

@@ -20,6 +20,8 @@ import (
 const (
 	secret = "c2lnbmF0dXJlLW9mLTIy"
 	query  = "?cvs_amount=15000&cvs_sig=" + secret
+
+	shownQuery = "?cvs_amount=15000&cvs_sig=…"
 )
 
 // order issues a barcode for 15,000 won that is confirmed and noticed at the gateway.
@@ -45,10 +47,10 @@ func TestScanAccepted(t *testing.T) {
 		}
 		confirm := result.Confirm
 		if confirm == nil || confirm.Status != 200 || compact(confirm.Body) != `{"accepted":true}` || confirm.Error != "" ||
-			confirm.URL != g.URL+"/confirm" || confirm.Duplicate != nil || confirm.Forged != "" {
+			confirm.URL != g.URL+"/confirm"+shownQuery || confirm.Duplicate != nil || confirm.Forged != "" {
 			t.Errorf("%s: confirm %+v", payType, confirm)
 		}
-		if n := result.Notice; len(n) != 1 || n[0].Status != 200 || n[0].Error != "" || n[0].URL != g.URL+"/notice" || n[0].Body != nil {
+		if n := result.Notice; len(n) != 1 || n[0].Status != 200 || n[0].Error != "" || n[0].URL != g.URL+"/notice"+shownQuery || n[0].Body != nil {
 			t.Errorf("%s: notice %+v", payType, result.Notice)
 		}
 		if p := result.Payment; p.Status != "paid" || p.PaidAt != c.now().Unix() || p.PayType != payType || p.ImpUID != impUID {
@@ -523,8 +525,8 @@ func TestWebhookBasicAuth(t *testing.T) {
 	}
 }
 
-// Whatever the gateway and the network do, the query of a webhook's URL is shown nowhere.
-func TestNoQueryIsShown(t *testing.T) {
+// Whatever the gateway and the network do, the secrets in the query of a webhook's URL are shown nowhere.
+func TestNoSecretIsShown(t *testing.T) {
 	t.Parallel()
 	echo := func(code int, format string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -620,7 +622,7 @@ func (s *sandbox) checkNothingShown(t *testing.T, gatewayURL string) {
 		s.get("/payments/find/order"),
 		s.do("POST", "/cvs", asJSON, `{"merchant_uid":"o","amount":0,"confirm_url":"http:///`+query+`","notice_url":"ftp://x/`+query+`"}`),
 	} {
-		for _, forbidden := range []string{"cvs_sig=", secret, secret[1:], fragments, "cvs_amount="} {
+		for _, forbidden := range []string{secret, secret[1:], fragments} {
 			if strings.Contains(a.raw, forbidden) {
 				t.Errorf("%q is shown in %s", forbidden, a.raw)
 			}
@@ -628,5 +630,157 @@ func (s *sandbox) checkNothingShown(t *testing.T, gatewayURL string) {
 	}
 	if strings.Contains(fmt.Sprintf("%+v", s.Payments()), secret[2:]) {
 		t.Errorf("the ledger shows the signature: %+v", s.Payments())
+	}
+}
+
+func TestScenarioTwice(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	// Neither till is answered before both have asked.
+	var both sync.WaitGroup
+	both.Add(2)
+	g := newGateway(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/confirm" {
+			both.Done()
+			both.Wait()
+		}
+	})
+	result := s.scenario(s.order("order", g), emulator.ScenarioTwice)
+	if !result.Accepted || len(result.Notice) != 1 {
+		t.Errorf("first till: %+v", result)
+	}
+	if second := result.Second; second == nil || second.Accepted || second.Confirm.Status != 200 || second.Reason != emulator.ErrPaid.Error() ||
+		second.Payment.Status != "paid" || len(second.Notice) != 0 {
+		t.Errorf("second till: %+v", second)
+	}
+	if got := s.Requests(emulator.EndpointNotice); got != 1 {
+		t.Errorf("%d notices", got)
+	}
+}
+
+func TestScenarioVoid(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	result := s.scenario(s.order("order", newGateway(t, status(200))), emulator.ScenarioVoid)
+	if result.Accepted || result.Confirm.Status != 200 || result.Reason != emulator.ErrVoid.Error() || result.Payment.Status != "cancelled" ||
+		len(result.Notice) != 0 {
+		t.Errorf("%+v", result)
+	}
+	refused := s.scenario(s.order("order", newGateway(t, status(409))), emulator.ScenarioVoid)
+	if refused.Accepted || refused.Payment.Status != "cancelled" {
+		t.Errorf("refused: %+v", refused)
+	}
+}
+
+func TestScenarioLate(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	g := newGateway(t, status(200))
+	barcode := s.order("order", g).field("vbank_num")
+	for _, scenario := range []emulator.Scenario{emulator.ScenarioLate, ""} {
+		_, err := s.Scan(t.Context(), emulator.ScanRequest{Barcode: barcode, Scenario: scenario})
+		if !errors.Is(err, emulator.ErrExpired) || len(g.got()) != 0 {
+			t.Errorf("scenario %q: %v, %d webhooks", scenario, err, len(g.got()))
+		}
+	}
+	if p := s.Payments()[0]; p.Status != "ready" {
+		t.Errorf("%+v", p)
+	}
+	if _, err := s.Scan(t.Context(), emulator.ScanRequest{Barcode: "none", Scenario: emulator.ScenarioLate}); !errors.Is(err, emulator.ErrUnknownBarcode) {
+		t.Error(err)
+	}
+}
+
+func TestScenarioRepeatedNotice(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	g := newGateway(t, status(200))
+	issued := s.order("order", g)
+	first := s.scenario(issued, emulator.ScenarioRepeatedNotice)
+	if !first.Accepted || first.Confirm == nil || len(first.Notice) != 1 || first.Notice[0].Duplicate == nil {
+		t.Errorf("first: %+v", first)
+	}
+	again := s.scenario(issued, emulator.ScenarioRepeatedNotice)
+	if !again.Accepted || again.Confirm != nil || len(again.Notice) != 1 || again.Notice[0].Duplicate != nil || again.Payment.Status != "paid" {
+		t.Errorf("again: %+v", again)
+	}
+	var paths []string
+	for _, h := range g.got() {
+		path, _, _ := strings.Cut(h.uri, "?")
+		paths = append(paths, path)
+	}
+	if got := strings.Join(paths, " "); got != "/confirm /notice /notice /notice" {
+		t.Error(got)
+	}
+}
+
+func TestScenarioForged(t *testing.T) {
+	t.Parallel()
+	genuine := `{"event":"Galaxia.Cvs.Confirm","imp_uid":"IMP","merchant_uid":"order","status":"ready","extra":{"barcode":"NUMBER","payType":"card"}}`
+	for scenario, want := range map[emulator.Scenario]struct{ uri, shown, body string }{
+		emulator.ScenarioForgedSignature:   {"/confirm?cvs_amount=15000&cvs_sig=1" + secret[1:], "?cvs_amount=15000&cvs_sig=…", genuine},
+		emulator.ScenarioForgedAmount:      {"/confirm?cvs_amount=25000&cvs_sig=" + secret, "?cvs_amount=25000&cvs_sig=…", genuine},
+		emulator.ScenarioForgedMerchantUID: {"/confirm" + query, shownQuery, strings.Replace(genuine, `"order"`, `"1rder"`, 1)},
+		emulator.ScenarioForgedUnsigned:    {"/confirm", "", genuine},
+	} {
+		t.Run(string(scenario), func(t *testing.T) {
+			t.Parallel()
+			s := newSandbox(t, emulator.Options{})
+			g := newGateway(t, status(403))
+			issued := s.order("order", g)
+			result := s.scenario(issued, scenario)
+			body := strings.NewReplacer("IMP", issued.field("imp_uid"), "NUMBER", issued.field("vbank_num")).Replace(want.body)
+			if result.Accepted || result.Confirm.Forged == "" || result.Confirm.URL != g.URL+"/confirm"+want.shown || compact(result.Confirm.Sent) != body {
+				t.Errorf("%+v sent %s", result.Confirm, result.Confirm.Sent)
+			}
+			if h := g.got()[0]; h.uri != want.uri || h.body != body {
+				t.Errorf("sent %s %s", h.uri, h.body)
+			}
+			if next := s.scenario(issued, ""); next.Confirm.Forged != "" {
+				t.Error("the next webhook was forged, too")
+			}
+		})
+	}
+}
+
+func TestUnknownScenario(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	for _, scenario := range []string{"thrice", "forged_", "forged"} {
+		a := s.do("POST", "/till", asForm, "barcode=1&scenario="+scenario)
+		a.expect(t, 400, -1)
+		if !strings.Contains(a.raw, "twice, void, late, repeated_notice, forged_signature") {
+			t.Errorf("%s does not say what there is", a.raw)
+		}
+	}
+	s.do("POST", "/till", asJSON, `{"barcode":"1","scenario":1}`).expect(t, 400, -1)
+}
+
+// scenario scans a barcode over HTTP while something else happens.
+func (s *sandbox) scenario(issued envelope, scenario emulator.Scenario) emulator.ScanResult {
+	s.t.Helper()
+	a := s.do("POST", "/till", asForm, "barcode="+issued.field("vbank_num")+"&scenario="+string(scenario))
+	var result emulator.ScanResult
+	if err := json.Unmarshal([]byte(a.raw), &result); err != nil || a.status != 200 {
+		s.t.Fatalf("POST /till: %d %v in %s", a.status, err, a.raw)
+	}
+	return result
+}
+
+func TestShownURL(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	g := newGateway(t, status(200))
+	for i, test := range []struct{ query, want string }{
+		{"?cvs_amount=1&cvs_expires=2&cvs_account=a&cvs_sig=s&k=v", "?cvs_amount=1&cvs_expires=2&cvs_account=a&cvs_sig=…&k=…"},
+		{"?word", "?word"},
+		{"?0123456789abcdef", "?…"},
+		{"", ""},
+	} {
+		barcode := s.issue(fmt.Sprintf(`"merchant_uid":"order-%d","amount":1,"confirm_url":"%s/c%s"`, i, g.URL, test.query)).field("vbank_num")
+		result, err := s.Scan(t.Context(), emulator.ScanRequest{Barcode: barcode})
+		if err != nil || result.Confirm.URL != g.URL+"/c"+test.want {
+			t.Errorf("%s is shown as %s, %v", test.query, result.Confirm.URL, err)
+		}
 	}
 }

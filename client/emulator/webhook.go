@@ -23,6 +23,8 @@ const (
 	minSecretLength   = 16 // a shorter query value is hidden with its name only: alone it may be any word
 	parameterSig      = "cvs_sig"
 	parameterAmount   = "cvs_amount"
+	parameterExpires  = "cvs_expires"
+	parameterAccount  = "cvs_account"
 	hidden            = "…"
 	eventConfirm      = "Galaxia.Cvs.Confirm"
 	userAgent         = "cvs-sandbox"
@@ -32,9 +34,13 @@ const (
 	messageTooLong    = "(more than 64 KiB)"
 )
 
-// WebhookResult is how a webhook fared. It contains no query string: a webhook's URL may carry a signature.
+// WebhookResult is how a webhook fared.
 type WebhookResult struct {
+	// URL is where it was sent. Of its query only the values of cvs_amount, cvs_expires and cvs_account are shown: others may
+	// be secret, as a signature is.
 	URL string `json:"url"`
+	// Sent is the body, nil if the webhook was not sent: its JSON, or its text as a JSON string.
+	Sent json.RawMessage `json:"sent,omitempty"`
 	// Status is the HTTP status of the answer, 0 if there was none.
 	Status int `json:"status"`
 	// Body is the answer to a confirm webhook: its JSON, or its text as a JSON string.
@@ -92,7 +98,7 @@ func (e *Emulator) sendWebhook(ctx context.Context, h webhook) WebhookResult {
 
 // attempt sends a webhook once, within its time-out.
 func (e *Emulator) attempt(ctx context.Context, h webhook, u *url.URL, scrub scrubber) WebhookResult {
-	result := WebhookResult{URL: displayURL(h.url), Forged: h.fault.Forged}
+	result := WebhookResult{URL: shownURL(u), Forged: h.fault.Forged}
 	if _ = e.pause(ctx, h.fault.Delay); ctx.Err() != nil {
 		result.Error = scrub.err(context.Cause(ctx))
 		return result
@@ -102,10 +108,15 @@ func (e *Emulator) attempt(ctx context.Context, h webhook, u *url.URL, scrub scr
 		return result
 	}
 	e.count(h.endpoint)
+	media, content := h.content()
+	result.Sent = asJSON(string(content))
+	if h.fault.Oversized {
+		content, _ = io.ReadAll(oversize(content, oversizedWebhook))
+	}
 	start := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, h.timeout, fmt.Errorf("no answer within %v", h.timeout))
 	defer cancel()
-	status, body, err := e.exchange(ctx, u, h)
+	status, body, err := e.post(ctx, u, media, content)
 	result.DurationMS = time.Since(start).Milliseconds()
 	result.Status = status
 	if err != nil && ctx.Err() != nil {
@@ -122,16 +133,17 @@ func (e *Emulator) attempt(ctx context.Context, h webhook, u *url.URL, scrub scr
 	return result
 }
 
-// exchange posts a webhook. It uses the transport without a client, which would follow redirects and put the URL, with its
-// signature, into its errors.
-func (e *Emulator) exchange(ctx context.Context, u *url.URL, h webhook) (status int, body []byte, err error) {
-	media, content := mediaJSON, bytes.TrimSpace(encode(h.message, ""))
+// content returns the body of a webhook and its media type.
+func (h webhook) content() (media string, body []byte) {
 	if h.fault.Garbage {
-		media, content = "text/html", []byte(garbage)
+		return "text/html", []byte(garbage)
 	}
-	if h.fault.Oversized {
-		content, _ = io.ReadAll(oversize(content, oversizedWebhook))
-	}
+	return mediaJSON, bytes.TrimSpace(encode(h.message, ""))
+}
+
+// post sends a webhook. It uses the transport without a client, which would follow redirects and put the URL, with its
+// signature, into its errors.
+func (e *Emulator) post(ctx context.Context, u *url.URL, media string, content []byte) (status int, body []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(content))
 	if err != nil {
 		return 0, nil, err
@@ -246,6 +258,25 @@ func displayURL(s string) string {
 	}
 	u.User, u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = nil, "", false, "", ""
 	return u.String()
+}
+
+// shownURL returns a URL with what may be secret in it hidden: user, fragment, and the values of most parameters.
+func shownURL(u *url.URL) string {
+	shown := *u
+	shown.User, shown.Fragment, shown.RawFragment = nil, "", ""
+	pairs := strings.Split(u.RawQuery, "&")
+	for i, pair := range pairs {
+		name, _, named := strings.Cut(pair, "=")
+		switch {
+		case name == parameterAmount, name == parameterExpires, name == parameterAccount:
+		case named:
+			pairs[i] = name + "=" + hidden
+		case len(pair) >= minSecretLength:
+			pairs[i] = hidden
+		}
+	}
+	shown.RawQuery = strings.Join(pairs, "&")
+	return shown.String()
 }
 
 // scrubber removes the secrets of a webhook's URLs from texts that are shown: a gateway's error page often repeats the URL.
