@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"net/http"
 
 	"go.uber.org/zap"
@@ -36,8 +37,9 @@ accepts any keys. Point the global option cvs at it with
 
 	api http://127.0.0.1:8480
 
-Its till is at /till: POST {"barcode":"...","pay_type":"card"} pays a barcode as
-a customer would. Its webhooks go to loopback and private addresses only.`,
+Its till is at /till, a page where a barcode is paid as a customer would; so
+does POST {"barcode":"...","pay_type":"card"}. Its webhooks go to loopback and
+private addresses only.`,
 		Flags: func() *flag.FlagSet {
 			flags := flag.NewFlagSet("cvs-sandbox", flag.ExitOnError)
 			flags.String("listen", "127.0.0.1:8480", "The address to listen on")
@@ -186,11 +188,28 @@ func sandboxConfig(listen string) *caddy.Config {
 	}
 }
 
+// checkFree refuses an address that is taken. Caddy itself would share the port
+// with its owner, so that each of two sandboxes got half of the requests.
+func checkFree(listen string) error {
+	addr, err := caddy.ParseNetworkAddress(listen)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen(addr.Network, addr.JoinHostPort(0))
+	if err != nil {
+		return fmt.Errorf("%w: choose another address with --listen", err)
+	}
+	return listener.Close()
+}
+
 func startSandbox(listen string) error {
+	if err := checkFree(listen); err != nil {
+		return fmt.Errorf("starting the sandbox on %s: %w", listen, err)
+	}
 	if err := caddy.Run(sandboxConfig(listen)); err != nil {
 		return fmt.Errorf("starting the sandbox on %s: %w", listen, err)
 	}
-	fmt.Printf("caddy-cvs sandbox, not PortOne: no money moves here. API and till at http://%s\n", listen)
+	fmt.Printf("caddy-cvs sandbox, not PortOne: no money moves here. API at http://%[1]s, till at http://%[1]s/till\n", listen)
 	return nil
 }
 
