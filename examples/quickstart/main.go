@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -18,27 +19,26 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/caddy-cvs/caddy-cvs"
+	"github.com/caddy-cvs/caddy-cvs/examples/quickstart/shop"
 )
 
 //go:embed Caddyfile
 var caddyfile []byte
 
-const shopAddress = "127.0.0.1:3000"
+// The ports are the Caddyfile's.
+var ports = []struct{ variable, usual, what string }{
+	{"SHOP_PORT", "8080", "the shop's site"},
+	{"APP_PORT", "3000", "the shop's app"},
+	{"GATEWAY_PORT", "8081", "the gateway"},
+	{"SANDBOX_PORT", "8480", "the sandbox"},
+}
 
 const hints = `
 caddy-cvs quickstart, on the sandbox: no money moves here.
 
-Order an umbrella; the shop asks Caddy for a barcode, without any credential:
-  curl http://127.0.0.1:8080/orders -d product=umbrella
+Open http://%s
 
-Pay it at the till, with the barcode that the answer shows:
-  curl http://127.0.0.1:8480/till -d pay_type=cash -d barcode=BARCODE
-
-See that the shop knows:
-  curl http://127.0.0.1:8080/orders/order-1
-
-Order a lamp (product=lamp), which sells out on the way to the store, and see
-the shop's reason at the till. Ctrl-C ends everything.
+Order something, and be the cashier, too. Ctrl-C ends everything.
 `
 
 func main() {
@@ -49,27 +49,27 @@ func main() {
 }
 
 func run() error {
-	// The sandbox accepts any keys. In production they come from the
-	// environment or from files, and only Caddy has them.
-	for _, name := range []string{"PORTONE_IMP_KEY", "PORTONE_IMP_SECRET"} {
-		if os.Getenv(name) == "" {
-			if err := os.Setenv(name, "sandbox-"+name); err != nil {
-				return err
-			}
-		}
+	if err := setEnvironment(); err != nil {
+		return err
 	}
-	listener, err := net.Listen("tcp", shopAddress)
+	if err := checkPorts(); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", address("APP_PORT"))
 	if err != nil {
-		return fmt.Errorf("starting the shop: %w (the addresses stand in examples/quickstart)", err)
+		return fmt.Errorf("starting the shop: %w", err)
 	}
-	server := &http.Server{Handler: newShop(), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{
+		Handler:           shop.New("http://"+address("GATEWAY_PORT"), "http://"+address("SANDBOX_PORT")+"/till"),
+		ReadHeaderTimeout: 5 * time.Second,
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 
 	if err := startCaddy(); err != nil {
-		return fmt.Errorf("starting Caddy: %w (the addresses stand in examples/quickstart/Caddyfile)", err)
+		return fmt.Errorf("starting Caddy: %w", err)
 	}
-	fmt.Print(hints)
+	fmt.Printf(hints, address("SHOP_PORT"))
 
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt)
@@ -78,6 +78,46 @@ func run() error {
 	case <-interrupted:
 	}
 	return errors.Join(err, caddy.Stop(), server.Close())
+}
+
+// checkPorts says which ports are taken, and how to choose others. Caddy would
+// share one with another quickstart, and each would get half of the requests.
+func checkPorts() error {
+	var taken, others string
+	for _, p := range ports {
+		listener, err := net.Listen("tcp", address(p.variable))
+		if err != nil {
+			taken += fmt.Sprintf("\n  %s: %v", p.what, err)
+			others += fmt.Sprintf("%s=1%s ", p.variable, p.usual)
+		} else if err := listener.Close(); err != nil {
+			return err
+		}
+	}
+	if taken == "" {
+		return nil
+	}
+	return fmt.Errorf("no free port for%s\nFree what is taken, or choose others:\n  %sgo run ./examples/quickstart", taken, others)
+}
+
+// setEnvironment gives the Caddyfile what is not set. The sandbox accepts any
+// keys; in production they come from the environment or from files, and only
+// Caddy has them.
+func setEnvironment() error {
+	missing := map[string]string{"PORTONE_IMP_KEY": "sandbox-key", "PORTONE_IMP_SECRET": "sandbox-secret"}
+	for _, p := range ports {
+		missing[p.variable] = p.usual
+	}
+	for name, value := range missing {
+		if err := os.Setenv(name, cmp.Or(os.Getenv(name), value)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// address returns where something listens, by the variable of its port.
+func address(variable string) string {
+	return net.JoinHostPort("127.0.0.1", os.Getenv(variable))
 }
 
 func startCaddy() error {

@@ -1,0 +1,680 @@
+package shop
+
+import (
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const barcode = "12345678901234567890"
+
+// market is a shop and the gateway that it asks.
+type market struct {
+	*testing.T
+	shop    *shop
+	handler http.Handler
+
+	mu       sync.Mutex
+	calls    []string
+	issued   []url.Values
+	payments map[string]payment          // by imp_uid
+	faults   map[string]http.HandlerFunc // by what a call begins with, in place of the gateway's own answer
+}
+
+func open(t *testing.T) *market {
+	t.Helper()
+	m := &market{T: t, payments: map[string]payment{}, faults: map[string]http.HandlerFunc{}}
+	gateway := httptest.NewServer(m)
+	t.Cleanup(gateway.Close)
+	m.shop = newShop(gateway.URL, "http://till.example/till")
+	m.shop.now = func() time.Time { return time.Date(2026, 11, 23, 0, 22, 0, 0, time.UTC) }
+	m.handler = m.shop.handler()
+	return m
+}
+
+// ServeHTTP is the gateway.
+func (m *market) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_ = r.ParseForm()
+	call := r.Method + " " + r.URL.RequestURI()
+	m.mu.Lock()
+	m.calls = append(m.calls, call)
+	var fault http.HandlerFunc
+	for prefix, f := range m.faults {
+		if strings.HasPrefix(call, prefix) {
+			fault = f
+		}
+	}
+	m.mu.Unlock()
+	assert.Empty(m, r.Header.Get("Authorization"), "the shop holds no credential")
+	if fault != nil {
+		fault(w, r)
+		return
+	}
+	if call == "POST /cvs" {
+		envelope(w, http.StatusOK, 0, "", m.issue(r.PostForm))
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	assert.Equal(m, "true", r.URL.Query().Get("include_sandbox"))
+	parts := strings.Split(r.URL.Path, "/")
+	for id, p := range m.payments {
+		if id == parts[2] || parts[2] == "find" && p.MerchantUID == parts[3] && p.Status == parts[4] {
+			envelope(w, http.StatusOK, 0, "", p)
+			return
+		}
+	}
+	envelope(w, http.StatusNotFound, -1, "존재하지 않는 결제정보입니다.", nil)
+}
+
+func (m *market) issue(form url.Values) payment {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.issued = append(m.issued, form)
+	p := payment{
+		ImpUID: fmt.Sprintf("imp_%d", len(m.issued)), MerchantUID: form.Get("merchant_uid"), Status: "ready", Barcode: barcode,
+	}
+	_, err := fmt.Sscan(form.Get("amount"), &p.Amount)
+	assert.NoError(m, err)
+	m.payments[p.ImpUID] = p
+	return p
+}
+
+func envelope(w http.ResponseWriter, status, code int, message string, response any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"code": code, "message": message, "response": response})
+}
+
+func fails(status, code int, message string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { envelope(w, status, code, message, nil) }
+}
+
+func hangsUp(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+
+// fault lets the calls that begin so fail, or no more if it is nil.
+func (m *market) fault(call string, f http.HandlerFunc) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.faults, call)
+	if f != nil {
+		m.faults[call] = f
+	}
+}
+
+func (m *market) pays(impUID, status string, amount float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.payments[impUID]
+	p.Status, p.Amount = status, amount
+	m.payments[impUID] = p
+}
+
+// called returns the calls to the gateway since the last time.
+func (m *market) called() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	calls := m.calls
+	m.calls = nil
+	return calls
+}
+
+func (m *market) send(method, target, body string, header ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	m.handler.ServeHTTP(w, r)
+	return w
+}
+
+func (m *market) get(target string, header ...string) string {
+	m.Helper()
+	w := m.send(http.MethodGet, target, "", header...)
+	require.Equal(m, http.StatusOK, w.Code)
+	return w.Body.String()
+}
+
+// order orders a product and returns the order's path.
+func (m *market) order(product string) string {
+	m.Helper()
+	w := m.send(http.MethodPost, "/orders", "product="+product)
+	require.Equal(m, http.StatusSeeOther, w.Code)
+	return w.Header().Get("Location")
+}
+
+// voucher orders a product and gets its barcode.
+func (m *market) voucher(product string) string {
+	m.Helper()
+	path := m.order(product)
+	require.Equal(m, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
+	return path
+}
+
+func (m *market) state(path string) string {
+	m.Helper()
+	var answer struct{ State string }
+	require.NoError(m, json.Unmarshal([]byte(m.get(path+"/state")), &answer))
+	return answer.State
+}
+
+func (m *market) notify(impUID string) int {
+	return m.send(http.MethodPost, "/cvs/notice", `{"imp_uid":"`+impUID+`","status":"paid"}`, "Content-Type", "application/json").Code
+}
+
+// check asks as Caddy does, and returns the status and the reason, or the total.
+func (m *market) check(path, impUID string) string {
+	m.Helper()
+	hook := `{"event":"Galaxia.Cvs.Confirm","imp_uid":"` + impUID + `","extra":{"barcode":"1","payType":"card"}}`
+	w := m.send(http.MethodPost, path+"/payable", hook, "Content-Type", "application/json")
+	var answer struct {
+		Payable bool
+		Total   int
+		Reason  string
+	}
+	require.NoError(m, json.Unmarshal(w.Body.Bytes(), &answer))
+	assert.Equal(m, w.Code == http.StatusOK, answer.Payable)
+	return fmt.Sprint(w.Code, " ", answer.Reason, answer.Total)
+}
+
+func (m *market) stock(id string) int {
+	m.shop.mu.Lock()
+	defer m.shop.mu.Unlock()
+	return m.shop.product(id).Stock
+}
+
+func TestHome(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	home := m.get("/")
+	for _, text := range []string{`<html lang="ko">`, "접이식 우산", "15,000원", "재고 5개", "9,000원", "재고 12개", "한정판 램프", "42,000원", "재고 1개", "샌드박스 데모"} {
+		assert.Contains(t, home, text)
+	}
+	assert.Equal(t, 3, strings.Count(home, "주문하기"))
+	assert.NotContains(t, home, "품절")
+
+	home = m.get("/", "Accept-Language", "en-GB,en;q=0.9")
+	for _, text := range []string{`<html lang="en">`, "Folding umbrella", "15,000 KRW", "5 left", "Order", "demo shop"} {
+		assert.Contains(t, home, text)
+	}
+	assert.NotContains(t, home, "우산")
+}
+
+func TestSoldOut(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	m.order("lamp")
+	home := m.get("/")
+	assert.Equal(t, 2, strings.Count(home, "주문하기"))
+	assert.Contains(t, home, "품절")
+
+	w := m.send(http.MethodPost, "/orders", "product=lamp")
+	assert.Equal(t, http.StatusConflict, w.Code)
+	assert.Contains(t, w.Body.String(), "품절되었습니다")
+	assert.Len(t, m.shop.orders, 1)
+
+	w = m.send(http.MethodPost, "/products/lamp/restock", "")
+	assert.Equal(t, http.StatusSeeOther, w.Code)
+	assert.Equal(t, 1, m.stock("lamp"))
+	m.order("lamp")
+	assert.Equal(t, http.StatusNotFound, m.send(http.MethodPost, "/products/boat/restock", "").Code)
+}
+
+func TestUnknown(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	for _, c := range []struct {
+		method, target, body string
+		status               int
+		ko, en               string
+	}{
+		{"POST", "/orders", "product=boat", 400, "없는 상품입니다", "There is no such product"},
+		{"POST", "/orders", "", 400, "umbrella, mug, lamp", "umbrella, mug and lamp"},
+		{"POST", "/orders", "product=" + strings.Repeat("x", maxBody), 400, "없는 상품입니다", "There is no such product"},
+		{"GET", "/orders/order-x", "", 404, "없는 주문입니다", "There is no such order"},
+		{"POST", "/orders/order-x/barcode", "", 404, "없는 주문입니다", "There is no such order"},
+		{"POST", "/orders/order-x/refresh", "", 404, "없는 주문입니다", "There is no such order"},
+		{"GET", "/nowhere", "", 404, "없는 페이지입니다", "There is no such page"},
+		{"GET", "/static/", "", 404, "없는 페이지입니다", "There is no such page"},
+	} {
+		for lang, text := range map[string]string{"ko": c.ko, "en": c.en} {
+			w := m.send(c.method, c.target, c.body, "Accept-Language", lang)
+			assert.Equal(t, c.status, w.Code, c.target)
+			assert.Contains(t, w.Body.String(), text, c.target)
+			assert.Contains(t, w.Body.String(), `<html lang="`+lang+`">`)
+		}
+	}
+	assert.Equal(t, http.StatusNotFound, m.send("GET", "/static/%2e%2e%2ftemplates%2fhome.html", "").Code)
+	w := m.send("GET", "/orders/order-x/state", "")
+	assert.Equal(t, http.StatusNotFound, w.Code)
+	assert.JSONEq(t, `{"reason":"없는 주문입니다"}`, w.Body.String())
+	assert.Empty(t, m.called())
+}
+
+func TestTooManyOrders(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	for i := range maxOrders {
+		m.shop.orders[fmt.Sprint(i)] = nil
+	}
+	w := m.send(http.MethodPost, "/orders", "product=lamp")
+	assert.Equal(t, http.StatusServiceUnavailable, w.Code)
+	assert.Contains(t, w.Body.String(), "주문을 받을 수 없습니다")
+	assert.Equal(t, 1, m.stock("lamp"))
+}
+
+func TestVoucher(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.order("umbrella")
+	assert.Regexp(t, `^/orders/order-[a-z2-7]{10}$`, path)
+	assert.NotEqual(t, path, m.order("umbrella"))
+	page := m.get(path)
+	assert.Contains(t, page, "주문 접수")
+	assert.Contains(t, page, "편의점에서 결제</button>")
+	assert.NotContains(t, page, "<path d=")
+	assert.Equal(t, "new", m.state(path))
+
+	w := m.send(http.MethodPost, path+"/barcode", "")
+	assert.Equal(t, http.StatusSeeOther, w.Code)
+	assert.Equal(t, path, w.Header().Get("Location"))
+	id := strings.TrimPrefix(path, "/orders/")
+	require.Equal(t, []url.Values{{
+		"merchant_uid": {id}, "amount": {"15000"}, "name": {"접이식 우산"},
+		"expired_at": {fmt.Sprint(m.shop.now().Add(72 * time.Hour).Unix())},
+	}}, m.issued)
+
+	page = m.get(path)
+	for _, text := range []string{
+		"결제 대기", `<svg xmlns="http://www.w3.org/2000/svg" width="330"`, "1234 5678 9012 3456 7890", "15,000원", id,
+		"2026년 11월 26일 09:22까지", `datetime="2026-11-26T00:22:00Z"`, "결제 확인", "인쇄",
+		`href="http://till.example/till?barcode=12345678901234567890" target="_blank"`,
+	} {
+		assert.Contains(t, page, text)
+	}
+	page = m.get(path, "Accept-Language", "en")
+	for _, text := range []string{"Waiting for payment", "until 26 Nov 2026, 09:22 KST", "Check payment", "be the cashier"} {
+		assert.Contains(t, page, text)
+	}
+	assert.Equal(t, "{\n  \"barcode\": \""+barcode+"\",\n  \"order\": \""+id+"\",\n  \"product\": \"umbrella\",\n"+
+		"  \"state\": \"waiting\",\n  \"total\": 15000\n}\n", m.get(path+"/state"))
+
+	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
+	assert.Len(t, m.issued, 1, "an order has one barcode")
+	assert.Equal(t, 5, m.stock("umbrella"), "nothing is taken before it is paid")
+}
+
+func TestExpired(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.voucher("mug")
+	later := m.shop.now().Add(73 * time.Hour)
+	m.shop.now = func() time.Time { return later }
+	page := m.get(path)
+	assert.Contains(t, page, "결제 기한 만료")
+	assert.NotContains(t, page, "1234 5678", "nobody should carry it to a till")
+	assert.Contains(t, page, "결제 확인", "it may have been paid in time")
+	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/refresh", "").Code)
+	assert.Contains(t, m.get(path, "Accept-Language", "en"), "Checked at 10:22:00: not paid yet.")
+}
+
+func TestBarcodeFails(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fault http.HandlerFunc
+		text  string
+		doubt bool
+	}{
+		"refused":      {fails(200, 1, "점검 <b>중</b>입니다"), "점검 &lt;b&gt;중&lt;/b&gt;입니다", false},
+		"bad request":  {fails(400, -1, "expired_at is wrong"), "expired_at is wrong", false},
+		"no token":     {fails(503, -1, "no token"), "no token", false},
+		"unreachable":  {fails(502, -1, "PortOne cannot be reached."), "PortOne cannot be reached.", false},
+		"in doubt":     {fails(504, -1, "Outcome unknown"), "Outcome unknown", true},
+		"broken":       {hangsUp, "게이트웨이가 응답하지 않았습니다.", true},
+		"not JSON":     {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, "게이트웨이가 응답하지", true},
+		"no number":    {func(w http.ResponseWriter, _ *http.Request) { envelope(w, 200, 0, "", payment{ImpUID: "imp_1"}) }, "게이트웨이가", true},
+		"endless":      {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"message":"%0*d"`, maxBody, 0) }, "게이트웨이가", true},
+		"null message": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"code":1,"message":null}`) }, "게이트웨이가", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := open(t)
+			path := m.order("mug")
+			m.fault("POST /cvs", c.fault)
+			w := m.send(http.MethodPost, path+"/barcode", "")
+			assert.Equal(t, http.StatusBadGateway, w.Code)
+			for _, text := range []string{`role="alert"`, "바코드를 발급받지 못했습니다.", c.text, "다시 시도</button>", `href="` + path + `?lang=en"`} {
+				assert.Contains(t, w.Body.String(), text)
+			}
+			assert.Equal(t, "new", m.state(path), "nothing is lost")
+
+			m.fault("POST /cvs", nil)
+			m.called()
+			assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
+			calls := []string{"POST /cvs"}
+			if c.doubt {
+				calls = append([]string{"GET /payments/find/" + strings.TrimPrefix(path, "/orders/") + "/ready?include_sandbox=true"}, calls...)
+			}
+			assert.Equal(t, calls, m.called(), "only after doubt is the order looked up first")
+			assert.Equal(t, "waiting", m.state(path))
+		})
+	}
+}
+
+func TestDoubt(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.order("mug")
+	m.fault("POST /cvs", func(w http.ResponseWriter, r *http.Request) { // issued, but the answer is lost
+		m.issue(r.PostForm)
+		hangsUp(w, r)
+	})
+	assert.Equal(t, http.StatusBadGateway, m.send(http.MethodPost, path+"/barcode", "").Code)
+	m.fault("POST /cvs", nil)
+
+	m.fault("GET /payments/find/", fails(503, -1, "no token"))
+	w := m.send(http.MethodPost, path+"/barcode", "")
+	assert.Equal(t, http.StatusBadGateway, w.Code)
+	assert.Contains(t, w.Body.String(), "no token")
+	assert.Len(t, m.issued, 1, "while the doubt lasts, no second barcode")
+	m.fault("GET /payments/find/", nil)
+
+	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
+	assert.Len(t, m.issued, 1, "the first one is found")
+	assert.Contains(t, m.get(path), "1234 5678 9012 3456 7890")
+	assert.Contains(t, m.get(path), "2026년 11월 26일 09:22까지")
+	assert.Equal(t, "200 9000", m.check(path, "imp_1"))
+}
+
+func TestDoubtOfAnotherAmount(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.order("mug")
+	m.fault("POST /cvs", func(w http.ResponseWriter, r *http.Request) {
+		r.PostForm.Set("amount", "1")
+		m.issue(r.PostForm)
+		hangsUp(w, r)
+	})
+	m.send(http.MethodPost, path+"/barcode", "")
+	m.fault("POST /cvs", nil)
+	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
+	assert.Equal(t, "200 9000", m.check(path, "imp_2"))
+}
+
+func TestGatewayAddress(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	m.shop.gateway = "http://127.0.0.1:port"
+	assert.Equal(t, http.StatusBadGateway, m.send(http.MethodPost, m.order("mug")+"/barcode", "").Code)
+}
+
+func TestTwoClicks(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.order("mug")
+	arrived, answer := make(chan struct{}, 2), make(chan struct{})
+	m.fault("POST /cvs", func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-answer
+		envelope(w, http.StatusOK, 0, "", m.issue(r.PostForm))
+	})
+	var clicks sync.WaitGroup
+	for range 2 {
+		clicks.Go(func() { assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code) })
+	}
+	<-arrived
+	assert.Equal(t, "new", m.state(path), "the shop goes on meanwhile")
+	close(answer)
+	clicks.Wait()
+	assert.Len(t, m.issued, 1)
+}
+
+func TestPayable(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	assert.Equal(t, "404 없는 주문입니다0", m.check("/orders/order-x", "imp_1"))
+
+	path := m.order("mug")
+	assert.Equal(t, "409 다른 바코드로 결제해 주세요0", m.check(path, "imp_1"), "without a barcode")
+	assert.Equal(t, "409 다른 바코드로 결제해 주세요0", m.check(path, ""))
+	m.send(http.MethodPost, path+"/barcode", "")
+	assert.Equal(t, "200 9000", m.check(path, "imp_1"))
+	assert.Equal(t, "200 9000", m.check(path, "imp_1"), "asked again")
+	assert.Equal(t, "409 다른 바코드로 결제해 주세요0", m.check(path, "imp_2"))
+	assert.Equal(t, http.StatusOK, m.send(http.MethodPost, path+"/payable", "imp_uid=imp_1").Code, "as a form")
+	assert.Equal(t, http.StatusConflict, m.send(http.MethodPost, path+"/payable", "{", "Content-Type", "application/json").Code)
+	assert.Equal(t, "waiting", m.state(path), "a question changes nothing")
+
+	m.pays("imp_1", "paid", 9000)
+	assert.Equal(t, http.StatusOK, m.notify("imp_1"))
+	assert.Equal(t, "409 이미 결제된 주문입니다0", m.check(path, "imp_1"))
+
+	path = m.voucher("mug")
+	m.pays("imp_2", "cancelled", 9000)
+	m.notify("imp_2")
+	assert.Equal(t, "409 취소된 주문입니다0", m.check(path, "imp_2"))
+
+	path = m.voucher("lamp")
+	assert.Equal(t, "409 품절되었습니다0", m.check(path, "imp_3"), "the last one is gone")
+	m.send(http.MethodPost, "/products/lamp/restock", "")
+	assert.Equal(t, "200 42000", m.check(path, "imp_3"))
+}
+
+func TestNotice(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.voucher("umbrella")
+	assert.Equal(t, http.StatusOK, m.notify("imp_1"))
+	assert.Equal(t, "waiting", m.state(path), "a forged notice is not believed")
+	m.pays("imp_1", "paid", 100)
+	assert.Equal(t, http.StatusOK, m.notify("imp_1"))
+	assert.Equal(t, "waiting", m.state(path), "of another amount")
+	assert.Equal(t, http.StatusBadGateway, m.notify("imp_9"), "unknown to the gateway")
+
+	m.pays("imp_1", "paid", 15000)
+	m.fault("GET /payments/imp_1", fails(504, -1, "no answer"))
+	assert.Equal(t, http.StatusBadGateway, m.notify("imp_1"), "to be sent again")
+	assert.Equal(t, "waiting", m.state(path))
+	m.fault("GET /payments/imp_1", nil)
+	for range 2 {
+		assert.Equal(t, http.StatusOK, m.notify("imp_1"))
+		assert.Equal(t, "paid", m.state(path))
+		assert.Equal(t, 4, m.stock("umbrella"), "taken once")
+	}
+	page := m.get(path)
+	assert.Contains(t, page, "결제 완료")
+	assert.NotContains(t, page, "1234 5678")
+	assert.Contains(t, m.get(path, "Accept-Language", "en"), "<strong>Paid</strong>")
+	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
+	assert.Len(t, m.issued, 1, "a paid order gets no further barcode")
+
+	m.pays("imp_1", "cancelled", 15000)
+	m.notify("imp_1")
+	assert.Equal(t, "paid", m.state(path))
+}
+
+func TestNoticeForms(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.voucher("umbrella")
+	for body, media := range map[string]string{
+		"":               "application/x-www-form-urlencoded",
+		"{":              "application/json",
+		"[]":             "application/json",
+		`{"imp_uid":7}`:  "application/json",
+		`{"imp_uid":""}`: "text/plain",
+		"imp_uid=imp_1":  "application/json",
+		"imp_uid=" + strings.Repeat("x", maxBody): "application/x-www-form-urlencoded",
+	} {
+		assert.Equal(t, http.StatusBadRequest, m.send(http.MethodPost, "/cvs/notice", body, "Content-Type", media).Code, media)
+	}
+	m.called()
+	m.send(http.MethodPost, "/cvs/notice", "imp_uid=../cvs?x%23", "Content-Type", "application/x-www-form-urlencoded")
+	assert.Equal(t, []string{"GET /payments/..%2Fcvs%3Fx%23?include_sandbox=true"}, m.called())
+
+	m.pays("imp_1", "paid", 15000)
+	w := m.send(http.MethodPost, "/cvs/notice", "imp_uid=imp_1&status=paid", "Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+	assert.Equal(t, http.StatusOK, w.Code)
+	assert.Equal(t, "paid", m.state(path))
+}
+
+func TestNoticesAtOnce(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.voucher("umbrella")
+	m.pays("imp_1", "paid", 15000)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() { m.notify("imp_1") })
+		all.Go(func() { m.get(path) })
+		all.Go(func() { m.get("/") })
+	}
+	all.Wait()
+	assert.Equal(t, 4, m.stock("umbrella"))
+}
+
+func TestStockNeverBelowNone(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.voucher("lamp")
+	m.pays("imp_1", "paid", 42000)
+	m.notify("imp_1")
+	assert.Equal(t, "paid", m.state(path))
+	assert.Equal(t, 0, m.stock("lamp"))
+}
+
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.order("mug")
+	refresh := func() *httptest.ResponseRecorder { return m.send(http.MethodPost, path+"/refresh", "") }
+	assert.Equal(t, http.StatusSeeOther, refresh().Code)
+	assert.Empty(t, m.called(), "there is no payment to look up")
+
+	m.send(http.MethodPost, path+"/barcode", "")
+	assert.NotContains(t, m.get(path), "확인했습니다")
+	assert.Equal(t, http.StatusSeeOther, refresh().Code)
+	assert.Contains(t, m.get(path), "09:22:00에 확인했습니다. 아직 결제 전입니다.")
+	assert.Equal(t, "waiting", m.state(path))
+
+	m.fault("GET /payments/", fails(502, -1, "PortOne cannot be reached."))
+	w := refresh()
+	assert.Equal(t, http.StatusBadGateway, w.Code)
+	assert.Contains(t, w.Body.String(), "결제 여부를 확인하지 못했습니다.")
+	assert.Contains(t, w.Body.String(), "PortOne cannot be reached.")
+	assert.Contains(t, w.Body.String(), "1234 5678 9012 3456 7890", "the voucher stays")
+	m.fault("GET /payments/", nil)
+
+	m.pays("imp_1", "paid", 9000)
+	assert.Equal(t, http.StatusSeeOther, refresh().Code)
+	assert.Equal(t, "paid", m.state(path), "whose notice got lost")
+	assert.Equal(t, 11, m.stock("mug"))
+
+	path = m.voucher("mug")
+	m.pays("imp_2", "cancelled", 9000)
+	assert.Equal(t, http.StatusSeeOther, refresh().Code)
+	assert.Contains(t, m.get(path), "주문 취소")
+	assert.NotContains(t, m.get(path), "1234 5678")
+	assert.Contains(t, m.get(path, "Accept-Language", "en"), "Cancelled")
+	assert.Equal(t, 11, m.stock("mug"))
+}
+
+func TestLanguage(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	for _, c := range []struct{ accept, cookie, want string }{
+		{"", "", "ko"},
+		{"ko-KR,ko;q=0.9,en;q=0.8", "", "ko"},
+		{"en-US,en;q=0.9,ko;q=0.8", "", "en"},
+		{"ja, fr;q=0.9, EN;q=0.5", "", "en"},
+		{"ja", "", "ko"},
+		{"en", "lang=ko", "ko"},
+		{"ko", "lang=en", "en"},
+		{"ko", "lang=ja", "ko"},
+	} {
+		assert.Contains(t, m.get("/", "Accept-Language", c.accept, "Cookie", c.cookie), `<html lang="`+c.want+`">`, c)
+	}
+	path := m.order("mug")
+	for target, back := range map[string]string{"/": "/", path: path, "/nowhere": "/", "/orders/order-x": "/"} {
+		w := m.send(http.MethodGet, target+"?lang=en", "")
+		assert.Equal(t, http.StatusSeeOther, w.Code)
+		assert.Equal(t, back, w.Header().Get("Location"))
+		assert.Equal(t, "lang=en; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax", w.Header().Get("Set-Cookie"))
+	}
+	w := m.send(http.MethodGet, "/?lang=<script>", "")
+	assert.Equal(t, http.StatusOK, w.Code)
+	assert.Empty(t, w.Header().Get("Set-Cookie"))
+}
+
+func TestEscaping(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	m.shop.products[0].Ko = `<script>alert("우산")</script>`
+	m.shop.till = `javascript:alert(1)//`
+	assert.NotContains(t, m.get("/"), "<script>alert")
+	m.fault("POST /cvs", func(w http.ResponseWriter, r *http.Request) {
+		p := m.issue(r.PostForm)
+		p.Barcode = `1"><script>&`
+		envelope(w, http.StatusOK, 0, "", p)
+	})
+	page := m.get(m.voucher("umbrella"))
+	assert.NotContains(t, page, "<script>alert")
+	assert.NotContains(t, page, `1"><script>`)
+	assert.NotContains(t, page, "javascript:")
+	assert.Contains(t, page, template.HTMLEscapeString(fours(`1"><script>&`)))
+}
+
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	for _, target := range []string{"/", "/static/shop.css", "/static/shop.js", "/static/icon.svg", "/nowhere", m.order("mug") + "/state"} {
+		h := m.send(http.MethodGet, target, "").Header()
+		assert.Contains(t, h.Get("Content-Security-Policy"), "default-src 'none'; style-src 'self';", target)
+		assert.Equal(t, "nosniff", h.Get("X-Content-Type-Options"), target)
+		assert.Equal(t, "same-origin", h.Get("Referrer-Policy"), target)
+		assert.Equal(t, "no-store", h.Get("Cache-Control"), target)
+	}
+	for _, page := range []string{m.get("/"), m.get(m.voucher("mug"))} {
+		assert.NotContains(t, page, " style=", "which the policy forbids")
+		assert.NotContains(t, page, "<style")
+		assert.Equal(t, 1, strings.Count(page, "<h1"))
+	}
+}
+
+func TestOtherOrigins(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}} {
+		w := m.send(http.MethodPost, "/orders", "product=mug", header...)
+		assert.Equal(t, http.StatusForbidden, w.Code)
+	}
+	assert.Empty(t, m.shop.orders)
+}
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(New("http://127.0.0.1:1", "http://127.0.0.1:2/till"))
+	defer server.Close()
+	resp, err := server.Client().Get(server.URL)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	assert.Equal(t, "text/html; charset=utf-8", resp.Header.Get("Content-Type"))
+	assert.Contains(t, string(page), "</html>")
+}
