@@ -45,6 +45,7 @@ func (s *sandbox) submit(path string, form url.Values) (status int, location str
 
 // words returns a page's text without its markup.
 func words(page string) string {
+	page = strings.ReplaceAll(page, "<wbr>", "")
 	page = regexp.MustCompile(`<[^>]*>`).ReplaceAllString(page, " ")
 	return strings.Join(strings.Fields(html.UnescapeString(page)), " ")
 }
@@ -294,7 +295,7 @@ func TestPageExchanges(t *testing.T) {
 	}{
 		{
 			name: "paid", handle: status(200), req: emulator.ScanRequest{PayType: "cash"}, times: 1,
-			ko: []string{"결제되었습니다", "· 현금", "승인 웹훅 POST", `"payType": "cash"`, "답 200 OK ·", "결제 상태 결제 대기 → 결제 완료", "통보 웹훅 POST", "cvs_sig=…"},
+			ko: []string{"결제되었습니다", "· 현금", "승인 웹훅 POST", `"payType": "cash"`, "응답 200 OK ·", "결제 상태 결제 대기 → 결제 완료", "통보 웹훅 POST", "cvs_sig=…"},
 			en: []string{"Paid", "· Cash", "Confirm webhook POST", "Answer 200 OK ·", "Payment Waiting → Paid", "Notice webhook POST"},
 		},
 		{
@@ -302,7 +303,7 @@ func TestPageExchanges(t *testing.T) {
 				w.WriteHeader(409)
 				_, _ = io.WriteString(w, `{"accepted":false,"reason":"품절"}`)
 			},
-			ko: []string{"게이트웨이가 거절했습니다 품절", "· 카드", "답 409 Conflict", `"accepted": false`, "결제 상태 결제 대기 imp_", "마지막 거절 품절"},
+			ko: []string{"게이트웨이가 거절했습니다 품절", "· 카드", "응답 409 Conflict", `"accepted": false`, "결제 상태 결제 대기 imp_", "마지막 거절 품절"},
 			en: []string{"The gateway refused 품절", "Payment Waiting imp_"},
 		},
 		{
@@ -311,11 +312,11 @@ func TestPageExchanges(t *testing.T) {
 		},
 		{
 			name: "no answer", times: 1, handle: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-			ko: []string{"게이트웨이의 답을 받지 못했습니다", "EOF"}, en: []string{"No answer from the gateway"},
+			ko: []string{"게이트웨이의 응답을 받지 못했습니다", "EOF"}, en: []string{"No answer from the gateway"},
 		},
 		{
 			name: "not sent", handle: status(200), fault: emulator.Fault{Endpoint: emulator.EndpointConfirm, Drop: emulator.DropBefore}, times: 1,
-			ko: []string{"게이트웨이의 답을 받지 못했습니다 sandbox fault: the webhook was not sent"}, en: []string{"No answer from the gateway"},
+			ko: []string{"게이트웨이의 응답을 받지 못했습니다 sandbox fault: the webhook was not sent"}, en: []string{"No answer from the gateway"},
 		},
 		{name: "page for an answer", times: 1, handle: func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(502)
@@ -418,7 +419,7 @@ func TestPageFaults(t *testing.T) {
 		{"endpoint=token&effect=code&code_value=-1&times=1", emulator.Fault{Endpoint: "token", Code: -1, Times: 1}, "code -1", "code -1"},
 		{"endpoint=void&effect=drop_before&times=1", emulator.Fault{Endpoint: "void", Drop: "before", Times: 1}, "처리 전 끊김", "Dropped before"},
 		{"endpoint=confirm&effect=drop_after&times=1", emulator.Fault{Endpoint: "confirm", Drop: "after", Times: 1}, "처리 후 끊김", "Dropped after"},
-		{"endpoint=payment&effect=drop_body&times=1", emulator.Fault{Endpoint: "payment", Drop: "body", Times: 1}, "답하다 끊김", "Dropped in the answer"},
+		{"endpoint=payment&effect=drop_body&times=1", emulator.Fault{Endpoint: "payment", Drop: "body", Times: 1}, "응답 중 끊김", "Dropped in the answer"},
 		{"endpoint=find&effect=garbage&times=1", emulator.Fault{Endpoint: "find", Garbage: true, Times: 1}, "엉뚱한 내용", "Garbage"},
 		{"endpoint=list&effect=oversized&times=1", emulator.Fault{Endpoint: "list", Oversized: true, Times: 1}, "너무 큰 내용", "Oversized"},
 		{"endpoint=issue&effect=expired_token&times=1", emulator.Fault{Endpoint: "issue", ExpiredToken: true, Times: 1}, "만료된 토큰", "Expired token"},

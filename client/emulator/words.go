@@ -218,7 +218,7 @@ func (l language) effects() []choice {
 		},
 		{
 			Value: "status", Kind: answers, Name: l.t("HTTP 상태", "HTTP status"), Input: l.t("상태", "Status"), Min: "200", Max: "599", Step: "1", Default: "503",
-			About: l.t("처리하지 않고 이 상태로 답합니다.", "Answers with this instead of doing the work."),
+			About: l.t("처리하지 않고 이 상태로 응답합니다.", "Answers with this instead of doing the work."),
 		},
 		{
 			Value: "code", Kind: answers, Name: "code", Input: "code", Min: "-9999", Max: "9999", Step: "1", Default: "1",
@@ -230,27 +230,27 @@ func (l language) effects() []choice {
 		},
 		{
 			Value: "drop_after", Kind: everywhere, Name: l.t("처리 후 끊김", "Dropped after"),
-			About: l.t("처리한 뒤 답 없이 끊습니다. 웹훅은 도착하지만 그 답을 잃습니다.", "Does the work, then breaks. A webhook arrives, its answer is lost."),
+			About: l.t("처리한 뒤 응답 없이 끊습니다. 웹훅은 도착하지만 그 응답을 잃습니다.", "Does the work, then breaks. A webhook arrives, its answer is lost."),
 		},
 		{
-			Value: "drop_body", Kind: answers, Name: l.t("답하다 끊김", "Dropped in the answer"),
-			About: l.t("처리한 뒤 답을 절반만 보냅니다.", "Does the work, then sends half the answer."),
+			Value: "drop_body", Kind: answers, Name: l.t("응답 중 끊김", "Dropped in the answer"),
+			About: l.t("처리한 뒤 응답을 절반만 보냅니다.", "Does the work, then sends half the answer."),
 		},
 		{
 			Value: "garbage", Kind: everywhere, Name: l.t("엉뚱한 내용", "Garbage"),
-			About: l.t("처리한 뒤 JSON 대신 HTML로 답하거나, 웹훅을 HTML로 보냅니다.", "Does the work, then answers HTML. A webhook carries HTML."),
+			About: l.t("처리한 뒤 JSON 대신 HTML로 응답하거나, 웹훅을 HTML로 보냅니다.", "Does the work, then answers HTML. A webhook carries HTML."),
 		},
 		{
 			Value: "oversized", Kind: everywhere, Name: l.t("너무 큰 내용", "Oversized"),
-			About: l.t("16MiB로 답하거나 2MiB를 보냅니다.", "Answers 16 MiB, or sends 2 MiB."),
+			About: l.t("16MiB로 응답하거나 2MiB를 보냅니다.", "Answers 16 MiB, or sends 2 MiB."),
 		},
 		{
 			Value: "expired_token", Kind: kindAPI, Name: l.t("만료된 토큰", "Expired token"),
-			About: l.t("토큰을 만료시키고 401로 답합니다.", "Expires the token and answers 401."),
+			About: l.t("토큰을 만료시키고 401로 응답합니다.", "Expires the token and answers 401."),
 		},
 		{
 			Value: "duplicate", Kind: kindWebhook, Name: l.t("두 번 보냄", "Sent twice"),
-			About: l.t("같은 웹훅을 두 번 보냅니다. 첫 답이 결정합니다.", "Sends the webhook twice. The first answer decides."),
+			About: l.t("같은 웹훅을 두 번 보냅니다. 첫 응답이 결정합니다.", "Sends the webhook twice. The first answer decides."),
 		},
 	}
 }
@@ -309,6 +309,11 @@ type stepView struct {
 	Title, Note, Line, Body string
 }
 
+// Parts is the line in the pieces between which it may be broken: a URL's parameters.
+func (s stepView) Parts() []string {
+	return strings.Split(strings.NewReplacer("?", "\n?", "&", "\n&").Replace(s.Line), "\n")
+}
+
 func (l language) exchange(x exchange, at place) exchangeView {
 	at.Barcode = x.Request.Barcode
 	v := exchangeView{
@@ -363,7 +368,7 @@ func (l language) outcome(r ScanResult) (title, detail string) {
 	case r.Accepted:
 		return l.t("결제되었습니다", "Paid"), ""
 	case c != nil && c.Error != "":
-		return l.t("게이트웨이의 답을 받지 못했습니다", "No answer from the gateway"), c.Error
+		return l.t("게이트웨이의 응답을 받지 못했습니다", "No answer from the gateway"), c.Error
 	case c != nil && c.Status != http.StatusOK:
 		return l.t("게이트웨이가 거절했습니다", "The gateway refused"), r.Payment.FailReason
 	}
@@ -403,7 +408,7 @@ func (l language) webhook(steps []stepView, title string, r WebhookResult) []ste
 		sent.Note = l.scenario("forged_" + Scenario(r.Forged))
 	}
 	steps = append(steps, sent)
-	answer := stepView{Title: l.t("답", "Answer"), Note: r.Error, Body: pretty(r.Body)}
+	answer := stepView{Title: l.t("응답", "Answer"), Note: r.Error, Body: pretty(r.Body)}
 	if r.Status != 0 {
 		answer.Line = fmt.Sprintf("%d %s · %s ms", r.Status, http.StatusText(r.Status), humanize.Comma(r.DurationMS))
 	}

@@ -39,6 +39,7 @@ function update(fresh) {
 	remember(fresh);
 }
 
+// show takes over what is new, and reports whether a barcode was scanned.
 function show(html) {
 	const page = new DOMParser().parseFromString(html, 'text/html');
 	const focused = document.activeElement?.id;
@@ -50,7 +51,12 @@ function show(html) {
 		for (const other of document.querySelectorAll('#exchanges > [open]')) other.open = other === exchange;
 		say([...exchange.querySelectorAll('summary > :not(small)')].map((e) => e.textContent).join('. '));
 	}
-	return exchange.id !== newest ? exchange : null;
+	return exchange.id !== newest;
+}
+
+function bringIntoView(heading) {
+	const { top, bottom } = heading.getBoundingClientRect();
+	if (top < 0 || bottom > innerHeight / 2) heading.scrollIntoView();
 }
 
 function say(text) {
@@ -78,8 +84,7 @@ async function send(form, button) {
 	try {
 		const response = await fetch(url, { method: 'POST', headers: { Accept: 'text/html' }, body });
 		if (response.redirected) history.replaceState(null, '', response.url);
-		const exchange = show(await response.text());
-		exchange?.scrollIntoView({ block: 'nearest' });
+		if (show(await response.text())) bringIntoView(document.getElementById('exchange-title'));
 	} catch {
 		document.getElementById('offline').hidden = false;
 	} finally {

@@ -1,0 +1,162 @@
+// What the walks share: the quickstart, the browser, and what must hold on
+// every page: no console error, no request to elsewhere, no accessibility
+// violation, nothing that sticks out sideways.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+import { prepareZXingModule, readBarcodes } from 'zxing-wasm/reader';
+
+const require = createRequire(import.meta.url);
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const pictures = path.join(root, 'examples/quickstart/pictures');
+const axe = await readFile(require.resolve('axe-core/axe.min.js'), 'utf8');
+// Without this the decoder would fetch its WebAssembly from the network.
+prepareZXingModule({ overrides: { wasmBinary: (await readFile(require.resolve('zxing-wasm/reader/zxing_reader.wasm'))).buffer } });
+
+export const shop = 'http://127.0.0.1:8080';
+export const sandbox = 'http://127.0.0.1:8480';
+export const gateway = 'http://127.0.0.1:8081';
+
+// quickstart runs the README's command until stop is called.
+export async function quickstart() {
+	const child = spawn('go', ['run', './examples/quickstart'], { cwd: root, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+	let output = '';
+	const ended = new Promise((resolve) => child.on('exit', resolve));
+	await new Promise((resolve, reject) => {
+		const read = (chunk) => {
+			output += chunk;
+			if (output.includes('Ctrl-C ends everything')) resolve();
+		};
+		child.stdout.on('data', read);
+		child.stderr.on('data', read);
+		ended.then(() => reject(new Error(`the quickstart ended:\n${output}`)));
+	});
+	return {
+		async stop() {
+			process.kill(-child.pid, 'SIGINT');
+			await ended;
+		},
+	};
+}
+
+export const launch = () => chromium.launch({
+	executablePath: '/usr/bin/chromium',
+	// Without a sandbox, as CI runs as root; and without what asks for other hosts by itself.
+	args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+});
+
+export const phone = { name: 'phone', viewport: { width: 360, height: 780 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+export const desktop = { name: 'desktop', viewport: { width: 1280, height: 900 } };
+
+// visitor opens a browser window of its own. Its check() must be called at the
+// end; expect() names an HTTP status that the next page may come with.
+export async function visitor(browser, device = desktop, lang = 'ko', options = {}) {
+	const { name, ...settings } = device;
+	const context = await browser.newContext({ ...settings, locale: lang === 'ko' ? 'ko-KR' : 'en-US', ...options });
+	context.setDefaultTimeout(15_000);
+	const wrong = [];
+	const expected = new Set();
+	context.on('console', (message) => {
+		const status = /status of (\d+)/.exec(message.text())?.[1];
+		if (message.type() === 'error' && !expected.has(status)) wrong.push(`console: ${message.text()}`);
+	});
+	context.on('weberror', (error) => wrong.push(`error: ${error.error()}`));
+	context.on('dialog', (dialog) => {
+		wrong.push(`dialog: ${dialog.message()}`);
+		dialog.dismiss();
+	});
+	context.on('request', (request) => {
+		const url = new URL(request.url());
+		if (url.protocol !== 'data:' && ![shop, sandbox].includes(url.origin)) wrong.push(`request to ${url}`);
+	});
+	return {
+		context,
+		wrong,
+		page: await context.newPage(),
+		expect: (status) => expected.add(String(status)),
+		async check() {
+			await context.close();
+			assert.deepEqual(wrong, []);
+		},
+	};
+}
+
+// sound checks a page as it stands.
+export async function sound(page) {
+	await page.evaluate(axe);
+	const { violations } = await page.evaluate(() =>
+		globalThis.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
+	const found = violations.flatMap((v) => v.nodes.map((n) => `${v.id}: ${n.target.join(' ')}: ${n.failureSummary}`));
+	assert.deepEqual(found, [], page.url());
+	const [wide, width] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
+	assert.ok(wide <= width, `${page.url()} is ${wide} px wide on a screen of ${width}`);
+}
+
+// decode reads the barcode in a picture as a till's scanner would.
+export async function decode(locator) {
+	await locator.page().bringToFront(); // there is no picture of a page that is behind another
+	const results = await readBarcodes(await locator.screenshot(), { formats: ['Code128'] });
+	assert.equal(results.length, 1, 'one barcode in the picture');
+	return results[0].text;
+}
+
+export const payments = async () => (await (await fetch(`${sandbox}/sandbox/payments`)).json()).payments;
+
+// picture renews one of the README's pictures if PICTURES is set, and else
+// compares it with what the page looks like now, but for barcodes and texts with
+// digits in them: those differ from run to run.
+export async function picture(page, name) {
+	const file = path.join(pictures, `${name}.png`);
+	await page.bringToFront();
+	const now = await page.screenshot({ animations: 'disabled', caret: 'hide' });
+	if (process.env.PICTURES) {
+		await mkdir(pictures, { recursive: true });
+		await writeFile(file, now);
+		return;
+	}
+	const passing = await page.evaluate(passingParts);
+	const blank = await page.context().browser().newPage();
+	const urls = [await readFile(file), now].map((png) => `data:image/png;base64,${png.toString('base64')}`);
+	const part = await blank.evaluate(difference, [urls, passing]);
+	await blank.close();
+	assert.ok(part <= 0.003, `${(part * 100).toFixed(1)} % of ${name}.png differ from the page: renew it with PICTURES=1 .ci/browser/run`);
+}
+
+// passingParts runs in the browser. It returns where barcodes and digits stand.
+function passingParts() {
+	const rects = [...document.querySelectorAll('svg[shape-rendering], input')].map((e) => e.getBoundingClientRect());
+	const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+	while (texts.nextNode()) {
+		if (!/\d/.test(texts.currentNode.data)) continue;
+		const range = document.createRange();
+		range.selectNodeContents(texts.currentNode);
+		rects.push(...range.getClientRects());
+	}
+	return rects.map(({ x, y, width, height }) => [x - 8, y, width + 16, height].map((n) => n * devicePixelRatio));
+}
+
+// difference runs in the browser. It returns the part of the pixels, of the
+// pictures at a quarter of their size, that differ visibly.
+async function difference([urls, passing]) {
+	const [a, b] = await Promise.all(urls.map(async (url) => {
+		const image = new Image();
+		image.src = url;
+		await image.decode();
+		const canvas = new OffscreenCanvas(Math.round(image.width / 4), Math.round(image.height / 4));
+		const context = canvas.getContext('2d');
+		context.imageSmoothingQuality = 'high';
+		context.drawImage(image, 0, 0, canvas.width, canvas.height);
+		for (const part of passing) context.fillRect(...part.map((n) => n / 4));
+		return context.getImageData(0, 0, canvas.width, canvas.height);
+	}));
+	if (a.width !== b.width || a.height !== b.height) return 1;
+	let differ = 0;
+	for (let i = 0; i < a.data.length; i += 4) {
+		if ([0, 1, 2].some((j) => Math.abs(a.data[i + j] - b.data[i + j]) > 24)) differ++;
+	}
+	return differ / (a.data.length / 4);
+}

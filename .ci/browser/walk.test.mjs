@@ -1,0 +1,444 @@
+// The two-minute walk of the README, in both languages, on a phone and on a
+// desktop, and everything that the till's page can do.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { decode, desktop, gateway, launch, payments, phone, picture, quickstart, sandbox, shop, sound, visitor } from './harness.mjs';
+
+const words = {
+	ko: {
+		order: '주문하기', restock: '재입고', convenience: '편의점에서 결제', again: '다시 시도', check: '결제 확인', print: '인쇄',
+		cashier: /점원이 되어 보기/, received: /^주문 접수/, waiting: /^결제 대기/, done: /^결제 완료/,
+		umbrella: '접이식 우산', mug: '머그컵', lamp: '한정판 램프', price: '15,000원', deadline: /^\d{4}년 \d{1,2}월 \d{1,2}일 \d\d:\d\d까지$/,
+		scan: '바코드 번호', cash: '현금', card: '카드', pay: '결제', paid: '결제되었습니다', refused: '게이트웨이가 거절했습니다',
+		search: '주문번호, 상품, 바코드 번호', find: '찾기', other: 'English',
+	},
+	en: {
+		order: 'Order', restock: 'Restock', convenience: 'Pay at a convenience store', again: 'Try again', check: 'Check payment', print: 'Print',
+		cashier: /be the cashier/, received: /^Order received/, waiting: /^Waiting for payment/, done: /^Paid/,
+		umbrella: 'Folding umbrella', mug: 'Mug', lamp: 'Limited lamp', price: '15,000 KRW', deadline: /^until \d{1,2} \w{3} \d{4}, \d\d:\d\d KST$/,
+		scan: 'Barcode number', cash: 'Cash', card: 'Card', pay: 'Pay', paid: 'Paid', refused: 'The gateway refused',
+		search: 'Order, name or barcode number', find: 'Find', other: '한국어',
+	},
+};
+
+let started, browser;
+before(async () => {
+	started = await quickstart();
+	browser = await launch();
+});
+after(async () => {
+	await browser?.close();
+	await started?.stop(); // unless the last test has ended it
+});
+
+// order orders a product in the shop and stops at its order page.
+async function order(page, w, product) {
+	await page.goto(shop);
+	const button = (action) => page.getByRole('listitem').filter({ hasText: product }).getByRole('button', { name: action });
+	if (await button(w.restock).count()) await button(w.restock).click();
+	await button(w.order).click();
+	await page.getByRole('status').filter({ hasText: w.received }).waitFor();
+}
+
+// voucher asks for the order's barcode and returns its number.
+async function voucher(page, w) {
+	await page.getByRole('button', { name: w.convenience }).click();
+	await page.getByRole('status').filter({ hasText: w.waiting }).waitFor();
+	return (await page.locator('.number').textContent()).replaceAll(' ', '');
+}
+
+// cashier follows the voucher's link to the till.
+async function cashier(page, w) {
+	const opened = page.context().waitForEvent('page');
+	await page.getByRole('link', { name: w.cashier }).click();
+	const till = await opened;
+	await till.waitForLoadState();
+	return till;
+}
+
+// pay presses a button of the till and returns what it then says happened.
+async function pay(till, button) {
+	const newest = till.locator('#exchanges > :first-child');
+	const id = await newest.getAttribute('id');
+	await till.getByRole('button', { name: button, exact: true }).click();
+	await till.locator(`#exchanges > :first-child:not(#${id})`).waitFor();
+	return newest;
+}
+
+const title = (exchange) => exchange.locator('summary strong').textContent();
+const detail = (exchange) => exchange.locator('summary .detail').textContent();
+
+for (const lang of ['ko', 'en']) {
+	for (const device of [phone, desktop]) {
+		for (const way of ['cash', 'card']) {
+			test(`walk: ${lang}, ${device.name}, ${way}`, async () => {
+				const w = words[lang];
+				const v = await visitor(browser, device, lang);
+				const { page } = v;
+				await page.goto(shop);
+				await sound(page);
+				await order(page, w, w.umbrella);
+				await sound(page);
+				const number = await voucher(page, w);
+				assert.match(number, /^\d{20}$/);
+				await sound(page);
+				assert.equal(await decode(page.locator('.barcode')), number);
+				assert.equal(await page.locator('.amount dd').textContent(), w.price);
+				assert.match(await page.locator('.voucher time').textContent(), w.deadline);
+				if (lang === 'ko' && device === phone && way === 'cash') await picture(page, 'voucher');
+
+				const till = await cashier(page, w);
+				assert.equal(await till.getByLabel(w.scan, { exact: true }).inputValue(), number);
+				assert.equal(await decode(till.locator('#payment svg')), number);
+				await sound(till);
+				await till.getByRole('radio', { name: w[way] }).check();
+				const exchange = await pay(till, w.pay);
+				assert.equal(await title(exchange), w.paid);
+				assert.equal(await till.locator('#said').textContent(), w.paid, 'a screen reader hears it');
+				assert.match(await exchange.locator('ol').textContent(), new RegExp(`Galaxia\\.Cvs\\.Confirm.*"payType": "${way}".*200 OK`, 's'));
+				await sound(till);
+				if (lang === 'en' && device === desktop && way === 'cash') await picture(till, 'till');
+
+				await page.getByRole('status').filter({ hasText: w.done }).waitFor();
+				assert.equal(await page.locator('.barcode').count(), 0, 'a paid barcode is not shown');
+				await sound(page);
+				assert.equal((await payments()).find((p) => p.barcode === number).pay_type, way);
+				await v.check();
+			});
+		}
+
+		test(`sold out: ${lang}, ${device.name}`, async () => {
+			const w = words[lang];
+			const v = await visitor(browser, device, lang);
+			await order(v.page, w, w.lamp);
+			const number = await voucher(v.page, w);
+			const till = await cashier(v.page, w);
+			const exchange = await pay(till, w.pay);
+			assert.equal(await title(exchange), w.refused);
+			assert.equal(await detail(exchange), '품절되었습니다', "the shop's own words");
+			assert.equal((await payments()).find((p) => p.barcode === number).status, 'ready');
+			await sound(till);
+			if (lang === 'ko' && device === phone) await picture(till, 'refused');
+			await v.page.goto(shop);
+			await sound(v.page);
+			await v.check();
+		});
+	}
+}
+
+test('the voucher prints, and nothing else of the page', async () => {
+	const w = words.ko;
+	const v = await visitor(browser);
+	await order(v.page, w, w.mug);
+	const number = await voucher(v.page, w);
+	assert.ok(await v.page.getByRole('button', { name: w.print }).isVisible());
+	await v.page.emulateMedia({ media: 'print' });
+	assert.equal(await decode(v.page.locator('.barcode')), number);
+	for (const role of ['button', 'banner', 'contentinfo']) assert.equal(await v.page.getByRole(role).count(), 0, role);
+	await v.check();
+});
+
+test('the language is chosen on the page, for shop and till', async () => {
+	const v = await visitor(browser, desktop, 'en');
+	await v.page.goto(shop);
+	await v.page.getByRole('link', { name: words.en.other }).click();
+	await v.page.getByRole('button', { name: words.ko.order }).first().waitFor();
+	await v.page.goto(`${sandbox}/?barcode=1`);
+	await v.page.getByRole('button', { name: words.ko.pay, exact: true }).waitFor();
+	await v.page.getByRole('link', { name: words.ko.other }).click();
+	await v.page.getByRole('button', { name: words.en.pay, exact: true }).waitFor();
+	await v.check();
+});
+
+test('the till by keyboard alone', async () => {
+	const w = words.en;
+	const v = await visitor(browser, desktop, 'en');
+	await order(v.page, w, w.mug);
+	const number = await voucher(v.page, w);
+	const till = await v.context.newPage();
+	await till.goto(`${sandbox}/till`);
+	while (!(await till.evaluate(() => document.activeElement.id === 'barcode'))) await till.keyboard.press('Tab');
+	await till.keyboard.type(number.replace(/(\d{4})/g, '$1 '));
+	await till.keyboard.press('Enter');
+	const exchange = till.locator('#exchanges > :first-child');
+	await exchange.getByRole('link', { name: number.slice(-4) }).waitFor();
+	assert.equal(await title(exchange), w.paid);
+	assert.ok(await till.evaluate(() => document.activeElement.id === 'barcode'), 'the focus stays');
+	await v.check();
+});
+
+test('the till without JavaScript', async () => {
+	const w = words.en;
+	const v = await visitor(browser, desktop, 'en', { javaScriptEnabled: false });
+	await order(v.page, w, w.mug);
+	await voucher(v.page, w);
+	const till = await cashier(v.page, w);
+	const exchange = await pay(till, w.pay);
+	assert.equal(await title(exchange), w.paid);
+	await v.page.reload();
+	await v.page.getByRole('status').filter({ hasText: w.done }).waitFor();
+	await v.check();
+});
+
+test('picking, searching, and a number that nobody issued', async () => {
+	const w = words.en;
+	const v = await visitor(browser, desktop, 'en');
+	await order(v.page, w, w.mug);
+	const id = new URL(v.page.url()).pathname.split('/').pop();
+	const number = await voucher(v.page, w);
+	const till = await v.context.newPage();
+	await till.goto(`${sandbox}/till`);
+	await till.getByLabel(w.search).fill(id);
+	await till.getByRole('button', { name: w.find }).click();
+	await till.getByRole('link', { name: id }).click();
+	assert.equal(await till.getByLabel(w.scan, { exact: true }).inputValue(), number);
+	assert.equal(await decode(till.locator('#list svg')), number, 'also the small one in the list');
+	await till.getByLabel(w.scan, { exact: true }).fill('12345678');
+	assert.equal(await title(await pay(till, w.pay)), 'No such barcode was issued');
+	await sound(till);
+	await v.check();
+});
+
+// What the README says of each.
+const scenarios = [
+	['At two tills at once', 'Paid', /The second till: Acceptable, but not paid.*The other till was faster/s, 'paid'],
+	['Voided while scanning', 'Acceptable, but not paid', /Void/, 'cancelled'],
+	['After the deadline', 'The deadline has passed', /^\s*$/, 'ready'],
+	['Notice twice', 'Paid', /Notice webhook, again/, 'paid'],
+	['Forged signature', 'The gateway refused', /403 Forbidden/, 'ready'],
+	['Wrong amount', 'The gateway refused', /cvs_amount=1?[^9]\d*.*403 Forbidden/s, 'ready'],
+	['Another order', 'The gateway refused', /403 Forbidden/, 'ready'],
+	['No signature', 'Paid', /200 OK/, 'paid'], // the quickstart looks an unsigned webhook up, and this one is genuine
+];
+for (const [button, outcome, steps, status] of scenarios) {
+	test(`what happens in life: ${button}`, async () => {
+		const w = words.en;
+		const v = await visitor(browser, desktop, 'en');
+		await order(v.page, w, w.mug);
+		const number = await voucher(v.page, w);
+		const till = await cashier(v.page, w);
+		const exchange = await pay(till, button);
+		assert.equal(await title(exchange), outcome);
+		assert.match(await exchange.locator('ol').textContent(), steps);
+		assert.equal((await payments()).find((p) => p.barcode === number).status, status);
+		await sound(till);
+		await v.check();
+	});
+}
+
+// break_ makes requests go wrong by the page's form, as often as times says.
+async function break_(till, endpoint, effect, value, times = 1) {
+	if (!(await till.locator('#faults').evaluate((e) => e.open))) await till.locator('#faults summary').click();
+	await till.locator('#endpoint').selectOption(endpoint);
+	await till.locator('#times').fill(String(times));
+	await till.locator(`[name=effect][value=${effect}]`).check();
+	if (value !== undefined) await till.locator(`[name=${effect}_value]`).fill(String(value));
+	await till.getByRole('button', { name: 'Make it go wrong' }).click();
+	await till.locator('.trouble').waitFor();
+}
+
+const issued = async (id) => (await payments()).filter((p) => p.merchant_uid === id).length;
+
+// Faults of the API while the shop asks for a barcode. What the gateway mends
+// is a voucher as if nothing had happened; the rest the shop is told.
+const issueFaults = [
+	['delay', 1, 'voucher'], ['drop_before', undefined, 'voucher'], ['drop_after', undefined, 'voucher'], ['drop_body', undefined, 'voucher'],
+	['garbage', undefined, 'voucher'], ['oversized', undefined, 'voucher'], ['expired_token', undefined, 'voucher'],
+	['status', 503, /요청을 처리할 수 없습니다/], ['code', 1, /요청을 처리할 수 없습니다/],
+];
+for (const [effect, value, outcome] of issueFaults) {
+	test(`fault: POST /cvs, ${effect}`, async () => {
+		const w = words.en;
+		const v = await visitor(browser, desktop, 'en');
+		const till = await v.context.newPage();
+		await till.goto(`${sandbox}/till`);
+		await order(v.page, w, w.mug);
+		const id = new URL(v.page.url()).pathname.split('/').pop();
+		await break_(till, 'issue', effect, value);
+		await sound(till);
+		if (outcome === 'voucher') {
+			await voucher(v.page, w);
+		} else {
+			v.expect(502);
+			await v.page.getByRole('button', { name: w.convenience }).click();
+			await v.page.getByRole('alert').filter({ hasText: outcome }).waitFor();
+			await sound(v.page);
+			assert.equal(await issued(id), 0);
+			await v.page.getByRole('button', { name: w.again }).click();
+			await v.page.getByRole('status').filter({ hasText: w.waiting }).waitFor();
+		}
+		assert.equal(await issued(id), 1, 'one barcode');
+		await till.locator('.trouble').waitFor({ state: 'detached' }); // the page sees that the fault is used up
+		await v.check();
+	});
+}
+
+test('fault: an outcome that nobody knows, and the way back to normal', async () => {
+	const w = words.en;
+	const v = await visitor(browser, desktop, 'en');
+	const till = await v.context.newPage();
+	await till.goto(`${sandbox}/till`);
+	await order(v.page, w, w.mug);
+	const id = new URL(v.page.url()).pathname.split('/').pop();
+	await break_(till, 'issue', 'drop_after', undefined);
+	await break_(till, 'find', 'status', 500, 0);
+	v.expect(502);
+	await v.page.getByRole('button', { name: w.convenience }).click();
+	await v.page.getByRole('alert').filter({ hasText: id }).waitFor();
+	await till.locator('header').getByRole('button', { name: 'Back to normal' }).click();
+	await till.locator('.trouble').waitFor({ state: 'detached' });
+	await v.page.getByRole('button', { name: w.again }).click();
+	await v.page.getByRole('status').filter({ hasText: w.waiting }).waitFor();
+	assert.equal(await issued(id), 1, 'the barcode of the first attempt was found');
+	await v.check();
+});
+
+test('fault: no token to be had', async () => {
+	const w = words.en;
+	const v = await visitor(browser, desktop, 'en');
+	const till = await v.context.newPage();
+	await till.goto(`${sandbox}/till`);
+	await order(v.page, w, w.mug);
+	const id = new URL(v.page.url()).pathname.split('/').pop();
+	await break_(till, 'issue', 'expired_token', undefined);
+	await break_(till, 'token', 'status', 503, 0);
+	v.expect(502);
+	await v.page.getByRole('button', { name: w.convenience }).click();
+	const alert = v.page.getByRole('alert');
+	await alert.filter({ hasText: /token/ }).waitFor();
+	await till.locator('header').getByRole('button', { name: 'Back to normal' }).click();
+	await till.locator('.trouble').waitFor({ state: 'detached' });
+	// The gateway waits a moment before it asks for a token again.
+	while (!(await v.page.getByRole('status').filter({ hasText: w.waiting }).count())) {
+		await v.page.getByRole('button', { name: w.again }).click();
+		await v.page.waitForLoadState();
+	}
+	assert.equal(await issued(id), 1);
+	await v.check();
+});
+
+// Faults of the webhooks: what the till then says, and the order.
+const confirmFaults = [
+	['delay', 1, 'Paid', /200 OK/, 'paid'],
+	['drop_before', undefined, 'No answer from the gateway', /not sent/, 'ready'],
+	['drop_after', undefined, 'No answer from the gateway', /the answer was lost/, 'ready'],
+	['garbage', undefined, 'The gateway refused', /415 Unsupported Media Type/, 'ready'],
+	['oversized', undefined, 'The gateway refused', /413 Request Entity Too Large/, 'ready'],
+	['duplicate', undefined, 'Paid', /Confirm webhook, again/, 'paid'],
+];
+for (const [effect, value, outcome, steps, status] of confirmFaults) {
+	test(`fault: confirm webhook, ${effect}`, async () => {
+		const w = words.en;
+		const v = await visitor(browser, desktop, 'en');
+		await order(v.page, w, w.umbrella);
+		const number = await voucher(v.page, w);
+		const till = await cashier(v.page, w);
+		await break_(till, 'confirm', effect, value);
+		const exchange = await pay(till, w.pay);
+		assert.equal(await title(exchange), outcome);
+		assert.match(await exchange.textContent(), steps);
+		assert.equal((await payments()).find((p) => p.barcode === number).status, status);
+		await sound(till);
+		await v.check();
+	});
+}
+
+// A notice that does not arrive leaves the order waiting, until the customer asks.
+const noticeFaults = [
+	['delay', 'notice', 1, true], ['duplicate', 'notice', undefined, true], ['drop_after', 'notice', undefined, true],
+	['drop_before', 'notice', undefined, false], ['garbage', 'notice', undefined, false], ['oversized', 'notice', undefined, false],
+	['status', 'payment', 503, false], ['drop_before', 'payment', undefined, true],
+];
+for (const [effect, endpoint, value, arrives] of noticeFaults) {
+	test(`fault: ${endpoint}, ${effect}`, async () => {
+		const w = words.en;
+		const v = await visitor(browser, desktop, 'en');
+		await order(v.page, w, w.mug);
+		await voucher(v.page, w);
+		const till = await cashier(v.page, w);
+		await break_(till, endpoint, effect, value);
+		assert.equal(await title(await pay(till, w.pay)), 'Paid');
+		if (!arrives) {
+			assert.match(await v.page.getByRole('status').textContent(), w.waiting);
+			await v.page.getByRole('button', { name: w.check }).click();
+		}
+		await v.page.getByRole('status').filter({ hasText: w.done }).waitFor();
+		await v.check();
+	});
+}
+
+test('only what can go wrong is offered', async () => {
+	const v = await visitor(browser, desktop, 'en');
+	const till = v.page;
+	await till.goto(`${sandbox}/till`);
+	await till.locator('#faults summary').click();
+	const offered = async (endpoint) => {
+		await till.locator('#endpoint').selectOption(endpoint);
+		return till.locator('[name=effect]:enabled').evaluateAll((all) => all.map((e) => e.value).join(' '));
+	};
+	assert.equal(await offered('issue'), 'delay status code drop_before drop_after drop_body garbage oversized expired_token');
+	assert.equal(await offered('token'), 'delay status code drop_before drop_after drop_body garbage oversized');
+	await till.locator('[value=status]').check();
+	assert.equal(await offered('confirm'), 'delay drop_before drop_after garbage oversized duplicate');
+	assert.ok(await till.locator('[value=delay]').isChecked(), 'what is not offered is not chosen');
+	await v.check();
+});
+
+// api calls the gateway as an app would.
+const api = (fields) => fetch(`${gateway}/cvs`, { method: 'POST', body: new URLSearchParams(fields) }).then((r) => r.json());
+
+test('script in a field stays text', async () => {
+	const evil = '<img src=x onerror=alert(1)>';
+	const { response } = await api({ merchant_uid: `evil-${Date.now()}"><script>`, name: evil, amount: 1, barcode: `"><script>alert(1)</script>${Date.now()}` });
+	const v = await visitor(browser, desktop, 'en');
+	await v.page.goto(`${sandbox}/till?${new URLSearchParams({ barcode: response.vbank_num })}`);
+	await v.page.locator('#payment').getByText(evil).waitFor();
+	await pay(v.page, 'Pay');
+	await sound(v.page);
+	await v.check();
+});
+
+test('10,000 barcodes leave the page quick', async () => {
+	const few = await time('with few barcodes');
+	for (let i = 0; i < 10_000; i += 50) {
+		await Promise.all(Array.from({ length: 50 }, (_, j) => api({ merchant_uid: `many-${i + j}`, name: '머그컵', amount: 9000 })));
+	}
+	assert.equal((await payments()).length, 10_000, 'the sandbox keeps the newest');
+	const many = await time('with 10,000 barcodes');
+	console.log(`first paint ${(many.paint / few.paint).toFixed(2)} times, update ${(many.update / few.update).toFixed(2)} times`);
+});
+
+// time measures the first paint, and what one look for changes costs.
+async function time(what) {
+	const paints = [], updates = [];
+	for (let i = 0; i < 9; i++) {
+		const v = await visitor(browser);
+		await v.page.goto(`${sandbox}/till`);
+		paints.push(await v.page.evaluate(() => new Promise((resolve) => {
+			new PerformanceObserver((list) => resolve(list.getEntries()[0].startTime)).observe({ type: 'paint', buffered: true });
+		})));
+		await api({ merchant_uid: `new-${what}-${i}`.replaceAll(' ', '').slice(0, 40), name: '머그컵', amount: 9000 });
+		updates.push(await v.page.evaluate(async () => {
+			const start = performance.now();
+			await refresh(); // the page's own, which it calls each second
+			return performance.now() - start;
+		}));
+		assert.ok(await v.page.locator('#list > li').first().getByText('new-').count(), 'the new barcode is there');
+		assert.equal(await v.page.locator('#list > li').count(), Math.min(20, (await payments()).length));
+		await v.check();
+	}
+	const median = (all) => all.sort((a, b) => a - b)[all.length >> 1];
+	const figures = { paint: median(paints), update: median(updates) };
+	console.log(`${what}: first paint ${figures.paint.toFixed(0)} ms, update ${figures.update.toFixed(0)} ms (medians of 9)`);
+	return figures;
+}
+
+test('a sandbox that ends is noticed', async () => {
+	const v = await visitor(browser, desktop, 'en');
+	await v.page.goto(`${sandbox}/till`);
+	await started.stop();
+	await v.page.getByRole('alert').filter({ hasText: 'cannot be reached' }).waitFor();
+	v.wrong.length = 0; // the browser tells of the refused connections
+	await v.check();
+	started = undefined;
+});
