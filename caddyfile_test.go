@@ -497,3 +497,69 @@ func orderCheck(fields string) string { return orderChecks("{" + fields + "}") }
 func orderChecks(checks string) string {
 	return `{"handler":"cvs_confirm","order_check":[` + checks + `]}`
 }
+
+// FuzzCaddyfile: whatever stands in the options, parsing ends in an error or in
+// JSON that our types read back without loss.
+func FuzzCaddyfile(f *testing.F) {
+	files, err := filepath.Glob("testdata/caddyfile/*.caddyfiletest")
+	require.NoError(f, err)
+	for _, name := range files {
+		if base := filepath.Base(name); strings.HasPrefix(base, failsToAdapt+"_") || strings.HasPrefix(base, failsToProvision+"_") {
+			continue // a mutation makes mistakes by itself
+		}
+		content, err := os.ReadFile(name)
+		require.NoError(f, err)
+		input, _, _ := strings.Cut(string(content), "\n----------")
+		f.Add(input)
+	}
+	adapter := caddyconfig.GetAdapter("caddyfile")
+	f.Fuzz(func(t *testing.T, input string) {
+		if strings.Contains(input, "import") {
+			return // would read files of this machine
+		}
+		adapted, _, err := adapter.Adapt([]byte(input), map[string]any{"filename": "Caddyfile"})
+		if err != nil {
+			return
+		}
+		var config any
+		require.NoError(t, json.Unmarshal(adapted, &config))
+		checkOwnModules(t, config)
+	})
+}
+
+// checkOwnModules reads each of our modules in a configuration as Caddy does, and
+// compares it with what it is written as again.
+func checkOwnModules(t *testing.T, config any) {
+	t.Helper()
+	switch c := config.(type) {
+	case []any:
+		for _, element := range c {
+			checkOwnModules(t, element)
+		}
+	case map[string]any:
+		if apps, ok := c["apps"].(map[string]any); ok && apps["cvs"] != nil {
+			rewrite(t, apps["cvs"], new(App))
+		}
+		modules := map[any]any{"cvs_proxy": new(Proxy), "cvs_confirm": new(Confirm), "cvs_sandbox": new(Sandbox)}
+		if module := modules[c["handler"]]; module != nil {
+			options := maps.Clone(c)
+			delete(options, "handler")
+			rewrite(t, options, module)
+		}
+		for _, member := range c {
+			checkOwnModules(t, member)
+		}
+	}
+}
+
+func rewrite(t *testing.T, options, module any) {
+	t.Helper()
+	written, err := json.Marshal(options)
+	require.NoError(t, err)
+	dec := json.NewDecoder(bytes.NewReader(written))
+	dec.DisallowUnknownFields()
+	require.NoError(t, dec.Decode(module), "%s", written)
+	again, err := json.Marshal(module)
+	require.NoError(t, err)
+	require.JSONEq(t, string(written), string(again))
+}

@@ -1,7 +1,9 @@
 package signedurl_test
 
 import (
+	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -173,6 +175,41 @@ func FuzzVerify(f *testing.F) {
 			if !strings.Contains(query, part) {
 				t.Fatalf("%q verifies without %q", query, part)
 			}
+		}
+	})
+}
+
+// FuzzSign: what was signed verifies, and nothing else does: no other order, purpose, key or spelling.
+func FuzzSign(f *testing.F) {
+	f.Add("secret", "order-1", int64(15000), int64(1800000000), "", 3, byte('9'))
+	f.Add("k", merchantUID, int64(1), int64(0), "second", 40, byte('%'))
+	f.Fuzz(func(t *testing.T, secret, uid string, amount, expires int64, account string, at int, with byte) {
+		if amount <= 0 || expires < 0 || account != "" && !signedurl.ValidAccount(account) {
+			return
+		}
+		k := keys(t, secret)
+		ticket := signedurl.Ticket{Account: account, Amount: strconv.FormatInt(amount, 10), Expires: expires}
+		base, err := signedurl.ParseBase("https://shop.example/cvs/confirm")
+		require.NoError(t, err)
+		_, query, _ := strings.Cut(base.Sign(k, signedurl.Confirm, uid, ticket), "?")
+		got, err := signedurl.Parse(query)
+		require.NoError(t, err, query)
+		require.NoError(t, got.Verify(k, signedurl.Confirm, uid), query)
+		if got.Account != account || got.Amount != ticket.Amount || got.Expires != expires {
+			t.Fatalf("%+v became %+v", ticket, got)
+		}
+		require.Error(t, verify(query, k, signedurl.Notice, uid))
+		require.Error(t, verify(query, k, signedurl.Confirm, uid+"x"))
+		require.Error(t, verify(query, keys(t, secret+"x"), signedurl.Confirm, uid))
+
+		at = int(uint(at) % uint(len(query)))
+		altered := query[:at] + string(with) + query[at+1:]
+		if altered != query && verify(altered, k, signedurl.Confirm, uid) == nil {
+			t.Fatalf("%q and %q both verify", query, altered)
+		}
+		escaped := query[:at] + fmt.Sprintf("%%%02x", query[at]) + query[at+1:]
+		if verify(escaped, k, signedurl.Confirm, uid) == nil {
+			t.Fatalf("%q and %q both verify", query, escaped)
 		}
 	})
 }

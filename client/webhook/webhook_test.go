@@ -2,11 +2,13 @@ package webhook_test
 
 import (
 	"encoding/json"
+	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/tidwall/gjson"
 
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 	"github.com/caddy-cvs/caddy-cvs/client/webhook"
@@ -78,28 +80,72 @@ func TestParseConfirmRefuses(t *testing.T) {
 }
 
 // FuzzParseConfirm compares an accepted webhook with what encoding/json reads.
+// FuzzParseConfirm: what was read is what any other parser reads, of JSON and of forms.
 func FuzzParseConfirm(f *testing.F) {
-	f.Add([]byte(documented))
-	f.Add([]byte(strings.Replace(documented, "extra", "Extra", 1)))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		c, err := webhook.ParseConfirm(strict.JSON, body)
+	f.Add(false, []byte(documented))
+	f.Add(false, []byte(strings.Replace(documented, "extra", "Extra", 1)))
+	f.Add(true, []byte("event=Galaxia.Cvs.Confirm&imp_uid=imp_1&merchant_uid=%EC%A3%BC%EB%AC%B8+1&status=ready&extra[barcode]=1&extra[payType]=card"))
+	f.Add(true, []byte("event=Galaxia.Cvs.Confirm&imp_uid=imp_1&merchant_uid=a&merchant%5Fuid=b&status=ready"))
+	f.Fuzz(func(t *testing.T, isForm bool, body []byte) {
+		contentType := strict.JSON
+		if isForm {
+			contentType = strict.Form
+		}
+		c, err := webhook.ParseConfirm(contentType, body)
 		if err != nil {
 			return
 		}
-		var other struct {
-			Event       string `json:"event"`
-			ImpUID      string `json:"imp_uid"`
-			MerchantUID string `json:"merchant_uid"`
-			Status      string `json:"status"`
-			Extra       struct {
-				Barcode string `json:"barcode"`
-				PayType string `json:"payType"`
-			} `json:"extra"`
+		if isForm {
+			compareForm(t, body, c)
+			return
 		}
-		_ = json.Unmarshal(body, &other) // what does not fit, such as a numeric barcode, stays empty
-		if other.Event != webhook.EventConfirm || other.Status != webhook.StatusReady || other.ImpUID != c.ImpUID ||
-			other.MerchantUID != c.MerchantUID || (other.Extra.Barcode != "" && c.Barcode != "" && other.Extra.Barcode != c.Barcode) || other.Extra.PayType != c.PayType {
-			t.Fatalf("read %+v, encoding/json reads %+v", c, other)
-		}
+		compareJSON(t, body, c)
 	})
+}
+
+func compareForm(t *testing.T, body []byte, c webhook.Confirm) {
+	t.Helper()
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		t.Fatalf("net/url refuses %q: %v", body, err)
+	}
+	for name, want := range map[string]string{
+		"event": webhook.EventConfirm, "status": webhook.StatusReady, "imp_uid": c.ImpUID, "merchant_uid": c.MerchantUID,
+		"extra[payType]": c.PayType,
+	} {
+		if got := form[name]; len(got) != 1 && (want != "" || len(got) > 1) || form.Get(name) != want {
+			t.Fatalf("read %+v, net/url reads %q in %q", c, got, name)
+		}
+	}
+}
+
+func compareJSON(t *testing.T, body []byte, c webhook.Confirm) {
+	t.Helper()
+	var other struct {
+		Event       string `json:"event"`
+		ImpUID      string `json:"imp_uid"`
+		MerchantUID string `json:"merchant_uid"`
+		Status      string `json:"status"`
+		Extra       struct {
+			Barcode string `json:"barcode"`
+			PayType string `json:"payType"`
+		} `json:"extra"`
+	}
+	_ = json.Unmarshal(body, &other) // what does not fit, such as a numeric barcode, stays empty
+	if other.Event != webhook.EventConfirm || other.Status != webhook.StatusReady || other.ImpUID != c.ImpUID ||
+		other.MerchantUID != c.MerchantUID || (other.Extra.Barcode != "" && c.Barcode != "" && other.Extra.Barcode != c.Barcode) || other.Extra.PayType != c.PayType {
+		t.Fatalf("read %+v, encoding/json reads %+v", c, other)
+	}
+	last := map[string]string{}
+	gjson.ParseBytes(body).ForEach(func(k, v gjson.Result) bool {
+		last[k.String()] = v.String()
+		return true
+	})
+	for name, want := range map[string]string{
+		"event": webhook.EventConfirm, "status": webhook.StatusReady, "imp_uid": c.ImpUID, "merchant_uid": c.MerchantUID, "extra.payType": c.PayType,
+	} {
+		if got := gjson.GetBytes(body, name).String(); got != want || name != "extra.payType" && last[name] != want {
+			t.Fatalf("read %+v, gjson reads %q first and %q last in %q", c, got, last[name], name)
+		}
+	}
 }
