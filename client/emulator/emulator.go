@@ -76,6 +76,10 @@ type Options struct {
 	// BeforeRequest, if set, is called with each API request before a fault or the API's own work. It may block, and it may
 	// read the body.
 	BeforeRequest func(endpoint Endpoint, r *http.Request)
+
+	// Fault, if set, chooses the fault of each API request, which it may read, and of each webhook, for which there is no
+	// request yet, if none of those injected meets it. What cannot go wrong at the endpoint does not.
+	Fault func(endpoint Endpoint, r *http.Request) Fault
 }
 
 // Emulator is the API in memory, an [http.Handler]. Its methods may be called from several goroutines at once. It runs no
@@ -241,6 +245,7 @@ func (rt route) matches(segments []string) (args []string, ok bool) {
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Cvs-Sandbox", "true")
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	// The escaped path keeps an order number apart from the path around it even if it contains a slash.
 	segments := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	var allow []string
@@ -281,12 +286,15 @@ func (e *Emulator) serveAPI(w http.ResponseWriter, r *http.Request, rt route, ar
 		write(w, *problem)
 		return
 	}
-	if e.opts.BeforeRequest != nil {
-		seen := r.WithContext(r.Context()) // a copy
-		seen.Body = io.NopCloser(bytes.NewReader(body))
-		e.opts.BeforeRequest(rt.endpoint, seen)
+	seen := func() *http.Request {
+		r := r.WithContext(r.Context()) // a copy
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		return r
 	}
-	fault := e.faults.take(rt.endpoint)
+	if e.opts.BeforeRequest != nil {
+		e.opts.BeforeRequest(rt.endpoint, seen())
+	}
+	fault := e.fault(rt.endpoint, seen)
 	ctx := r.Context()
 	if !fault.CancelWithClient {
 		ctx = context.WithoutCancel(ctx)

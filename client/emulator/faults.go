@@ -18,6 +18,7 @@ import (
 const (
 	maxFaults = 1000
 	maxDelay  = time.Hour
+	injecting = "injecting fault: "
 
 	// The sizes of oversized messages: well above what a careful reader takes of an answer, and of a webhook.
 	oversizedAnswer  = 16 << 20
@@ -262,13 +263,13 @@ type faultList struct {
 // Inject puts a fault in force. It returns an error if the fault makes no sense, or if there are too many already.
 func (e *Emulator) Inject(f Fault) error {
 	if err := f.validate(); err != nil {
-		return fmt.Errorf("injecting fault: %w", err)
+		return fmt.Errorf(injecting+"%w", err)
 	}
 	l := &e.faults
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.faults) >= maxFaults {
-		return fmt.Errorf("injecting fault: %d are in force already", maxFaults)
+		return fmt.Errorf(injecting+"%d are in force already", maxFaults)
 	}
 	l.faults = append(l.faults, f)
 	return nil
@@ -288,22 +289,37 @@ func (e *Emulator) ClearFaults() {
 	e.faults.faults = nil
 }
 
-// take returns the fault for one request to an endpoint, or none, and counts it down.
-func (l *faultList) take(endpoint Endpoint) Fault {
+// fault returns the fault for one request to an endpoint, or none.
+func (e *Emulator) fault(endpoint Endpoint, r func() *http.Request) Fault {
+	if f, ok := e.faults.take(endpoint); ok || e.opts.Fault == nil {
+		return f
+	}
+	f := e.opts.Fault(endpoint, r())
+	if f.Endpoint = endpoint; f.validate() != nil {
+		return Fault{}
+	}
+	return f
+}
+
+// noRequest stands for a webhook that is still to be made.
+func noRequest() *http.Request { return nil }
+
+// take returns the injected fault for one request to an endpoint, if there is one, and counts it down.
+func (l *faultList) take(endpoint Endpoint) (f Fault, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := slices.IndexFunc(l.faults, func(f Fault) bool { return f.affects(endpoint) })
 	if i < 0 {
-		return Fault{}
+		return Fault{}, false
 	}
-	f := l.faults[i]
+	f = l.faults[i]
 	switch {
 	case f.Times == 1:
 		l.faults = slices.Delete(l.faults, i, i+1)
 	case f.Times > 1:
 		l.faults[i].Times--
 	}
-	return f
+	return f, true
 }
 
 func list[S ~string](items []S) string {

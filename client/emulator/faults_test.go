@@ -526,3 +526,29 @@ func TestFaultJSON(t *testing.T) {
 		}
 	}
 }
+
+func TestFaultsChosenByTheProgram(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{Fault: func(endpoint emulator.Endpoint, r *http.Request) emulator.Fault {
+		switch {
+		case endpoint == emulator.EndpointIssue:
+			body, _ := io.ReadAll(r.Body)
+			if strings.Contains(string(body), "unlucky") {
+				return emulator.Fault{Status: 503}
+			}
+		case endpoint == emulator.EndpointConfirm && r == nil:
+			return emulator.Fault{Duplicate: true}
+		case endpoint == emulator.EndpointList:
+			return emulator.Fault{Duplicate: true} // which an API request cannot be
+		}
+		return emulator.Fault{}
+	}})
+	s.do("POST", "/cvs", asJSON, `{"merchant_uid":"unlucky","amount":1}`).expect(t, 503, -1)
+	issued := s.order("lucky", newGateway(t, status(200)))
+	s.get("/payments/status/all").expect(t, 200, 0)
+	if _, result := s.scan(issued.field("vbank_num"), "card"); result.Confirm.Duplicate == nil || result.Notice[0].Duplicate != nil {
+		t.Errorf("%+v", result)
+	}
+	s.inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Status: 500, Times: 1})
+	s.do("POST", "/cvs", asJSON, `{"merchant_uid":"unlucky","amount":1}`).expect(t, 500, -1)
+}

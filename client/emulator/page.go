@@ -21,7 +21,8 @@ import (
 
 const (
 	pageSize       = 20 // payments
-	languageCookie = "lang"
+	languageQuery  = "lang"
+	languageCookie = "cvs_sandbox_lang" // of its own: a cookie is sent to every port of a host
 
 	// The page loads nothing but its own files, and runs no script that stands in it.
 	contentPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; " +
@@ -35,23 +36,23 @@ var pageFiles embed.FS
 var pages = sync.OnceValue(func() map[language]*template.Template {
 	parsed := make(map[language]*template.Template)
 	for _, l := range languages {
-		t := template.New("till.html").Funcs(template.FuncMap{"t": l.t})
+		t := template.New("till.html").Funcs(template.FuncMap{"t": l.t, "langOf": langOf})
 		parsed[l] = template.Must(t.ParseFS(pageFiles, "page/till.html"))
 	}
 	return parsed
 })
 
 // serveRoot answers GET /.
-func (e *Emulator) serveRoot(w http.ResponseWriter, _ *http.Request) {
-	seeOther(w, "till", nil)
+func (e *Emulator) serveRoot(w http.ResponseWriter, r *http.Request) {
+	seeOther(w, "till", r.URL.Query())
 }
 
 // servePage answers GET /till.
 func (e *Emulator) servePage(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	if l := language(query.Get(languageCookie)); slices.Contains(languages, l) {
+	if l := language(query.Get(languageQuery)); slices.Contains(languages, l) {
 		http.SetCookie(w, &http.Cookie{Name: languageCookie, Value: string(l), Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode}) //nolint:gosec // a sandbox speaks plain HTTP
-		query.Del(languageCookie)
+		query.Del(languageQuery)
 		seeOther(w, "till", query)
 		return
 	}
@@ -118,7 +119,7 @@ func (e *Emulator) serveFaultForm(w http.ResponseWriter, r *http.Request) {
 		err = e.Inject(fault)
 	}
 	if err != nil {
-		e.render(w, r, http.StatusBadRequest, err.Error())
+		e.render(w, r, http.StatusBadRequest, strings.TrimPrefix(err.Error(), injecting))
 		return
 	}
 	seeOther(w, "till", r.URL.Query())
@@ -140,8 +141,8 @@ func seeOther(w http.ResponseWriter, path string, query url.Values) {
 func secure(w http.ResponseWriter, contentType string) {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Security-Policy", contentPolicy)
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Referrer-Policy", "no-referrer")
+	// Not "no-referrer": a form would then come without an origin, and be refused.
+	w.Header().Set("Referrer-Policy", "same-origin")
 }
 
 // wantsPage reports whether a browser asks, which names HTML; other clients get JSON.
@@ -169,7 +170,8 @@ func readPlace(query url.Values) place {
 	}
 }
 
-// query returns the place's query with its "?", or "" for the page as it first opens.
+// query returns the place's query with its "?", or "" for the page as it first opens. How the customer pays is no part of it:
+// every link would change with that.
 func (p place) query() string {
 	query := make(url.Values)
 	set := func(name, value string) {
@@ -178,7 +180,6 @@ func (p place) query() string {
 		}
 	}
 	set("barcode", p.Barcode)
-	set("pay_type", p.PayType)
 	set("q", p.Text)
 	set("state", p.State)
 	if p.Page > 1 {

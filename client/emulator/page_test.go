@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,15 +112,15 @@ func TestPageLanguage(t *testing.T) {
 		{"en", "", "en"},
 		{"ko-KR,ko;q=0.9,en;q=0.8", "", "ko"},
 		{"de, en-GB;q=0.7", "", "en"},
-		{"en", "lang=ko", "ko"},
-		{"ko", "lang=en", "en"},
-		{"en", "lang=xx", "en"},
+		{"en", "cvs_sandbox_lang=ko", "ko"},
+		{"ko", "cvs_sandbox_lang=en", "en"},
+		{"en", "cvs_sandbox_lang=xx", "en"},
 	} {
 		mustContain(t, s.page("", "Accept-Language", test.accept, "Cookie", test.cookie), `<html lang="`+test.want+`">`)
 	}
 	rec := serve(s.Emulator, "GET", "/till?barcode=1+2&lang=en&page=2", nil)
 	if rec.Code != 303 || rec.Header().Get("Location") != "till?barcode=1+2&page=2" ||
-		rec.Header().Get("Set-Cookie") != "lang=en; Path=/; HttpOnly; SameSite=Lax" {
+		rec.Header().Get("Set-Cookie") != "cvs_sandbox_lang=en; Path=/; HttpOnly; SameSite=Lax" {
 		t.Errorf("%d %v", rec.Code, rec.Header())
 	}
 	if rec := serve(s.Emulator, "GET", "/till?lang=xx", nil); rec.Code != 200 || rec.Header().Get("Set-Cookie") != "" {
@@ -131,7 +132,7 @@ func TestPageLanguage(t *testing.T) {
 
 func TestRootLeadsToTill(t *testing.T) {
 	t.Parallel()
-	if rec := serve(emulator.New(emulator.Options{}), "GET", "/", nil); rec.Code != 303 || rec.Header().Get("Location") != "till" {
+	if rec := serve(emulator.New(emulator.Options{}), "GET", "/?barcode=1", nil); rec.Code != 303 || rec.Header().Get("Location") != "till?barcode=1" {
 		t.Errorf("%d %v", rec.Code, rec.Header())
 	}
 }
@@ -316,7 +317,7 @@ func TestPageExchanges(t *testing.T) {
 		},
 		{
 			name: "not sent", handle: status(200), fault: emulator.Fault{Endpoint: emulator.EndpointConfirm, Drop: emulator.DropBefore}, times: 1,
-			ko: []string{"게이트웨이의 응답을 받지 못했습니다 sandbox fault: the webhook was not sent"}, en: []string{"No answer from the gateway"},
+			ko: []string{"게이트웨이의 응답을 받지 못했습니다 장애: 웹훅을 보내지 않았습니다"}, en: []string{"No answer from the gateway"},
 		},
 		{name: "page for an answer", times: 1, handle: func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(502)
@@ -381,6 +382,73 @@ func TestPageExchanges(t *testing.T) {
 		s.scan(barcode, "card")
 		mustContain(t, words(s.page("")), "결제되었습니다", "confirm_url이 없어 묻지 않았습니다")
 	})
+}
+
+// An exchange tells its own reason, not one that the payment kept from an earlier.
+func TestPageTellsTheReasonOfEachScan(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{ConfirmTimeout: 50 * time.Millisecond})
+	release := make(chan struct{})
+	var asked atomic.Int32
+	g := newGateway(t, func(w http.ResponseWriter, r *http.Request) {
+		switch asked.Add(1) {
+		case 1:
+			w.WriteHeader(409)
+			_, _ = io.WriteString(w, `{"reason":"sold out"}`)
+		case 2:
+			w.WriteHeader(404)
+		case 3:
+			<-release
+		}
+	})
+	barcode := s.order("order", g).field("vbank_num")
+	for range 3 {
+		s.scan(barcode, "card")
+	}
+	close(release)
+	english := words(s.page("", "Accept-Language", "en"))
+	mustContain(t, english, "No answer from the gateway no answer within 50ms", "The gateway refused sold out")
+	if !regexp.MustCompile(`The gateway refused \d\d:\d\d:\d\d`).MatchString(english) {
+		t.Errorf("the second scan has a reason: %s", english)
+	}
+	mustContain(t, words(s.page("")), "게이트웨이의 응답을 받지 못했습니다 50ms 안에 응답이 없었습니다")
+}
+
+func TestPageTellsANoticeSentAgain(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	barcode := s.issue(`"merchant_uid":"order","amount":1`).field("vbank_num")
+	s.scan(barcode, "cash")
+	if result, err := s.Scan(t.Context(), emulator.ScanRequest{Barcode: barcode, Scenario: emulator.ScenarioRepeatedNotice}); err != nil || result.PayType != "cash" {
+		t.Errorf("%+v %v", result, err)
+	}
+	page := words(s.page("", "Accept-Language", "en"))
+	mustContain(t, page, "The notice was sent again", "Cash · Notice twice", "Payment Paid imp_", "Payment Waiting → Paid imp_")
+	if strings.Count(page, "nobody was asked") != 1 {
+		t.Error(page)
+	}
+}
+
+// Over plain HTTP on another host than this, a browser names the page's origin and nothing else.
+func TestPageFormsWorkWithoutFetchMetadata(t *testing.T) {
+	t.Parallel()
+	e := emulator.New(emulator.Options{})
+	if policy := serve(e, "GET", "/till", nil).Header().Get("Referrer-Policy"); policy != "same-origin" {
+		t.Errorf("with the policy %q a form's origin is null", policy)
+	}
+	rec := serve(e, "POST", "http://till.example/till", strings.NewReader("barcode=1"),
+		"Content-Type", asForm, "Accept", asHTML, "Origin", "http://till.example")
+	if rec.Code != 303 {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+}
+
+func TestPageMarksLanguages(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	s.issue(`"merchant_uid":"a","name":"우산","amount":1,"barcode":"1"`)
+	s.issue(`"merchant_uid":"b","name":"Umbrella","amount":1,"barcode":"2"`)
+	mustContain(t, s.page("", "Accept-Language", "en"), `<span lang="ko">우산</span>`, `<span lang="en">Umbrella</span>`)
 }
 
 func TestPageShowsTheLastExchanges(t *testing.T) {
@@ -471,6 +539,9 @@ func TestPageRefusesFaults(t *testing.T) {
 			t.Errorf("%s: %d", form, a.status)
 		}
 		mustContain(t, words(a.raw), "이 장애는 만들 수 없습니다: ", want)
+		if strings.Contains(a.raw, "injecting") {
+			t.Error("an error's context is shown")
+		}
 	}
 	if got := s.Faults(); len(got) != 0 {
 		t.Errorf("%+v", got)

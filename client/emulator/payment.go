@@ -74,9 +74,15 @@ func (p *Payment) state(now int64) string {
 	return p.Status
 }
 
+// contains reports whether a text stands in what people search by, in any case; of a barcode, also in groups of digits.
 func (p *Payment) contains(text string) bool {
-	return strings.Contains(p.MerchantUID, text) || strings.Contains(p.Name, text) ||
-		strings.Contains(p.Barcode, text) || strings.Contains(p.ImpUID, text)
+	text = strings.ToLower(text)
+	for _, s := range []string{p.MerchantUID, p.Name, p.Barcode, p.ImpUID} {
+		if strings.Contains(strings.ToLower(s), text) {
+			return true
+		}
+	}
+	return strings.Contains(p.Barcode, strings.ReplaceAll(text, " ", ""))
 }
 
 // entry returns the payment's entry of the ledger as a copy that shares nothing with it.

@@ -95,11 +95,9 @@ type ScanResult struct {
 	Notice []WebhookResult `json:"notice"`
 	// Second is the other till's result in [ScenarioTwice].
 	Second *ScanResult `json:"second,omitempty"`
-}
 
-// resent reports whether the payment was paid before, and only its notice was sent again.
-func (r ScanResult) resent() bool {
-	return r.Accepted && r.Confirm == nil && r.Payment.ConfirmURL != ""
+	given  string // the gateway's own reason, if it gave one
+	resent bool   // the payment was paid before, and only its notice was sent again
 }
 
 // Scan does what a till does when it scans a barcode: asks the gateway by the confirm webhook whether the payment is
@@ -128,7 +126,7 @@ func (e *Emulator) scan(ctx context.Context, req ScanRequest) (ScanResult, error
 	p, err := e.ledger.scan(req.Barcode, e.now())
 	if errors.Is(err, ErrPaid) && req.Scenario == ScenarioRepeatedNotice {
 		result := newResult(req, p)
-		result.Accepted = true
+		result.Accepted, result.resent, result.PayType = true, true, p.PayType
 		result.Notice = e.notify(context.WithoutCancel(ctx), p, false)
 		return result, nil
 	}
@@ -194,7 +192,7 @@ func (e *Emulator) confirm(ctx context.Context, p payment, req ScanRequest, resu
 	}
 	ctx, cancel := e.untilClose(ctx)
 	defer cancel()
-	fault := e.faults.take(EndpointConfirm)
+	fault := e.fault(EndpointConfirm, noRequest)
 	fault.Forged = cmp.Or(req.Scenario.forgery(), fault.Forged)
 	result.Confirm = new(e.sendWebhook(ctx, webhook{
 		endpoint: EndpointConfirm,
@@ -211,6 +209,7 @@ func (e *Emulator) confirm(ctx context.Context, p payment, req ScanRequest, resu
 	}))
 	reason, given := verdict(*result.Confirm)
 	if given {
+		result.given = reason
 		e.ledger.refuse(p.ImpUID, reason)
 	}
 	return reason
@@ -242,7 +241,7 @@ func (e *Emulator) notify(ctx context.Context, p payment, repeat bool) []Webhook
 	results := make([]WebhookResult, len(p.noticeURL))
 	var wg sync.WaitGroup
 	for i, u := range p.noticeURL {
-		fault := e.faults.take(EndpointNotice) // in the order of the URLs
+		fault := e.fault(EndpointNotice, noRequest) // in the order of the URLs
 		fault.Duplicate = fault.Duplicate || repeat
 		h := webhook{
 			endpoint: EndpointNotice,

@@ -31,6 +31,7 @@ const (
 	dialTimeout       = 10 * time.Second // "waits 10 s to connect"
 	messageNotSent    = "sandbox fault: the webhook was not sent"
 	messageAnswerLost = "sandbox fault: the answer was lost"
+	messageNoAnswer   = "no answer within "
 	messageTooLong    = "(more than 64 KiB)"
 )
 
@@ -114,7 +115,7 @@ func (e *Emulator) attempt(ctx context.Context, h webhook, u *url.URL, scrub scr
 		content, _ = io.ReadAll(oversize(content, oversizedWebhook))
 	}
 	start := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, h.timeout, fmt.Errorf("no answer within %v", h.timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, h.timeout, fmt.Errorf(messageNoAnswer+"%v", h.timeout))
 	defer cancel()
 	status, body, err := e.post(ctx, u, media, content)
 	result.DurationMS = time.Since(start).Milliseconds()

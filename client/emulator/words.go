@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/dustin/go-humanize"
 
@@ -323,7 +325,7 @@ func (l language) exchange(x exchange, at place) exchangeView {
 		Number: number(x.Request.Barcode),
 		URL:    "till" + at.query() + "#scan-title",
 	}
-	if x.Request.PayType == PayTypeCard {
+	if cmp.Or(x.Result.PayType, x.Request.PayType) == PayTypeCard {
 		v.What = l.t("카드", "Card")
 	}
 	if name := l.scenario(x.Request.Scenario); name != "" {
@@ -363,14 +365,14 @@ func (l language) stopped(err error) string {
 // outcome says in a line how a scan ended, and why.
 func (l language) outcome(r ScanResult) (title, detail string) {
 	switch c := r.Confirm; {
-	case r.resent():
+	case r.resent:
 		return l.t("통보를 다시 보냈습니다", "The notice was sent again"), ""
 	case r.Accepted:
 		return l.t("결제되었습니다", "Paid"), ""
 	case c != nil && c.Error != "":
-		return l.t("게이트웨이의 응답을 받지 못했습니다", "No answer from the gateway"), c.Error
+		return l.t("게이트웨이의 응답을 받지 못했습니다", "No answer from the gateway"), l.failure(c.Error)
 	case c != nil && c.Status != http.StatusOK:
-		return l.t("게이트웨이가 거절했습니다", "The gateway refused"), r.Payment.FailReason
+		return l.t("게이트웨이가 거절했습니다", "The gateway refused"), r.given
 	}
 	title = l.t("승인되었지만 결제되지 않았습니다", "Acceptable, but not paid")
 	switch r.Payment.Status {
@@ -387,11 +389,11 @@ func (l language) steps(r ScanResult) []stepView {
 	var steps []stepView
 	if r.Confirm != nil {
 		steps = l.webhook(steps, l.t("승인 웹훅", "Confirm webhook"), *r.Confirm)
-	} else if r.Payment.ConfirmURL == "" {
+	} else if !r.resent {
 		steps = append(steps, stepView{Title: l.t("confirm_url이 없어 묻지 않았습니다", "No confirm_url: nobody was asked")})
 	}
 	state := l.state(r.Payment.Status)
-	if r.Accepted && !r.resent() {
+	if r.Accepted && !r.resent {
 		state = l.state(statusReady) + " → " + state
 	}
 	steps = append(steps, stepView{Title: l.t("결제 상태", "Payment"), Note: state, Line: r.Payment.ImpUID})
@@ -408,7 +410,7 @@ func (l language) webhook(steps []stepView, title string, r WebhookResult) []ste
 		sent.Note = l.scenario("forged_" + Scenario(r.Forged))
 	}
 	steps = append(steps, sent)
-	answer := stepView{Title: l.t("응답", "Answer"), Note: r.Error, Body: pretty(r.Body)}
+	answer := stepView{Title: l.t("응답", "Answer"), Note: l.failure(r.Error), Body: pretty(r.Body)}
 	if r.Status != 0 {
 		answer.Line = fmt.Sprintf("%d %s · %s ms", r.Status, http.StatusText(r.Status), humanize.Comma(r.DurationMS))
 	}
@@ -417,6 +419,28 @@ func (l language) webhook(steps []stepView, title string, r WebhookResult) []ste
 		steps = l.webhook(steps, title+l.t(", 다시", ", again"), *r.Duplicate)
 	}
 	return steps
+}
+
+// failure says why there was no answer. What the network says of itself stays as it is.
+func (l language) failure(text string) string {
+	limit, timedOut := strings.CutPrefix(text, messageNoAnswer)
+	switch {
+	case timedOut:
+		return l.t(limit+" 안에 응답이 없었습니다", text)
+	case text == messageNotSent:
+		return l.t("장애: 웹훅을 보내지 않았습니다", text)
+	case text == messageAnswerLost:
+		return l.t("장애: 응답을 잃었습니다", text)
+	}
+	return text
+}
+
+// langOf tells a screen reader how to read a text that a merchant or a gateway wrote.
+func langOf(text string) language {
+	if strings.ContainsFunc(text, func(r rune) bool { return unicode.Is(unicode.Hangul, r) }) {
+		return korean
+	}
+	return english
 }
 
 // pretty indents JSON, and takes other text out of its quotes.

@@ -83,20 +83,37 @@ func run() error {
 // checkPorts says which ports are taken, and how to choose others. Caddy would
 // share one with another quickstart, and each would get half of the requests.
 func checkPorts() error {
-	var taken, others string
+	var taken, command string
 	for _, p := range ports {
-		listener, err := net.Listen("tcp", address(p.variable))
-		if err != nil {
+		if err := checkFree(address(p.variable)); err != nil {
 			taken += fmt.Sprintf("\n  %s: %v", p.what, err)
-			others += fmt.Sprintf("%s=1%s ", p.variable, p.usual)
-		} else if err := listener.Close(); err != nil {
-			return err
+			command += fmt.Sprintf("%s=%d ", p.variable, freePort())
+		} else if port := os.Getenv(p.variable); port != p.usual {
+			command += fmt.Sprintf("%s=%s ", p.variable, port)
 		}
 	}
 	if taken == "" {
 		return nil
 	}
-	return fmt.Errorf("no free port for%s\nFree what is taken, or choose others:\n  %sgo run ./examples/quickstart", taken, others)
+	return fmt.Errorf("no port for%s\nFree what is taken, or choose others:\n  %sgo run ./examples/quickstart", taken, command)
+}
+
+func checkFree(address string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	return listener.Close()
+}
+
+// freePort returns a port that is free at the moment, 0 if there is none.
+func freePort() int {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
 }
 
 // setEnvironment gives the Caddyfile what is not set. The sandbox accepts any

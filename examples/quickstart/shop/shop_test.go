@@ -303,7 +303,7 @@ func TestVoucher(t *testing.T) {
 	for _, text := range []string{
 		"결제 대기", `<svg xmlns="http://www.w3.org/2000/svg" width="330"`, "1234 5678 9012 3456 7890", "15,000원", id,
 		"2026년 11월 26일 09:22까지", `datetime="2026-11-26T00:22:00Z"`, "결제 확인", "인쇄",
-		`href="http://till.example/till?barcode=12345678901234567890" target="_blank"`,
+		`href="http://till.example/till?barcode=12345678901234567890&amp;lang=ko" target="_blank"`,
 	} {
 		assert.Contains(t, page, text)
 	}
@@ -327,6 +327,8 @@ func TestExpired(t *testing.T) {
 	m.shop.now = func() time.Time { return later }
 	page := m.get(path)
 	assert.Contains(t, page, "결제 기한 만료")
+	assert.Contains(t, page, `data-state="expired"`)
+	assert.Contains(t, m.get(path+"/state"), `"state": "expired"`)
 	assert.NotContains(t, page, "1234 5678", "nobody should carry it to a till")
 	assert.Contains(t, page, "결제 확인", "it may have been paid in time")
 	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/refresh", "").Code)
