@@ -129,12 +129,12 @@ func (t Ticket) expires() string {
 func Parse(rawQuery string) (Ticket, error) {
 	params := make(map[string]string, 4)
 	for pair := range strings.SplitSeq(rawQuery, "&") {
-		name, value, _ := strings.Cut(pair, "=")
+		name, value, written := strings.Cut(pair, "=")
 		decoded, err := url.QueryUnescape(name)
 		if err != nil || !strings.HasPrefix(decoded, prefix) {
 			continue
 		}
-		if _, twice := params[name]; twice || decoded != name {
+		if _, twice := params[name]; twice || !written || decoded != name {
 			return Ticket{}, ErrSignature
 		}
 		params[name] = value
