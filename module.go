@@ -12,11 +12,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -267,7 +269,7 @@ func signingKeys(raw []string, impSecret string) (signedurl.Keys, error) {
 
 func loadTransport(ctx caddy.Context, cfg *Account, fallback http.RoundTripper) (http.RoundTripper, error) {
 	if cfg.TransportRaw == nil {
-		return isolated{fallback}, nil
+		return isolate(ctx, fallback), nil
 	}
 	mod, err := ctx.LoadModule(cfg, "TransportRaw")
 	if err != nil {
@@ -277,7 +279,7 @@ func loadTransport(ctx caddy.Context, cfg *Account, fallback http.RoundTripper) 
 	if !ok {
 		return nil, errors.New("transport cannot send HTTP requests")
 	}
-	return isolated{transport}, nil
+	return isolate(ctx, transport), nil
 }
 
 // newTransport returns Caddy's own transport; its idle connections end with ctx.
@@ -286,17 +288,58 @@ func newTransport(ctx caddy.Context, keepAlive *reverseproxy.KeepAlive) (http.Ro
 	if err := transport.Provision(ctx); err != nil {
 		return nil, fmt.Errorf("preparing the transport: %w", err)
 	}
-	ctx.OnCancel(func() { _ = transport.Cleanup() })
+	// Not ctx.OnCancel: what is added to a copy of a Context is never called.
+	context.AfterFunc(ctx.Context, func() { _ = transport.Cleanup() })
 	return transport, nil
 }
 
 // isolated keeps a request of this module's own apart from the request that
 // Caddy is serving: what Caddy notes in that one's context could steer this one,
 // and is not safe for use by several goroutines.
-type isolated struct{ transport http.RoundTripper }
+//
+// After a reload, calls under way go on with the transport of the configuration
+// that is gone, and would leave their connections to nobody until those time out.
+type isolated struct {
+	transport http.RoundTripper
+	retired   atomic.Bool
+}
 
-func (i isolated) RoundTrip(r *http.Request) (*http.Response, error) {
-	return i.transport.RoundTrip(r.WithContext(isolatedContext{r.Context()}))
+func isolate(ctx caddy.Context, transport http.RoundTripper) *isolated {
+	i := &isolated{transport: transport}
+	context.AfterFunc(ctx.Context, func() {
+		i.retired.Store(true)
+		i.release()
+	})
+	return i
+}
+
+func (i *isolated) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := i.transport.RoundTrip(r.WithContext(isolatedContext{r.Context()}))
+	if err != nil {
+		i.release()
+		return nil, err
+	}
+	resp.Body = &releasingBody{resp.Body, i}
+	return resp, nil
+}
+
+// release closes what is idle, or will be in a moment, of a retired transport.
+func (i *isolated) release() {
+	if t, ok := i.transport.(*reverseproxy.HTTPTransport); ok && i.retired.Load() {
+		t.Transport.CloseIdleConnections()
+	}
+}
+
+// releasingBody is an answer whose end may be the last of its transport.
+type releasingBody struct {
+	io.ReadCloser
+	isolated *isolated
+}
+
+func (b *releasingBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.isolated.release()
+	return err
 }
 
 type isolatedContext struct{ context.Context }

@@ -530,14 +530,14 @@ func TestOwnRequestsAreIsolatedFromTheServedOne(t *testing.T) {
 	ctx, cancel := context.WithCancel(httptrace.WithClientTrace(ctx, trace))
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://api.example/", nil)
 	require.NoError(t, err)
-	_, err = isolated{roundTrip(func(r *http.Request) (*http.Response, error) {
+	_, err = (&isolated{transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 		caddyhttp.SetVar(r.Context(), "a", "b")
 		assert.Nil(t, r.Context().Value(caddy.CtxKey("reverse_proxy.dial_info")))
 		assert.NotSame(t, served, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer))
 		assert.Same(t, trace, httptrace.ContextClientTrace(r.Context()))
 		cancel()
 		return nil, r.Context().Err()
-	})}.RoundTrip(r)
+	})}).RoundTrip(r)
 	require.ErrorIs(t, err, context.Canceled)
 	assert.Empty(t, vars, "the served request's variables are not for other goroutines")
 }

@@ -5,12 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -219,6 +224,45 @@ func TestSandboxSurvivesAReload(t *testing.T) {
 	assert.Equal(t, "1", a.header.Get("X-New"))
 	assert.Equal(t, "true", a.header.Get("X-Cvs-Sandbox"))
 	assert.Contains(t, a.body, `"merchant_uid": "a"`)
+}
+
+// A call that goes on after a reload, and asks again, leaves no connection behind.
+func TestReloadLeavesNoConnections(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	api := emulator.New(emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
+		if e == emulator.EndpointIssue {
+			once.Do(func() {
+				close(arrived)
+				<-release
+			})
+		}
+	}})
+	t.Cleanup(func() { _ = api.Close() })
+	require.NoError(t, api.Inject(emulator.Fault{Endpoint: emulator.EndpointIssue, ExpiredToken: true, Times: 1}))
+	var open atomic.Int32
+	server := httptest.NewUnstartedServer(api)
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+
+	g, config := prepare(t, setup{apiURL: server.URL})
+	require.NoError(t, reload(t, config))
+	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
+	answered := make(chan answer, 1)
+	go func() { answered <- g.issue(t, "order-1") }()
+	<-arrived
+	require.NoError(t, reload(t, strings.Replace(config, "next handler", "reloaded", 1)))
+	close(release)
+	assert.Equal(t, 200, (<-answered).status, "after a 401, with a new token")
+	assert.Eventually(t, func() bool { return open.Load() == 0 }, 5*time.Second, 5*time.Millisecond, "connections of the old configuration")
 }
 
 func TestSandboxCommand(t *testing.T) {
