@@ -111,6 +111,9 @@ func (o *OrderCheck) provision(ctx caddy.Context, transport http.RoundTripper) (
 		if o.header[name], err = parseTemplate(o.Header[name]); err != nil {
 			return fmt.Errorf("header %s: %w", name, err)
 		}
+		if slices.ContainsFunc(o.header[name], func(p part) bool { return !fitsHeader(p.literal) }) {
+			return fmt.Errorf("header %s: the value has a line break or another control character", name)
+		}
 	}
 	return nil
 }
@@ -160,6 +163,11 @@ func checkHeaderName(name string) error {
 	return nil
 }
 
+// fitsHeader reports whether a value can be sent in a header field.
+func fitsHeader(value string) bool {
+	return !strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
+}
+
 func checkAccept(status string) error {
 	if code, err := strconv.Atoi(status); status != "2xx" && (err != nil || code < 200 || code > 299) {
 		return fmt.Errorf("accept %s: only 200 to 299 and 2xx can mean yes", status)
@@ -184,6 +192,7 @@ const (
 	causeCondition   = "condition"
 	causeAmount      = "amount"
 	causePath        = "order number unfit for a path"
+	causeHeader      = "value unfit for a header field"
 	causeServerError = "server error"
 	causeRedirect    = "redirect"
 	causeSilent      = "route wrote no answer"
@@ -328,7 +337,11 @@ func (o *OrderCheck) prepare(q *question) *inquiry {
 	}
 	in.request = &http.Request{Method: method, URL: target, Host: target.Host, Header: header}
 	for name, t := range o.header {
-		header.Set(name, t.expand(q.repl))
+		value := t.expand(q.repl)
+		if !fitsHeader(value) {
+			in.cause = causeHeader
+		}
+		header.Set(name, value)
 	}
 	if host := header.Get("Host"); host != "" {
 		in.request.Host = host

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -130,17 +131,7 @@ func (a *access) checkForwarded(r *http.Request) error {
 		ipHeaders = server.ClientIPHeaders
 	}
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
-		if server != nil && server.TrustedProxiesStrict > 0 {
-			return nil
-		}
-		for _, name := range ipHeaders {
-			for ip := range strings.SplitSeq(strings.Join(r.Header.Values(name), ","), ",") {
-				if ip = strings.TrimSpace(ip); ip != "" && !a.contains(ip) {
-					return errForbidden
-				}
-			}
-		}
-		return nil
+		return a.checkTold(r, ipHeaders, server != nil && server.TrustedProxiesStrict > 0)
 	}
 	for _, name := range slices.Concat(forwardingHeaders, ipHeaders) {
 		if len(r.Header.Values(name)) > 0 {
@@ -148,6 +139,53 @@ func (a *access) checkForwarded(r *http.Request) error {
 		}
 	}
 	return nil
+}
+
+// checkTold refuses a trusted proxy's request that may be somebody's who is not
+// allowed. What Caddy cannot read as an address it skips, strictly too, and
+// believes what stands before it; a field that it does not look for may name
+// another client than the one that it found.
+func (a *access) checkTold(r *http.Request, ipHeaders []string, strictly bool) error {
+	told := false
+	for _, name := range ipHeaders {
+		for part := range strings.SplitSeq(strings.Join(r.Header.Values(name), ","), ",") {
+			ip := strings.TrimSpace(part)
+			if ip == "" {
+				continue
+			}
+			told = true
+			if strictly && !readable(part) || !strictly && !a.contains(ip) {
+				return errForbidden
+			}
+		}
+	}
+	for _, name := range addressHeaders {
+		if slices.ContainsFunc(ipHeaders, func(read string) bool { return strings.EqualFold(read, name) }) {
+			continue
+		}
+		for _, ip := range r.Header.Values(name) {
+			if !a.contains(strings.TrimSpace(ip)) && (!told || name != "Forwarded") {
+				return &httpError{http.StatusForbidden, "The proxy tells the client's address in " + name + ": see the global option client_ip_headers."}
+			}
+		}
+	}
+	return nil
+}
+
+// addressHeaders are those forwarding headers that tell a client's address.
+var addressHeaders = []string{
+	"Forwarded", "X-Forwarded-For", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip",
+}
+
+// readable reports whether Caddy finds an address in one part of a list.
+func readable(part string) bool {
+	host, _, err := net.SplitHostPort(part)
+	if err != nil {
+		host = part
+	}
+	host, _, _ = strings.Cut(strings.TrimSpace(host), "%")
+	_, err = netip.ParseAddr(host)
+	return err == nil
 }
 
 // readBody reads at most limit bytes, and not beyond the deadline: a slow body

@@ -19,6 +19,7 @@ var canaries = map[string]string{
 	"CVS_TEST_SIGNING_KEY":   "canary-signing-key-of-32-characters",
 	"CVS_TEST_PREVIOUS_KEY":  "canary-previous-key-of-32-characters",
 	"CVS_TEST_INTERNAL_KEY":  "canary-shop-key",
+	"CVS_TEST_TWO_LINES":     "canary-shop-key\nX-Injected: 1",
 }
 
 const (

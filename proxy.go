@@ -220,12 +220,19 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 	if err := p.access.checkForwarded(r); err != nil {
 		return nil, err
 	}
+	// No app is a browser: what a browser sends, some page made it send.
+	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+		return nil, &httpError{http.StatusForbidden, "A browser may not call the gateway."}
+	}
 	if r.Method != x.call.method {
 		w.Header().Set("Allow", x.call.method)
 		return nil, &httpError{http.StatusMethodNotAllowed, "use " + x.call.method + " here"}
 	}
 	if !x.call.valid() {
 		return nil, &httpError{http.StatusBadRequest, "the path has a value that could be taken for another path"}
+	}
+	if strings.Contains(r.URL.RawQuery, " ") { // HTTP/2 lets it through, and it would end the target of an HTTP/1 request
+		return nil, &httpError{http.StatusBadRequest, "the query has a space"}
 	}
 	switch x.call.operation {
 	case "token":
