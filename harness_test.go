@@ -30,13 +30,14 @@ import (
 
 // gateway is a real Caddy on real sockets, with what stands around it.
 type gateway struct {
-	inside  string // base URL of cvs_proxy
-	outside string // base URL of cvs_confirm
-	api     *emulator.Emulator
-	apiURL  string
-	shop    *shop
-	logFile string // with the log at debug level
-	http    *http.Client
+	inside    string // base URL of cvs_proxy
+	outside   string // base URL of cvs_confirm
+	api       *emulator.Emulator
+	apiURL    string
+	apiServer *httptest.Server
+	shop      *shop
+	logFile   string // with the log at debug level
+	http      *http.Client
 }
 
 // setup changes one thing or another of the usual gateway.
@@ -94,6 +95,7 @@ func prepare(t testing.TB, s setup) (*gateway, string) {
 		}
 		server.Close()
 	})
+	g.apiServer = server
 	if g.apiURL = server.URL; s.apiURL != "" {
 		g.apiURL = s.apiURL
 	}
