@@ -180,8 +180,14 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 	return nil
 }
 
-// Start does nothing: an account costs nothing until it is used.
-func (a *App) Start() error { return nil }
+// Start takes over the background renewals of accounts in use. It sends nothing:
+// an account costs nothing until it is used.
+func (a *App) Start() error {
+	for _, acc := range a.accounts {
+		acc.client.TakeOver()
+	}
+	return nil
+}
 
 // Stop does nothing: what is under way ends with its own deadline.
 func (a *App) Stop() error { return nil }

@@ -116,6 +116,15 @@ func ParseAPI(raw string) (*url.URL, error) {
 // State returns the client's State.
 func (c *Client) State() *State { return c.state }
 
+// TakeOver makes this Client the one that renews the token in the background, if
+// an earlier Client of its State did. Else that one, with its Transport, would
+// be held until this one is used.
+func (c *Client) TakeOver() {
+	if s := c.state.renewer.Load(); s != nil {
+		c.state.renewer.CompareAndSwap(s, c.transport.(*authTransport).tokens)
+	}
+}
+
 // Close ends the background renewals of a Client that shares its State with
 // nobody, and the idle connections of the Transport that it was given.
 func (c *Client) Close() {
