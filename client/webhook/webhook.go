@@ -80,6 +80,8 @@ func text(name string, v strict.Value, limit int) (string, error) {
 		return "", fmt.Errorf("%s is longer than %d characters", name, limit)
 	case strings.ContainsFunc(v.Text, unicode.IsControl):
 		return "", errors.New(name + " has a control character")
+	case strings.TrimSpace(v.Text) != v.Text: // a header field would lose it, and name another order
+		return "", errors.New(name + " has a space at an end")
 	}
 	return v.Text, nil
 }

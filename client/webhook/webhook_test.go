@@ -62,6 +62,8 @@ func TestParseConfirmRefuses(t *testing.T) {
 		"merchant_uid long":    {swap("asdfasdfasdf", strings.Repeat("가", 41)), "merchant_uid is longer than 40"},
 		"CR LF":                {swap("asdfasdfasdf", `a\r\nX-Cvs-Amount: 1`), "control character"},
 		"NUL":                  {swap("asdfasdfasdf", `a\u0000`), "control character"},
+		"space before":         {swap("asdfasdfasdf", " asdfasdfasdf"), "merchant_uid has a space at an end"},
+		"space behind":         {swap("imp_123412341234", `imp_123412341234\u3000`), "imp_uid has a space at an end"},
 		"extra is text":        {swap(`{ "barcode": "11222222", "payType": "card" }`, `"x"`), "extra is not an object"},
 		"another payType":      {swap(`"card"`, `"point"`), "neither card nor cash"},
 		"payType a list":       {swap(`"card"`, `["card"]`), "neither card nor cash"},
