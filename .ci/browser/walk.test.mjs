@@ -416,7 +416,8 @@ const confirmFaults = [
 	['drop_before', undefined, 'No answer from the gateway', /not sent/, 'ready'],
 	['drop_after', undefined, 'No answer from the gateway', /the answer was lost/, 'ready'],
 	['garbage', undefined, 'The gateway refused', /415 Unsupported Media Type/, 'ready'],
-	['oversized', undefined, 'The gateway refused', /413 Request Entity Too Large/, 'ready'],
+	// The answer leaves while the 2 MiB are still being sent, and may be lost with the connection.
+	['oversized', undefined, /^(The gateway refused|No answer from the gateway)$/, /413 Request Entity Too Large|No answer/, 'ready'],
 	['duplicate', undefined, 'Paid', /Confirm webhook, again/, 'paid'],
 ];
 for (const [effect, value, outcome, steps, status] of confirmFaults) {
@@ -428,7 +429,7 @@ for (const [effect, value, outcome, steps, status] of confirmFaults) {
 		const till = await cashier(v.page, w);
 		await break_(till, 'confirm', effect, value);
 		const exchange = await pay(till, w.pay);
-		assert.equal(await title(exchange), outcome);
+		assert.match(await title(exchange), new RegExp(outcome));
 		assert.match(await exchange.textContent(), steps);
 		assert.equal((await payments()).find((p) => p.barcode === number).status, status);
 		await sound(till);
