@@ -18,7 +18,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -306,17 +305,12 @@ func newTransport(ctx caddy.Context, keepAlive *reverseproxy.KeepAlive) (http.Ro
 // After a reload, calls under way go on with the transport of the configuration
 // that is gone, and would leave their connections to nobody until those time out.
 type isolated struct {
-	transport http.RoundTripper
-	retired   atomic.Bool
+	transport     http.RoundTripper
+	configuration context.Context
 }
 
 func isolate(ctx caddy.Context, transport http.RoundTripper) *isolated {
-	i := &isolated{transport: transport}
-	context.AfterFunc(ctx.Context, func() {
-		i.retired.Store(true)
-		i.release()
-	})
-	return i
+	return &isolated{transport, ctx.Context}
 }
 
 func (i *isolated) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -329,9 +323,10 @@ func (i *isolated) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// release closes what is idle, or will be in a moment, of a retired transport.
+// release closes what is idle, or will be in a moment, if the configuration is
+// gone.
 func (i *isolated) release() {
-	if t, ok := i.transport.(*reverseproxy.HTTPTransport); ok && i.retired.Load() {
+	if t, ok := i.transport.(*reverseproxy.HTTPTransport); ok && i.configuration.Err() != nil {
 		t.Transport.CloseIdleConnections()
 	}
 }
