@@ -137,7 +137,8 @@ func (c *Client) ListPayments(ctx context.Context, status Status, o ListOptions)
 // is looked up, and the one that the call made is returned as if nothing had
 // happened. If there is none, the call is repeated once where the connection
 // broke; after a time-out it is not, because the API may still be at work on
-// the first. What remains is ErrOutcomeUnknown or ErrNotAPI.
+// the first. What remains is ErrOutcomeUnknown or ErrNotAPI. All of it takes
+// three times the Timeout at most.
 //
 // Identical calls at the same moment are one call. It goes on when ctx ends, for
 // a barcode must not be issued unseen; ctx ends only this caller's wait.
@@ -220,26 +221,39 @@ func repeatable(err error) bool {
 }
 
 // lookUp looks for the payment that a call which began then has made. missing
-// is true only if the API says that there is none. It looks more than once, as
-// the work may take a moment longer than the connection lasted.
+// is true only if the API says so three times, the last word included, as the
+// work may take a moment longer than the connection lasted. A look-up without an
+// answer says nothing: it is repeated while the time lasts.
 func (c *Client) lookUp(ctx context.Context, i *Issue, began time.Time) (found *Response, missing bool) {
-	const attempts = 3
-	for attempt := 1; attempt <= attempts; attempt++ {
-		resp, err := c.Do(ctx, FindRequest(i.MerchantUID, ""))
-		found := unclear
-		if err == nil {
-			found = i.compare(resp, c.state.earliest(began))
-		}
-		if found == ours {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	absent := 0
+	for attempt := 1; ; attempt++ {
+		switch resp, finding := c.look(ctx, i, began); finding {
+		case ours:
 			resp.Recovered = true
 			return resp, false
+		case others:
+			absent++
 		}
-		missing = found == others
-		if attempt < attempts && !pause(ctx, backoff(attempt, 250*time.Millisecond, time.Second)) {
-			break
+		if absent == 3 {
+			return nil, true
+		}
+		if !pause(ctx, backoff(attempt, 250*time.Millisecond, 500*time.Millisecond)) {
+			return nil, false
 		}
 	}
-	return nil, missing
+}
+
+// look is one look-up. It leaves time for another, should its connection be dead.
+func (c *Client) look(ctx context.Context, i *Issue, began time.Time) (*Response, finding) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout/2)
+	defer cancel()
+	resp, err := c.Do(ctx, FindRequest(i.MerchantUID, ""))
+	if err != nil {
+		return nil, unclear
+	}
+	return resp, i.compare(resp, c.state.earliest(began))
 }
 
 // finding is what a look-up tells of the payment that a call may have made.

@@ -817,7 +817,11 @@ func TestIssueInDoubt(t *testing.T) {
 			posts:  1,
 		},
 	} {
-		e, c := newSandbox(t, emulator.Options{})
+		limit := timeout(client.DefaultTimeout)
+		if tc.err != nil {
+			limit = timeout(2 * time.Second) // which the look-ups take
+		}
+		e, c := newSandbox(t, emulator.Options{}, limit)
 		for _, f := range tc.faults {
 			inject(t, e, f)
 		}
@@ -903,7 +907,7 @@ func TestSlowTokenDoesNotHideThePaymentThatWasMade(t *testing.T) {
 		lost := false
 		c := newClient(t, "http://api.example", transport(roundTripper(func(r *http.Request) (*http.Response, error) {
 			if r.URL.Path == "/users/getToken" {
-				<-time.After(8 * time.Second) // on synctest's clock
+				<-time.After(4 * time.Second) // on synctest's clock
 			}
 			resp, err := inProcess(e).RoundTrip(r)
 			if r.Method == http.MethodPost && r.URL.Path == "/cvs" && !lost {
@@ -1062,7 +1066,7 @@ func TestIssueStaysInDoubtWhenItsRepeatFails(t *testing.T) {
 		}
 		missing(w, r)
 	}
-	c := newClient(t, newServer(t, api).URL, d.transport())
+	c := newClient(t, newServer(t, api).URL, d.transport(), timeout(2*time.Second))
 	fetchToken(t, c)
 	_, err := c.IssueRaw(context.Background(), order(t, "o"))
 	require.ErrorIs(t, err, client.ErrOutcomeUnknown)
@@ -1143,7 +1147,7 @@ func TestIssueIsNotRepeatedAfterALookUpThatCannotBeRead(t *testing.T) {
 		"unlike itself": fmt.Sprintf(`{"imp_uid":"imp_1","merchant_uid":"o","amount":15000,"status":"ready","started_at":%d,"promotion":[]}`, now),
 	} {
 		api := &scriptedAPI{issue: hangUp, find: succeed(response)}
-		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL), order(t, "o"))
+		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(2*time.Second)), order(t, "o"))
 		checks = append(checks, func() {
 			if r := <-call; r.err == nil {
 				assert.True(t, r.resp.Recovered, name)
@@ -1169,7 +1173,7 @@ func TestIssueIsNotRepeatedAfterALookUpThatFoundSomethingNew(t *testing.T) {
 		"start as a text": fmt.Sprintf(`"status":"ready","started_at":%q`, time.Unix(now, 0).Format(time.RFC3339)),
 	} {
 		api := &scriptedAPI{issue: hangUp, find: succeed(`{"imp_uid":"imp_1","merchant_uid":"o","amount":15000,` + members + `}`)}
-		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL), order(t, "o"))
+		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(2*time.Second)), order(t, "o"))
 		checks = append(checks, func() {
 			if r := <-call; r.err == nil {
 				assert.True(t, r.resp.Recovered, name)
@@ -1185,10 +1189,74 @@ func TestIssueIsNotRepeatedAfterALookUpThatFoundSomethingNew(t *testing.T) {
 func TestLastLookUpDecides(t *testing.T) {
 	t.Parallel()
 	api := &scriptedAPI{issue: hangUp, find: inTurn(missing, missing, page(502))}
-	c := newClient(t, newServer(t, api).URL)
+	c := newClient(t, newServer(t, api).URL, timeout(2*time.Second))
 	_, err := c.IssueRaw(context.Background(), order(t, "o"))
 	require.ErrorIs(t, err, client.ErrOutcomeUnknown)
 	assert.EqualValues(t, 1, api.posts.Load(), "not repeated, as the API may have done the work since")
+}
+
+// What keeps a look-up from an answer, for as long as the time-out lasts, must
+// not leave the app without the barcode that was issued.
+func TestLookUpOutlastsWhatHindersIt(t *testing.T) {
+	t.Parallel()
+	const trouble = 4 * time.Second // of the default time-out's 10
+	for name, hinder := range map[string]func(*http.Request, time.Duration) (*http.Response, error){
+		"no token": func(r *http.Request, since time.Duration) (*http.Response, error) {
+			switch {
+			case since > trouble:
+				return nil, nil
+			case r.URL.Path == "/users/getToken":
+				return respond(http.StatusServiceUnavailable), nil
+			default:
+				return respond(http.StatusUnauthorized), nil
+			}
+		},
+		"the API is away": func(_ *http.Request, since time.Duration) (*http.Response, error) {
+			if since > trouble {
+				return nil, nil
+			}
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+		},
+		"a dead connection": func(r *http.Request, since time.Duration) (*http.Response, error) {
+			if since > 0 {
+				return nil, nil
+			}
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				e := emulator.New(emulator.Options{})
+				var lost time.Time
+				c := newClient(t, "http://api.example", transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+					if !lost.IsZero() {
+						if resp, err := hinder(r, time.Since(lost)); resp != nil || err != nil {
+							return resp, err
+						}
+					}
+					resp, err := inProcess(e).RoundTrip(r)
+					if r.Method == http.MethodPost && r.URL.Path == "/cvs" {
+						lost = time.Now()
+						return nil, io.ErrUnexpectedEOF
+					}
+					return resp, err
+				})))
+				resp, err := c.IssueRaw(context.Background(), order(t, "o"))
+				require.NoError(t, err)
+				assert.True(t, resp.Recovered)
+				assert.Len(t, e.Payments(), 1)
+				assert.Less(t, time.Since(lost), 10*time.Second)
+			})
+		})
+	}
+}
+
+func respond(status int) *http.Response {
+	rec := httptest.NewRecorder()
+	page(status)(rec, nil)
+	return rec.Result()
 }
 
 // faultyDialer fails to connect as often as it is told.
