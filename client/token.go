@@ -202,9 +202,12 @@ func (s *tokenSource) fetchWithRetries(ctx context.Context) (*grant, error) {
 	}
 }
 
-// attempt is one fetch. A transport's panic must not end the program, of which
-// this goroutine is not the caller's part.
+// attempt is one fetch. It leaves time for another, should its connection be
+// dead. A transport's panic must not end the program, of which this goroutine is
+// not the caller's part.
 func (s *tokenSource) attempt(ctx context.Context) (g *grant, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.limit/2)
+	defer cancel()
 	defer func() {
 		if recover() != nil {
 			g, err = nil, &tokenError{errPanic}
@@ -214,8 +217,8 @@ func (s *tokenSource) attempt(ctx context.Context) (g *grant, err error) {
 }
 
 // worthRepeating reports whether getToken may succeed at once after err: a
-// network fault or a 5xx may pass; wrong keys stay wrong, and whoever answers
-// 429 wants to be left alone.
+// network fault, a 5xx or something's page in place of the answer may pass;
+// wrong keys stay wrong, and whoever answers 429 wants to be left alone.
 func worthRepeating(err error) bool {
 	failed, ok := errors.AsType[*tokenError](err)
 	if !ok {
@@ -225,17 +228,21 @@ func worthRepeating(err error) bool {
 		return refusal.Status >= 500
 	}
 	if other, ok := errors.AsType[*notAPIError](failed.cause); ok {
-		return other.status >= 500
+		return other.status < 300 || other.status >= 500
 	}
-	return errors.Is(failed.cause, ErrUnreachable) || errors.Is(failed.cause, ErrOutcomeUnknown)
+	return errors.Is(failed.cause, ErrUnreachable) || errors.Is(failed.cause, ErrOutcomeUnknown) || errors.Is(failed.cause, errTooLarge)
 }
 
 // fetchPause is how long the API is left alone after that many failed fetches.
 func fetchPause(err error, failures int) time.Duration {
-	if !worthRepeating(err) {
+	switch {
+	case worthRepeating(err):
+		return backoff(failures, 500*time.Millisecond, 5*time.Second)
+	case errors.Is(err, ErrCredentials):
 		return backoff(failures, 10*time.Second, 2*time.Minute)
+	default: // a refusal that may pass, or not
+		return backoff(failures, time.Second, 2*time.Minute)
 	}
-	return backoff(failures, 500*time.Millisecond, 5*time.Second)
 }
 
 // backoff doubles from first to limit and takes off up to a quarter at random,

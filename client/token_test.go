@@ -365,10 +365,13 @@ func TestOnlyWhatMayPassIsRepeatedAtOnce(t *testing.T) {
 		{&tokenError{&failure{ErrOutcomeUnknown, io.EOF}}, true},
 		{&tokenError{&APIError{Status: 503}}, true},
 		{&tokenError{&notAPIError{502}}, true},
+		{&tokenError{&notAPIError{200}}, true},
+		{&tokenError{&failure{ErrNotAPI, errTooLarge}}, true},
 		{&tokenError{&APIError{Status: 429}}, false},
 		{&tokenError{&APIError{Status: 400}}, false},
 		{&tokenError{&APIError{Status: 200, Code: -1}}, false},
 		{&tokenError{&notAPIError{429}}, false},
+		{&tokenError{&notAPIError{302}}, false},
 		{&tokenError{errPanic}, false},
 	} {
 		assert.Equal(t, c.want, worthRepeating(c.err), "%v", c.err)
