@@ -22,6 +22,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/tidwall/gjson"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -29,8 +30,8 @@ import (
 )
 
 const (
-	runTimeout  = time.Second // of one call to the API; a call for a barcode is bounded by three
-	runDecision = time.Second // of a confirm webhook
+	runTimeout  = 2 * time.Second // of one call to the API; a call for a barcode is bounded by three
+	runDecision = time.Second     // of a confirm webhook
 )
 
 // runSlack is what the machine adds between the gateway's answer and our clock.
@@ -511,7 +512,7 @@ func (f *faultRun) report(t *testing.T, orders, reloads int, took time.Duration,
 	figures.row("POST /cvs by the apps", asked)
 	figures.row("seconds", int(took.Seconds()))
 	figures.row("reloads", reloads)
-	for _, c := range []*tally{outcomes, &f.faults} {
+	for _, c := range []*tally{outcomes, f.doubts(t), &f.faults} {
 		for _, name := range c.names {
 			figures.row(name, c.counts[name])
 		}
@@ -532,6 +533,19 @@ func (f *faultRun) report(t *testing.T, orders, reloads int, took time.Duration,
 	figures.print(t)
 	assert.Positive(t, paid)
 	assert.Positive(t, reloads)
+}
+
+// doubts counts, by what the log says of them, the calls for a barcode that ended in 504.
+func (f *faultRun) doubts(t *testing.T) *tally {
+	doubts := new(tally)
+	for line := range strings.Lines(f.g.log(t)) {
+		logged := gjson.GetMany(line, "operation", "status", "cause")
+		if logged[0].Str == "issue" && logged[1].Int() == http.StatusGatewayTimeout {
+			_, cause, _ := strings.Cut(logged[2].Str, ": ")
+			doubts.add("504 after: " + cause)
+		}
+	}
+	return doubts
 }
 
 // lookUp is what a 504 tells the app to do.
