@@ -30,8 +30,9 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("cvs_confirm", parseConfirm)
 	httpcaddyfile.RegisterHandlerDirective("cvs_sandbox", parseSandbox)
 	// Before handle and route, so that a catch-all of the shop does not swallow
-	// the webhook.
-	for _, directive := range []string{"cvs_proxy", "cvs_confirm", "cvs_sandbox"} {
+	// the webhook. On one site, /cvs/confirm must not be taken for the
+	// DELETE /cvs/{imp_uid} of cvs_proxy.
+	for _, directive := range []string{"cvs_confirm", "cvs_proxy", "cvs_sandbox"} {
 		httpcaddyfile.RegisterDirectiveOrder(directive, httpcaddyfile.Before, "invoke")
 	}
 }

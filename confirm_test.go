@@ -100,6 +100,9 @@ func TestConfirmBelievesOnlyItsOwnSignature(t *testing.T) {
 		"all percent-encoded":  {strings.ReplaceAll(i.confirmURL, "cvs_", "%63vs_"), 403},
 		"repeated":             {i.confirmURL + "&" + query(i.confirmURL)[1:], 403},
 		"with other parameter": {i.confirmURL + "&utm=1", 200},
+		"behind a semicolon":   {strings.Replace(i.confirmURL, "&cvs_sig", ";cvs_sig", 1), 403},
+		"encoded twice":        {strings.ReplaceAll(i.confirmURL, "cvs_", "%2563vs_"), 200}, // unsigned, and looked up
+		"in upper case":        {strings.ReplaceAll(i.confirmURL, "cvs_", "CVS_"), 200},
 	} {
 		forged := i
 		forged.confirmURL = c.url

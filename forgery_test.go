@@ -203,7 +203,7 @@ func (f *forgery) start(t *testing.T) (inside string) {
 		proxy:  urls, confirm: "unsigned reject" + check,
 		sites: inside + " {\ncvs_proxy {\naccount second\n" + urls + "\n}\n}\n" +
 			site(f.lookup, logged, "unsigned lookup") + site(f.only, logged, "account second\nunsigned reject") +
-			// URLs that do not count as signed are Caddy's to log.
+			// What does not reach cvs_confirm is Caddy's to log.
 			site(f.quiet, "", "unsigned reject"),
 		api: counted, payable: f.payable,
 	})
@@ -509,7 +509,7 @@ func withTicket(alter func(d *drawer, o *order, tk *ticket)) func(*drawer) shot 
 }
 
 // withPairs makes a kind's generator of one that alters the query's text. What it
-// makes still counts as signed, so that no log may have it.
+// makes still counts as signed.
 func withPairs(alter func(d *drawer, query string) string) func(*drawer) shot {
 	return func(d *drawer) shot {
 		s := d.any()
@@ -519,11 +519,11 @@ func withPairs(alter func(d *drawer, query string) string) func(*drawer) shot {
 }
 
 // withText makes a kind's generator of one that alters the query's text. What
-// it makes may not count as signed, and is Caddy's to log.
+// it makes may not count as signed, where that is refused.
 func withText(alter func(d *drawer, query string) string) func(*drawer) shot {
 	return func(d *drawer) shot {
 		s := d.any()
-		s.base, s.query = d.quiet, alter(d, s.query)
+		s.base, s.query = d.g.outside, alter(d, s.query)
 		return s
 	}
 }
