@@ -29,10 +29,16 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-const (
-	runTimeout  = 2 * time.Second // of one call to the API; a call for a barcode is bounded by three
-	runDecision = time.Second     // of a confirm webhook
-)
+const runDecision = time.Second // the timeout of a confirm webhook
+
+// runTimeout is that of one call to the API; a call for a barcode is bounded by
+// three. The default, 10s, would make the run longer and show no more.
+func runTimeout() time.Duration {
+	if *long {
+		return 5 * time.Second
+	}
+	return 2 * time.Second
+}
 
 // runSlack is what the machine adds between the gateway's answer and our clock.
 // The short form shares it with other tests, and the race detector.
@@ -201,10 +207,10 @@ func (f *faultRun) fault(endpoint emulator.Endpoint, _ *http.Request) emulator.F
 		{"dropped before the work", emulator.Fault{Drop: emulator.DropBefore}},
 		{"dropped after the work", emulator.Fault{Drop: emulator.DropAfter}},
 		{"dropped within the answer", emulator.Fault{Drop: emulator.DropBody}},
-		{"late, then dropped", emulator.Fault{Delay: f.draw.between(0, runTimeout/2), Drop: emulator.DropAfter}},
-		{"late", emulator.Fault{Delay: f.draw.between(0, runTimeout/2)}},
-		{"later than the time-out", emulator.Fault{Delay: f.draw.between(runTimeout, 3*runTimeout)}},
-		{"later, given up with the client", emulator.Fault{Delay: f.draw.between(runTimeout, 2*runTimeout), CancelWithClient: true}},
+		{"late, then dropped", emulator.Fault{Delay: f.draw.between(0, runTimeout()/2), Drop: emulator.DropAfter}},
+		{"late", emulator.Fault{Delay: f.draw.between(0, runTimeout()/2)}},
+		{"later than the time-out", emulator.Fault{Delay: f.draw.between(runTimeout(), 3*runTimeout())}},
+		{"later, given up with the client", emulator.Fault{Delay: f.draw.between(runTimeout(), 2*runTimeout()), CancelWithClient: true}},
 		{"5xx", emulator.Fault{Status: 500 + f.draw.below(4)}},
 		{"code", emulator.Fault{Code: -1}},
 		{"garbage", emulator.Fault{Garbage: true}},
@@ -215,7 +221,7 @@ func (f *faultRun) fault(endpoint emulator.Endpoint, _ *http.Request) emulator.F
 		kinds = append(kinds[:2], kinds[4], kinds[9], kinds[9])
 		kinds[4].name, kinds[4].fault = "sent twice", emulator.Fault{Duplicate: true}
 	}
-	if f.draw.percent() >= 20 {
+	if f.draw.percent() >= *bad {
 		return emulator.Fault{}
 	}
 	kind := kinds[f.draw.below(len(kinds))]
@@ -276,7 +282,7 @@ func (f *faultRun) buy(t *testing.T, order string) *appView {
 	if f.draw.percent() < 8 {
 		f.faults.add("app: left early")
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, f.draw.between(time.Millisecond, runTimeout))
+		ctx, cancel = context.WithTimeout(ctx, f.draw.between(time.Millisecond, runTimeout()))
 		defer cancel()
 	}
 	for {
@@ -357,7 +363,7 @@ func wait(done <-chan struct{}, d time.Duration) (over bool) {
 func TestFaultRun(t *testing.T) {
 	orders, workers := 300, 48
 	if *long {
-		orders, workers = 20_000, 96
+		orders, workers = 20_000, 192
 	}
 	f := &faultRun{draw: &lottery{rng: draw(1)}, saidYes: make(map[string]bool)}
 	network := &front{address: address(t), draw: &lottery{rng: draw(2)}, calm: &f.calm, faults: &f.faults, ctx: t.Context()}
@@ -370,7 +376,7 @@ func TestFaultRun(t *testing.T) {
 		}),
 		apiURL:  "http://" + network.address,
 		payable: f.payable,
-		account: "timeout " + runTimeout.String(),
+		account: "timeout " + runTimeout().String(),
 		confirm: "timeout " + runDecision.String() + usualConfirm,
 	})
 	t.Cleanup(func() { _ = api.Close() })
@@ -484,7 +490,7 @@ func (f *faultRun) report(t *testing.T, orders, reloads int, took time.Duration,
 			outcomes.add(fmt.Sprintf("answered %d, code %d", v.status, v.code))
 		}
 		slowest = max(slowest, int(v.took.Milliseconds()))
-		if v.took > 3*runTimeout+runSlack() {
+		if v.took > 3*runTimeout()+runSlack() {
 			late++
 			t.Errorf("order %s was answered after %v", v.order, v.took)
 		}

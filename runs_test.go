@@ -16,6 +16,7 @@ import (
 var (
 	long = flag.Bool("long", false, "run the long form of a run")
 	seed = flag.Uint64("seed", 1, "of what a run draws at random")
+	bad  = flag.Int("faults", 10, "percent of all requests and webhooks that meet a fault of their own in the fault run")
 )
 
 // draw returns the random numbers of one part of a run, so that the parts draw
