@@ -164,21 +164,15 @@ func (l *ledger) refuse(impUID, reason string) {
 	}
 }
 
-func (l *ledger) get(impUID string) (p payment, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	held, ok := l.byUID[impUID]
-	if !ok {
-		return payment{}, false
-	}
-	return *held, true
-}
+func (l *ledger) get(impUID string) (p payment, ok bool) { return l.copyOf(l.byUID, impUID) }
 
 // find returns the newest payment with a barcode.
-func (l *ledger) find(barcode string) (p payment, ok bool) {
+func (l *ledger) find(barcode string) (p payment, ok bool) { return l.copyOf(l.byBarcode, barcode) }
+
+func (l *ledger) copyOf(index map[string]*payment, key string) (p payment, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	held, ok := l.byBarcode[barcode]
+	held, ok := index[key]
 	if !ok {
 		return payment{}, false
 	}
@@ -198,10 +192,11 @@ func (l *ledger) search(text, state string, now int64, skip, limit int) listing 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	found := listing{counts: make(map[string]int)}
+	text = strings.ToLower(text)
 	for _, p := range slices.Backward(l.list) {
 		is := p.state(now)
 		found.counts[is]++
-		if state != "" && state != is || !p.contains(text) {
+		if state != "" && state != is || text != "" && !p.contains(text) {
 			continue
 		}
 		if found.total >= skip && found.total < skip+limit {

@@ -74,9 +74,9 @@ func (p *Payment) state(now int64) string {
 	return p.Status
 }
 
-// contains reports whether a text stands in what people search by, in any case; of a barcode, also in groups of digits.
+// contains reports whether a text in lower case stands in what people search by, in any case; of a barcode, also in groups of
+// digits.
 func (p *Payment) contains(text string) bool {
-	text = strings.ToLower(text)
 	for _, s := range []string{p.MerchantUID, p.Name, p.Barcode, p.ImpUID} {
 		if strings.Contains(strings.ToLower(s), text) {
 			return true

@@ -175,13 +175,15 @@ func (l language) scenarios() []choice {
 	}
 }
 
-func (l language) scenario(s Scenario) string {
-	all := l.scenarios()
-	if i := slices.IndexFunc(all, func(c choice) bool { return c.Value == string(s) }); i >= 0 {
-		return all[i].Name
+// nameOf returns a choice's name, "" for a value that is none.
+func nameOf[T ~string](choices []choice, value T) string {
+	if i := slices.IndexFunc(choices, func(c choice) bool { return c.Value == string(value) }); i >= 0 {
+		return choices[i].Name
 	}
 	return ""
 }
+
+func (l language) scenario(s Scenario) string { return nameOf(l.scenarios(), s) }
 
 // The kinds of requests that a fault can meet. An effect names all that it can have an effect on.
 const (
@@ -205,10 +207,7 @@ func (l language) endpoints() []choice {
 	}
 }
 
-func (l language) endpoint(e Endpoint) string {
-	all := l.endpoints()
-	return all[slices.IndexFunc(all, func(c choice) bool { return c.Value == string(e) })].Name
-}
+func (l language) endpoint(e Endpoint) string { return nameOf(l.endpoints(), e) }
 
 func (l language) effects() []choice {
 	const everywhere = kindAPI + " " + kindToken + " " + kindWebhook
@@ -274,24 +273,17 @@ func (l language) fault(f Fault) string {
 		what = append(what, fmt.Sprintf("code %d", f.Code))
 	case f.Drop != "":
 		what = append(what, l.effect("drop_"+string(f.Drop)))
-	case f.Garbage:
-		what = append(what, l.effect("garbage"))
-	case f.Oversized:
-		what = append(what, l.effect("oversized"))
-	case f.ExpiredToken:
-		what = append(what, l.effect("expired_token"))
-	case f.Duplicate:
-		what = append(what, l.effect("duplicate"))
 	case f.Forged != "":
 		what = append(what, l.scenario("forged_"+Scenario(f.Forged)))
+	default:
+		for _, name := range f.effects() {
+			what = append(what, l.effect(name))
+		}
 	}
 	return fmt.Sprintf("%s (%s): %s", l.endpoint(f.Endpoint), count, strings.Join(what, ", "))
 }
 
-func (l language) effect(value string) string {
-	all := l.effects()
-	return all[slices.IndexFunc(all, func(c choice) bool { return c.Value == value })].Name
-}
+func (l language) effect(value string) string { return nameOf(l.effects(), value) }
 
 // exchangeView is a scan as the page shows it.
 type exchangeView struct {
