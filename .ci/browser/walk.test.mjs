@@ -56,6 +56,13 @@ async function cashier(page, w) {
 	return till;
 }
 
+// atTheTill is a customer with a barcode, and the till that it is shown at.
+async function atTheTill(product, options) {
+	const v = await visitor(browser, desktop, 'en', options);
+	await order(v.page, words.en, product);
+	return { v, number: await voucher(v.page, words.en), till: await cashier(v.page, words.en) };
+}
+
 // pay presses a button of the till and returns what it then says happened.
 async function pay(till, button) {
 	const newest = till.locator('#exchanges > :first-child');
@@ -186,10 +193,7 @@ test('the till by keyboard alone', async () => {
 
 test('a slow webhook holds nothing else up', async () => {
 	const w = words.en;
-	const v = await visitor(browser, desktop, 'en');
-	await order(v.page, w, w.mug);
-	await voucher(v.page, w);
-	const till = await cashier(v.page, w);
+	const { v, till } = await atTheTill(w.mug);
 	await break_(till, 'notice', 'delay', 3600);
 	await till.getByRole('button', { name: w.pay, exact: true }).click();
 	await till.locator('.busy').waitFor(); // which says that the gateway is being asked
@@ -225,10 +229,7 @@ test('a page that the sandbox refuses, and one that is not its own, are told', a
 
 test('what is shown is never older than what was', async () => {
 	const w = words.en;
-	const v = await visitor(browser, desktop, 'en');
-	await order(v.page, w, w.mug);
-	await voucher(v.page, w);
-	const till = await cashier(v.page, w);
+	const { v, till } = await atTheTill(w.mug);
 	// A look at the sandbox whose answer is under way while something is paid.
 	let release, held;
 	const arrived = new Promise((resolve) => (held = resolve));
@@ -259,10 +260,7 @@ test('what is shown is never older than what was', async () => {
 
 test('the till without JavaScript', async () => {
 	const w = words.en;
-	const v = await visitor(browser, desktop, 'en', { javaScriptEnabled: false });
-	await order(v.page, w, w.mug);
-	await voucher(v.page, w);
-	const till = await cashier(v.page, w);
+	const { v, till } = await atTheTill(w.mug, { javaScriptEnabled: false });
 	const exchange = await pay(till, w.pay);
 	assert.equal(await title(exchange), w.paid);
 	await v.page.reload();
@@ -306,10 +304,7 @@ const scenarios = [
 for (const [button, outcome, steps, status] of scenarios) {
 	test(`what happens in life: ${button}`, async () => {
 		const w = words.en;
-		const v = await visitor(browser, desktop, 'en');
-		await order(v.page, w, w.mug);
-		const number = await voucher(v.page, w);
-		const till = await cashier(v.page, w);
+		const { v, number, till } = await atTheTill(w.mug);
 		const exchange = await pay(till, button);
 		assert.equal(await title(exchange), outcome);
 		assert.match(await exchange.locator('ol').textContent(), steps);
@@ -417,19 +412,17 @@ const confirmFaults = [
 	['drop_after', undefined, 'No answer from the gateway', /the answer was lost/, 'ready'],
 	['garbage', undefined, 'The gateway refused', /415 Unsupported Media Type/, 'ready'],
 	// The answer leaves while the 2 MiB are still being sent, and may be lost with the connection.
-	['oversized', undefined, /^(The gateway refused|No answer from the gateway)$/, /413 Request Entity Too Large|No answer/, 'ready'],
+	['oversized', undefined, ['The gateway refused', 'No answer from the gateway'], /413 Request Entity Too Large|No answer/, 'ready'],
 	['duplicate', undefined, 'Paid', /Confirm webhook, again/, 'paid'],
 ];
 for (const [effect, value, outcome, steps, status] of confirmFaults) {
 	test(`fault: confirm webhook, ${effect}`, async () => {
 		const w = words.en;
-		const v = await visitor(browser, desktop, 'en');
-		await order(v.page, w, w.umbrella);
-		const number = await voucher(v.page, w);
-		const till = await cashier(v.page, w);
+		const { v, number, till } = await atTheTill(w.umbrella);
 		await break_(till, 'confirm', effect, value);
 		const exchange = await pay(till, w.pay);
-		assert.match(await title(exchange), new RegExp(outcome));
+		const said = await title(exchange);
+		assert.ok([outcome].flat().includes(said), said);
 		assert.match(await exchange.textContent(), steps);
 		assert.equal((await payments()).find((p) => p.barcode === number).status, status);
 		await sound(till);
@@ -446,10 +439,7 @@ const noticeFaults = [
 for (const [effect, endpoint, value, arrives] of noticeFaults) {
 	test(`fault: ${endpoint}, ${effect}`, async () => {
 		const w = words.en;
-		const v = await visitor(browser, desktop, 'en');
-		await order(v.page, w, w.mug);
-		await voucher(v.page, w);
-		const till = await cashier(v.page, w);
+		const { v, till } = await atTheTill(w.mug);
 		await break_(till, endpoint, effect, value);
 		assert.equal(await title(await pay(till, w.pay)), 'Paid');
 		if (!arrives) {
