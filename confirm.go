@@ -242,8 +242,7 @@ func (c *Confirm) receive(d *decision, w http.ResponseWriter, r *http.Request, d
 			return nil, err
 		}
 	}
-	// A slow sender must leave the checks their time: on_error may accept what they did not answer.
-	body, err := readBody(w, r, maxWebhook, time.Now().Add(time.Until(deadline)/2))
+	body, err := readBody(w, r, maxWebhook, halfway(deadline))
 	if err != nil {
 		return nil, err
 	}
@@ -256,6 +255,10 @@ func (c *Confirm) receive(d *decision, w http.ResponseWriter, r *http.Request, d
 	}
 	return body, nil
 }
+
+// halfway bounds what comes before the checks. A slow sender or look-up must leave
+// them their time: on_error may accept what they did not answer.
+func halfway(deadline time.Time) time.Time { return time.Now().Add(time.Until(deadline) / 2) }
 
 var errNotGenuine = &httpError{http.StatusForbidden, "the webhook is not genuine"}
 
@@ -300,7 +303,7 @@ func (c *Confirm) authenticateUnsigned(d *decision, deadline time.Time) error {
 	if !client.FitsPath(d.webhook.ImpUID) {
 		return errNotGenuine
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	ctx, cancel := context.WithDeadline(context.Background(), halfway(deadline))
 	defer cancel()
 	payment, err := c.asked.client.Payment(ctx, d.webhook.ImpUID)
 	switch {

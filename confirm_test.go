@@ -180,6 +180,29 @@ func TestUnsignedWebhooks(t *testing.T) {
 	assert.Equal(t, 200, g.confirm(t, i).status, "believed, as configured")
 }
 
+// A slow look-up must not use up the time of the checks, which on_error would then
+// take for a yes.
+func TestSlowLookUpDoesNotDecide(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{confirm: "timeout 4s\non_error accept\norder_check SHOP/check", payable: answers(409, "")})
+	i := g.mustIssue(t, "order-1")
+	i.confirmURL = g.outside + "/cvs/confirm"
+	require.NoError(t, g.api.Inject(emulator.Fault{Endpoint: "payment", Delay: time.Minute}))
+	began := time.Now()
+	assert.Equal(t, 504, g.confirm(t, i).status)
+	assert.Less(t, time.Since(began), 3*time.Second, "long before the decision is due")
+}
+
+func TestBothHandlersOnOneSite(t *testing.T) {
+	t.Parallel()
+	one := address(t)
+	g := start(t, setup{sites: "http://" + one + " {\ncvs_proxy\ncvs_confirm /cvs/confirm {\n" + usualConfirm + "\n}\n}\n"})
+	i := g.mustIssue(t, "order-1")
+	i.confirmURL = strings.Replace(i.confirmURL, g.outside, "http://"+one, 1)
+	assert.Equal(t, 200, g.confirm(t, i).status, "/cvs/confirm is no payment's number")
+	assert.Equal(t, 200, g.do(t, http.MethodDelete, "http://"+one+"/cvs/"+i.impUID, "", "").status)
+}
+
 func TestLookUpThatFailsAcceptsNothing(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
