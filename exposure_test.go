@@ -8,7 +8,9 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -24,6 +26,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go/http3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -242,14 +245,38 @@ func TestAddressIsNotBelievedBeforeTheHandshake(t *testing.T) {
 
 func TestEveryProtocolHasTheSameRules(t *testing.T) {
 	t.Parallel()
-	const protocols = "servers {\nprotocols h1 h2 h2c\n}"
-	g := start(t, setup{globals: protocols})
-	hasty := start(t, setup{globals: protocols, confirm: "timeout 300ms" + usualConfirm})
+	certificate, trust := selfSigned(t)
+	hasty, in, out, hastyTLS := "http://"+address(t), "https://"+address(t), "https://"+address(t), "https://"+address(t)
+	site := func(base, options string) string { return base + " {\n" + options + "\n}\n" }
+	confirm := func(options string) string { return "cvs_confirm /cvs/confirm {\n" + options + usualConfirm + "\n}\n" }
+	const impatient = "timeout 300ms"
+	g := start(t, setup{
+		globals: "servers {\nprotocols h1 h2 h2c h3\n}",
+		sites: site(hasty, confirm(impatient)) + site(in, certificate+"\ncvs_proxy") + site(out, certificate+"\n"+confirm("")) +
+			site(hastyTLS, certificate+"\n"+confirm(impatient)),
+	})
 	h2c := new(http.Protocols)
 	h2c.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: h2c}
-	t.Cleanup(transport.CloseIdleConnections)
-	for protocol, c := range map[string]*http.Client{"HTTP/1.1": g.http, "HTTP/2.0": {Transport: transport}} {
+	cleartext := &http.Transport{Protocols: h2c}
+	overTLS := &http.Transport{TLSClientConfig: trust, ForceAttemptHTTP2: true}
+	quic := &http3.Transport{TLSClientConfig: trust.Clone()}
+	t.Cleanup(func() {
+		cleartext.CloseIdleConnections()
+		overTLS.CloseIdleConnections()
+		_ = quic.Close()
+	})
+	ways := []struct {
+		protocol       string
+		client         *http.Client
+		in, out, hasty string
+	}{
+		{"HTTP/1.1", g.http, g.inside, g.outside, hasty},
+		{"HTTP/2.0", &http.Client{Transport: cleartext}, g.inside, g.outside, hasty},
+		{"HTTP/2.0", &http.Client{Transport: overTLS}, in, out, hastyTLS},
+		{"HTTP/3.0", &http.Client{Transport: quic}, in, out, hastyTLS},
+	}
+	for n, way := range ways {
+		protocol, c := way.protocol, way.client
 		send := func(target string, body io.Reader, header http.Header) (int, string) {
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, body)
 			require.NoError(t, err)
@@ -266,32 +293,54 @@ func TestEveryProtocolHasTheSameRules(t *testing.T) {
 			require.Equal(t, protocol, resp.Proto)
 			return resp.StatusCode, string(answer)
 		}
-		i := g.mustIssue(t, "order-"+protocol)
+		i := g.mustIssue(t, fmt.Sprintf("order-%d", n))
+		i.confirmURL = strings.Replace(i.confirmURL, g.outside, way.out, 1)
 		for name, c := range map[string]struct {
 			target string
 			body   io.Reader
 			header http.Header
 			status int
 		}{
-			"issue":             {g.inside + "/cvs", strings.NewReader("merchant_uid=a&amount=1"), http.Header{"Content-Type": {formType}}, 200},
-			"forwarded":         {g.inside + "/cvs", strings.NewReader("merchant_uid=a&amount=1"), http.Header{"Content-Type": {formType}, "X-Forwarded-For": {"10.0.0.1"}}, 403},
-			"forwarded, other":  {g.inside + "/cvs", strings.NewReader("merchant_uid=a&amount=1"), http.Header{"Content-Type": {formType}, "x-real-ip": {"10.0.0.1"}}, 403},
-			"too large":         {g.inside + "/cvs", strings.NewReader(strings.Repeat("x", 100_000)), http.Header{"Content-Type": {formType}}, 413},
-			"of unknown length": {g.inside + "/cvs", io.LimitReader(zeros{}, 70_000), http.Header{"Content-Type": {formType}}, 413},
+			"issue":             {way.in + "/cvs", strings.NewReader("merchant_uid=a&amount=1"), http.Header{"Content-Type": {formType}}, 200},
+			"forwarded":         {way.in + "/cvs", strings.NewReader("merchant_uid=a&amount=1"), http.Header{"Content-Type": {formType}, "X-Forwarded-For": {"10.0.0.1"}}, 403},
+			"forwarded, other":  {way.in + "/cvs", strings.NewReader("merchant_uid=a&amount=1"), http.Header{"Content-Type": {formType}, "x-real-ip": {"10.0.0.1"}}, 403},
+			"too large":         {way.in + "/cvs", strings.NewReader(strings.Repeat("x", 100_000)), http.Header{"Content-Type": {formType}}, 413},
+			"of unknown length": {way.in + "/cvs", io.LimitReader(zeros{}, 70_000), http.Header{"Content-Type": {formType}}, 413},
 			"confirm":           {i.confirmURL, strings.NewReader(i.webhook()), http.Header{"Content-Type": {jsonType}}, 200},
 			"trailers":          {i.confirmURL, io.MultiReader(strings.NewReader(i.webhook())), http.Header{"Content-Type": {jsonType}, "Trailer": {"x"}}, 200},
 			"forged":            {alter(t, i.confirmURL, "cvs_amount", "1"), strings.NewReader(i.webhook()), http.Header{"Content-Type": {jsonType}}, 403},
-			"dribbling":         {hasty.outside + "/cvs/confirm", dribble(t, i.webhook()), http.Header{"Content-Type": {jsonType}}, 408},
+			"dribbling":         {way.hasty + "/cvs/confirm", dribble(t, i.webhook()), http.Header{"Content-Type": {jsonType}}, 408},
 		} {
 			status, body := send(c.target, c.body, c.header)
 			assert.Equal(t, c.status, status, "%s, %s: %s", protocol, name, body)
 		}
 	}
-	assert.Equal(t, 4, g.shop.asked())
+	assert.Equal(t, 2*len(ways), g.shop.asked())
 	for _, seen := range g.shop.seen {
 		assert.Equal(t, []string{"15000"}, seen.Header.Values("X-Cvs-Amount"))
 		assert.Empty(t, seen.Trailer)
 	}
+}
+
+// selfSigned returns the directive for a certificate of 127.0.0.1, and what a
+// client needs to believe it.
+func selfSigned(t testing.TB) (directive string, trust *tls.Config) {
+	t.Helper()
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	keyPair := server.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(keyPair.PrivateKey)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	for name, block := range map[string]*pem.Block{
+		"cert.pem": {Type: "CERTIFICATE", Bytes: keyPair.Certificate[0]},
+		"key.pem":  {Type: "PRIVATE KEY", Bytes: key},
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600))
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	return fmt.Sprintf("tls %s/cert.pem %[1]s/key.pem", dir), &tls.Config{RootCAs: roots}
 }
 
 type zeros struct{}
