@@ -171,11 +171,18 @@ func runCaddy(t testing.TB, config string) {
 
 func adapt(t testing.TB, config string) *caddy.Config {
 	t.Helper()
-	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(config), nil)
+	cfg, err := adapted([]byte(config))
 	require.NoError(t, err, config)
-	cfg := new(caddy.Config)
-	require.NoError(t, json.Unmarshal(adapted, cfg))
 	return cfg
+}
+
+func adapted(config []byte) (*caddy.Config, error) {
+	doc, _, err := caddyconfig.GetAdapter("caddyfile").Adapt(config, nil)
+	if err != nil {
+		return nil, err
+	}
+	cfg := new(caddy.Config)
+	return cfg, json.Unmarshal(doc, cfg)
 }
 
 var nextPort atomic.Int32

@@ -1,0 +1,534 @@
+package caddycvs
+
+// This file holds the comparison: how fast the handlers are beside what a merchant
+// would use instead, and beside a handler that does next to nothing. The gateway
+// and what stands behind it are processes of their own; this one makes the load.
+//
+//	go test -run '^$' -bench '^BenchmarkComparison$' -benchtime 5x -timeout 30m .
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+)
+
+var cellTime = flag.Duration("cell", 300*time.Millisecond, "how long the comparison measures each contender at each number of connections")
+
+// connections are how many requests are under way at once.
+var connections = []int{1, 16, 256}
+
+// contender is one way to do a job.
+type contender struct {
+	job, name string
+	site      string // the directives of its site at the gateway; "" if the load goes to what stands behind
+	requests  func(address string) source
+	only      []int // of connections; default all
+}
+
+// source makes the n-th request of a load, or several to send one after another.
+type source func(n uint64, buf []byte) []byte
+
+const (
+	distance   = 20 * time.Millisecond // of an API that is far away
+	slowChecks = 10 * time.Millisecond
+)
+
+func contenders(backend, far string) []contender {
+	proxied := func(to, more string) string {
+		return "reverse_proxy " + to + " {\nheader_up Authorization \"Bearer static\"\n" + more + "\n}"
+	}
+	const proxy = "cvs_proxy {\npg galaxia\nconfirm_url https://shop.example/cvs/confirm\nnotice_url https://shop.example/cvs/notice\nexpires_in 72h\n"
+	checks := func(n int, path string) string {
+		var b strings.Builder
+		for range n {
+			fmt.Fprintf(&b, "order_check http://%s%s/orders/{http.cvs.merchant_uid}/payable {\nrequire payable true\namount total\n}\n", backend, path)
+		}
+		return "cvs_confirm {\n" + b.String() + "}"
+	}
+	slow := "/slow"
+	return []contender{
+		{"issue", "cvs_proxy", proxy + "}", issues, nil},
+		{"issue", "reverse_proxy", proxied(backend, ""), issues, nil},
+		{"issue", "bare", "test_bare " + backend, issues, nil},
+		{"issue far", "cvs_proxy", proxy + "account far\n}", issues, []int{16}},
+		{"issue far", "reverse_proxy", proxied(far, ""), issues, []int{16}},
+		{"issue far", "sdk", "", twoCalls, []int{16}},
+		{"confirm", "cvs_confirm", checks(1, ""), confirms, nil},
+		{"confirm", "forward_auth", "forward_auth " + backend + " {\nuri /orders/x/payable\n}\nrespond 200", confirms, nil},
+		{"confirm", "reverse_proxy", "reverse_proxy " + backend, confirms, nil},
+		{"confirm", "bare", "test_bare " + backend, confirms, nil},
+		{"confirm, other checks", "route", "cvs_confirm {\norder_check {\nroute {\nreverse_proxy " + backend + "\n}\nrequire payable true\namount total\n}\n}", confirms, []int{16}},
+		{"confirm, other checks", "2 checks", checks(2, ""), confirms, []int{16}},
+		{"confirm, other checks", "5 checks", checks(5, ""), confirms, []int{16}},
+		{"confirm, slow checks", "1 check", checks(1, slow), confirms, []int{1, 16}},
+		{"confirm, slow checks", "5 checks", checks(5, slow), confirms, []int{1, 16}},
+	}
+}
+
+// post writes one request.
+func post(buf []byte, address, target, contentType string, body []byte) []byte {
+	return fmt.Appendf(buf, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", target, address, contentType, len(body), body)
+}
+
+// issues asks for a barcode of an order that nobody has asked for before.
+func issues(address string) source {
+	return func(n uint64, buf []byte) []byte {
+		return post(buf, address, "/cvs", jsonType, fmt.Appendf(nil, `{"merchant_uid":"order-%016d","amount":15000,"name":"접이식 우산","buyer_name":"홍길동","buyer_tel":"010-0000-0000","custom_data":{"cart":[1,2,3]}}`, n))
+	}
+}
+
+// twoCalls is what an app does with PortOne's SDKs: a token, then the call.
+func twoCalls(address string) source {
+	one := issues(address)
+	return func(n uint64, buf []byte) []byte {
+		return one(n, post(buf, address, "/users/getToken", jsonType, []byte(`{"imp_key":"key","imp_secret":"secret"}`)))
+	}
+}
+
+// confirms sends genuine webhooks, each at its own signed URL.
+func confirms(address string) source {
+	const different = 4096
+	keys, err := signedurl.NewKeys(canaries["CVS_TEST_SECRET"])
+	if err != nil {
+		panic(err)
+	}
+	base, err := signedurl.ParseBase("http://a.example/cvs/confirm")
+	if err != nil {
+		panic(err)
+	}
+	webhooks := make([][]byte, different)
+	for i := range webhooks {
+		order := fmt.Sprintf("order-%016d", i)
+		target := base.Sign(keys, signedurl.Confirm, order, signedurl.Ticket{Amount: "15000", Expires: time.Now().Add(72 * time.Hour).Unix()})
+		hook := issued{impUID: fmt.Sprintf("imp_%012d", i), merchantUID: order, barcode: "12345678901234567890"}
+		webhooks[i] = post(nil, address, strings.TrimPrefix(target, "http://a.example"), jsonType, []byte(hook.webhook()))
+	}
+	return func(n uint64, buf []byte) []byte { return append(buf, webhooks[n%different]...) }
+}
+
+// What stands behind the gateway.
+
+// behind answers as PortOne's API and as the shop do, as fast as it can.
+func behind(delay time.Duration) http.Handler {
+	payment := fmt.Appendf(nil, `{"code":0,"message":null,"response":{"imp_uid":"imp_123456789012","merchant_uid":"order","status":"ready","amount":15000,"vbank_num":"12345678901234567890","started_at":%d,"custom_data":%q}}`,
+		time.Now().Unix(), strings.Repeat("-", 600))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		wait := delay
+		if strings.HasPrefix(r.URL.Path, "/slow/") {
+			wait += slowChecks
+		}
+		if wait > 0 {
+			time.Sleep(wait)
+		}
+		w.Header()["Content-Type"] = []string{jsonType}
+		switch r.URL.Path {
+		case "/users/getToken":
+			now := time.Now().Unix()
+			fmt.Fprintf(w, `{"code":0,"message":null,"response":{"access_token":"token","now":%d,"expired_at":%d}}`, now, now+1800)
+		case "/cvs":
+			_, _ = w.Write(payment)
+		default:
+			_, _ = io.WriteString(w, `{"payable":true,"total":15000}`)
+		}
+	})
+}
+
+// bare sends every request on and its answer back, and does nothing else: what
+// any handler in Caddy must cost.
+type bare struct {
+	To        string `json:"to"`
+	transport *http.Transport
+}
+
+func (bare) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_bare", New: func() caddy.Module { return new(bare) }}
+}
+
+func (b *bare) Provision(caddy.Context) error {
+	b.transport = &http.Transport{MaxIdleConnsPerHost: 1024}
+	return nil
+}
+
+func (b *bare) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	out, err := http.NewRequestWithContext(r.Context(), r.Method, "http://"+b.To+r.URL.Path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	out.Header.Set("Content-Type", r.Header.Get("Content-Type"))
+	out.Header.Set("Authorization", "Bearer static")
+	resp, err := b.transport.RoundTrip(out)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", resp.Header.Get("Content-Type"))
+	w.WriteHeader(resp.StatusCode)
+	_, err = w.Write(answer)
+	return err
+}
+
+// The processes.
+
+const roleVariable = "CVS_COMPARISON_ROLE"
+
+// play plays the role that the comparison gave to this process, or reports that
+// it has none. What it is told by its input ends when the comparison does.
+func play() bool {
+	in := bufio.NewReader(os.Stdin)
+	switch os.Getenv(roleVariable) {
+	case "gateway":
+		caddy.RegisterModule(bare{})
+		httpcaddyfile.RegisterHandlerDirective("test_bare", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+			h.Next()
+			b := new(bare)
+			if !h.AllArgs(&b.To) {
+				return nil, h.ArgErr()
+			}
+			return b, nil
+		})
+		httpcaddyfile.RegisterDirectiveOrder("test_bare", httpcaddyfile.After, "encode")
+		config, err := in.ReadBytes(0)
+		if err == nil {
+			err = loadCaddyfile(bytes.TrimSuffix(config, []byte{0}))
+		}
+		if err != nil {
+			fmt.Println(err)
+			return true
+		}
+	case "behind":
+		for _, delay := range []time.Duration{0, distance} {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				fmt.Println(err)
+				return true
+			}
+			fmt.Println(listener.Addr())
+			go func() { _ = (&http.Server{Handler: behind(delay), ReadHeaderTimeout: time.Minute}).Serve(listener) }()
+		}
+	default:
+		return false
+	}
+	fmt.Println("ready")
+	for {
+		if _, err := in.ReadBytes('\n'); err != nil {
+			return true
+		}
+		_ = json.NewEncoder(os.Stdout).Encode(spentSoFar())
+	}
+}
+
+// spent is what a process has used.
+type spent struct {
+	CPU           time.Duration
+	Mallocs, Heap uint64
+}
+
+func spentSoFar() spent {
+	var usage syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	return spent{time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), mem.Mallocs, mem.TotalAlloc}
+}
+
+// process is another process of the comparison.
+type process struct {
+	in  io.Writer
+	out *bufio.Scanner
+}
+
+func startProcess(b *testing.B, role string) *process {
+	b.Helper()
+	self, err := os.Executable()
+	require.NoError(b, err)
+	cmd := exec.CommandContext(b.Context(), self)
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	in, err := cmd.StdinPipe()
+	require.NoError(b, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(b, err)
+	require.NoError(b, cmd.Start())
+	b.Cleanup(func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	})
+	return &process{in, bufio.NewScanner(out)}
+}
+
+func (p *process) line(b *testing.B) string {
+	b.Helper()
+	require.True(b, p.out.Scan(), "a process of the comparison has ended")
+	return p.out.Text()
+}
+
+func (p *process) spent(b *testing.B) (s spent) {
+	b.Helper()
+	fmt.Fprintln(p.in)
+	require.NoError(b, json.Unmarshal([]byte(p.line(b)), &s))
+	return s
+}
+
+// The load.
+
+// cell is what one contender did at one number of connections in one round.
+type cell struct {
+	rate, p50, p99      float64 // requests a second; milliseconds
+	cpu, allocs, memory float64 // microseconds, allocations and kilobytes of the gateway's, for each request
+}
+
+// load keeps so many connections busy for a time and returns how long each
+// request took.
+func load(b *testing.B, address string, next source, counter *atomic.Uint64, conns int, d time.Duration) []time.Duration {
+	b.Helper()
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var taken []time.Duration
+	end := time.Now().Add(d)
+	for range conns {
+		all.Go(func() {
+			mine, err := keepAsking(address, next, counter, end)
+			mu.Lock()
+			defer mu.Unlock()
+			taken = append(taken, mine...)
+			if err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	require.False(b, b.Failed())
+	return taken
+}
+
+func keepAsking(address string, next source, counter *atomic.Uint64, end time.Time) (taken []time.Duration, err error) {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	answers := bufio.NewReaderSize(conn, 8<<10)
+	var buf []byte
+	for began := time.Now(); began.Before(end); {
+		buf = next(counter.Add(1), buf[:0])
+		for rest := buf; len(rest) > 0; {
+			request := rest
+			if i := bytes.Index(rest[1:], []byte("POST /")); i >= 0 { // the second of two calls
+				request = rest[:i+1]
+			}
+			rest = rest[len(request):]
+			if _, err := conn.Write(request); err != nil {
+				return nil, err
+			}
+			if err := skipAnswer(answers); err != nil {
+				return nil, err
+			}
+		}
+		now := time.Now()
+		taken = append(taken, now.Sub(began))
+		began = now
+	}
+	return taken, nil
+}
+
+// skipAnswer reads one answer, which must be a 200 of known length.
+func skipAnswer(r *bufio.Reader) error {
+	length := -1
+	for first := true; ; first = false {
+		line, err := r.ReadSlice('\n')
+		switch {
+		case err != nil:
+			return err
+		case first && !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")):
+			return fmt.Errorf("answered %q", line)
+		case len(line) == 2:
+			_, err = r.Discard(length)
+			return err
+		case length < 0 && bytes.EqualFold(line[:min(len(line), 15)], []byte("Content-Length:")):
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(line[15:]))); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// BenchmarkComparison measures all contenders in turn, as many rounds as -benchtime
+// says, prints each cell for benchstat, and a table of the medians.
+func BenchmarkComparison(b *testing.B) {
+	back := startProcess(b, "behind")
+	near, far := back.line(b), back.line(b)
+	require.Equal(b, "ready", back.line(b))
+	all := contenders(near, far)
+	gateway := startProcess(b, "gateway")
+	addresses := make([]string, len(all))
+	config := fmt.Sprintf(`{
+	admin off
+	persist_config off
+	auto_https off
+	cvs {
+		imp_key {env.CVS_TEST_KEY}
+		imp_secret {env.CVS_TEST_SECRET}
+		api http://%s
+		account far {
+			imp_key {env.CVS_TEST_KEY}
+			imp_secret {env.CVS_TEST_SECRET}
+			api http://%s
+		}
+	}
+}
+`, near, far)
+	for i, c := range all {
+		if addresses[i] = far; c.site != "" {
+			addresses[i] = address(b)
+			config += "http://" + addresses[i] + " {\n" + c.site + "\n}\n"
+		}
+	}
+	fmt.Fprintf(gateway.in, "%s\x00", config)
+	require.Equal(b, "ready", gateway.line(b))
+
+	var counter atomic.Uint64
+	cells := make(map[string][]cell)
+	for b.Loop() {
+		for i, c := range all {
+			next := c.requests(addresses[i])
+			for _, conns := range connections {
+				if c.only != nil && !slices.Contains(c.only, conns) {
+					continue
+				}
+				load(b, addresses[i], next, &counter, conns, *cellTime/3) // warm-up
+				before, began := gateway.spent(b), time.Now()
+				taken := load(b, addresses[i], next, &counter, conns, *cellTime)
+				seconds, after := time.Since(began).Seconds(), gateway.spent(b)
+				slices.Sort(taken)
+				n := float64(len(taken))
+				now := cell{
+					rate: n / seconds, p50: at(taken, 50), p99: at(taken, 99),
+					cpu:    float64((after.CPU - before.CPU).Microseconds()) / n,
+					allocs: float64(after.Mallocs-before.Mallocs) / n,
+					memory: float64(after.Heap-before.Heap) / n / 1000,
+				}
+				key := fmt.Sprintf("%s/%s/%d", c.job, c.name, conns)
+				cells[key] = append(cells[key], now)
+				fmt.Printf("BenchmarkComparison/%s/%d %d %.0f ns/op %.0f req/s %.3f p50-ms %.3f p99-ms %.1f cpu-µs/op %.0f B/op %.0f allocs/op\n",
+					strings.ReplaceAll(c.job+"/"+c.name, " ", "_"), conns, len(taken), float64(conns)*seconds*1e9/n, now.rate, now.p50, now.p99, now.cpu, now.memory*1000, now.allocs)
+			}
+		}
+	}
+	printComparison(all, cells)
+}
+
+// at returns a percentile in milliseconds.
+func at(sorted []time.Duration, percent int) float64 {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return float64(sorted[len(sorted)*percent/100].Microseconds()) / 1000
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
+}
+
+// printComparison prints the medians of all rounds.
+func printComparison(all []contender, cells map[string][]cell) {
+	figure := func(c contender, conns int, of func(cell) float64) float64 {
+		var values []float64
+		for _, x := range cells[fmt.Sprintf("%s/%s/%d", c.job, c.name, conns)] {
+			values = append(values, of(x))
+		}
+		return median(values)
+	}
+	rounds := len(cells["issue/bare/16"])
+	fmt.Printf("\nmedians of %d rounds, %v each; gateway, load and what stands behind share %d processors\n", rounds, *cellTime, runtime.NumCPU())
+	job := ""
+	for _, c := range all {
+		if c.job != job {
+			job = c.job
+			fmt.Printf("\n%-14s %5s %9s %9s %9s %9s %9s %9s\n", job, "conns", "req/s", "p50 ms", "p99 ms", "CPU µs", "allocs", "kB")
+		}
+		for _, conns := range connections {
+			if c.only != nil && !slices.Contains(c.only, conns) {
+				continue
+			}
+			fmt.Printf("%-14s %5d %9.0f %9.2f %9.2f", c.name, conns,
+				figure(c, conns, func(x cell) float64 { return x.rate }), figure(c, conns, func(x cell) float64 { return x.p50 }), figure(c, conns, func(x cell) float64 { return x.p99 }))
+			if c.site != "" {
+				fmt.Printf(" %9.0f %9.0f %9.1f", figure(c, conns, func(x cell) float64 { return x.cpu }), figure(c, conns, func(x cell) float64 { return x.allocs }), figure(c, conns, func(x cell) float64 { return x.memory }))
+			}
+			fmt.Println()
+		}
+	}
+
+	// The ratio of two contenders within a round, and the median of those.
+	ratio := func(conns int, one, other string, of func(cell) float64) float64 {
+		var values []float64
+		a, b := cells[fmt.Sprintf("%s/%d", one, conns)], cells[fmt.Sprintf("%s/%d", other, conns)]
+		for i := range a {
+			values = append(values, of(a[i])/of(b[i]))
+		}
+		return median(values)
+	}
+	rate, p50, p99 := func(x cell) float64 { return x.rate }, func(x cell) float64 { return x.p50 }, func(x cell) float64 { return x.p99 }
+	slow := func(x cell) float64 { return x.p50 }
+	fmt.Printf("\nat 16 connections, medians of the ratios within a round\n")
+	for _, r := range []struct {
+		text, one, other string
+		of               func(cell) float64
+		want             string
+	}{
+		{"issue: requests/s beside reverse_proxy", "issue/cvs_proxy", "issue/reverse_proxy", rate, ">= 1.30"},
+		{"issue: requests/s beside the bare handler", "issue/cvs_proxy", "issue/bare", rate, ">= 0.90"},
+		{"issue: 99th percentile beside reverse_proxy", "issue/cvs_proxy", "issue/reverse_proxy", p99, "<= 1"},
+		{"issue: 99th percentile beside the bare handler", "issue/cvs_proxy", "issue/bare", p99, ""},
+		{"confirm: requests/s beside forward_auth", "confirm/cvs_confirm", "confirm/forward_auth", rate, ">= 2.5"},
+		{"confirm: requests/s beside the bare handler", "confirm/cvs_confirm", "confirm/bare", rate, ">= 0.90"},
+		{"confirm: requests/s beside reverse_proxy, which decides nothing", "confirm/cvs_confirm", "confirm/reverse_proxy", rate, ""},
+		{"confirm: 99th percentile beside forward_auth", "confirm/cvs_confirm", "confirm/forward_auth", p99, "<= 1"},
+		{"confirm: 99th percentile beside the bare handler", "confirm/cvs_confirm", "confirm/bare", p99, ""},
+		{"issue, an API 20 ms away: median beside the SDKs' two calls", "issue far/cvs_proxy", "issue far/sdk", p50, "<= 0.55"},
+		{"confirm: median of 5 checks of 10 ms beside one", "confirm, slow checks/5 checks", "confirm, slow checks/1 check", slow, ""},
+	} {
+		fmt.Printf("%-62s %6.2f  %s\n", r.text, ratio(16, r.one, r.other, r.of), r.want)
+	}
+}
+
+func loadCaddyfile(config []byte) error {
+	cfg, err := adapted(config)
+	if err != nil {
+		return err
+	}
+	return caddy.Run(cfg)
+}
