@@ -17,6 +17,9 @@ const maxPlain = 20
 // which leaves out "+1", "01", ".5", "0x1F", "NaN" and surrounding space, or if
 // its magnitude does not fit a double, the API's type for amounts.
 func Canonical(s string) (string, bool) {
+	if plain(s) {
+		return s, true
+	}
 	num, ok := scan(s)
 	if !ok {
 		return "", false
@@ -25,6 +28,13 @@ func Canonical(s string) (string, bool) {
 		return "", false
 	}
 	return num.String(), true
+}
+
+// plain reports whether s is a whole number, as amounts in won are, that is its
+// own canonical spelling.
+func plain(s string) bool {
+	run, rest := digits(s)
+	return run != "" && rest == "" && len(run) <= maxPlain && (run[0] != '0' || len(run) == 1)
 }
 
 // Equal reports whether a and b are numbers of the same value.

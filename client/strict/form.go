@@ -18,13 +18,13 @@ type shape struct {
 }
 
 // parseForm reads an application/x-www-form-urlencoded body.
-func (b *Body) parseForm() error {
-	if strings.ContainsRune(b.raw, ';') {
+func (b *Body) parseForm(text string) error {
+	if strings.ContainsRune(text, ';') {
 		return errForm
 	}
 	shapes := make(map[string]shape)
 	next := 0
-	for segment := range strings.SplitSeq(b.raw, "&") {
+	for segment := range strings.SplitSeq(text, "&") {
 		start := next
 		next += len(segment) + 1
 		if segment == "" {
@@ -97,9 +97,9 @@ func checkFormName(name string, shapes map[string]shape) error {
 	return nil
 }
 
-func twice(name string) error {
-	return fieldError(name, "is given twice; names that differ only in case or in brackets count as one")
-}
+const givenTwice = "is given twice; names that differ only in case or in brackets count as one"
+
+func twice(name string) error { return fieldError(name, givenTwice) }
 
 // mangle maps the spellings of a name that PHP takes for the same to one.
 func mangle(name string) string {

@@ -86,53 +86,53 @@ func escapedUnit(s string) (uint64, bool) {
 	return unit, err == nil
 }
 
-func (b *Body) parseJSON() error {
-	if err := checkSurface(b.raw); err != nil {
+func (b *Body) parseJSON(text string) error {
+	if err := checkSurface(text); err != nil {
 		return err
 	}
-	root := gjson.Parse(b.raw)
-	if !gjson.Valid(b.raw) || !root.IsObject() {
+	root := gjson.Parse(text)
+	if !gjson.Valid(text) || !root.IsObject() {
 		return errJSON
 	}
-	if err := checkValue(root, ""); err != nil {
-		return err
+	if f := findFlaw(root); f != nil {
+		return fieldError(strings.TrimPrefix(f.name, "."), f.problem)
 	}
-	b.indexJSON()
-	return nil
-}
-
-func (b *Body) indexJSON() {
-	gjson.Parse(b.raw).ForEach(func(k, v gjson.Result) bool {
+	b.fields = make([]field, 0, 12)
+	root.ForEach(func(k, v gjson.Result) bool {
 		b.fields = append(b.fields, field{
 			name: k.Str, value: jsonValue(v),
 			start: v.Index, end: v.Index + len(v.Raw),
 		})
 		return true
 	})
+	return nil
 }
 
-// checkValue refuses duplicate names and numbers out of range, at any depth.
-func checkValue(v gjson.Result, path string) (err error) {
+// flaw is what is wrong with a member, by its names from the outside in.
+type flaw struct{ name, problem string }
+
+// findFlaw looks for duplicate names and numbers out of range, at any depth.
+func findFlaw(v gjson.Result) (found *flaw) {
 	if v.Type == gjson.Number && (math.IsInf(v.Num, 0) || v.Num == 0 && strings.ContainsAny(mantissa(v.Raw), "123456789")) {
-		return fieldError(path, "has a number that no double holds")
+		return &flaw{problem: "has a number that no double holds"}
 	}
-	if !v.IsObject() && !v.IsArray() {
+	isObject := v.IsObject()
+	if !isObject && !v.IsArray() {
 		return nil
 	}
 	var seen nameSet
 	v.ForEach(func(k, member gjson.Result) bool {
-		inner := path
-		if v.IsObject() {
-			inner = strings.TrimPrefix(path+"."+k.Str, ".")
-			if !seen.add(fold(k.Str)) {
-				err = twice(inner)
-				return false
-			}
+		if isObject && !seen.add(fold(k.Str)) {
+			found = &flaw{problem: givenTwice}
+		} else {
+			found = findFlaw(member)
 		}
-		err = checkValue(member, inner)
-		return err == nil
+		if found != nil && isObject {
+			found.name = "." + k.Str + found.name
+		}
+		return found == nil
 	})
-	return err
+	return found
 }
 
 func mantissa(number string) string {
@@ -156,6 +156,9 @@ func (s *nameSet) add(name string) bool {
 	}
 	if slices.Contains(s.few, name) {
 		return false
+	}
+	if s.few == nil {
+		s.few = make([]string, 0, 8)
 	}
 	if s.few = append(s.few, name); len(s.few) > 24 {
 		s.many = make(map[string]struct{}, 2*len(s.few))

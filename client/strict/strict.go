@@ -6,12 +6,15 @@
 package strict
 
 import (
+	"bytes"
 	"errors"
 	"mime"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 )
@@ -28,7 +31,8 @@ var ErrMediaType = errors.New("use Content-Type application/json or application/
 // Body is an object or a form, with its bytes as they came.
 type Body struct {
 	mediaType string
-	raw       string
+	raw       []byte
+	own       bool // raw is not the caller's any more
 	fields    []field
 }
 
@@ -45,23 +49,18 @@ type field struct {
 // the two for one.
 //
 // The error is ErrMediaType or says what is wrong with the body; it names
-// fields, never their values.
+// fields, never their values. The bytes are not copied and must not change.
 func Parse(contentType string, body []byte, known ...string) (*Body, error) {
-	mediaType, params, err := mime.ParseMediaType(contentType)
+	mediaType, err := readMediaType(contentType)
 	if err != nil {
-		return nil, ErrMediaType
+		return nil, err
 	}
-	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
-		return nil, ErrMediaType
-	}
-	b := &Body{mediaType: mediaType, raw: string(body)}
-	switch mediaType {
-	case JSON:
-		err = b.parseJSON()
-	case Form:
-		err = b.parseForm()
-	default:
-		err = ErrMediaType
+	// The values are parts of text, which nothing that is set later changes.
+	b, text := &Body{mediaType: mediaType, raw: body}, string(body)
+	if mediaType == JSON {
+		err = b.parseJSON(text)
+	} else {
+		err = b.parseForm(text)
 	}
 	if err != nil {
 		return nil, err
@@ -70,6 +69,18 @@ func Parse(contentType string, body []byte, known ...string) (*Body, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+func readMediaType(contentType string) (string, error) {
+	if contentType == JSON || contentType == Form {
+		return contentType, nil
+	}
+	mediaType, params, err := mime.ParseMediaType(contentType)
+	charset, ok := params["charset"]
+	if err != nil || mediaType != JSON && mediaType != Form || ok && !strings.EqualFold(charset, "utf-8") {
+		return "", ErrMediaType
+	}
+	return mediaType, nil
 }
 
 // Get returns the value of a top-level name; the zero Value if it is absent.
@@ -90,7 +101,7 @@ func (b *Body) Member(object, name string) Value {
 	}
 	var member Value
 	if parent := b.Get(object); parent.Kind == Object {
-		parent.json.ForEach(func(k, v gjson.Result) bool {
+		gjson.Parse(parent.raw).ForEach(func(k, v gjson.Result) bool {
 			if k.Str == name {
 				member = jsonValue(v)
 			}
@@ -112,7 +123,7 @@ func (b *Body) CheckMembers(object string, known ...string) (err error) {
 		return err == nil
 	}
 	if parent := b.Get(object); parent.Kind == Object {
-		parent.json.ForEach(func(k, _ gjson.Result) bool { return check(k.Str) })
+		gjson.Parse(parent.raw).ForEach(func(k, _ gjson.Result) bool { return check(k.Str) })
 	}
 	for i := range b.fields {
 		if rest, ok := strings.CutPrefix(b.fields[i].name, object+"["); ok && b.mediaType == Form {
@@ -132,7 +143,7 @@ func (b *Body) Strings(name string) (list []string, ok bool) {
 	case String:
 		return []string{v.Text}, true
 	case Array:
-		for _, element := range v.json.Array() {
+		for _, element := range gjson.Parse(v.raw).Array() {
 			if element.Type != gjson.String {
 				return nil, false
 			}
@@ -165,65 +176,71 @@ func (b *Body) Has(name string) bool {
 
 // SetString gives name a text value; see set.
 func (b *Body) SetString(name, value string) {
+	text := Value{Kind: String, Text: value}
 	if b.mediaType == Form {
-		b.set(name, url.QueryEscape(value))
+		b.set(name, []byte(url.QueryEscape(value)), text)
 		return
 	}
-	b.set(name, string(gjson.AppendJSONString(nil, value)))
+	b.set(name, gjson.AppendJSONString(make([]byte, 0, len(value)+16), value), text)
 }
 
 // SetInt gives name a whole number; see set.
 func (b *Body) SetInt(name string, value int64) {
-	b.set(name, strconv.FormatInt(value, 10))
+	number := Value{Kind: Number, Text: strconv.FormatInt(value, 10)}
+	if b.mediaType == Form {
+		number.Kind = String
+	}
+	b.set(name, []byte(number.Text), number)
 }
 
 // set puts the encoded value in the place of name's value or, if name is
 // absent, behind the last field. Every other byte stays as it came.
-func (b *Body) set(name, encoded string) {
+func (b *Body) set(name string, encoded []byte, value Value) {
 	for i := range b.fields {
 		if f := &b.fields[i]; f.name == name {
-			b.splice(f.start, f.end, encoded)
+			b.splice(f.start, f.end, "", encoded)
+			f.value, f.end = value, f.start+len(encoded)
 			return
 		}
 	}
+	end, lead := len(b.raw), name+"="
 	switch {
-	case b.mediaType == Form && b.raw != "":
-		b.splice(len(b.raw), len(b.raw), "&"+name+"="+encoded)
-	case b.mediaType == Form:
-		b.splice(0, 0, name+"="+encoded)
-	default:
-		end := strings.LastIndexByte(b.raw, '}')
-		separator := ","
-		if len(b.fields) == 0 {
-			separator = ""
+	case b.mediaType == JSON && len(b.fields) > 0:
+		end, lead = bytes.LastIndexByte(b.raw, '}'), `,"`+name+`":`
+	case b.mediaType == JSON:
+		end, lead = bytes.LastIndexByte(b.raw, '}'), `"`+name+`":`
+	case len(b.raw) > 0:
+		lead = "&" + lead
+	}
+	b.splice(end, end, lead, encoded)
+	start := end + len(lead)
+	b.fields = append(b.fields, field{name, value, start, start + len(encoded)})
+}
+
+// splice replaces raw[start:end], and moves the fields behind it along. What it
+// is given stays the caller's: the first splice makes a copy.
+func (b *Body) splice(start, end int, lead string, encoded []byte) {
+	if !b.own {
+		const room = 640 // for what is filled in, signed URLs included
+		b.raw, b.own = append(make([]byte, 0, len(b.raw)+room), b.raw...), true
+	}
+	rest := string(b.raw[end:])
+	b.raw = append(append(append(b.raw[:start], lead...), encoded...), rest...)
+	for i := range b.fields {
+		if f := &b.fields[i]; f.start > start {
+			moved := len(lead) + len(encoded) - (end - start)
+			f.start, f.end = f.start+moved, f.end+moved
 		}
-		b.splice(end, end, separator+`"`+name+`":`+encoded)
 	}
 }
 
-// splice replaces raw[start:end] and reads the result anew, which keeps every
-// field's place right. It cannot fail: both sides of the cut were valid.
-func (b *Body) splice(start, end int, text string) {
-	b.raw = b.raw[:start] + text + b.raw[end:]
-	b.fields = b.fields[:0]
-	if b.mediaType == Form {
-		_ = b.parseForm()
-		return
-	}
-	b.indexJSON()
-}
-
-// Bytes returns the body, with what was set.
-func (b *Body) Bytes() []byte { return []byte(b.raw) }
+// Bytes returns the body, with what was set. It is for reading only.
+func (b *Body) Bytes() []byte { return b.raw }
 
 // MediaType returns JSON or Form.
 func (b *Body) MediaType() string { return b.mediaType }
 
 func (b *Body) refuseLookalikes(known []string) error {
-	folded := make(map[string]string, len(known))
-	for _, name := range known {
-		folded[fold(name)] = name
-	}
 	for i := range b.fields {
 		name := b.fields[i].name
 		look := name
@@ -231,8 +248,14 @@ func (b *Body) refuseLookalikes(known []string) error {
 			name, _, _ = strings.Cut(name, "[")
 			look = mangle(name)
 		}
-		if want, ok := folded[fold(look)]; ok && name != want {
-			return lookalike(b.fields[i].name, want)
+		if look == name && slices.Contains(known, name) {
+			continue
+		}
+		look = fold(look)
+		for _, want := range known {
+			if name != want && look == fold(want) {
+				return lookalike(b.fields[i].name, want)
+			}
 		}
 	}
 	return nil
@@ -245,10 +268,16 @@ func lookalike(name, want string) error {
 // fold maps every name that a case-insensitive reader takes for the same one
 // to the same text, by Unicode's simple case folding as encoding/json does it.
 func fold(name string) string {
+	if !strings.ContainsFunc(name, func(r rune) bool { return 'A' <= r && r <= 'Z' || r >= utf8.RuneSelf }) {
+		return name // as the rest would find, too
+	}
 	return strings.Map(func(r rune) rune {
 		least := r
 		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
 			least = min(least, f)
+		}
+		if 'A' <= least && least <= 'Z' {
+			least += 'a' - 'A'
 		}
 		return least
 	}, name)

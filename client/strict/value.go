@@ -21,7 +21,7 @@ type Value struct {
 	Kind Kind
 	// Text is a string's content, or a number or bool as it was written.
 	Text string
-	json gjson.Result
+	raw  string // of an array or object
 }
 
 // Missing reports whether the sender left the value out: absent, null or "".
@@ -41,8 +41,8 @@ func jsonValue(r gjson.Result) Value {
 		return Value{Kind: String, Text: r.Str}
 	default:
 		if r.IsArray() {
-			return Value{Kind: Array, json: r}
+			return Value{Kind: Array, raw: r.Raw}
 		}
-		return Value{Kind: Object, json: r}
+		return Value{Kind: Object, raw: r.Raw}
 	}
 }
