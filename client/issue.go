@@ -1,6 +1,7 @@
 package client
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/url"
@@ -216,7 +217,7 @@ type Defaults struct {
 // the account; one that the request brings itself is sent as it is. Every other
 // byte of the request stays as it came.
 func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now time.Time) {
-	i.identity = fmt.Sprintf("%q %q %q %q %q %d\n%s", account, d.PG, d.ChannelKey, d.ConfirmURL.String(), d.NoticeURL.String(), d.ExpiresIn, i.identity)
+	i.identify(account, d)
 	fill := func(field, value string) {
 		if value != "" && i.body.Get(field).Missing() && !i.listed(field) {
 			i.body.SetString(field, value)
@@ -235,6 +236,25 @@ func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now ti
 	if d.NoticeURL != nil {
 		fill("notice_url", d.NoticeURL.Sign(keys, signedurl.Notice, i.MerchantUID, ticket))
 	}
+}
+
+// identify adds what completes the request to its identity, each with its length
+// before it.
+func (i *Issue) identify(account string, d Defaults) {
+	texts := [...]string{account, d.PG, d.ChannelKey, d.ConfirmURL.String(), d.NoticeURL.String(), strconv.FormatInt(int64(d.ExpiresIn), 10)}
+	size := len(i.identity)
+	for _, text := range texts {
+		size += len(text) + binary.MaxVarintLen16
+	}
+	var id strings.Builder
+	id.Grow(size)
+	for _, text := range texts {
+		var length [binary.MaxVarintLen64]byte
+		id.Write(length[:binary.PutUvarint(length[:], uint64(len(text)))])
+		id.WriteString(text)
+	}
+	id.WriteString(i.identity)
+	i.identity = id.String()
 }
 
 // listed reports whether a form gives field as a list, "notice_url[]".
