@@ -147,20 +147,29 @@ func (c *Client) IssueRaw(ctx context.Context, i *Issue) (*Response, error) {
 		return nil, fmt.Errorf("issuing a barcode: nothing was sent: %w", ctx.Err())
 	}
 	r := Request{Method: http.MethodPost, Path: "/cvs", ContentType: i.body.MediaType(), Body: i.body.Bytes()}
-	ch := c.state.issues.DoChan(c.tier+"\n"+i.identity, func() (any, error) {
+	call := func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*c.timeout)
 		defer cancel()
 		return c.issueSafely(ctx, r, i)
-	})
+	}
+	key := c.tier + "\n" + i.identity
+	if ctx.Done() == nil { // a caller who never leaves needs no other goroutine
+		val, err, _ := c.state.issues.Do(key, call)
+		return issued(val, err)
+	}
 	select {
-	case result := <-ch:
-		if result.Err != nil {
-			return nil, result.Err
-		}
-		return result.Val.(*Response), nil
+	case result := <-c.state.issues.DoChan(key, call):
+		return issued(result.Val, result.Err)
 	case <-ctx.Done():
 		return nil, &failure{ErrOutcomeUnknown, ctx.Err()}
 	}
+}
+
+func issued(val any, err error) (*Response, error) {
+	if err != nil {
+		return nil, err
+	}
+	return val.(*Response), nil
 }
 
 // issueSafely turns a transport's panic into doubt: nobody above this goroutine
@@ -235,6 +244,7 @@ func (c *Client) lookUp(ctx context.Context, i *Issue, began time.Time) (found *
 			return resp, false
 		case others:
 			absent++
+		case unclear:
 		}
 		if absent == 3 {
 			return nil, true

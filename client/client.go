@@ -138,6 +138,9 @@ func (c *Client) Close() {
 // so that no server resolves it to another path: neither it nor a part of it
 // between slashes or backslashes is "." or "..".
 func FitsPath(value string) bool {
+	if !strings.Contains(value, ".") {
+		return true
+	}
 	parts := strings.FieldsFunc(value, func(r rune) bool { return r == '/' || r == '\\' })
 	return !slices.Contains(parts, ".") && !slices.Contains(parts, "..")
 }
@@ -217,10 +220,11 @@ func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Res
 
 // newResponse accepts nothing but the API's envelope.
 func newResponse(resp *http.Response, body []byte) (*Response, error) {
-	envelope := gjson.ParseBytes(body)
+	text := string(body)
+	envelope := gjson.Parse(text)
 	code := envelope.Get("code")
 	if resp.StatusCode < 200 || 300 <= resp.StatusCode && resp.StatusCode < 400 ||
-		!strict.ValidJSON(string(body)) || !envelope.IsObject() || code.Type != gjson.Number {
+		!strict.ValidJSON(text) || !envelope.IsObject() || code.Type != gjson.Number {
 		return nil, &notAPIError{resp.StatusCode}
 	}
 	return &Response{Status: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), Body: body, Code: code.Int()}, nil

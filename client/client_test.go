@@ -1248,6 +1248,8 @@ func TestLookUpOutlastsWhatHindersIt(t *testing.T) {
 				assert.True(t, resp.Recovered)
 				assert.Len(t, e.Payments(), 1)
 				assert.Less(t, time.Since(lost), 10*time.Second)
+				c.Close()
+				<-time.After(time.Minute) // on synctest's clock, for a token that is still being fetched
 			})
 		})
 	}

@@ -44,7 +44,8 @@ func (t *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (t *authTransport) send(req *http.Request, g *grant) (*http.Response, error) {
-	out := req.Clone(req.Context())
+	out := req.WithContext(req.Context())
+	out.Header = req.Header.Clone()
 	if req.GetBody != nil {
 		body, err := req.GetBody()
 		if err != nil {
@@ -70,6 +71,14 @@ var errTooLarge = errors.New("the answer is larger than any of the API's")
 // readBody reads an answer of at most limit bytes.
 func readBody(resp *http.Response, limit int64) ([]byte, error) {
 	defer resp.Body.Close()
+	if resp.ContentLength > limit {
+		return nil, errTooLarge
+	}
+	if resp.ContentLength > 0 { // no more can come
+		body := make([]byte, resp.ContentLength)
+		_, err := io.ReadFull(resp.Body, body)
+		return body, err
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err == nil && int64(len(body)) > limit {
 		err = errTooLarge
