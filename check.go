@@ -242,12 +242,13 @@ func (o *OrderCheck) judge(status int, body []byte, amount string) (verdict, str
 	case !gjson.ValidBytes(body):
 		return noAnswer, causeJSON
 	}
+	answer := gjson.ParseBytes(body)
 	for _, r := range o.Require {
-		if !holds(gjson.GetBytes(body, r.Path), r.Value) {
+		if !holds(answer.Get(r.Path), r.Value) {
 			return no, causeCondition
 		}
 	}
-	if o.Amount != "" && !sameAmount(gjson.GetBytes(body, o.Amount), amount) {
+	if o.Amount != "" && !sameAmount(answer.Get(o.Amount), amount) {
 		return no, causeAmount
 	}
 	return yes, ""
@@ -322,7 +323,7 @@ func (o *OrderCheck) prepare(q *question) *inquiry {
 	header := q.header(time.Until(in.deadline))
 	if o.handler != nil {
 		in.request, in.repl = o.routeRequest(q, header), caddy.NewReplacer()
-		q.setPlaceholders(in.repl)
+		in.repl.Map(q.placeholder)
 		return in
 	}
 	target, err := o.url.expandURL(q.repl)
@@ -353,13 +354,12 @@ func (o *OrderCheck) prepare(q *question) *inquiry {
 // header returns what every check is told. A client's own X-Cvs fields have no
 // part in it.
 func (q *question) header(left time.Duration) http.Header {
-	h := http.Header{
-		"Content-Type":       {q.contentType},
-		"User-Agent":         {"caddy-cvs"},
-		"X-Cvs-Imp-Uid":      {q.webhook.ImpUID},
-		"X-Cvs-Merchant-Uid": {q.webhook.MerchantUID},
-		"X-Cvs-Timeout-Ms":   {strconv.FormatInt(max(left.Milliseconds(), 0), 10)},
-	}
+	h := make(http.Header, 8)
+	h["Content-Type"] = []string{q.contentType}
+	h["User-Agent"] = []string{"caddy-cvs"}
+	h["X-Cvs-Imp-Uid"] = []string{q.webhook.ImpUID}
+	h["X-Cvs-Merchant-Uid"] = []string{q.webhook.MerchantUID}
+	h["X-Cvs-Timeout-Ms"] = []string{strconv.FormatInt(max(left.Milliseconds(), 0), 10)}
 	if q.ticket.Amount != "" {
 		h.Set("X-Cvs-Amount", q.ticket.Amount)
 	}
@@ -430,9 +430,9 @@ func (in *inquiry) verdict(ctx context.Context) (res result) {
 // made. A request that may have arrived is not repeated.
 func (in *inquiry) askURL(ctx context.Context) (status int, body []byte, cause string) {
 	for wait := 25 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
-		r := in.request.Clone(ctx)
-		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(in.body)), int64(len(in.body))
+		r := in.request.WithContext(isolatedContext{ctx})
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(in.body)), nil }
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(in.body)), int64(len(in.body))
 		if len(in.body) == 0 {
 			r.Body = http.NoBody
 		}
@@ -453,7 +453,10 @@ func (in *inquiry) askURL(ctx context.Context) (status int, body []byte, cause s
 
 func readAnswer(resp *http.Response) (status int, body []byte, cause string) {
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxCheckAnswer+1))
+	if resp.ContentLength > maxCheckAnswer {
+		return resp.StatusCode, nil, causeTooLarge
+	}
+	body, err := readAll(resp.Body, resp.ContentLength, maxCheckAnswer+1)
 	switch {
 	case err != nil:
 		return resp.StatusCode, nil, causeOf(err)

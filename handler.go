@@ -203,7 +203,11 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 		// The deadline must not outlive the body: it would end the request.
 		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	from := io.Reader(r.Body)
+	if r.ContentLength < 0 {
+		from = http.MaxBytesReader(w, r.Body, limit)
+	}
+	body, err := readAll(from, r.ContentLength, limit+1)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge
 	}
@@ -216,13 +220,27 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 	return body, nil
 }
 
+// readAll reads a body of a known size into one piece of memory, and one of an
+// unknown size, which is negative, until it ends or has so many bytes.
+func readAll(body io.Reader, size, most int64) ([]byte, error) {
+	if size < 0 {
+		return io.ReadAll(io.LimitReader(body, most))
+	}
+	whole := make([]byte, size)
+	_, err := io.ReadFull(body, whole)
+	return whole, err
+}
+
+var noStore = []string{"no-store"}
+
 // sendAnswer sends an answer at once: what is done after it, such as logging, must
 // not delay it.
 func sendAnswer(w http.ResponseWriter, status int, contentType string, body []byte) error {
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	header := w.Header()
+	header["Cache-Control"] = noStore
+	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	if contentType != "" {
-		w.Header().Set("Content-Type", contentType)
+		header["Content-Type"] = []string{contentType}
 	}
 	w.WriteHeader(status)
 	if _, err := w.Write(body); err != nil {

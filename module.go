@@ -90,7 +90,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // is down.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.accounts = make(map[string]*account, len(a.Accounts)+1)
-	fallback, err := newTransport(ctx, nil)
+	fallback, err := newTransport(ctx, 0)
 	if err != nil {
 		return err
 	}
@@ -287,9 +287,14 @@ func loadTransport(ctx caddy.Context, cfg *Account, fallback http.RoundTripper) 
 	return isolate(ctx, transport), nil
 }
 
-// newTransport returns Caddy's own transport; its idle connections end with ctx.
-func newTransport(ctx caddy.Context, keepAlive *reverseproxy.KeepAlive) (http.RoundTripper, error) {
-	transport := &reverseproxy.HTTPTransport{KeepAlive: keepAlive}
+// newTransport returns Caddy's own transport, which keeps connections idle for so
+// long, 0 for its default, and as many as a rush needs: with its default of 32,
+// most calls of a greater one would open a connection. They end with ctx.
+func newTransport(ctx caddy.Context, idle time.Duration) (http.RoundTripper, error) {
+	transport := &reverseproxy.HTTPTransport{KeepAlive: &reverseproxy.KeepAlive{
+		IdleConnTimeout:     caddy.Duration(idle),
+		MaxIdleConnsPerHost: 512,
+	}}
 	if err := transport.Provision(ctx); err != nil {
 		return nil, fmt.Errorf("preparing the transport: %w", err)
 	}
@@ -314,7 +319,10 @@ func isolate(ctx caddy.Context, transport http.RoundTripper) *isolated {
 }
 
 func (i *isolated) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := i.transport.RoundTrip(r.WithContext(isolatedContext{r.Context()}))
+	if _, already := r.Context().(isolatedContext); !already {
+		r = r.WithContext(isolatedContext{r.Context()})
+	}
+	resp, err := i.transport.RoundTrip(r)
 	if err != nil {
 		i.release()
 		return nil, err

@@ -201,12 +201,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	began := time.Now()
 	x := &exchange{call: call, account: p.account.name}
+	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(x.placeholder)
 	resp, err := p.serve(w, r, x)
 	if err != nil {
 		resp = x.own(w.Header(), err)
 		closeUnread(w, r)
 	}
-	x.setPlaceholders(r, resp)
+	x.read(resp)
 	writeErr := sendAnswer(w, resp.Status, resp.ContentType, resp.Body)
 	p.log(x, resp, err, r.Context().Err() != nil || writeErr != nil, time.Since(began))
 	return nil
@@ -291,26 +292,51 @@ type exchange struct {
 	account string
 	amount  string
 	expires int64
+	code    int64 // the envelope's
 }
 
-// setPlaceholders makes the call's facts known to logs and later handlers.
-func (x *exchange) setPlaceholders(r *http.Request, resp *client.Response) {
-	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	known := gjson.GetManyBytes(resp.Body, "response.imp_uid", "response.merchant_uid", "response.status", "response.amount")
-	for i, field := range []*string{&x.call.impUID, &x.call.merchantUID, &x.call.status, &x.amount} {
-		if known[i].Exists() && (i < 3 || x.amount == "") {
-			*field = known[i].String()
+// read takes from an answer what is known of the call now.
+func (x *exchange) read(resp *client.Response) {
+	x.code = resp.Code
+	payment := gjson.GetBytes(resp.Body, "response")
+	for _, known := range [...]struct {
+		name  string
+		field *string
+	}{{"imp_uid", &x.call.impUID}, {"merchant_uid", &x.call.merchantUID}, {"status", &x.call.status}} {
+		if v := payment.Get(known.name); v.Exists() {
+			*known.field = v.String()
 		}
 	}
-	expires := ""
-	if x.expires != 0 {
-		expires = strconv.FormatInt(x.expires, 10)
+	if v := payment.Get("amount"); v.Exists() && x.amount == "" {
+		x.amount = v.String()
 	}
-	for name, value := range map[string]string{
-		"operation": x.call.operation, "account": x.account, "imp_uid": x.call.impUID, "merchant_uid": x.call.merchantUID,
-		"status": x.call.status, "amount": x.amount, "expires": expires, "code": strconv.FormatInt(resp.Code, 10),
-	} {
-		repl.Set(placeholderPrefix+name, value)
+}
+
+// placeholder tells logs and later handlers of the call.
+func (x *exchange) placeholder(key string) (any, bool) {
+	name, ours := strings.CutPrefix(key, placeholderPrefix)
+	if !ours {
+		return nil, false
+	}
+	switch name {
+	case "operation":
+		return x.call.operation, true
+	case "account":
+		return x.account, true
+	case "imp_uid":
+		return x.call.impUID, true
+	case "merchant_uid":
+		return x.call.merchantUID, true
+	case "status":
+		return x.call.status, true
+	case "amount":
+		return x.amount, true
+	case "expires":
+		return unless(x.expires == 0, strconv.FormatInt(x.expires, 10)), true
+	case "code":
+		return strconv.FormatInt(x.code, 10), true
+	default:
+		return nil, false
 	}
 }
 
