@@ -354,12 +354,13 @@ func (o *OrderCheck) prepare(q *question) *inquiry {
 // header returns what every check is told. A client's own X-Cvs fields have no
 // part in it.
 func (q *question) header(left time.Duration) http.Header {
-	h := make(http.Header, 8)
-	h["Content-Type"] = []string{q.contentType}
-	h["User-Agent"] = []string{"caddy-cvs"}
-	h["X-Cvs-Imp-Uid"] = []string{q.webhook.ImpUID}
-	h["X-Cvs-Merchant-Uid"] = []string{q.webhook.MerchantUID}
-	h["X-Cvs-Timeout-Ms"] = []string{strconv.FormatInt(max(left.Milliseconds(), 0), 10)}
+	h := http.Header{
+		"Content-Type":       {q.contentType},
+		"User-Agent":         {"caddy-cvs"},
+		"X-Cvs-Imp-Uid":      {q.webhook.ImpUID},
+		"X-Cvs-Merchant-Uid": {q.webhook.MerchantUID},
+		"X-Cvs-Timeout-Ms":   {strconv.FormatInt(max(left.Milliseconds(), 0), 10)},
+	}
 	if q.ticket.Amount != "" {
 		h.Set("X-Cvs-Amount", q.ticket.Amount)
 	}
