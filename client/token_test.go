@@ -378,6 +378,46 @@ func TestOnlyWhatMayPassIsRepeatedAtOnce(t *testing.T) {
 	}
 }
 
+func TestPauseAfterAFailedFetch(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err         error
+		first, last time.Duration
+	}{
+		{&tokenError{&failure{ErrUnreachable, io.EOF}}, 500 * time.Millisecond, 5 * time.Second},
+		{&tokenError{&APIError{Status: 200, Code: -1}}, time.Second, 2 * time.Minute},
+		{&tokenError{&notAPIError{429}}, time.Second, 2 * time.Minute},
+		{ErrCredentials, 10 * time.Second, 2 * time.Minute},
+	} {
+		for failures, want := range map[int]time.Duration{1: c.first, 2: 2 * c.first, 30: c.last} {
+			got := fetchPause(c.err, failures)
+			assert.LessOrEqual(t, got, want, "%v, %d", c.err, failures)
+			assert.GreaterOrEqual(t, got, want*3/4, "%v, %d", c.err, failures)
+		}
+	}
+}
+
+func TestFetchThatHangsIsTriedAgainInTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		s := &tokenSource{state: NewState(), limit: 10 * time.Second, fetch: func(ctx context.Context) (*grant, error) {
+			if asked++; asked == 1 { // a dead connection
+				<-ctx.Done()
+				return nil, &tokenError{&failure{ErrOutcomeUnknown, ctx.Err()}}
+			}
+			now := time.Now()
+			return newGrant("token", now.Unix(), now.Unix()+1800, now)
+		}}
+		defer s.state.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), s.limit)
+		defer cancel()
+		_, err := s.token(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, 2, asked)
+	})
+}
+
 func TestRefusedTokenIsAskedForAgainUnderTraffic(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
