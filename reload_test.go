@@ -105,7 +105,7 @@ func TestAStuckLogDoesNotDelayTheAnswer(t *testing.T) {
 // The tests below use the one Caddy that a process can run and reload,
 // so they do not run in parallel.
 
-func reload(t *testing.T, config string) error {
+func reload(t testing.TB, config string) error {
 	t.Helper()
 	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(config), nil)
 	require.NoError(t, err, config)

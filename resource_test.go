@@ -623,7 +623,7 @@ type sites map[string]http.Handler
 
 // sitesOf provisions a configuration. The file of a log is the only thing that
 // it opens.
-func sitesOf(t *testing.T, config string) sites {
+func sitesOf(t testing.TB, config string) sites {
 	t.Helper()
 	ctx, err := caddy.ProvisionContext(adapt(t, config))
 	require.NoError(t, err)

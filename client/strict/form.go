@@ -101,9 +101,11 @@ const givenTwice = "is given twice; names that differ only in case or in bracket
 
 func twice(name string) error { return fieldError(name, givenTwice) }
 
+var underscores = strings.NewReplacer(" ", "_", ".", "_")
+
 // mangle maps the spellings of a name that PHP takes for the same to one.
 func mangle(name string) string {
 	name = strings.TrimLeft(name, " ")
 	base, _, _ := strings.Cut(name, "[")
-	return strings.NewReplacer(" ", "_", ".", "_").Replace(base) + name[len(base):]
+	return underscores.Replace(base) + name[len(base):]
 }

@@ -260,3 +260,33 @@ func FuzzParseForm(f *testing.F) {
 		}
 	})
 }
+
+// A body is copied once, as its values are parts of a text, and read four times:
+// for UTF-8, escapes and depth; for its syntax; for names given twice; for where
+// its fields are. encoding/json, which looks for none but the second, reads it
+// twice and makes a map of it.
+func BenchmarkParse(b *testing.B) {
+	json1 := []byte(`{"merchant_uid":"주문-20260001","amount":15000,"name":"떡볶이와 김밥","buyer_name":"홍길동","buyer_tel":"010-0000-0000","custom_data":{"cart":[1,2,3]}}`)
+	form := []byte("merchant_uid=%EC%A3%BC%EB%AC%B8-20260001&amount=15000&name=%EB%96%A1%EB%B3%B6%EC%9D%B4&buyer_tel=010-0000-0000&custom_data[]=1")
+	for name, read := range map[string]func() error{
+		"JSON": func() error {
+			_, err := strict.Parse(strict.JSON, json1, "merchant_uid", "amount", "name", "buyer_name")
+			return err
+		},
+		"JSON/encoding/json": func() error { var m map[string]any; return json.Unmarshal(json1, &m) },
+		"form": func() error {
+			_, err := strict.Parse(strict.Form, form, "merchant_uid", "amount", "name", "buyer_name")
+			return err
+		},
+		"form/net/url": func() error { _, err := url.ParseQuery(string(form)); return err },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := read(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

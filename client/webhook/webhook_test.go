@@ -151,3 +151,14 @@ func compareJSON(t *testing.T, body []byte, c webhook.Confirm) {
 		}
 	}
 }
+
+// Reading a webhook is strict.Parse, and a search for two members of extra.
+func BenchmarkParseConfirm(b *testing.B) {
+	body := []byte(documented)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := webhook.ParseConfirm(strict.JSON, body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
