@@ -137,49 +137,69 @@ func (t Ticket) expires() string {
 // keys by its name, then call Verify. Any spelling but the one that Sign wrote
 // is ErrSignature, percent-encoded or repeated parameters included.
 func Parse(rawQuery string) (Ticket, error) {
-	params := make(map[string]string, 4)
+	var p params
+	signed := false
 	for pair := range strings.SplitSeq(rawQuery, "&") {
 		name, value, written := strings.Cut(pair, "=")
 		decoded, err := url.QueryUnescape(name)
 		if err != nil || !strings.HasPrefix(decoded, prefix) {
 			continue
 		}
-		if _, twice := params[name]; twice || !written || decoded != name {
+		param := p.named(name)
+		if param == nil || param.there || !written {
 			return Ticket{}, ErrSignature
 		}
-		params[name] = value
+		*param, signed = parameter{value, true}, true
 	}
-	if len(params) == 0 {
+	if !signed {
 		return Ticket{}, ErrUnsigned
 	}
-	return parseParams(params)
+	return p.ticket()
 }
 
-func parseParams(params map[string]string) (Ticket, error) {
-	t := Ticket{Account: params["cvs_account"], Amount: params["cvs_amount"]}
-	expected := 3
-	if _, ok := params["cvs_account"]; ok {
-		expected++
-		if !ValidAccount(t.Account) {
-			return Ticket{}, ErrSignature
-		}
+// params are the parameters of a signed URL.
+type params struct{ amount, expires, account, sig parameter }
+
+type parameter struct {
+	value string
+	there bool
+}
+
+// named returns the parameter of that name, spelled exactly so, or nil.
+func (p *params) named(name string) *parameter {
+	switch name {
+	case "cvs_amount":
+		return &p.amount
+	case "cvs_expires":
+		return &p.expires
+	case "cvs_account":
+		return &p.account
+	case "cvs_sig":
+		return &p.sig
+	default:
+		return nil
 	}
-	if amount, ok := decimal.Canonical(t.Amount); len(params) != expected || !ok || amount != t.Amount {
+}
+
+func (p *params) ticket() (Ticket, error) {
+	if !p.amount.there || !p.expires.there || !p.sig.there || p.account.there && !ValidAccount(p.account.value) {
 		return Ticket{}, ErrSignature
 	}
-	if text, ok := params["cvs_expires"]; !ok {
+	t := Ticket{Account: p.account.value, Amount: p.amount.value}
+	if amount, ok := decimal.Canonical(t.Amount); !ok || amount != t.Amount {
 		return Ticket{}, ErrSignature
-	} else if text != "" {
-		t.Expires, _ = strconv.ParseInt(text, 10, 64)
-		if t.expires() != text {
+	}
+	if p.expires.value != "" {
+		t.Expires, _ = strconv.ParseInt(p.expires.value, 10, 64)
+		if t.expires() != p.expires.value {
 			return Ticket{}, ErrSignature
 		}
 	}
 	var err error
 	// Strict, because the last character has bits to spare and a second
 	// spelling of the same signature must not pass.
-	t.sig, err = base64.RawURLEncoding.Strict().DecodeString(params["cvs_sig"])
-	if err != nil || len(t.sig) != sigSize || strings.ContainsAny(params["cvs_sig"], "\r\n") {
+	t.sig, err = base64.RawURLEncoding.Strict().DecodeString(p.sig.value)
+	if err != nil || len(t.sig) != sigSize || strings.ContainsAny(p.sig.value, "\r\n") {
 		return Ticket{}, ErrSignature
 	}
 	return t, nil
