@@ -431,7 +431,7 @@ func (in *inquiry) verdict(ctx context.Context) (res result) {
 // made. A request that may have arrived is not repeated.
 func (in *inquiry) askURL(ctx context.Context) (status int, body []byte, cause string) {
 	for wait := 25 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
-		r := in.request.WithContext(isolatedContext{ctx})
+		r := in.request.WithContext(ctx)
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(in.body)), nil }
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(in.body)), int64(len(in.body))
 		if len(in.body) == 0 {
@@ -454,9 +454,6 @@ func (in *inquiry) askURL(ctx context.Context) (status int, body []byte, cause s
 
 func readAnswer(resp *http.Response) (status int, body []byte, cause string) {
 	defer resp.Body.Close()
-	if resp.ContentLength > maxCheckAnswer {
-		return resp.StatusCode, nil, causeTooLarge
-	}
 	body, err := readAll(resp.Body, resp.ContentLength, maxCheckAnswer+1)
 	switch {
 	case err != nil:

@@ -430,13 +430,13 @@ func (d *decision) placeholder(key string) (any, bool) {
 	known := d.webhook.ImpUID != ""
 	switch name {
 	case "event":
-		return unless(!known, webhook.EventConfirm), true
+		return when(known, webhook.EventConfirm), true
 	case "imp_uid":
 		return d.webhook.ImpUID, true
 	case "merchant_uid":
 		return d.webhook.MerchantUID, true
 	case "status":
-		return unless(!known, webhook.StatusReady), true
+		return when(known, webhook.StatusReady), true
 	case "barcode":
 		return d.webhook.Barcode, true
 	case "pay_type":
@@ -444,13 +444,13 @@ func (d *decision) placeholder(key string) (any, bool) {
 	case "amount":
 		return d.ticket.Amount, true
 	case "expires":
-		return unless(d.ticket.Expires == 0, strconv.FormatInt(d.ticket.Expires, 10)), true
+		return when(d.ticket.Expires != 0, strconv.FormatInt(d.ticket.Expires, 10)), true
 	case "account":
 		return d.account, true
 	case "operation":
 		return "confirm", true
 	case "code":
-		return unless(d.status == 0, strconv.Itoa(d.status)), true
+		return when(d.status != 0, strconv.Itoa(d.status)), true
 	case "verdict":
 		return d.verdict, true
 	case "reason":
@@ -460,9 +460,9 @@ func (d *decision) placeholder(key string) (any, bool) {
 	}
 }
 
-// unless returns text, or "" where it means nothing.
-func unless(meaningless bool, text string) string {
-	if meaningless {
+// when returns text where it means something, else "".
+func when(known bool, text string) string {
+	if !known {
 		return ""
 	}
 	return text

@@ -869,6 +869,51 @@ func TestQueryStaysInItsRequestLine(t *testing.T) {
 	assert.Empty(t, seen)
 }
 
+// Another handler changes an answer's field in place: no other answer has a part in it.
+func TestAnswersShareNoHeader(t *testing.T) {
+	t.Parallel()
+	site := "http://" + address(t)
+	g := start(t, setup{sites: site + " {\nheader {\nCache-Control no-store \"no-store, private\"\ndefer\n}\ncvs_proxy\n}\n"})
+	for range 3 {
+		a := g.do(t, http.MethodPost, site+"/users/getToken", "", "")
+		assert.Equal(t, "no-store, private", a.header.Get("Cache-Control"))
+	}
+	assert.Equal(t, "no-store", g.do(t, http.MethodPost, g.inside+"/users/getToken", "", "").header.Get("Cache-Control"))
+}
+
+// A shop may go on working after its answer has left: over HTTP/2, to stop at the
+// last byte would cancel it.
+func TestCheckIsHeardToItsEnd(t *testing.T) {
+	t.Parallel()
+	var left atomic.Int32
+	ended := make(chan struct{}, 1)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		const body = `{"payable":true}`
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		fmt.Fprint(w, body)
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-r.Context().Done():
+			left.Add(1)
+		case <-time.After(20 * time.Millisecond): // the work after the answer
+		}
+		ended <- struct{}{}
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	check := &OrderCheck{transport: server.Client().Transport}
+	u, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	in := &inquiry{check: check, request: &http.Request{Method: http.MethodPost, URL: u, Host: u.Host, Header: make(http.Header)}}
+	for range 3 {
+		status, _, cause := in.askURL(t.Context())
+		assert.Equal(t, http.StatusOK, status, cause)
+		<-ended
+	}
+	assert.Zero(t, left.Load())
+}
+
 // A header field that cannot be sent makes on_error accept say yes unasked.
 func TestHeaderOfACheckThatCannotBeSent(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ package caddycvs
 // and how an answer is sent.
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -203,11 +204,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 		// The deadline must not outlive the body: it would end the request.
 		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
 	}
-	from := io.Reader(r.Body)
-	if r.ContentLength < 0 {
-		from = http.MaxBytesReader(w, r.Body, limit)
-	}
-	body, err := readAll(from, r.ContentLength, limit+1)
+	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, limit+1)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge
 	}
@@ -220,24 +217,20 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 	return body, nil
 }
 
-// readAll reads a body of a known size into one piece of memory, and one of an
-// unknown size, which is negative, until it ends or has so many bytes.
+// readAll reads a body to its end, which HTTP/2 tells apart from its last byte,
+// but at most so many bytes. The size that it declares, if any, saves copying.
 func readAll(body io.Reader, size, most int64) ([]byte, error) {
-	if size < 0 {
-		return io.ReadAll(io.LimitReader(body, most))
-	}
-	whole := make([]byte, size)
-	_, err := io.ReadFull(body, whole)
-	return whole, err
+	const largest = 64 << 10 // that a mere declaration gets
+	whole := bytes.NewBuffer(make([]byte, 0, max(min(size, most, largest), 0)+bytes.MinRead))
+	_, err := whole.ReadFrom(io.LimitReader(body, most))
+	return whole.Bytes(), err
 }
-
-var noStore = []string{"no-store"}
 
 // sendAnswer sends an answer at once: what is done after it, such as logging, must
 // not delay it.
 func sendAnswer(w http.ResponseWriter, status int, contentType string, body []byte) error {
 	header := w.Header()
-	header["Cache-Control"] = noStore
+	header["Cache-Control"] = []string{"no-store"} // of its own: other handlers change it in place
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	if contentType != "" {
 		header["Content-Type"] = []string{contentType}

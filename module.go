@@ -319,10 +319,7 @@ func isolate(ctx caddy.Context, transport http.RoundTripper) *isolated {
 }
 
 func (i *isolated) RoundTrip(r *http.Request) (*http.Response, error) {
-	if _, already := r.Context().(isolatedContext); !already {
-		r = r.WithContext(isolatedContext{r.Context()})
-	}
-	resp, err := i.transport.RoundTrip(r)
+	resp, err := i.transport.RoundTrip(r.WithContext(isolatedContext{r.Context()}))
 	if err != nil {
 		i.release()
 		return nil, err

@@ -332,7 +332,7 @@ func (x *exchange) placeholder(key string) (any, bool) {
 	case "amount":
 		return x.amount, true
 	case "expires":
-		return unless(x.expires == 0, strconv.FormatInt(x.expires, 10)), true
+		return when(x.expires != 0, strconv.FormatInt(x.expires, 10)), true
 	case "code":
 		return strconv.FormatInt(x.code, 10), true
 	default:
