@@ -32,7 +32,6 @@ var ErrMediaType = errors.New("use Content-Type application/json or application/
 type Body struct {
 	mediaType string
 	raw       []byte
-	own       bool // raw is not the caller's any more
 	fields    []field
 }
 
@@ -49,14 +48,16 @@ type field struct {
 // the two for one.
 //
 // The error is ErrMediaType or says what is wrong with the body; it names
-// fields, never their values. The bytes are not copied and must not change.
+// fields, never their values.
 func Parse(contentType string, body []byte, known ...string) (*Body, error) {
 	mediaType, err := readMediaType(contentType)
 	if err != nil {
 		return nil, err
 	}
-	// The values are parts of text, which nothing that is set later changes.
-	b, text := &Body{mediaType: mediaType, raw: body}, string(body)
+	// The values are parts of text, which nothing that is set later changes. The
+	// bytes are a copy as well, with room for what will be filled in.
+	const room = 640
+	b, text := &Body{mediaType: mediaType, raw: append(make([]byte, 0, len(body)+room), body...)}, string(body)
 	if mediaType == JSON {
 		err = b.parseJSON(text)
 	} else {
@@ -217,13 +218,8 @@ func (b *Body) set(name string, encoded []byte, value Value) {
 	b.fields = append(b.fields, field{name, value, start, start + len(encoded)})
 }
 
-// splice replaces raw[start:end], and moves the fields behind it along. What it
-// is given stays the caller's: the first splice makes a copy.
+// splice replaces raw[start:end], and moves the fields behind it along.
 func (b *Body) splice(start, end int, lead string, encoded []byte) {
-	if !b.own {
-		const room = 640 // for what is filled in, signed URLs included
-		b.raw, b.own = append(make([]byte, 0, len(b.raw)+room), b.raw...), true
-	}
 	rest := string(b.raw[end:])
 	b.raw = append(append(append(b.raw[:start], lead...), encoded...), rest...)
 	for i := range b.fields {
@@ -234,7 +230,8 @@ func (b *Body) splice(start, end int, lead string, encoded []byte) {
 	}
 }
 
-// Bytes returns the body, with what was set. It is for reading only.
+// Bytes returns the body, with what was set. It is for reading only, and until
+// something else is set.
 func (b *Body) Bytes() []byte { return b.raw }
 
 // MediaType returns JSON or Form.

@@ -182,6 +182,37 @@ func TestSetKeepsEveryOtherByte(t *testing.T) {
 	}
 }
 
+// After each of several values that are set, the body reads as if it had come so.
+func TestSetsInARow(t *testing.T) {
+	t.Parallel()
+	names := []string{"a", "name", "url", "n", "new"}
+	values := []string{"", "x", "a&b=\"c\"}", "긴 값, longer than what was there before"}
+	for contentType, bodies := range map[string][]string{
+		strict.JSON: {`{}`, ` { } `, `{"a":null,"name":""}`, "{ \"name\" : \"}\" , \"b\" : { \"a\" : [1,\"}\"] } ,\"n\":1.50 }\n\n", `{"url":[],"n":"x","a":{}}`},
+		strict.Form: {"", "&", "a=&name=", "name=x&&b[a]=1&n=1.50&", "b[]=1&n=&a=%7D"},
+	} {
+		for _, raw := range bodies {
+			came := []byte(raw)
+			b, err := strict.Parse(contentType, came)
+			require.NoError(t, err, raw)
+			for step := range 40 {
+				name := names[step*3%len(names)]
+				if step%7 == 6 {
+					b.SetInt(name, int64(step)*1000)
+				} else {
+					b.SetString(name, values[step%len(values)])
+				}
+				again, err := strict.Parse(contentType, b.Bytes())
+				require.NoError(t, err, "%s became %s", raw, b.Bytes())
+				for _, n := range append(names, "b", "b[a]") {
+					assert.Equal(t, again.Get(n), b.Get(n), "%s of %s", n, b.Bytes())
+				}
+			}
+			assert.Equal(t, raw, string(came), "the caller's bytes stay")
+		}
+	}
+}
+
 func TestValidJSON(t *testing.T) {
 	t.Parallel()
 	assert.True(t, strict.ValidJSON(`{"a":1}`))
