@@ -190,7 +190,7 @@ func (c *Client) issue(ctx context.Context, r Request, i *Issue) (*Response, err
 		return resp, err
 	}
 	found, missing := c.lookUp(ctx, i, began)
-	if found == nil && missing && repeatable(err) {
+	if found == nil && missing && repeatable(err) && c.timeLeft(ctx) {
 		if resp, err = c.post(ctx, r); err == nil {
 			return resp, nil
 		}
@@ -229,39 +229,50 @@ func repeatable(err error) bool {
 	return errors.Is(err, ErrOutcomeUnknown) && !IsTimeout(err)
 }
 
+// timeLeft reports whether there is time for another call.
+func (c *Client) timeLeft(ctx context.Context) bool {
+	deadline, _ := ctx.Deadline()
+	return time.Until(deadline) >= c.timeout
+}
+
 // lookUp looks for the payment that a call which began then has made. missing
-// is true only if the API says so three times, the last word included, as the
-// work may take a moment longer than the connection lasted. A look-up without an
-// answer says nothing: it is repeated while the time lasts.
+// is true only if that is the API's word, and the last of three, as the work may
+// take a moment longer than the connection lasted. A look-up without an answer
+// says nothing, and is repeated while the time lasts.
 func (c *Client) lookUp(ctx context.Context, i *Issue, began time.Time) (found *Response, missing bool) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout*3/2)
 	defer cancel()
-	absent := 0
+	answers, limit := 0, c.timeout/2 // of the first: its connection may be dead
 	for attempt := 1; ; attempt++ {
-		switch resp, finding := c.look(ctx, i, began); finding {
+		resp, finding := c.look(ctx, limit, i, began)
+		switch finding {
 		case ours:
 			resp.Recovered = true
 			return resp, false
-		case others:
-			absent++
-		case unclear:
+		case others, unclear:
+			answers++
+		case silence:
 		}
-		if absent == 3 {
-			return nil, true
+		if answers == 3 {
+			return nil, finding == others
 		}
-		if !pause(ctx, backoff(attempt, 250*time.Millisecond, 500*time.Millisecond)) {
+		if !pause(ctx, backoff(attempt, 250*time.Millisecond, 2*time.Second)) {
 			return nil, false
 		}
+		limit = c.timeout
 	}
 }
 
-// look is one look-up. It leaves time for another, should its connection be dead.
-func (c *Client) look(ctx context.Context, i *Issue, began time.Time) (*Response, finding) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout/2)
+// look is one look-up.
+func (c *Client) look(ctx context.Context, limit time.Duration, i *Issue, began time.Time) (*Response, finding) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	resp, err := c.Do(ctx, FindRequest(i.MerchantUID, ""))
-	if err != nil {
-		return nil, unclear
+	if other, ok := errors.AsType[*notAPIError](err); ok && other.status == http.StatusTooManyRequests {
+		return nil, unclear // and wants to be left alone
+	}
+	if err != nil || resp.Status >= 500 {
+		return nil, silence
 	}
 	return resp, i.compare(resp, c.state.earliest(began))
 }
@@ -270,7 +281,8 @@ func (c *Client) look(ctx context.Context, i *Issue, began time.Time) (*Response
 type finding int
 
 const (
-	unclear finding = iota // not the API's word for either
+	silence finding = iota // no answer yet
+	unclear                // not the API's word for either
 	ours
 	others // another payment, or none
 )

@@ -210,7 +210,7 @@ func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Res
 	}
 	body, err := readBody(resp, limit)
 	if errors.Is(err, errTooLarge) {
-		return nil, &failure{ErrNotAPI, err}
+		return nil, &failure{&notAPIError{resp.StatusCode}, err}
 	}
 	if err != nil {
 		return nil, &failure{ErrOutcomeUnknown, err}

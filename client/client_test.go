@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -818,8 +819,8 @@ func TestIssueInDoubt(t *testing.T) {
 		},
 	} {
 		limit := timeout(client.DefaultTimeout)
-		if tc.err != nil {
-			limit = timeout(2 * time.Second) // which the look-ups take
+		if tc.err != nil && tc.posts == 1 {
+			limit = timeout(2 * time.Second) // the look-ups take it, and half of it
 		}
 		e, c := newSandbox(t, emulator.Options{}, limit)
 		for _, f := range tc.faults {
@@ -1080,6 +1081,7 @@ func TestIssueThatMeetsAnOversizedAnswerIsNotRepeated(t *testing.T) {
 	c := newClient(t, newServer(t, api).URL)
 	_, err := c.IssueRaw(context.Background(), order(t, "o"))
 	require.ErrorIs(t, err, client.ErrNotAPI)
+	require.NotErrorIs(t, err, client.ErrOutcomeUnknown, "three look-ups found none")
 	assert.EqualValues(t, 1, api.posts.Load())
 }
 
@@ -1253,6 +1255,117 @@ func TestLookUpOutlastsWhatHindersIt(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A slow API is not a dead one: a look-up and a token may take the whole time-out.
+func TestSlowAnswersAreWaitedFor(t *testing.T) {
+	t.Parallel()
+	for slow, prefix := range map[string]string{"look-up": "/payments/find/", "token": "/users/getToken"} {
+		t.Run(slow, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				e := emulator.New(emulator.Options{})
+				c := newClient(t, "http://api.example", transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+					if strings.HasPrefix(r.URL.Path, prefix) {
+						select { // on synctest's clock
+						case <-time.After(8 * time.Second):
+						case <-r.Context().Done():
+							return nil, r.Context().Err()
+						}
+					}
+					resp, err := inProcess(e).RoundTrip(r)
+					if r.Method == http.MethodPost && r.URL.Path == "/cvs" && prefix != "/users/getToken" {
+						return nil, io.ErrUnexpectedEOF
+					}
+					return resp, err
+				})))
+				issue := order(t, "o")
+				resp, err := c.IssueRaw(context.Background(), issue)
+				if slow == "token" { // who has waited for ten seconds is told so; the token comes after all
+					require.ErrorIs(t, err, client.ErrNoToken)
+					<-time.After(5 * time.Second)
+					resp, err = c.IssueRaw(context.Background(), issue)
+				}
+				require.NoError(t, err)
+				assert.Equal(t, slow == "look-up", resp.Recovered)
+				assert.Len(t, e.Payments(), 1)
+				c.Close()
+			})
+		})
+	}
+}
+
+// Look-ups must not add to an API's trouble.
+func TestLookUpsKeepTheirDistance(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		find http.HandlerFunc
+		most int32
+	}{
+		"asked to leave it alone": {page(429), 3},
+		"a refusal":               {refuse(200, -1, "x"), 3},
+		"down":                    {page(503), 12},
+		"at work":                 {refuse(503, -1, "점검"), 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				api := &scriptedAPI{issue: page(504), find: c.find}
+				caller := newClient(t, "http://api.example", transport(inProcess(api)))
+				_, err := caller.IssueRaw(context.Background(), order(t, "o"))
+				require.ErrorIs(t, err, client.ErrOutcomeUnknown)
+				assert.LessOrEqual(t, api.finds.Load(), c.most)
+				assert.GreaterOrEqual(t, api.finds.Load(), int32(3))
+				caller.Close()
+			})
+		})
+	}
+}
+
+// The end of an answer may come in a frame of its own: to leave before would
+// cancel what the server still does.
+func TestAnswersAreReadToTheirEnd(t *testing.T) {
+	t.Parallel()
+	var left atomic.Int32
+	ended := make(chan struct{}, 3)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		now := time.Now().Unix()
+		body := fmt.Sprintf(`{"code":0,"message":null,"response":{"access_token":"t","now":%d,"expired_at":%d,"imp_uid":"imp_1"}}`, now, now+1800)
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = io.WriteString(w, body)
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-r.Context().Done():
+			left.Add(1)
+		case <-time.After(20 * time.Millisecond): // the work after the answer
+		}
+		ended <- struct{}{}
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	c := newClient(t, server.URL, transport(server.Client().Transport))
+	for range 2 {
+		_, err := c.Do(context.Background(), client.PaymentRequest("imp_1"))
+		require.NoError(t, err)
+	}
+	for range 3 { // a token and two payments
+		<-ended
+	}
+	assert.Zero(t, left.Load())
+}
+
+// What was checked is what is sent, even if the caller uses the bytes again.
+func TestIssueKeepsNothingOfTheCallers(t *testing.T) {
+	t.Parallel()
+	e, c := newSandbox(t, emulator.Options{})
+	body := []byte(`{"merchant_uid":"a","amount":15000}`)
+	issue, err := client.ParseIssue(strict.JSON, body)
+	require.NoError(t, err)
+	copy(body, `{"merchant_uid":"b","amount":9    }`)
+	_, err = c.IssueRaw(context.Background(), issue)
+	require.NoError(t, err)
+	assert.Equal(t, "a", e.Payments()[0].MerchantUID)
 }
 
 func respond(status int) *http.Response {

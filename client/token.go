@@ -148,7 +148,7 @@ func (st *State) fly(s *tokenSource, stale *grant, refused bool) *flight {
 
 // run fetches a token, in place of refused if that is not nil.
 func (st *State) run(s *tokenSource, f *flight, refused *grant) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
+	ctx, cancel := context.WithTimeout(context.Background(), s.limit*3/2)
 	defer cancel()
 	f.grant, f.err = s.fetchWithRetries(ctx)
 
@@ -195,18 +195,21 @@ func (st *State) schedule(g *grant, in time.Duration) {
 func (s *tokenSource) fetchWithRetries(ctx context.Context) (*grant, error) {
 	const attempts = 3
 	for attempt := 1; ; attempt++ {
-		g, err := s.attempt(ctx)
+		limit := s.limit
+		if attempt == 1 { // should its connection be dead, its callers live to see another
+			limit /= 2
+		}
+		g, err := s.attempt(ctx, limit)
 		if err == nil || attempt == attempts || !worthRepeating(err) || !pause(ctx, backoff(attempt, 100*time.Millisecond, time.Second)) {
 			return g, err
 		}
 	}
 }
 
-// attempt is one fetch. It leaves time for another, should its connection be
-// dead. A transport's panic must not end the program, of which this goroutine is
-// not the caller's part.
-func (s *tokenSource) attempt(ctx context.Context) (g *grant, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit/2)
+// attempt is one fetch. A transport's panic must not end the program, of which
+// this goroutine is not the caller's part.
+func (s *tokenSource) attempt(ctx context.Context, limit time.Duration) (g *grant, err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	defer func() {
 		if recover() != nil {
@@ -230,7 +233,7 @@ func worthRepeating(err error) bool {
 	if other, ok := errors.AsType[*notAPIError](failed.cause); ok {
 		return other.status < 300 || other.status >= 500
 	}
-	return errors.Is(failed.cause, ErrUnreachable) || errors.Is(failed.cause, ErrOutcomeUnknown) || errors.Is(failed.cause, errTooLarge)
+	return errors.Is(failed.cause, ErrUnreachable) || errors.Is(failed.cause, ErrOutcomeUnknown)
 }
 
 // fetchPause is how long the API is left alone after that many failed fetches.

@@ -366,7 +366,7 @@ func TestOnlyWhatMayPassIsRepeatedAtOnce(t *testing.T) {
 		{&tokenError{&APIError{Status: 503}}, true},
 		{&tokenError{&notAPIError{502}}, true},
 		{&tokenError{&notAPIError{200}}, true},
-		{&tokenError{&failure{ErrNotAPI, errTooLarge}}, true},
+		{&tokenError{&failure{&notAPIError{200}, errTooLarge}}, true},
 		{&tokenError{&APIError{Status: 429}}, false},
 		{&tokenError{&APIError{Status: 400}}, false},
 		{&tokenError{&APIError{Status: 200, Code: -1}}, false},

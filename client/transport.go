@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -68,22 +69,16 @@ func discard(resp *http.Response) {
 
 var errTooLarge = errors.New("the answer is larger than any of the API's")
 
-// readBody reads an answer of at most limit bytes.
+// readBody reads an answer of at most limit bytes, to its end: over HTTP/2, to stop
+// at the last byte would cancel the call.
 func readBody(resp *http.Response, limit int64) ([]byte, error) {
 	defer resp.Body.Close()
-	if resp.ContentLength > limit {
-		return nil, errTooLarge
-	}
-	if resp.ContentLength > 0 { // no more can come
-		body := make([]byte, resp.ContentLength)
-		_, err := io.ReadFull(resp.Body, body)
-		return body, err
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err == nil && int64(len(body)) > limit {
+	whole := bytes.NewBuffer(make([]byte, 0, max(min(resp.ContentLength, limit), 0)+bytes.MinRead))
+	_, err := whole.ReadFrom(io.LimitReader(resp.Body, limit+1))
+	if err == nil && int64(whole.Len()) > limit {
 		err = errTooLarge
 	}
-	return body, err
+	return whole.Bytes(), err
 }
 
 // sendTrace tells whether a request that failed can have reached the server.
