@@ -18,13 +18,13 @@ type shape struct {
 }
 
 // parseForm reads an application/x-www-form-urlencoded body.
-func (b *Body) parseForm(text string) error {
-	if strings.ContainsRune(text, ';') {
+func (b *Body) parseForm() error {
+	if strings.ContainsRune(b.text, ';') {
 		return errForm
 	}
 	shapes := make(map[string]shape)
 	next := 0
-	for segment := range strings.SplitSeq(text, "&") {
+	for segment := range strings.SplitSeq(b.text, "&") {
 		start := next
 		next += len(segment) + 1
 		if segment == "" {

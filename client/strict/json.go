@@ -86,12 +86,12 @@ func escapedUnit(s string) (uint64, bool) {
 	return unit, err == nil
 }
 
-func (b *Body) parseJSON(text string) error {
-	if err := checkSurface(text); err != nil {
+func (b *Body) parseJSON() error {
+	if err := checkSurface(b.text); err != nil {
 		return err
 	}
-	root := gjson.Parse(text)
-	if !gjson.Valid(text) || !root.IsObject() {
+	root := gjson.Parse(b.text)
+	if !gjson.Valid(b.text) || !root.IsObject() {
 		return errJSON
 	}
 	if f := findFlaw(root); f != nil {

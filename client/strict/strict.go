@@ -31,7 +31,8 @@ var ErrMediaType = errors.New("use Content-Type application/json or application/
 // Body is an object or a form, with its bytes as they came.
 type Body struct {
 	mediaType string
-	raw       []byte
+	text      string // as it came, of which the values are parts
+	raw       []byte // with what was set; nil if nothing was
 	fields    []field
 }
 
@@ -54,14 +55,11 @@ func Parse(contentType string, body []byte, known ...string) (*Body, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The values are parts of text, which nothing that is set later changes. The
-	// bytes are a copy as well, with room for what will be filled in.
-	const room = 640
-	b, text := &Body{mediaType: mediaType, raw: append(make([]byte, 0, len(body)+room), body...)}, string(body)
+	b := &Body{mediaType: mediaType, text: string(body)}
 	if mediaType == JSON {
-		err = b.parseJSON(text)
+		err = b.parseJSON()
 	} else {
-		err = b.parseForm(text)
+		err = b.parseForm()
 	}
 	if err != nil {
 		return nil, err
@@ -197,6 +195,10 @@ func (b *Body) SetInt(name string, value int64) {
 // set puts the encoded value in the place of name's value or, if name is
 // absent, behind the last field. Every other byte stays as it came.
 func (b *Body) set(name string, encoded []byte, value Value) {
+	if b.raw == nil {
+		const room = 640 // for what is filled in, signed URLs included
+		b.raw = append(make([]byte, 0, len(b.text)+room), b.text...)
+	}
 	for i := range b.fields {
 		if f := &b.fields[i]; f.name == name {
 			b.splice(f.start, f.end, "", encoded)
@@ -232,7 +234,12 @@ func (b *Body) splice(start, end int, lead string, encoded []byte) {
 
 // Bytes returns the body, with what was set. It is for reading only, and until
 // something else is set.
-func (b *Body) Bytes() []byte { return b.raw }
+func (b *Body) Bytes() []byte {
+	if b.raw == nil {
+		return []byte(b.text)
+	}
+	return b.raw
+}
 
 // MediaType returns JSON or Form.
 func (b *Body) MediaType() string { return b.mediaType }
