@@ -94,25 +94,26 @@ func (b *Body) parseJSON() error {
 	if !gjson.Valid(b.text) || !root.IsObject() {
 		return errJSON
 	}
-	if f := findFlaw(root); f != nil {
+	b.fields = make([]field, 0, 12)
+	if f := findFlaw(root, b.addMember); f != nil {
 		return fieldError(strings.TrimPrefix(f.name, "."), f.problem)
 	}
-	b.fields = make([]field, 0, 12)
-	root.ForEach(func(k, v gjson.Result) bool {
-		b.fields = append(b.fields, field{
-			name: k.Str, value: jsonValue(v),
-			start: v.Index, end: v.Index + len(v.Raw),
-		})
-		return true
-	})
 	return nil
+}
+
+func (b *Body) addMember(name string, v gjson.Result) {
+	b.fields = append(b.fields, field{
+		name: name, value: jsonValue(v),
+		start: v.Index, end: v.Index + len(v.Raw),
+	})
 }
 
 // flaw is what is wrong with a member, by its names from the outside in.
 type flaw struct{ name, problem string }
 
-// findFlaw looks for duplicate names and numbers out of range, at any depth.
-func findFlaw(v gjson.Result) (found *flaw) {
+// findFlaw looks for duplicate names and numbers out of range, at any depth, and
+// shows each member of v itself.
+func findFlaw(v gjson.Result, show func(name string, member gjson.Result)) (found *flaw) {
 	if v.Type == gjson.Number && (math.IsInf(v.Num, 0) || v.Num == 0 && strings.ContainsAny(mantissa(v.Raw), "123456789")) {
 		return &flaw{problem: "has a number that no double holds"}
 	}
@@ -125,7 +126,8 @@ func findFlaw(v gjson.Result) (found *flaw) {
 		if isObject && !seen.add(fold(k.Str)) {
 			found = &flaw{problem: givenTwice}
 		} else {
-			found = findFlaw(member)
+			found = findFlaw(member, func(string, gjson.Result) {})
+			show(k.Str, member)
 		}
 		if found != nil && isObject {
 			found.name = "." + k.Str + found.name

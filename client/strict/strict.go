@@ -114,8 +114,11 @@ func (b *Body) Member(object, name string) Value {
 // resemble a known one, as Parse does for the names outside.
 func (b *Body) CheckMembers(object string, known ...string) (err error) {
 	check := func(member string) bool {
+		if slices.Contains(known, member) {
+			return true
+		}
 		for _, want := range known {
-			if member != want && fold(member) == fold(want) {
+			if fold(member) == fold(want) {
 				err = lookalike(object+"."+member, want)
 			}
 		}
@@ -165,12 +168,10 @@ func (b *Body) Strings(name string) (list []string, ok bool) {
 
 // Has reports whether name is present in any form, "name[]" included.
 func (b *Body) Has(name string) bool {
-	for i := range b.fields {
-		if base, _, _ := strings.Cut(b.fields[i].name, "["); base == name && (b.mediaType == Form || base == b.fields[i].name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(b.fields, func(f field) bool {
+		rest, found := strings.CutPrefix(f.name, name)
+		return found && (rest == "" || b.mediaType == Form && rest[0] == '[')
+	})
 }
 
 // SetString gives name a text value; see set.
@@ -272,8 +273,8 @@ func lookalike(name, want string) error {
 // fold maps every name that a case-insensitive reader takes for the same one
 // to the same text, by Unicode's simple case folding as encoding/json does it.
 func fold(name string) string {
-	if !strings.ContainsFunc(name, func(r rune) bool { return 'A' <= r && r <= 'Z' || r >= utf8.RuneSelf }) {
-		return name // as the rest would find, too
+	if !strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return strings.ToLower(name) // as the rest would find, too
 	}
 	return strings.Map(func(r rune) rune {
 		least := r
