@@ -16,7 +16,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/tidwall/gjson"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -298,17 +297,16 @@ type exchange struct {
 // read takes from an answer what is known of the call now.
 func (x *exchange) read(resp *client.Response) {
 	x.code = resp.Code
-	payment := gjson.GetBytes(resp.Body, "response")
 	for _, known := range [...]struct {
 		name  string
 		field *string
 	}{{"imp_uid", &x.call.impUID}, {"merchant_uid", &x.call.merchantUID}, {"status", &x.call.status}} {
-		if v := payment.Get(known.name); v.Exists() {
-			*known.field = v.String()
+		if text, there := resp.Field(known.name); there {
+			*known.field = text
 		}
 	}
-	if v := payment.Get("amount"); v.Exists() && x.amount == "" {
-		x.amount = v.String()
+	if text, there := resp.Field("amount"); there && x.amount == "" {
+		x.amount = text
 	}
 }
 

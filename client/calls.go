@@ -147,12 +147,8 @@ func (c *Client) IssueRaw(ctx context.Context, i *Issue) (*Response, error) {
 		return nil, fmt.Errorf("issuing a barcode: nothing was sent: %w", ctx.Err())
 	}
 	r := Request{Method: http.MethodPost, Path: "/cvs", ContentType: i.body.MediaType(), Body: i.body.Bytes()}
-	call := func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*c.timeout)
-		defer cancel()
-		return c.issueSafely(ctx, r, i)
-	}
-	key := c.tier + "\n" + i.identity
+	key := i.identity(c.tier)
+	call := func() (any, error) { return c.issueSafely(context.WithoutCancel(ctx), r, i) }
 	if ctx.Done() == nil { // a caller who never leaves needs no other goroutine
 		val, err, _ := c.state.issues.Do(key, call)
 		return issued(val, err)
@@ -185,13 +181,21 @@ func (c *Client) issueSafely(ctx context.Context, r Request, i *Issue) (resp *Re
 
 func (c *Client) issue(ctx context.Context, r Request, i *Issue) (*Response, error) {
 	began := time.Now()
-	resp, err := c.post(ctx, r)
-	if !inDoubt(err) {
+	resp, err := c.Do(ctx, r)
+	if err == nil { // as a rule: the rest needs a deadline of its own
+		return resp, nil
+	}
+	ctx, cancel := context.WithDeadline(ctx, began.Add(3*c.timeout))
+	defer cancel()
+	if resp, err = c.resend(ctx, r, err); !inDoubt(err) {
 		return resp, err
 	}
 	found, missing := c.lookUp(ctx, i, began)
 	if found == nil && missing && repeatable(err) && c.timeLeft(ctx) {
-		if resp, err = c.post(ctx, r); err == nil {
+		if resp, err = c.Do(ctx, r); err != nil {
+			resp, err = c.resend(ctx, r, err)
+		}
+		if err == nil {
 			return resp, nil
 		}
 		// Even a repeat that was not sent leaves the first call in doubt.
@@ -207,15 +211,13 @@ func (c *Client) issue(ctx context.Context, r Request, i *Issue) (*Response, err
 	return nil, &failure{ErrOutcomeUnknown, err}
 }
 
-// post sends a call, again if it is certain that it was not sent.
-func (c *Client) post(ctx context.Context, r Request) (*Response, error) {
-	const attempts = 3
-	for attempt := 1; ; attempt++ {
-		resp, err := c.Do(ctx, r)
-		if attempt == attempts || !errors.Is(err, ErrUnreachable) || !pause(ctx, backoff(attempt, 100*time.Millisecond, time.Second)) {
-			return resp, err
-		}
+// resend sends a call that failed with err once more, and again, if it is certain
+// that it was not sent.
+func (c *Client) resend(ctx context.Context, r Request, err error) (resp *Response, _ error) {
+	for attempt := 1; attempt <= 2 && errors.Is(err, ErrUnreachable) && pause(ctx, backoff(attempt, 100*time.Millisecond, time.Second)); attempt++ {
+		resp, err = c.Do(ctx, r)
 	}
+	return resp, err
 }
 
 // inDoubt reports whether the API may have done the work in spite of err.

@@ -55,7 +55,7 @@ func (c Config) GoString() string { return c.String() }
 
 // Client calls the API. It may be used by many goroutines at once.
 type Client struct {
-	api       *url.URL
+	api       string
 	timeout   time.Duration
 	state     *State
 	bare      http.RoundTripper // for getToken
@@ -87,7 +87,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.State = NewState()
 	}
 	c := &Client{
-		api: api, timeout: cfg.Timeout, state: cfg.State, bare: cfg.Transport,
+		api: api.String(), timeout: cfg.Timeout, state: cfg.State, bare: cfg.Transport,
 		key: cfg.ImpKey, secret: cfg.ImpSecret, tier: cfg.Tier,
 	}
 	c.transport = &authTransport{
@@ -98,7 +98,7 @@ func New(cfg Config) (*Client, error) {
 }
 
 // String names the API and leaves out the keys, whatever verb prints the Client.
-func (c *Client) String() string { return "client.Client of " + c.api.String() }
+func (c *Client) String() string { return "client.Client of " + c.api }
 
 // GoString is String.
 func (c *Client) GoString() string { return c.String() }
@@ -165,6 +165,13 @@ type Response struct {
 	Recovered   bool  // looked up by IssueRaw, because the call's own answer was lost
 }
 
+// Field returns a field of the one payment of an answer as text, and whether it
+// is there.
+func (r *Response) Field(name string) (string, bool) {
+	v := gjson.GetBytes(r.Body, "response."+name)
+	return v.String(), v.Exists()
+}
+
 // Do sends one call with the token, once, and returns the API's answer whatever
 // its status and code; only a 401 that a new token does not cure is an error.
 // See the errors of this package for the others.
@@ -181,7 +188,7 @@ func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Res
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	var trace sendTrace
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace.hooks()), r.Method, c.api.String()+r.Path, bytes.NewReader(r.Body))
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace.hooks()), r.Method, c.api+r.Path, bytes.NewReader(r.Body))
 	if err != nil {
 		return nil, errors.New("building the request: the path is not valid")
 	}

@@ -53,10 +53,9 @@ type Issue struct {
 	Amount      string // in the form that decimal.Canonical gives
 	ExpiredAt   int64  // 0 if the contract's default applies
 
-	body *strict.Body
-	// identity tells requests apart that are not the same call. It is the
-	// request as it came and all that completes it, without the time.
-	identity string
+	body    *strict.Body
+	account string   // what it was completed with
+	filled  Defaults // likewise
 }
 
 // limits are the texts of POST /cvs with their greatest length in characters,
@@ -95,7 +94,7 @@ func ParseIssue(contentType string, body []byte) (*Issue, error) {
 	if err != nil {
 		return nil, err
 	}
-	issue := &Issue{body: b, identity: b.MediaType() + "\n" + string(body)}
+	issue := &Issue{body: b}
 	var problems []string
 	report := func(err error) {
 		if err != nil {
@@ -217,7 +216,7 @@ type Defaults struct {
 // the account; one that the request brings itself is sent as it is. Every other
 // byte of the request stays as it came.
 func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now time.Time) {
-	i.identify(account, d)
+	i.account, i.filled = account, d
 	fill := func(field, value string) {
 		if value != "" && i.body.Get(field).Missing() && !i.listed(field) {
 			i.body.SetString(field, value)
@@ -238,13 +237,18 @@ func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now ti
 	}
 }
 
-// identify adds what completes the request to its identity, each with its length
-// before it.
-func (i *Issue) identify(account string, d Defaults) {
-	texts := [...]string{account, d.PG, d.ChannelKey, d.ConfirmURL.String(), d.NoticeURL.String(), strconv.FormatInt(int64(d.ExpiresIn), 10)}
-	size := len(i.identity)
+// identity tells requests apart that are not the same call. It is the request as
+// it came and all that completes it, without the time: texts with their lengths
+// before them, and the body.
+func (i *Issue) identity(tier string) string {
+	d := &i.filled
+	texts := [...]string{
+		tier, i.account, d.PG, d.ChannelKey, d.ConfirmURL.String(), d.NoticeURL.String(),
+		strconv.FormatInt(int64(d.ExpiresIn), 10), i.body.MediaType(),
+	}
+	size := len(i.body.Original())
 	for _, text := range texts {
-		size += len(text) + binary.MaxVarintLen16
+		size += binary.MaxVarintLen16 + len(text)
 	}
 	var id strings.Builder
 	id.Grow(size)
@@ -253,8 +257,8 @@ func (i *Issue) identify(account string, d Defaults) {
 		id.Write(length[:binary.PutUvarint(length[:], uint64(len(text)))])
 		id.WriteString(text)
 	}
-	id.WriteString(i.identity)
-	i.identity = id.String()
+	id.WriteString(i.body.Original())
+	return id.String()
 }
 
 // listed reports whether a form gives field as a list, "notice_url[]".

@@ -242,6 +242,9 @@ func (b *Body) Bytes() []byte {
 	return b.raw
 }
 
+// Original returns the body as it came.
+func (b *Body) Original() string { return b.text }
+
 // MediaType returns JSON or Form.
 func (b *Body) MediaType() string { return b.mediaType }
 
