@@ -239,10 +239,12 @@ func (o *OrderCheck) judge(status int, body []byte, amount string) (verdict, str
 		return no, causeStatus
 	case o.Require == nil && o.Amount == "":
 		return yes, ""
-	case !gjson.ValidBytes(body):
+	}
+	text := string(body)
+	if !gjson.Valid(text) {
 		return noAnswer, causeJSON
 	}
-	answer := gjson.ParseBytes(body)
+	answer := gjson.Parse(text)
 	for _, r := range o.Require {
 		if !holds(answer.Get(r.Path), r.Value) {
 			return no, causeCondition
@@ -338,7 +340,7 @@ func (o *OrderCheck) prepare(q *question) *inquiry {
 	}
 	in.request = &http.Request{Method: method, URL: target, Host: target.Host, Header: header}
 	for name, t := range o.header {
-		value := t.expand(q.repl)
+		value, _ := t.expand(q.repl)
 		if !fitsHeader(value) {
 			in.cause = causeHeader
 		}
@@ -354,21 +356,25 @@ func (o *OrderCheck) prepare(q *question) *inquiry {
 // header returns what every check is told. A client's own X-Cvs fields have no
 // part in it.
 func (q *question) header(left time.Duration) http.Header {
-	h := http.Header{
-		"Content-Type":       {q.contentType},
-		"User-Agent":         {"caddy-cvs"},
-		"X-Cvs-Imp-Uid":      {q.webhook.ImpUID},
-		"X-Cvs-Merchant-Uid": {q.webhook.MerchantUID},
-		"X-Cvs-Timeout-Ms":   {strconv.FormatInt(max(left.Milliseconds(), 0), 10)},
+	values := make([]string, 0, 8) // of all fields, at one place
+	h := make(http.Header, cap(values))
+	set := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
+	set("Content-Type", q.contentType)
+	set("User-Agent", "caddy-cvs")
+	set("X-Cvs-Imp-Uid", q.webhook.ImpUID)
+	set("X-Cvs-Merchant-Uid", q.webhook.MerchantUID)
+	set("X-Cvs-Timeout-Ms", strconv.FormatInt(max(left.Milliseconds(), 0), 10))
 	if q.ticket.Amount != "" {
-		h.Set("X-Cvs-Amount", q.ticket.Amount)
+		set("X-Cvs-Amount", q.ticket.Amount)
 	}
 	if q.ticket.Expires != 0 {
-		h.Set("X-Cvs-Expires", strconv.FormatInt(q.ticket.Expires, 10))
+		set("X-Cvs-Expires", strconv.FormatInt(q.ticket.Expires, 10))
 	}
 	if parent := q.request.Header.Get("Traceparent"); parent != "" {
-		h.Set("Traceparent", parent)
+		set("Traceparent", parent)
 	}
 	return h
 }
@@ -454,7 +460,7 @@ func (in *inquiry) askURL(ctx context.Context) (status int, body []byte, cause s
 
 func readAnswer(resp *http.Response) (status int, body []byte, cause string) {
 	defer resp.Body.Close()
-	body, err := readAll(resp.Body, resp.ContentLength, maxCheckAnswer+1)
+	body, err := readAll(io.LimitReader(resp.Body, maxCheckAnswer+1), resp.ContentLength)
 	switch {
 	case err != nil:
 		return resp.StatusCode, nil, causeOf(err)

@@ -468,12 +468,14 @@ func when(known bool, text string) string {
 	return text
 }
 
+var acceptable = []byte(`{"accepted":true}`)
+
 // write answers GalaxiaMoneytree: 200 is "acceptable", any other status is not.
 func (d *decision) write(w http.ResponseWriter) {
 	if d.status == http.StatusOK && d.verdict != accepted {
 		d.status = http.StatusInternalServerError
 	}
-	body := []byte(`{"accepted":true}`)
+	body := acceptable
 	if d.status != http.StatusOK {
 		body, _ = json.Marshal(struct {
 			Accepted bool   `json:"accepted"`

@@ -134,10 +134,9 @@ func (a *access) checkForwarded(r *http.Request) error {
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
 		return a.checkTold(r, ipHeaders, server != nil && server.TrustedProxiesStrict > 0)
 	}
-	for _, name := range slices.Concat(forwardingHeaders, ipHeaders) {
-		if len(r.Header.Values(name)) > 0 {
-			return &httpError{http.StatusForbidden, "The request was forwarded by a proxy that is not trusted: see the global option trusted_proxies."}
-		}
+	sent := func(name string) bool { return len(r.Header.Values(name)) > 0 }
+	if slices.ContainsFunc(forwardingHeaders, sent) || slices.ContainsFunc(ipHeaders, sent) {
+		return &httpError{http.StatusForbidden, "The request was forwarded by a proxy that is not trusted: see the global option trusted_proxies."}
 	}
 	return nil
 }
@@ -192,9 +191,8 @@ func readable(part string) bool {
 // readBody reads at most limit bytes, and not beyond the deadline: a slow body
 // must not hold the request.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time.Time) ([]byte, error) {
-	tooLarge := &httpError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", limit)}
 	if r.ContentLength > limit {
-		return nil, tooLarge
+		return nil, tooLarge(limit)
 	}
 	if r.Header.Get("Content-Encoding") != "" {
 		return nil, &httpError{http.StatusUnsupportedMediaType, "send the body without Content-Encoding"}
@@ -204,9 +202,9 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 		// The deadline must not outlive the body: it would end the request.
 		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
 	}
-	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, limit+1)
+	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLarge
+		return nil, tooLarge(limit)
 	}
 	if err != nil && time.Now().After(deadline) {
 		return nil, &httpError{http.StatusRequestTimeout, "the body did not arrive in time"}
@@ -217,12 +215,16 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 	return body, nil
 }
 
-// readAll reads a body to its end, which HTTP/2 tells apart from its last byte,
-// but at most so many bytes. The size that it declares, if any, saves copying.
-func readAll(body io.Reader, size, most int64) ([]byte, error) {
+func tooLarge(limit int64) error {
+	return &httpError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", limit)}
+}
+
+// readAll reads a body to its end, which HTTP/2 tells apart from its last byte. The
+// size that it declares, if any, saves copying.
+func readAll(body io.Reader, size int64) ([]byte, error) {
 	const largest = 64 << 10 // that a mere declaration gets
-	whole := bytes.NewBuffer(make([]byte, 0, max(min(size, most, largest), 0)+bytes.MinRead))
-	_, err := whole.ReadFrom(io.LimitReader(body, most))
+	whole := bytes.NewBuffer(make([]byte, 0, max(min(size, largest), 0)+bytes.MinRead))
+	_, err := whole.ReadFrom(body)
 	return whole.Bytes(), err
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/tidwall/gjson"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -298,15 +299,19 @@ type exchange struct {
 func (x *exchange) read(resp *client.Response) {
 	x.code = resp.Code
 	for _, known := range [...]struct {
-		name  string
+		path  string
 		field *string
-	}{{"imp_uid", &x.call.impUID}, {"merchant_uid", &x.call.merchantUID}, {"status", &x.call.status}} {
-		if text, there := resp.Field(known.name); there {
-			*known.field = text
+	}{
+		{"response.imp_uid", &x.call.impUID},
+		{"response.merchant_uid", &x.call.merchantUID},
+		{"response.status", &x.call.status},
+	} {
+		if v := gjson.GetBytes(resp.Body, known.path); v.Exists() {
+			*known.field = v.String()
 		}
 	}
-	if text, there := resp.Field("amount"); there && x.amount == "" {
-		x.amount = text
+	if x.amount == "" {
+		x.amount = gjson.GetBytes(resp.Body, "response.amount").String()
 	}
 }
 

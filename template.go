@@ -76,8 +76,11 @@ func parsePlaceholder(name string) (part, error) {
 	return part{literal: value}, err
 }
 
-func (t template) expand(repl *caddy.Replacer) string {
+// expand returns the text with its values, and whether every value in a path is
+// there.
+func (t template) expand(repl *caddy.Replacer) (text string, complete bool) {
 	var b strings.Builder
+	complete = true
 	for _, p := range t {
 		if p.placeholder == "" {
 			b.WriteString(p.literal)
@@ -86,6 +89,7 @@ func (t template) expand(repl *caddy.Replacer) string {
 		value, _ := repl.GetString(p.placeholder)
 		switch p.place {
 		case inPath:
+			complete = complete && value != ""
 			value = url.PathEscape(value)
 		case inQuery:
 			value = url.QueryEscape(value)
@@ -93,7 +97,7 @@ func (t template) expand(repl *caddy.Replacer) string {
 		}
 		b.WriteString(value)
 	}
-	return b.String()
+	return b.String(), complete
 }
 
 // parseURLTemplate accepts placeholders of a request in path and query only:
@@ -135,13 +139,9 @@ var errUnfit = errors.New("a value would change the path")
 // expandURL returns the URL to ask, or errUnfit if a value in its path is empty
 // or could be resolved to another path.
 func (t template) expandURL(repl *caddy.Replacer) (*url.URL, error) {
-	for _, p := range t {
-		if value, _ := repl.GetString(p.placeholder); p.place == inPath && value == "" {
-			return nil, errUnfit
-		}
-	}
-	u, err := url.Parse(t.expand(repl))
-	if err != nil {
+	text, complete := t.expand(repl)
+	u, err := url.Parse(text)
+	if err != nil || !complete {
 		return nil, errUnfit
 	}
 	for segment := range strings.SplitSeq(strings.TrimPrefix(u.EscapedPath(), "/"), "/") {

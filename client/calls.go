@@ -148,13 +148,13 @@ func (c *Client) IssueRaw(ctx context.Context, i *Issue) (*Response, error) {
 	}
 	r := Request{Method: http.MethodPost, Path: "/cvs", ContentType: i.body.MediaType(), Body: i.body.Bytes()}
 	key := i.identity(c.tier)
-	call := func() (any, error) { return c.issueSafely(context.WithoutCancel(ctx), r, i) }
 	if ctx.Done() == nil { // a caller who never leaves needs no other goroutine
-		val, err, _ := c.state.issues.Do(key, call)
+		val, err, _ := c.state.issues.Do(key, func() (any, error) { return c.issueSafely(ctx, r, i) })
 		return issued(val, err)
 	}
+	lasting := context.WithoutCancel(ctx)
 	select {
-	case result := <-c.state.issues.DoChan(key, call):
+	case result := <-c.state.issues.DoChan(key, func() (any, error) { return c.issueSafely(lasting, r, i) }):
 		return issued(result.Val, result.Err)
 	case <-ctx.Done():
 		return nil, &failure{ErrOutcomeUnknown, ctx.Err()}

@@ -165,13 +165,6 @@ type Response struct {
 	Recovered   bool  // looked up by IssueRaw, because the call's own answer was lost
 }
 
-// Field returns a field of the one payment of an answer as text, and whether it
-// is there.
-func (r *Response) Field(name string) (string, bool) {
-	v := gjson.GetBytes(r.Body, "response."+name)
-	return v.String(), v.Exists()
-}
-
 // Do sends one call with the token, once, and returns the API's answer whatever
 // its status and code; only a 401 that a new token does not cure is an error.
 // See the errors of this package for the others.
@@ -227,11 +220,10 @@ func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Res
 
 // newResponse accepts nothing but the API's envelope.
 func newResponse(resp *http.Response, body []byte) (*Response, error) {
-	text := string(body)
-	envelope := gjson.Parse(text)
-	code := envelope.Get("code")
+	code := gjson.GetBytes(body, "code")
+	isObject := bytes.HasPrefix(bytes.TrimSpace(body), []byte("{"))
 	if resp.StatusCode < 200 || 300 <= resp.StatusCode && resp.StatusCode < 400 ||
-		!strict.ValidJSON(text) || !envelope.IsObject() || code.Type != gjson.Number {
+		!isObject || !strict.ValidJSON(body) || code.Type != gjson.Number {
 		return nil, &notAPIError{resp.StatusCode}
 	}
 	return &Response{Status: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), Body: body, Code: code.Int()}, nil

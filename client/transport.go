@@ -25,7 +25,7 @@ func (t *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := t.send(req, g)
+	resp, err := t.send(req, g, req.Body)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
@@ -37,23 +37,22 @@ func (t *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if renewed.same(g) {
 		return nil, ErrCredentials
 	}
-	if resp, err = t.send(req, renewed); err == nil && resp.StatusCode == http.StatusUnauthorized {
+	body := req.Body
+	if req.GetBody != nil {
+		if body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+	if resp, err = t.send(req, renewed, body); err == nil && resp.StatusCode == http.StatusUnauthorized {
 		discard(resp)
 		return nil, ErrCredentials
 	}
 	return resp, err
 }
 
-func (t *authTransport) send(req *http.Request, g *grant) (*http.Response, error) {
+func (t *authTransport) send(req *http.Request, g *grant, body io.ReadCloser) (*http.Response, error) {
 	out := req.WithContext(req.Context())
-	out.Header = req.Header.Clone()
-	if req.GetBody != nil {
-		body, err := req.GetBody()
-		if err != nil {
-			return nil, err
-		}
-		out.Body = body
-	}
+	out.Header, out.Body = req.Header.Clone(), body
 	out.Header.Set("Authorization", "Bearer "+g.token)
 	if t.tier != "" {
 		out.Header.Set("Tier", t.tier)

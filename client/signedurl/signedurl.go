@@ -33,7 +33,9 @@ const (
 const (
 	version = "caddy-cvs v1"
 	prefix  = "cvs_"
-	sigSize = 16 // 128 bits; 22 characters in base64url
+	sigSize = 16 // 128 bits
+
+	sigLength = (sigSize*8 + 5) / 6 // in base64url without padding
 )
 
 var (
@@ -46,11 +48,17 @@ var (
 // Keys are the keys of one account. The first signs, all verify.
 type Keys struct{ keys []*key }
 
-// key lends out HMACs with the key already worked in, which is half of their work.
-type key struct{ macs sync.Pool }
+// key lends out signers with the key already worked in, which is half of their work.
+type key struct{ signers sync.Pool }
+
+// signer is an HMAC with room for what it signs.
+type signer struct {
+	mac hash.Hash
+	msg []byte
+}
 
 func newKey(secret []byte) *key {
-	return &key{sync.Pool{New: func() any { return hmac.New(sha256.New, secret) }}}
+	return &key{sync.Pool{New: func() any { return &signer{mac: hmac.New(sha256.New, secret)} }}}
 }
 
 // NewKeys derives the keys from secrets with HKDF-SHA256. The derivation is the
@@ -122,8 +130,11 @@ func (b *Base) Sign(keys Keys, purpose Purpose, merchantUID string, t Ticket) st
 	if t.Account != "" {
 		account = "&cvs_account=" + t.Account
 	}
-	sig := base64.RawURLEncoding.EncodeToString(keys.keys[0].mac(purpose, merchantUID, t))
-	return b.prefix + "cvs_amount=" + t.Amount + "&cvs_expires=" + t.expires() + account + "&cvs_sig=" + sig
+	expires := t.expires()
+	mac := keys.keys[0].mac(purpose, merchantUID, t, expires)
+	var sig [sigLength]byte
+	base64.RawURLEncoding.Encode(sig[:], mac[:])
+	return b.prefix + "cvs_amount=" + t.Amount + "&cvs_expires=" + expires + account + "&cvs_sig=" + string(sig[:])
 }
 
 func (t Ticket) expires() string {
@@ -209,9 +220,10 @@ func (p *params) ticket() (Ticket, error) {
 // one of the keys for this purpose and order. The time it takes tells nothing
 // about the signature.
 func (t Ticket) Verify(keys Keys, purpose Purpose, merchantUID string) error {
-	match := false
+	match, expires := false, t.expires()
 	for _, key := range keys.keys {
-		if hmac.Equal(t.sig, key.mac(purpose, merchantUID, t)) {
+		mac := key.mac(purpose, merchantUID, t, expires)
+		if hmac.Equal(t.sig, mac[:]) {
 			match = true
 		}
 	}
@@ -231,15 +243,17 @@ const accountCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0
 
 // mac signs the fields with their lengths before them, so that no two lists of
 // fields share an encoding.
-func (k *key) mac(purpose Purpose, merchantUID string, t Ticket) []byte {
-	msg := make([]byte, 0, 160)
-	for _, field := range [...]string{version, string(purpose), t.Account, merchantUID, t.Amount, t.expires()} {
+func (k *key) mac(purpose Purpose, merchantUID string, t Ticket, expires string) (sig [sigSize]byte) {
+	s := k.signers.Get().(*signer)
+	defer k.signers.Put(s)
+	msg := s.msg[:0]
+	for _, field := range [...]string{version, string(purpose), t.Account, merchantUID, t.Amount, expires} {
 		msg = binary.AppendUvarint(msg, uint64(len(field)))
 		msg = append(msg, field...)
 	}
-	h := k.macs.Get().(hash.Hash)
-	defer k.macs.Put(h)
-	h.Reset()
-	h.Write(msg)
-	return h.Sum(msg[:0])[:sigSize]
+	s.mac.Reset()
+	s.mac.Write(msg)
+	s.msg = s.mac.Sum(msg[:0])
+	copy(sig[:], s.msg)
+	return sig
 }

@@ -25,14 +25,15 @@ var (
 // ValidJSON reports whether text is one JSON value in valid UTF-8, nested no
 // deeper than Parse allows. Unlike Parse it is for what is only read here, and so
 // tolerates what parsers may differ about.
-func ValidJSON(text string) bool {
-	err := checkSurface(text)
-	return (err == nil || errors.Is(err, errEscape)) && gjson.Valid(text)
+func ValidJSON[T string | []byte](text T) bool {
+	raw := []byte(text)
+	err := checkSurface(raw)
+	return (err == nil || errors.Is(err, errEscape)) && gjson.ValidBytes(raw)
 }
 
 // checkSurface looks for what gjson lets through or must not be given.
-func checkSurface(raw string) error {
-	if !utf8.ValidString(raw) {
+func checkSurface(raw []byte) error {
+	if !utf8.Valid(raw) {
 		return errUTF8
 	}
 	depth, inString := 0, false
@@ -61,7 +62,7 @@ func checkSurface(raw string) error {
 
 // escapeSize returns how many bytes the escape at the start of s takes, a
 // surrogate pair counting as one, and false for half of a pair.
-func escapeSize(s string) (int, bool) {
+func escapeSize(s []byte) (int, bool) {
 	unit, ok := escapedUnit(s)
 	switch {
 	case !ok:
@@ -78,16 +79,16 @@ func escapeSize(s string) (int, bool) {
 	return 12, true
 }
 
-func escapedUnit(s string) (uint64, bool) {
-	if len(s) < 6 || s[:2] != `\u` {
+func escapedUnit(s []byte) (uint64, bool) {
+	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
 		return 0, false
 	}
-	unit, err := strconv.ParseUint(s[2:6], 16, 16)
+	unit, err := strconv.ParseUint(string(s[2:6]), 16, 16)
 	return unit, err == nil
 }
 
 func (b *Body) parseJSON() error {
-	if err := checkSurface(b.text); err != nil {
+	if err := checkSurface([]byte(b.text)); err != nil {
 		return err
 	}
 	root := gjson.Parse(b.text)
