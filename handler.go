@@ -114,12 +114,16 @@ func clientIP(r *http.Request) string {
 	return ip
 }
 
-// forwardingHeaders are set by proxies. A request that has one was not sent by
-// the peer itself.
-var forwardingHeaders = []string{
-	"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server",
-	"X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip",
+// addressHeaders are set by proxies to tell a client's address.
+var addressHeaders = []string{
+	"Forwarded", "X-Forwarded-For", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip",
 }
+
+// forwardingHeaders are all that proxies set. A request that has one was not sent
+// by the peer itself.
+var forwardingHeaders = slices.Concat(addressHeaders, []string{
+	"Via", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server",
+})
 
 // checkForwarded refuses what a proxy passed on that is not trusted: its own
 // address, perhaps a private one, would vouch for anybody. Of a trusted one,
@@ -134,8 +138,9 @@ func (a *access) checkForwarded(r *http.Request) error {
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
 		return a.checkTold(r, ipHeaders, server != nil && server.TrustedProxiesStrict > 0)
 	}
-	sent := func(name string) bool { return len(r.Header.Values(name)) > 0 }
-	if slices.ContainsFunc(forwardingHeaders, sent) || slices.ContainsFunc(ipHeaders, sent) {
+	forwarded := slices.ContainsFunc(forwardingHeaders, func(name string) bool { return len(r.Header[name]) > 0 }) ||
+		slices.ContainsFunc(ipHeaders, func(name string) bool { return len(r.Header.Values(name)) > 0 })
+	if forwarded {
 		return &httpError{http.StatusForbidden, "The request was forwarded by a proxy that is not trusted: see the global option trusted_proxies."}
 	}
 	return nil
@@ -170,11 +175,6 @@ func (a *access) checkTold(r *http.Request, ipHeaders []string, strictly bool) e
 		}
 	}
 	return nil
-}
-
-// addressHeaders are those forwarding headers that tell a client's address.
-var addressHeaders = []string{
-	"Forwarded", "X-Forwarded-For", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip",
 }
 
 // readable reports whether Caddy finds an address in one part of a list.

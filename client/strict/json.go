@@ -1,6 +1,7 @@
 package strict
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"slices"
@@ -36,28 +37,48 @@ func checkSurface(raw []byte) error {
 	if !utf8.Valid(raw) {
 		return errUTF8
 	}
-	depth, inString := 0, false
+	depth := 0
 	var bad error
 	for i := 0; i < len(raw); i++ {
-		switch c := raw[i]; {
-		case inString && c == '\\':
-			size, ok := escapeSize(raw[i:])
-			if !ok {
+		switch raw[i] {
+		case '"':
+			size, whole := stringSize(raw[i+1:])
+			if !whole {
 				bad = errEscape
 			}
-			i += size - 1
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
+			i += size
+		case '{', '[':
 			if depth++; depth > maxDepth {
 				return errDepth
 			}
-		case c == '}' || c == ']':
+		case '}', ']':
 			depth--
 		}
 	}
 	return bad
+}
+
+// stringSize returns how many bytes of s, which begins behind the quote that opens
+// a string, that string takes, and whether no escape is half of a surrogate pair.
+func stringSize(s []byte) (size int, whole bool) {
+	whole = true
+	quote := -1 // the next one; found once, so that many escapes cost no more than their bytes
+	for i := 0; ; {
+		if quote < i {
+			distance := bytes.IndexByte(s[i:], '"')
+			if distance < 0 {
+				return len(s), whole
+			}
+			quote = i + distance
+		}
+		distance := bytes.IndexByte(s[i:quote], '\\')
+		if distance < 0 {
+			return quote + 1, whole
+		}
+		size, ok := escapeSize(s[i+distance:])
+		whole = whole && ok
+		i += distance + size
+	}
 }
 
 // escapeSize returns how many bytes the escape at the start of s takes, a
@@ -87,12 +108,12 @@ func escapedUnit(s []byte) (uint64, bool) {
 	return unit, err == nil
 }
 
-func (b *Body) parseJSON() error {
-	if err := checkSurface([]byte(b.text)); err != nil {
+func (b *Body) parseJSON(raw []byte) error {
+	if err := checkSurface(raw); err != nil {
 		return err
 	}
 	root := gjson.Parse(b.text)
-	if !gjson.Valid(b.text) || !root.IsObject() {
+	if !gjson.ValidBytes(raw) || !root.IsObject() {
 		return errJSON
 	}
 	b.fields = make([]field, 0, 12)

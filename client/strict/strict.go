@@ -57,7 +57,7 @@ func Parse(contentType string, body []byte, known ...string) (*Body, error) {
 	}
 	b := &Body{mediaType: mediaType, text: string(body)}
 	if mediaType == JSON {
-		err = b.parseJSON()
+		err = b.parseJSON(body)
 	} else {
 		err = b.parseForm()
 	}
