@@ -21,7 +21,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
@@ -171,18 +170,11 @@ func runCaddy(t testing.TB, config string) {
 
 func adapt(t testing.TB, config string) *caddy.Config {
 	t.Helper()
-	cfg, err := adapted([]byte(config))
+	adapted, _, err := adaptCaddyfile(config)
 	require.NoError(t, err, config)
-	return cfg
-}
-
-func adapted(config []byte) (*caddy.Config, error) {
-	doc, _, err := caddyconfig.GetAdapter("caddyfile").Adapt(config, nil)
-	if err != nil {
-		return nil, err
-	}
 	cfg := new(caddy.Config)
-	return cfg, json.Unmarshal(doc, cfg)
+	require.NoError(t, json.Unmarshal(adapted, cfg))
+	return cfg
 }
 
 var nextPort atomic.Int32

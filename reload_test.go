@@ -21,7 +21,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -107,7 +106,7 @@ func TestAStuckLogDoesNotDelayTheAnswer(t *testing.T) {
 
 func reload(t testing.TB, config string) error {
 	t.Helper()
-	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(config), nil)
+	adapted, _, err := adaptCaddyfile(config)
 	require.NoError(t, err, config)
 	return caddy.Load(adapted, true)
 }
