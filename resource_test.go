@@ -101,9 +101,7 @@ func forgetfulShop(w http.ResponseWriter, r *http.Request) {
 	switch order := r.Header.Get("X-Cvs-Merchant-Uid"); {
 	case strings.Contains(order, fateRefused) && r.URL.Path != "/second":
 		w.WriteHeader(http.StatusConflict)
-	case strings.Contains(order, fateRefused):
-		time.Sleep(20 * time.Millisecond)
-	case strings.Contains(order, fateSlow):
+	case strings.Contains(order, fateRefused) || strings.Contains(order, fateSlow):
 		_, _ = io.Copy(io.Discard, r.Body) // or the server would not notice the end
 		select {
 		case <-r.Context().Done():
@@ -658,7 +656,7 @@ func TestOutstandingBarcodesCostNoMemory(t *testing.T) {
 
 	g, config := prepare(t, setup{
 		api: http.NotFoundHandler(), account: "transport test_forgetful",
-		confirm: "order_check {\nroute {\nrespond `{\"payable\":true,\"total\":15000}`\n}\nrequire payable true\namount total\n}",
+		confirm: routeCheck,
 	})
 	served := sitesOf(t, quieten(config, g.logFile))
 	var failed atomic.Int64

@@ -69,13 +69,15 @@ func issueMany(b *testing.B, served sites, g *gateway) {
 	}
 }
 
+// routeCheck says yes to every order of the usual amount.
+const routeCheck = "order_check {\nroute {\nrespond `{\"payable\":true,\"total\":15000}`\n}\nrequire payable true\namount total\n}\n"
+
 // BenchmarkOrderChecks decides webhooks with so many checks, each a route without
 // a network: a check costs the same however many there are.
 func BenchmarkOrderChecks(b *testing.B) {
 	for _, checks := range []int{1, 4, 16, 64} {
 		b.Run(fmt.Sprint(checks), func(b *testing.B) {
-			check := "order_check {\nroute {\nrespond `{\"payable\":true,\"total\":15000}`\n}\nrequire payable true\namount total\n}\n"
-			g, config := prepare(b, setup{account: "transport test_forgetful", confirm: strings.Repeat(check, checks)})
+			g, config := prepare(b, setup{account: "transport test_forgetful", confirm: strings.Repeat(routeCheck, checks)})
 			served := sitesOf(b, quieten(config, g.logFile))
 			issue := served.post(g.inside+"/cvs", issueBody("order-1"))
 			i := issued{impUID: "imp_order-1", merchantUID: "order-1", barcode: "12345678901234567890"}
