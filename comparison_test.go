@@ -4,7 +4,7 @@ package caddycvs
 // would use instead, and beside a handler that does next to nothing. The gateway
 // and what stands behind it are processes of their own; this one makes the load.
 //
-//	go test -run '^$' -bench '^BenchmarkComparison$' -benchtime 5x -timeout 30m .
+//	go test -run '^$' -bench '^BenchmarkComparison$' -benchtime 15x -cell 200ms -timeout 30m .
 
 import (
 	"bufio"
@@ -36,7 +36,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
 )
 
-var cellTime = flag.Duration("cell", 300*time.Millisecond, "how long the comparison measures each contender at each number of connections")
+var cellTime = flag.Duration("cell", 200*time.Millisecond, "how long the comparison measures each contender at each number of connections")
 
 // connections are how many requests are under way at once.
 var connections = []int{1, 16, 256}

@@ -721,6 +721,8 @@ func FuzzParseIssue(f *testing.F) {
 	})
 }
 
+// Checking and completing a body is strict.Parse, two signatures, one copy with what
+// is filled in, and the four values that are.
 func BenchmarkIssue(b *testing.B) {
 	d := client.Defaults{
 		PG: "galaxia.M1", ExpiresIn: 72 * time.Hour,
