@@ -114,13 +114,8 @@ func (b *Body) Member(object, name string) Value {
 // resemble a known one, as Parse does for the names outside.
 func (b *Body) CheckMembers(object string, known ...string) (err error) {
 	check := func(member string) bool {
-		if slices.Contains(known, member) {
-			return true
-		}
-		for _, want := range known {
-			if fold(member) == fold(want) {
-				err = lookalike(object+"."+member, want)
-			}
+		if want, found := resembled(member, member, known); found {
+			err = lookalike(object+"."+member, want)
 		}
 		return err == nil
 	}
@@ -256,17 +251,26 @@ func (b *Body) refuseLookalikes(known []string) error {
 			name, _, _ = strings.Cut(name, "[")
 			look = mangle(name)
 		}
-		if look == name && slices.Contains(known, name) {
-			continue
-		}
-		look = fold(look)
-		for _, want := range known {
-			if name != want && look == fold(want) {
-				return lookalike(b.fields[i].name, want)
-			}
+		if want, found := resembled(name, look, known); found {
+			return lookalike(b.fields[i].name, want)
 		}
 	}
 	return nil
+}
+
+// resembled returns the known name that another, which some parser sees as look,
+// could be taken for.
+func resembled(name, look string, known []string) (want string, found bool) {
+	if look == name && slices.Contains(known, name) {
+		return "", false // as the rest would find, too
+	}
+	look = fold(look)
+	for _, want := range known {
+		if name != want && look == fold(want) {
+			return want, true
+		}
+	}
+	return "", false
 }
 
 func lookalike(name, want string) error {
