@@ -1,6 +1,8 @@
 // The two-minute walk of the README, in both languages, on a phone and on a
 // desktop, and everything that the till's page can do.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import { decode, desktop, gateway, launch, payments, phone, picture, quickstart, sandbox, shop, sound, visitor } from './harness.mjs';
 
@@ -310,6 +312,36 @@ for (const [button, outcome, steps, status] of scenarios) {
 		assert.match(await exchange.locator('ol').textContent(), steps);
 		assert.equal((await payments()).find((p) => p.barcode === number).status, status);
 		await sound(till);
+		await v.check();
+	});
+}
+
+// The sandbox is asked itself here, as the gateway would put in its own confirm_url.
+for (const [lang, device, outcome, warning] of [
+	['ko', phone, 'cvs_confirm의 승인 없이 결제되었습니다', /^주의: 이 200 응답은 cvs_confirm이 보낸 것이 아닙니다/],
+	['en', desktop, 'Paid, but cvs_confirm did not accept it', /^Warning: This 200 did not come from cvs_confirm/],
+]) {
+	test(`a 200 that cvs_confirm did not send: ${lang}, ${device.name}`, async () => {
+		const w = words[lang];
+		const app = createServer((_, response) => response.end('OK')).listen(0, '127.0.0.1');
+		await once(app, 'listening');
+		const call = (path, fields, headers) => fetch(sandbox + path, { method: 'POST', headers, body: new URLSearchParams(fields) })
+			.then((r) => r.json()).then((r) => r.response);
+		const { access_token: token } = await call('/users/getToken', { imp_key: 'app', imp_secret: 'app' });
+		const { vbank_num: number } = await call('/cvs', {
+			merchant_uid: `astray-${Date.now()}`, amount: 15000, confirm_url: `http://127.0.0.1:${app.address().port}/confirm`,
+		}, { Authorization: token });
+
+		const v = await visitor(browser, device, lang);
+		await v.page.goto(`${sandbox}/till?barcode=${number}`);
+		const exchange = await pay(v.page, w.pay);
+		assert.equal(await title(exchange), outcome);
+		assert.match(await exchange.locator('.warning').textContent(), warning);
+		assert.ok(await exchange.locator('.warning').isVisible());
+		assert.match(await v.page.locator('#said').textContent(), /confirm_url/, 'a screen reader hears it');
+		assert.equal((await payments()).find((p) => p.barcode === number).status, 'paid', 'as the real sender would make it');
+		await sound(v.page);
+		app.close();
 		await v.check();
 	});
 }

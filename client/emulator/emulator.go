@@ -66,6 +66,11 @@ type Options struct {
 	// MaxPayments bounds the ledger, by default to 10,000 payments. The oldest are forgotten first.
 	MaxPayments int
 
+	// RoundAmounts keeps amounts as whole won, halves rounded away from zero, as a database column of whole numbers would. The
+	// API's documents do not say whether it keeps a fraction, so a program that compares the amount it sent with the one that
+	// the API shows can be tried against both.
+	RoundAmounts bool
+
 	// PublicWebhooks allows webhooks to public addresses. Otherwise they go only to loopback and private addresses,
 	// whatever name they are reached by.
 	PublicWebhooks bool

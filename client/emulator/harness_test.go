@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -216,6 +217,17 @@ func (g *gateway) got() []hit {
 func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
+
+// answers returns a handler that answers 200 with these bodies one after the other, and with the last from then on.
+func answers(bodies ...string) http.HandlerFunc {
+	var n atomic.Int32
+	return func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, bodies[min(int(n.Add(1)), len(bodies))-1])
+	}
+}
+
+// accepts answers as cvs_confirm does.
+var accepts = answers(`{"accepted":true}`)
 
 func newServer(t *testing.T, h http.Handler) *httptest.Server {
 	server := httptest.NewServer(h)

@@ -295,9 +295,30 @@ func TestPageExchanges(t *testing.T) {
 		ko, en []string
 	}{
 		{
-			name: "paid", handle: status(200), req: emulator.ScanRequest{PayType: "cash"}, times: 1,
+			name: "paid", handle: accepts, req: emulator.ScanRequest{PayType: "cash"}, times: 1,
 			ko: []string{"결제되었습니다", "· 현금", "승인 웹훅 POST", `"payType": "cash"`, "응답 200 OK ·", "결제 상태 결제 대기 → 결제 완료", "통보 웹훅 POST", "cvs_sig=…"},
 			en: []string{"Paid", "· Cash", "Confirm webhook POST", "Answer 200 OK ·", "Payment Waiting → Paid", "Notice webhook POST"},
+		},
+		{
+			name: "paid by the word of another", handle: answers("<h1>Welcome</h1>"), times: 1,
+			ko: []string{
+				"cvs_confirm의 승인 없이 결제되었습니다", "주의: 이 200 응답은 cvs_confirm이 보낸 것이 아닙니다.", "라우트 순서를 확인하세요.",
+				"응답 cvs_confirm의 응답이 아닙니다 200 OK ·", "결제 상태 결제 대기 → 결제 완료",
+			},
+			en: []string{
+				"Paid, but cvs_confirm did not accept it", `Warning: This 200 did not come from cvs_confirm, which answers {"accepted":true}.`,
+				"Answer not from cvs_confirm 200 OK ·", "Payment Waiting → Paid",
+			},
+		},
+		{
+			name: "void and the word of another", handle: status(200), req: emulator.ScanRequest{Scenario: emulator.ScenarioVoid}, times: 1,
+			ko: []string{"결제되지 않았습니다 그사이 바코드가 말소되었습니다.", "주의: 이 200 응답은"},
+			en: []string{"Not paid The barcode was voided meanwhile.", "Warning: This 200 did not"},
+		},
+		{
+			name: "twice and the word of another", handle: status(200), req: emulator.ScanRequest{Scenario: emulator.ScenarioTwice}, times: 1,
+			ko: []string{"cvs_confirm의 승인 없이 결제되었습니다", "두 번째 계산대: 결제되지 않았습니다 다른 계산대가 먼저 결제했습니다."},
+			en: []string{"Paid, but cvs_confirm did not accept it", "The second till: Not paid The other till was faster."},
 		},
 		{
 			name: "refused", times: 1, handle: func(w http.ResponseWriter, _ *http.Request) {
@@ -316,7 +337,7 @@ func TestPageExchanges(t *testing.T) {
 			ko: []string{"게이트웨이의 응답을 받지 못했습니다", "EOF"}, en: []string{"No answer from the gateway"},
 		},
 		{
-			name: "not sent", handle: status(200), fault: emulator.Fault{Endpoint: emulator.EndpointConfirm, Drop: emulator.DropBefore}, times: 1,
+			name: "not sent", handle: accepts, fault: emulator.Fault{Endpoint: emulator.EndpointConfirm, Drop: emulator.DropBefore}, times: 1,
 			ko: []string{"게이트웨이의 응답을 받지 못했습니다 장애: 웹훅을 보내지 않았습니다"}, en: []string{"No answer from the gateway"},
 		},
 		{name: "page for an answer", times: 1, handle: func(w http.ResponseWriter, _ *http.Request) {
@@ -324,33 +345,33 @@ func TestPageExchanges(t *testing.T) {
 			_, _ = io.WriteString(w, "<h1>Bad Gateway</h1>")
 		}, ko: []string{"502 Bad Gateway", "<h1>Bad Gateway</h1>"}, en: []string{"The gateway refused"}},
 		{
-			name: "twice", handle: status(200), req: emulator.ScanRequest{Scenario: emulator.ScenarioTwice}, times: 1,
+			name: "twice", handle: accepts, req: emulator.ScanRequest{Scenario: emulator.ScenarioTwice}, times: 1,
 			ko: []string{"결제되었습니다", "두 계산대에서 동시에", "두 번째 계산대: 승인되었지만 결제되지 않았습니다 다른 계산대가 먼저 결제했습니다."},
 			en: []string{"At two tills at once", "The second till: Acceptable, but not paid The other till was faster."},
 		},
 		{
-			name: "void", handle: status(200), req: emulator.ScanRequest{Scenario: emulator.ScenarioVoid}, times: 1,
+			name: "void", handle: accepts, req: emulator.ScanRequest{Scenario: emulator.ScenarioVoid}, times: 1,
 			ko: []string{"승인되었지만 결제되지 않았습니다 그사이 바코드가 말소되었습니다.", "결제 상태 말소"},
 			en: []string{"Acceptable, but not paid The barcode was voided meanwhile."},
 		},
 		{
-			name: "void again", handle: status(200), req: emulator.ScanRequest{Scenario: emulator.ScenarioVoid}, times: 2,
+			name: "void again", handle: accepts, req: emulator.ScanRequest{Scenario: emulator.ScenarioVoid}, times: 2,
 			ko: []string{"말소된 바코드입니다 게이트웨이에 묻지 않았습니다."}, en: []string{"This barcode is void The gateway was not asked."},
 		},
 		{
-			name: "late", handle: status(200), req: emulator.ScanRequest{Scenario: emulator.ScenarioLate}, times: 1,
+			name: "late", handle: accepts, req: emulator.ScanRequest{Scenario: emulator.ScenarioLate}, times: 1,
 			ko: []string{"납부 기한이 지났습니다"}, en: []string{"The deadline has passed"},
 		},
 		{
-			name: "paid again", handle: status(200), times: 2,
+			name: "paid again", handle: accepts, times: 2,
 			ko: []string{"이미 결제된 바코드입니다"}, en: []string{"This barcode is paid already"},
 		},
 		{
-			name: "unknown", handle: status(200), req: emulator.ScanRequest{Barcode: "12345"}, times: 1,
+			name: "unknown", handle: accepts, req: emulator.ScanRequest{Barcode: "12345"}, times: 1,
 			ko: []string{"발급되지 않은 바코드입니다", "1234 5"}, en: []string{"No such barcode was issued"},
 		},
 		{
-			name: "notice again", handle: status(200), req: emulator.ScanRequest{Scenario: emulator.ScenarioRepeatedNotice}, times: 2,
+			name: "notice again", handle: accepts, req: emulator.ScanRequest{Scenario: emulator.ScenarioRepeatedNotice}, times: 2,
 			ko: []string{"통보를 다시 보냈습니다", "통보 웹훅, 다시"}, en: []string{"The notice was sent again", "Notice webhook, again"},
 		},
 		{
@@ -381,6 +402,56 @@ func TestPageExchanges(t *testing.T) {
 		barcode := s.issue(`"merchant_uid":"order","amount":1`).field("vbank_num")
 		s.scan(barcode, "card")
 		mustContain(t, words(s.page("")), "결제되었습니다", "confirm_url이 없어 묻지 않았습니다")
+	})
+}
+
+// Only what cvs_confirm accepted looks like an acceptance.
+func TestPageMarksAForeign200(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		handle   http.HandlerFunc
+		scenario emulator.Scenario
+		kind     string
+		warned   bool
+		notes    int // answers marked as another's
+	}{
+		{"genuine", accepts, "", "good", false, 0},
+		{"genuine at two tills", accepts, emulator.ScenarioTwice, "good", false, 0},
+		{"refused", status(409), "", "bad", false, 0},
+		{"empty", answers(""), "", "doubtful", true, 1},
+		{"text", answers("OK"), "", "doubtful", true, 1},
+		{"page", answers("<html>"), "", "doubtful", true, 1},
+		{"string", answers(`{"accepted":"true"}`), "", "doubtful", true, 1},
+		{"refusal in a 200", answers(`{"accepted":false}`), "", "doubtful", true, 1},
+		{"at two tills", answers("OK"), emulator.ScenarioTwice, "doubtful", true, 2},
+		{"not paid", answers("OK"), emulator.ScenarioVoid, "bad", true, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSandbox(t, emulator.Options{})
+			s.scenario(s.order("order", newGateway(t, test.handle)), test.scenario)
+			for lang, mark := range map[string]string{"en": "not from cvs_confirm", "ko": "cvs_confirm의 응답이 아닙니다"} {
+				page := s.page("", "Accept-Language", lang)
+				mustContain(t, page, `<details class="exchange `+test.kind+`"`)
+				if got := strings.Count(page, `<p class="warning"><strong>`) == 1; got != test.warned {
+					t.Errorf("%s: warned %v", lang, got)
+				}
+				if got := strings.Count(page, ">"+mark+"</em>"); got != test.notes {
+					t.Errorf("%s: %d answers are marked", lang, got)
+				}
+			}
+		})
+	}
+	// Of two tills only the one that was not told by cvs_confirm; either may be the one that pays.
+	t.Run("at one of two tills", func(t *testing.T) {
+		t.Parallel()
+		s := newSandbox(t, emulator.Options{})
+		s.scenario(s.order("order", newGateway(t, answers(`{"accepted":true}`, "OK"))), emulator.ScenarioTwice)
+		page := s.page("", "Accept-Language", "en")
+		if strings.Count(page, `<p class="warning">`) != 1 || strings.Count(page, ">not from cvs_confirm</em>") != 1 {
+			t.Error(page)
+		}
 	})
 }
 

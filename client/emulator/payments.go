@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -27,7 +28,7 @@ func (e *Emulator) issue(c *call) answer {
 		return *problem
 	}
 	now := e.now()
-	p, violations := readPayment(params)
+	p, violations := readPayment(params, e.opts.RoundAmounts)
 	if len(violations) > 0 {
 		return failed(http.StatusBadRequest, strings.Join(violations, " "))
 	}
@@ -54,11 +55,14 @@ func (v *violations) add(name string, problem any) {
 }
 
 // readPayment reads the fields of POST /cvs and returns everything that is wrong with them.
-func readPayment(params parameters) (payment, violations) {
+func readPayment(params parameters, roundAmount bool) (payment, violations) {
 	var p payment
 	var wrong violations
 	readTexts(params, &p, &wrong)
 	amount, ok, err := params.number("amount")
+	if roundAmount {
+		amount = math.Round(amount) // before the check, as what is kept must be more than 0
+	}
 	switch {
 	case err != nil:
 		wrong.add("amount", err)

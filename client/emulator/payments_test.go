@@ -170,6 +170,34 @@ func TestIssueReadsAmounts(t *testing.T) {
 	}
 }
 
+func TestRoundAmounts(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{RoundAmounts: true})
+	for raw, want := range map[string]string{
+		`15000`: "15000", `15000.4`: "15000", `"15000.5"`: "15001", `15000.5`: "15001", `15001.5`: "15002", `0.5`: "1", `1.5e3`: "1500",
+	} {
+		issued := s.issue(`"merchant_uid":"order","amount":` + raw)
+		looked := s.get("/payments/" + issued.field("imp_uid") + "?include_sandbox=true")
+		if issued.field("amount") != want || looked.field("amount") != want || fmt.Sprint(s.Payments()[0].Amount) != want {
+			t.Errorf("amount %s came back as %s and then as %s, want %s", raw, issued.field("amount"), looked.field("amount"), want)
+		}
+	}
+	before := len(s.Payments())
+	for raw, message := range map[string]string{
+		`0.4`: "amount: 0보다 커야 합니다.", `"0.49"`: "amount: 0보다 커야 합니다.", `-0.4`: "amount: 0보다 커야 합니다.",
+		`0`: "amount: 0보다 커야 합니다.", `"x"`: "amount: 숫자여야 합니다.", `""`: "amount: 필수 파라미터입니다.",
+	} {
+		a := s.do("POST", "/cvs", asJSON, `{"merchant_uid":"order","amount":`+raw+`}`)
+		a.expect(t, 400, -1)
+		if a.Message == nil || *a.Message != message {
+			t.Errorf("amount %s: %s", raw, a.raw)
+		}
+	}
+	if got := len(s.Payments()); got != before {
+		t.Errorf("%d payments were issued all the same", got-before)
+	}
+}
+
 func TestIssueBodies(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})

@@ -18,7 +18,12 @@ const (
 	PayTypeCash = "cash"
 )
 
-const maxReason = 200 // characters kept of a gateway's reason
+const (
+	maxReason = 200 // characters kept of a gateway's reason
+
+	warningForeign = `this 200 did not come from cvs_confirm, which answers {"accepted":true}: something else answered for it, ` +
+		`and no order check was asked; check the path in confirm_url and the order of the site's routes`
+)
 
 var (
 	// ErrClosed is returned by Scan after Close.
@@ -84,7 +89,10 @@ type ScanResult struct {
 	// Accepted tells whether the payment is paid now.
 	Accepted bool `json:"accepted"`
 	// Reason is why not: the gateway's own if it gave one, which the payment then carries as fail_reason.
-	Reason  string `json:"reason"`
+	Reason string `json:"reason"`
+	// Warning is set if the confirm webhook was answered 200 by something other than cvs_confirm: the body is not a JSON object
+	// whose "accepted" is true. The real sender takes any 200 for an acceptance, so the payment is made all the same.
+	Warning string `json:"warning,omitempty"`
 	Barcode string `json:"barcode"`
 	PayType string `json:"pay_type"`
 	// Confirm is how the confirm webhook fared, nil if none was sent: the payment has no confirm_url, or is paid already.
@@ -207,6 +215,9 @@ func (e *Emulator) confirm(ctx context.Context, p payment, req ScanRequest, resu
 			Extra:       &extra{Barcode: p.Barcode, PayType: req.PayType},
 		},
 	}))
+	if result.Confirm.foreign {
+		result.Warning = warningForeign
+	}
 	reason, given := verdict(*result.Confirm)
 	if given {
 		result.given = reason
@@ -232,6 +243,12 @@ func verdict(r WebhookResult) (reason string, given bool) {
 		return string(runes[:min(len(runes), maxReason)]), true
 	}
 	return fmt.Sprintf("confirm webhook was answered %d; only 200 is an acceptance", r.Status), false
+}
+
+// isAcceptance reports whether a body is the one with which cvs_confirm accepts. A struct would take "Accepted" for "accepted".
+func isAcceptance(body []byte) bool {
+	var answer map[string]json.RawMessage
+	return json.Unmarshal(body, &answer) == nil && string(answer["accepted"]) == "true"
 }
 
 // notify sends the notice webhooks of a paid payment, all at once, and once each unless they are to be repeated.

@@ -150,6 +150,110 @@ func TestScanRefused(t *testing.T) {
 	}
 }
 
+// foreign is the warning of a 200 that is not cvs_confirm's.
+const foreign = `this 200 did not come from cvs_confirm, which answers {"accepted":true}: something else answered for it, ` +
+	`and no order check was asked; check the path in confirm_url and the order of the site's routes`
+
+// The real sender takes any 200 for an acceptance, so the payment is made whatever answered.
+func TestScanWarnsOfAForeign200(t *testing.T) {
+	t.Parallel()
+	for body, warning := range map[string]string{
+		"":                               foreign,
+		"OK":                             foreign,
+		"<html>":                         foreign,
+		"true":                           foreign,
+		"null":                           foreign,
+		`{}`:                             foreign,
+		`{"accepted":"true"}`:            foreign,
+		`{"accepted":false}`:             foreign,
+		`{"accepted":null}`:              foreign,
+		`{"accepted":1}`:                 foreign,
+		`{"Accepted":true}`:              foreign,
+		`[{"accepted":true}]`:            foreign,
+		`"{\"accepted\":true}"`:          foreign,
+		`{"accepted":true`:               foreign,
+		`{"accepted":true}{}`:            foreign,
+		`{"accepted":true}`:              "",
+		" {\r\n\t\"accepted\" : true } ": "",
+	} {
+		t.Run(body, func(t *testing.T) {
+			t.Parallel()
+			s := newSandbox(t, emulator.Options{})
+			a := s.do("POST", "/till", asForm, "barcode="+s.order("order", newGateway(t, answers(body))).field("vbank_num"))
+			var result emulator.ScanResult
+			if err := json.Unmarshal([]byte(a.raw), &result); err != nil || !result.Accepted || result.Reason != "" ||
+				result.Payment.Status != "paid" || len(result.Notice) != 1 {
+				t.Errorf("%v in %s", err, a.raw)
+			}
+			if result.Warning != warning || strings.Contains(a.raw, `"warning"`) != (warning != "") {
+				t.Errorf("warning %q in %s", result.Warning, a.raw)
+			}
+		})
+	}
+}
+
+// Only a 200 that decides is warned of, whatever then becomes of the payment.
+func TestScanWarnsOfTheDecidingAnswer(t *testing.T) {
+	t.Parallel()
+	const genuine = `{"accepted":true}`
+	for _, test := range []struct {
+		name    string
+		handle  http.HandlerFunc
+		fault   emulator.Fault
+		request emulator.Scenario
+		want    string
+	}{
+		{name: "refusal", handle: status(409)},
+		{name: "204", handle: status(204)},
+		{name: "no answer", handle: answers("OK"), fault: emulator.Fault{Drop: emulator.DropAfter}},
+		{name: "not sent", handle: answers("OK"), fault: emulator.Fault{Drop: emulator.DropBefore}},
+		{name: "the second of two", handle: answers(genuine, "OK"), fault: emulator.Fault{Duplicate: true}},
+		{name: "the first of two", handle: answers("OK", genuine), fault: emulator.Fault{Duplicate: true}, want: foreign},
+		{name: "void meanwhile", handle: answers("OK"), request: emulator.ScenarioVoid, want: foreign},
+		{name: "forged", handle: answers("OK"), request: emulator.ScenarioForgedAmount, want: foreign},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSandbox(t, emulator.Options{})
+			if test.fault != (emulator.Fault{}) {
+				test.fault.Endpoint = emulator.EndpointConfirm
+				s.inject(test.fault)
+			}
+			if result := s.scenario(s.order("order", newGateway(t, test.handle)), test.request); result.Warning != test.want {
+				t.Errorf("warning %q of %+v", result.Warning, result)
+			}
+		})
+	}
+	t.Run("at both tills", func(t *testing.T) {
+		t.Parallel()
+		s := newSandbox(t, emulator.Options{})
+		result := s.scenario(s.order("order", newGateway(t, status(200))), emulator.ScenarioTwice)
+		if result.Warning != foreign || result.Second.Warning != foreign {
+			t.Errorf("%+v, second %+v", result, result.Second)
+		}
+	})
+	t.Run("without confirm_url", func(t *testing.T) {
+		t.Parallel()
+		s := newSandbox(t, emulator.Options{})
+		issued := s.issue(`"merchant_uid":"order","amount":1,"notice_url":"` + newGateway(t, answers("OK")).URL + `"`)
+		for range 2 { // paid, and its notice again
+			if result := s.scenario(issued, emulator.ScenarioRepeatedNotice); !result.Accepted || result.Warning != "" {
+				t.Errorf("%+v", result)
+			}
+		}
+	})
+	// What is hidden in the answer that is shown does not make it another's.
+	t.Run("password in the answer", func(t *testing.T) {
+		t.Parallel()
+		s := newSandbox(t, emulator.Options{})
+		g := newGateway(t, accepts)
+		issued := s.issue(`"merchant_uid":"order","amount":1,"confirm_url":"` + strings.Replace(g.URL, "http://", "http://shop:true@", 1) + `"`)
+		if result := s.scenario(issued, ""); !strings.Contains(string(result.Confirm.Body), "…") || result.Warning != "" {
+			t.Errorf("%+v", result)
+		}
+	})
+}
+
 func TestScanAgainAfterRefusal(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})

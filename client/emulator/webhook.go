@@ -53,6 +53,8 @@ type WebhookResult struct {
 	Forged Forgery `json:"forged,omitempty"`
 	// Duplicate is how the same webhook fared when a fault sent it again.
 	Duplicate *WebhookResult `json:"duplicate,omitempty"`
+
+	foreign bool // a confirm webhook that something other than cvs_confirm answered 200
 }
 
 // message is the body of a webhook. The notice has neither event nor extra.
@@ -130,6 +132,7 @@ func (e *Emulator) attempt(ctx context.Context, h webhook, u *url.URL, scrub scr
 		result.Error = scrub.err(err)
 	case h.endpoint == EndpointConfirm:
 		result.Body = asJSON(scrub.text(string(body)))
+		result.foreign = status == http.StatusOK && !isAcceptance(body) // before scrubbing, which may hide a part of it
 	}
 	return result
 }

@@ -288,14 +288,16 @@ func (l language) effect(value string) string { return nameOf(l.effects(), value
 // exchangeView is a scan as the page shows it.
 type exchangeView struct {
 	ID     int64
-	Kind   string // good or bad
+	Kind   string // good, bad, or doubtful: paid, but not by the word of cvs_confirm
 	Title  string
 	Detail string
 	Time   string
 	What   string
-	Number string
-	URL    string
-	Steps  []stepView
+	// Warning says that something other than cvs_confirm answered, at one till or at both.
+	Warning string
+	Number  string
+	URL     string
+	Steps   []stepView
 }
 
 // stepView is one step of it.
@@ -328,10 +330,14 @@ func (l language) exchange(x exchange, at place) exchangeView {
 		v.Detail = l.t("게이트웨이에 묻지 않았습니다.", "The gateway was not asked.")
 		return v
 	}
-	if x.Result.Accepted {
+	switch {
+	case x.Result.Accepted && x.Result.Warning != "":
+		v.Kind = "doubtful"
+	case x.Result.Accepted:
 		v.Kind = "good"
 	}
 	v.Title, v.Detail = l.outcome(x.Result)
+	v.Warning = l.warning(x.Result)
 	v.Steps = l.steps(x.Result)
 	if second := x.Result.Second; second != nil {
 		title, detail := l.outcome(*second)
@@ -359,6 +365,8 @@ func (l language) outcome(r ScanResult) (title, detail string) {
 	switch c := r.Confirm; {
 	case r.resent:
 		return l.t("통보를 다시 보냈습니다", "The notice was sent again"), ""
+	case r.Accepted && r.Warning != "":
+		return l.t("cvs_confirm의 승인 없이 결제되었습니다", "Paid, but cvs_confirm did not accept it"), ""
 	case r.Accepted:
 		return l.t("결제되었습니다", "Paid"), ""
 	case c != nil && c.Error != "":
@@ -367,6 +375,9 @@ func (l language) outcome(r ScanResult) (title, detail string) {
 		return l.t("게이트웨이가 거절했습니다", "The gateway refused"), r.given
 	}
 	title = l.t("승인되었지만 결제되지 않았습니다", "Acceptable, but not paid")
+	if r.Warning != "" {
+		title = l.t("결제되지 않았습니다", "Not paid")
+	}
 	switch r.Payment.Status {
 	case statusPaid:
 		detail = l.t("다른 계산대가 먼저 결제했습니다.", "The other till was faster.")
@@ -374,6 +385,22 @@ func (l language) outcome(r ScanResult) (title, detail string) {
 		detail = l.t("그사이 바코드가 말소되었습니다.", "The barcode was voided meanwhile.")
 	}
 	return title, detail
+}
+
+// warning says that a 200 was not cvs_confirm's, or "".
+func (l language) warning(r ScanResult) string {
+	if r.Warning == "" && (r.Second == nil || r.Second.Warning == "") {
+		return ""
+	}
+	return l.t(
+		`이 200 응답은 cvs_confirm이 보낸 것이 아닙니다. cvs_confirm은 {"accepted":true}로 응답합니다. `+
+			`쇼핑몰 앱, catch-all 라우트, 프런트 컨트롤러 등이 대신 응답했고, 주문은 확인되지 않았습니다. `+
+			`실제 서비스는 어떤 200 응답이든 승인으로 처리합니다. confirm_url의 경로와 사이트의 라우트 순서를 확인하세요.`,
+		`This 200 did not come from cvs_confirm, which answers {"accepted":true}. `+
+			`Something else answered for it, such as the shop's app, a catch-all route or a front controller, `+
+			`and no order check was asked. `+
+			`The real service takes any 200 for an acceptance. Check the path in confirm_url and the order of the site's routes.`,
+	)
 }
 
 // steps tells a scan in the order of what was sent and answered.
@@ -403,6 +430,9 @@ func (l language) webhook(steps []stepView, title string, r WebhookResult) []ste
 	}
 	steps = append(steps, sent)
 	answer := stepView{Title: l.t("응답", "Answer"), Note: l.failure(r.Error), Body: pretty(r.Body)}
+	if r.foreign {
+		answer.Note = l.t("cvs_confirm의 응답이 아닙니다", "not from cvs_confirm")
+	}
 	if r.Status != 0 {
 		answer.Line = fmt.Sprintf("%d %s · %s ms", r.Status, http.StatusText(r.Status), humanize.Comma(r.DurationMS))
 	}

@@ -71,7 +71,7 @@ function show(html, regions) {
 	keepFocus(() => page.querySelectorAll(regions).forEach(update));
 	if (first().id === newest) return false;
 	for (const open of document.querySelectorAll('#exchanges > [open]')) open.open = open === first();
-	say([...first().querySelectorAll('summary > :not(small)')].map((e) => e.textContent).join('. '));
+	say([...first().querySelectorAll('summary > :not(small), .warning')].map((e) => e.textContent).join('. '));
 	return true;
 }
 
