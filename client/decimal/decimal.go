@@ -3,6 +3,7 @@
 package decimal
 
 import (
+	"math/big"
 	"strconv"
 	"strings"
 )
@@ -42,6 +43,35 @@ func Equal(a, b string) bool {
 	ca, okA := Canonical(a)
 	cb, okB := Canonical(b)
 	return okA && okB && ca == cb
+}
+
+// Near reports whether a and b are numbers less than one apart.
+func Near(a, b string) bool {
+	x, okA := rational(a)
+	y, okB := rational(b)
+	return okA && okB && x.Sub(x, y).Abs(x).Cmp(big.NewRat(1, 1)) < 0
+}
+
+func rational(s string) (*big.Rat, bool) {
+	c, ok := Canonical(s)
+	if !ok {
+		return nil, false
+	}
+	return new(big.Rat).SetString(c)
+}
+
+// Whole reports whether s is a number without a fraction.
+func Whole(s string) bool {
+	c, ok := Canonical(s)
+	return ok && !strings.ContainsAny(strings.TrimPrefix(c, "-"), ".-") // "-" as in 1e-300
+}
+
+// Exact reports whether s is a whole number of at most 2^53, up to which a double
+// holds each of them.
+func Exact(s string) bool {
+	c, _ := Canonical(s)
+	n, err := strconv.ParseInt(c, 10, 64)
+	return err == nil && -1<<53 <= n && n <= 1<<53
 }
 
 // Positive reports whether s is a number greater than zero.

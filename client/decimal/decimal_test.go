@@ -86,3 +86,28 @@ func FuzzCanonical(f *testing.F) {
 		}
 	})
 }
+
+func TestNearMeansLessThanOneApart(t *testing.T) {
+	t.Parallel()
+	for _, pair := range [][2]string{{"15000", "15000"}, {"15000", "15000.999"}, {"14999.000000000001", "15000"}, {"15000", "1.5e4"}, {"1e300", "10e299"}} {
+		assert.True(t, decimal.Near(pair[0], pair[1]), pair)
+		assert.True(t, decimal.Near(pair[1], pair[0]), pair)
+	}
+	for _, pair := range [][2]string{{"15000", "15001"}, {"15000", "14999"}, {"9007199254740993", "9007199254740992"}, {"1", "-0.5"}, {"1e300", "1"}, {"x", "x"}, {"1", ""}} {
+		assert.False(t, decimal.Near(pair[0], pair[1]), pair)
+		assert.False(t, decimal.Near(pair[1], pair[0]), pair)
+	}
+}
+
+func TestWholeAndExact(t *testing.T) {
+	t.Parallel()
+	for number, want := range map[string]struct{ whole, exact bool }{
+		"15000": {true, true}, "15000.0": {true, true}, "1.5e4": {true, true}, "-3": {true, true}, "0": {true, true},
+		"9007199254740992": {true, true}, "9007199254740993": {true, false}, "1e300": {true, false}, "-1e300": {true, false},
+		"15000.000000000002": {false, false}, "0.5": {false, false}, "-0.5": {false, false}, "1e-300": {false, false}, "-1e-300": {false, false},
+		"x": {false, false}, "": {false, false},
+	} {
+		assert.Equal(t, want.whole, decimal.Whole(number), number)
+		assert.Equal(t, want.exact, decimal.Exact(number), number)
+	}
+}
