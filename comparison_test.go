@@ -144,7 +144,10 @@ func confirms(address string) source {
 	webhooks := make([][]byte, different)
 	for i := range webhooks {
 		order := fmt.Sprintf("order-%016d", i)
-		target := base.Sign(keys, signedurl.Confirm, order, signedurl.Ticket{Amount: "15000", Expires: time.Now().Add(72 * time.Hour).Unix()})
+		target, err := base.Sign(keys, signedurl.Confirm, order, signedurl.Ticket{Amount: "15000", Expires: time.Now().Add(72 * time.Hour).Unix()})
+		if err != nil {
+			panic(err)
+		}
 		hook := issued{impUID: fmt.Sprintf("imp_%012d", i), merchantUID: order, barcode: "12345678901234567890"}
 		webhooks[i] = post(nil, address, strings.TrimPrefix(target, "http://a.example"), jsonType, []byte(hook.webhook()))
 	}

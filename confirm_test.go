@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
 )
 
 func TestConfirmReceivesOnlyTheWebhook(t *testing.T) {
@@ -128,11 +129,18 @@ func TestConfirmOfOneAccountOnly(t *testing.T) {
 func TestConfirmAfterTheDeadline(t *testing.T) {
 	t.Parallel()
 	g := start(t, setup{})
-	a := g.do(t, http.MethodPost, g.inside+"/cvs", formType, "merchant_uid=order-1&amount=15000&expired_at="+strconv.FormatInt(time.Now().Add(-time.Minute).Unix(), 10))
-	require.Equal(t, 200, a.status, a.body)
-	a = g.confirm(t, issuedBy(g, a.payment(t)["imp_uid"].(string), "order-1"))
-	assert.Equal(t, http.StatusGone, a.status)
-	assert.Zero(t, g.shop.asked())
+	i := g.mustIssue(t, "order-1")
+	keys, err := signedurl.NewKeys(canaries["CVS_TEST_SECRET"])
+	require.NoError(t, err)
+	base, err := signedurl.ParseBase(g.outside + "/cvs/confirm")
+	require.NoError(t, err)
+	for passed, status := range map[time.Duration]int{time.Minute: http.StatusGone, -time.Minute: http.StatusOK} {
+		ticket := signedurl.Ticket{Amount: "15000", Expires: time.Now().Add(-passed).Unix()}
+		i.confirmURL, err = base.Sign(keys, signedurl.Confirm, "order-1", ticket)
+		require.NoError(t, err)
+		assert.Equal(t, status, g.confirm(t, i).status)
+	}
+	assert.Equal(t, 1, g.shop.asked(), "not about what has expired")
 }
 
 func TestUnsignedWebhooks(t *testing.T) {

@@ -214,11 +214,7 @@ func (f *forgery) start(t *testing.T) (inside string) {
 
 func (f *forgery) issue(t *testing.T, inside, uid string, amount int, state string) *order {
 	t.Helper()
-	fields := map[string]any{"merchant_uid": uid, "amount": amount}
-	if state == "expired" {
-		fields["expired_at"] = time.Now().Add(-time.Hour).Unix()
-	}
-	body, _ := json.Marshal(fields)
+	body, _ := json.Marshal(map[string]any{"merchant_uid": uid, "amount": amount})
 	a := f.g.do(t, http.MethodPost, inside+"/cvs", jsonType, string(body))
 	require.Equal(t, 200, a.status, "%q: %s", uid, a.body)
 	p := a.payment(t)
@@ -231,6 +227,9 @@ func (f *forgery) issue(t *testing.T, inside, uid string, amount int, state stri
 	f.truth[o.impUID] = o
 	f.mu.Unlock()
 	switch state {
+	case "expired": // as if it had been issued long ago
+		o.expires = strconv.FormatInt(time.Now().Add(-time.Hour).Unix(), 10)
+		o.ticket = o.signedBy(f.current, signedurl.Confirm)
 	case "void":
 		require.Equal(t, 200, f.g.do(t, http.MethodDelete, inside+"/cvs/"+o.impUID, "", "").status)
 	case "reissued": // for less; its first URL is still signed
@@ -487,7 +486,8 @@ func (o *order) signedBy(keys signedurl.Keys, purpose signedurl.Purpose) ticket 
 	tk := o.ticket
 	base, _ := signedurl.ParseBase("http://a.example")
 	expires, _ := strconv.ParseInt(tk.expires, 10, 64)
-	_, tk.sig, _ = strings.Cut(base.Sign(keys, purpose, o.merchantUID, signedurl.Ticket{Account: tk.account, Amount: tk.amount, Expires: expires}), "cvs_sig=")
+	signed, _ := base.Sign(keys, purpose, o.merchantUID, signedurl.Ticket{Account: tk.account, Amount: tk.amount, Expires: expires})
+	_, tk.sig, _ = strings.Cut(signed, "cvs_sig=")
 	return tk
 }
 

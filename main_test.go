@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	if play() {
+	if play() || serveAsCaddy() {
 		return
 	}
 	os.Exit(runAll(m))

@@ -7,6 +7,7 @@
 package caddycvs
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -19,6 +20,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -40,6 +43,7 @@ type App struct {
 	Accounts map[string]*Account `json:"account,omitempty"`
 
 	accounts map[string]*account
+	logger   *zap.Logger
 }
 
 // Account is one merchant's access to the API.
@@ -73,9 +77,12 @@ type Account struct {
 // account is an Account in use.
 type account struct {
 	name   string
+	tier   string
 	client *client.Client
 	keys   signedurl.Keys
-	state  stateKey
+	pooled stateKey
+	calls  *underWay
+	limit  time.Duration // for a call with all that follows it
 }
 
 // CaddyModule returns the Caddy module information.
@@ -89,6 +96,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // Provision resolves the accounts. It sends nothing: Caddy starts when the API
 // is down.
 func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Logger()
 	a.accounts = make(map[string]*account, len(a.Accounts)+1)
 	fallback, err := newTransport(ctx, 0)
 	if err != nil {
@@ -167,15 +175,18 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 		return err
 	}
 	state, pooled := acquireState(api, key, secret)
+	timeout := cmp.Or(time.Duration(cfg.Timeout), client.DefaultTimeout)
 	c, err := client.New(client.Config{
-		API: api, ImpKey: key, ImpSecret: secret, Tier: cfg.Tier, Timeout: time.Duration(cfg.Timeout),
-		Transport: transport, State: state,
+		API: api, ImpKey: key, ImpSecret: secret, Tier: cfg.Tier, Timeout: timeout,
+		Transport: transport, State: state.State,
 	})
 	if err != nil {
 		releaseState(pooled)
 		return err
 	}
-	a.accounts[name] = &account{name: name, client: c, keys: keys, state: pooled}
+	a.accounts[name] = &account{
+		name: name, tier: cfg.Tier, client: c, keys: keys, pooled: pooled, calls: state.calls, limit: 2 * timeout,
+	}
 	return nil
 }
 
@@ -188,7 +199,8 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop does nothing: what is under way ends with its own deadline.
+// Stop does nothing: Caddy may stop this app while its servers still serve. They have
+// the calls under way finished: see finish.
 func (a *App) Stop() error { return nil }
 
 // Cleanup releases what this instance acquired, no more: it also runs after a
@@ -196,7 +208,7 @@ func (a *App) Stop() error { return nil }
 func (a *App) Cleanup() error {
 	// The accounts stay: requests that outlive the grace period still use them.
 	for _, acc := range a.accounts {
-		releaseState(acc.state)
+		releaseState(acc.pooled)
 	}
 	return nil
 }
@@ -284,13 +296,16 @@ func loadTransport(ctx caddy.Context, cfg *Account, fallback http.RoundTripper) 
 	if !ok {
 		return nil, errors.New("transport cannot send HTTP requests")
 	}
+	if caddys, ok := transport.(*reverseproxy.HTTPTransport); ok {
+		client.KeepHealthy(caddys.Transport)
+	}
 	return isolate(ctx, transport), nil
 }
 
 // newTransport returns Caddy's own transport, which keeps connections idle for so
 // long, 0 for its default, and as many as a rush needs: with its default of 32,
 // most calls of a greater one would open a connection. They end with ctx.
-func newTransport(ctx caddy.Context, idle time.Duration) (http.RoundTripper, error) {
+func newTransport(ctx caddy.Context, idle time.Duration) (*reverseproxy.HTTPTransport, error) {
 	transport := &reverseproxy.HTTPTransport{KeepAlive: &reverseproxy.KeepAlive{
 		IdleConnTimeout:     caddy.Duration(idle),
 		MaxIdleConnsPerHost: 512,
@@ -298,6 +313,7 @@ func newTransport(ctx caddy.Context, idle time.Duration) (http.RoundTripper, err
 	if err := transport.Provision(ctx); err != nil {
 		return nil, fmt.Errorf("preparing the transport: %w", err)
 	}
+	client.KeepHealthy(transport.Transport)
 	// Not ctx.OnCancel: what is added to a copy of a Context is never called.
 	context.AfterFunc(ctx.Context, func() { _ = transport.Cleanup() })
 	return transport, nil
@@ -328,10 +344,16 @@ func (i *isolated) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// release closes what is idle, or will be in a moment, if the configuration is
-// gone.
+// release closes idle connections if the configuration was replaced.
 func (i *isolated) release() {
-	if t, ok := i.transport.(*reverseproxy.HTTPTransport); ok && i.configuration.Err() != nil {
+	if i.configuration != nil && i.configuration.Err() != nil {
+		i.CloseIdleConnections()
+	}
+}
+
+// CloseIdleConnections closes those of Caddy's own transport.
+func (i *isolated) CloseIdleConnections() {
+	if t, ok := i.transport.(*reverseproxy.HTTPTransport); ok {
 		t.Transport.CloseIdleConnections()
 	}
 }
@@ -374,7 +396,10 @@ func fingerprint(key, secret string) [sha256.Size]byte {
 	return sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(key), key, secret))
 }
 
-type pooledState struct{ *client.State }
+type pooledState struct {
+	*client.State
+	calls *underWay
+}
 
 // Destruct ends background renewals when no configuration uses the account any more.
 func (p pooledState) Destruct() error {
@@ -382,10 +407,10 @@ func (p pooledState) Destruct() error {
 	return nil
 }
 
-func acquireState(api, key, secret string) (*client.State, stateKey) {
+func acquireState(api, key, secret string) (pooledState, stateKey) {
 	k := stateKey{api, fingerprint(key, secret)}
-	state, _ := states.LoadOrStore(k, pooledState{client.NewState()})
-	return state.(pooledState).State, k
+	state, _ := states.LoadOrStore(k, pooledState{client.NewState(), newUnderWay()})
+	return state.(pooledState), k
 }
 
 func releaseState(k stateKey) { _, _ = states.Delete(k) }

@@ -90,6 +90,7 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 	if p.account, err = app.account(p.Account); err != nil {
 		return err
 	}
+	app.finishWith(ctx)
 	if p.Allow == nil {
 		p.Allow = []string{"private_ranges"}
 	}
@@ -200,7 +201,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		return next.ServeHTTP(w, r)
 	}
 	began := time.Now()
-	x := &exchange{call: call, account: p.account.name}
+	x := &exchange{call: call, account: p.account.name, answered: func() {}}
+	defer func() { x.answered() }()
 	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(x.placeholder)
 	resp, err := p.serve(w, r, x)
 	if err != nil {
@@ -225,6 +227,11 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
 		return nil, &httpError{http.StatusForbidden, "A browser may not call the gateway."}
 	}
+	for _, tier := range r.Header.Values("Tier") {
+		if tier != "" && tier != p.account.tier {
+			return nil, &httpError{http.StatusBadRequest, "The field Tier asks for another sub-merchant than this gateway's account, whose tier is " + strconv.Quote(p.account.tier) + ": leave it out, or call the gateway of the other account."}
+		}
+	}
 	if r.Method != x.call.method {
 		w.Header().Set("Allow", x.call.method)
 		return nil, &httpError{http.StatusMethodNotAllowed, "use " + x.call.method + " here"}
@@ -245,6 +252,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 		return p.issue(w, r, x)
 	case "void":
 		// Once sent, a void must be seen through even if the caller has left.
+		x.answered = p.account.calls.begin(changing{operation: "void", account: x.account, impUID: x.call.impUID})
 		return p.account.client.Do(context.WithoutCancel(r.Context()), withQuery(client.VoidRequest(x.call.impUID), r))
 	case "find":
 		return p.account.client.Do(r.Context(), withQuery(client.FindRequest(x.call.merchantUID, client.Status(x.call.status)), r))
@@ -263,15 +271,20 @@ func (p *Proxy) issue(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 	if err != nil {
 		return nil, err
 	}
-	issue, err := client.ParseIssue(r.Header.Get("Content-Type"), body)
+	now := p.account.client.State().Now()
+	issue, err := client.ParseIssue(r.Header.Get("Content-Type"), body, now)
 	if errors.Is(err, strict.ErrMediaType) {
 		return nil, &httpError{http.StatusUnsupportedMediaType, err.Error()}
 	}
 	if err != nil {
 		return nil, &httpError{http.StatusBadRequest, err.Error()}
 	}
-	issue.Complete(p.defaults, p.account.keys, p.account.name, p.account.client.State().Now())
-	x.call.merchantUID, x.amount, x.expires = issue.MerchantUID, issue.Amount, issue.ExpiredAt
+	x.call.merchantUID, x.amount = issue.MerchantUID, issue.Amount
+	if err := issue.Complete(p.defaults, p.account.keys, p.account.name, now); err != nil {
+		return nil, &httpError{http.StatusInternalServerError, err.Error() + ". Nothing was done."}
+	}
+	x.expires = issue.ExpiredAt
+	x.answered = p.account.calls.begin(changing{operation: "issue", account: x.account, merchantUID: issue.MerchantUID, amount: issue.Amount})
 	// The caller's leaving must not leave a barcode that no log line names.
 	return p.account.client.IssueRaw(context.WithoutCancel(r.Context()), issue)
 }
@@ -293,6 +306,8 @@ type exchange struct {
 	amount  string
 	expires int64
 	code    int64 // the envelope's
+
+	answered func() // called when the call was answered and logged
 }
 
 // read takes from an answer what is known of the call now.

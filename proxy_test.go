@@ -43,7 +43,7 @@ func TestIssueInjectsWhatTheAppDoesNotHave(t *testing.T) {
 	}})
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", strings.NewReader(`{"merchant_uid":"주문-1","amount":15000}`))
 	require.NoError(t, err)
-	r.Header = http.Header{"Content-Type": {jsonType}, "Authorization": {"Bearer held-by-caddy-cvs"}, "Cookie": {"a=b"}, "X-Custom": {"1"}, "Tier": {"999"}}
+	r.Header = http.Header{"Content-Type": {jsonType}, "Authorization": {"Bearer held-by-caddy-cvs"}, "Cookie": {"a=b"}, "X-Custom": {"1"}, "Tier": {"001"}}
 	a := g.send(t, r)
 	require.Equal(t, http.StatusOK, a.status, a.body)
 	assert.Equal(t, "no-store", a.header.Get("Cache-Control"))
@@ -383,6 +383,69 @@ func TestCaddyStartsWhileTheAPIIsDown(t *testing.T) {
 	assert.Eventually(t, func() bool { return g.issue(t, "order-1").status == 200 }, 10*time.Second, 20*time.Millisecond, "it serves as soon as the API does")
 }
 
+// An app of an agency that asks for another sub-merchant must not get this one's barcode.
+func TestTierOfAnotherSubMerchantIsRefused(t *testing.T) {
+	t.Parallel()
+	for account, tiers := range map[string]map[string]int{
+		"tier 001": {"001": 200, "002": 400, "": 200, "0O1": 400},
+		"":         {"001": 400, "": 200},
+	} {
+		g := start(t, setup{account: account})
+		first := g.mustIssue(t, "order-0")
+		issued := 1
+		for tier, status := range tiers {
+			for target, method := range map[string]string{"/cvs": http.MethodPost, "/payments/" + first.impUID: http.MethodGet, "/payments/find/order-0": http.MethodGet, "/users/getToken": http.MethodPost} {
+				r, err := http.NewRequestWithContext(t.Context(), method, g.inside+target, strings.NewReader("merchant_uid=order-1&amount=15000"))
+				require.NoError(t, err)
+				r.Header = http.Header{"Content-Type": {formType}, "Tier": {tier}}
+				if target == "/payments/"+first.impUID {
+					r.URL.RawQuery = "include_sandbox=true"
+				}
+				a := g.send(t, r)
+				assert.Equal(t, status, a.status, "%s %q %s: %s", account, tier, target, a.body)
+				if status == 400 {
+					assert.Contains(t, a.get(t, "message"), "The field Tier asks for another sub-merchant")
+				} else if target == "/cvs" {
+					issued++
+				}
+			}
+		}
+		assert.Len(t, g.api.Payments(), issued)
+	}
+	g := start(t, setup{account: "tier 001"})
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", strings.NewReader("merchant_uid=order-1&amount=15000"))
+	require.NoError(t, err)
+	r.Header = http.Header{"Content-Type": {formType}, "Tier": {"001", "002"}}
+	assert.Equal(t, 400, g.send(t, r).status, "one of two")
+}
+
+// What was written is sent once, and a deadline, an amount or a key that cannot be
+// right is refused before.
+func TestIssueRefusesWhatCouldNotBePaid(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{opts: emulator.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }}})
+	g.mustIssue(t, "order-0") // from now on the API's clock is known
+	in := func(d time.Duration) string { return strconv.FormatInt(time.Now().Add(d).Unix(), 10) }
+	for fields, message := range map[string]string{
+		"amount=15000.000000000002":                  "amount has a fraction of a won",
+		"amount=0.5":                                 "amount has a fraction of a won",
+		"amount=9007199254740993":                    "amount is more than 9007199254740992",
+		"amount=15000&expired_at=1500000000":         "expired_at has passed",
+		"amount=15000&expired_at=" + in(time.Hour/2): "expired_at has passed", // by the API's clock
+		"amount=15000&expired_at=" + in(2*time.Hour): "",
+		"amount=15000.0":                             "",
+	} {
+		a := g.do(t, http.MethodPost, g.inside+"/cvs", formType, "merchant_uid=order-1&"+fields)
+		if message == "" {
+			assert.Equal(t, 200, a.status, a.body)
+			continue
+		}
+		assert.Equal(t, 400, a.status, fields)
+		assert.Contains(t, a.get(t, "message"), message)
+	}
+	assert.Len(t, g.api.Payments(), 3)
+}
+
 func TestFailuresOfTheAPI(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -393,7 +456,7 @@ func TestFailuresOfTheAPI(t *testing.T) {
 		issued  int // of order-2
 	}{
 		"issue answered, answer lost":    {emulator.Fault{Endpoint: "issue", Drop: emulator.DropAfter, Times: 1}, issueOrder2, 200, "", 1},
-		"issue lost":                     {emulator.Fault{Endpoint: "issue", Drop: emulator.DropBefore, Times: 1}, issueOrder2, 200, "", 1},
+		"issue lost":                     {emulator.Fault{Endpoint: "issue", Drop: emulator.DropBefore, Times: 1}, issueOrder2, 504, "Look it up with GET /payments/find/order-2", 0},
 		"issue cut off":                  {emulator.Fault{Endpoint: "issue", Drop: emulator.DropBody, Times: 1}, issueOrder2, 200, "", 1},
 		"issue answered with garbage":    {emulator.Fault{Endpoint: "issue", Garbage: true, Times: 1}, issueOrder2, 200, "", 1},
 		"issue answered at great length": {emulator.Fault{Endpoint: "issue", Oversized: true, Times: 1}, issueOrder2, 200, "", 1},
@@ -405,7 +468,7 @@ func TestFailuresOfTheAPI(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{})
+			g := start(t, setup{account: "timeout 2s"})
 			g.mustIssue(t, "order-1")
 			require.NoError(t, g.api.Inject(c.fault))
 			a := c.do(t, g)

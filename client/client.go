@@ -13,14 +13,16 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidwall/gjson"
 
+	"github.com/caddy-cvs/caddy-cvs/client/decimal"
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
@@ -43,7 +45,7 @@ type Config struct {
 	ImpSecret string            // REST API secret
 	Tier      string            // 3-character code of a sub-merchant; the keys are then the agency's
 	Timeout   time.Duration     // for one API call; default DefaultTimeout
-	Transport http.RoundTripper // default http.DefaultTransport
+	Transport http.RoundTripper // default one of the client's own; see KeepHealthy for others
 	State     *State            // shared with earlier and other clients of the same API and keys; default a new one
 }
 
@@ -63,6 +65,7 @@ type Client struct {
 	key       string
 	secret    string
 	tier      string
+	suspect   atomic.Bool // the idle connections may be dead
 }
 
 // New returns a Client. It sends nothing: the API may be down.
@@ -81,7 +84,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Timeout = DefaultTimeout
 	}
 	if cfg.Transport == nil {
-		cfg.Transport = http.DefaultTransport
+		cfg.Transport = newTransport()
 	}
 	if cfg.State == nil {
 		cfg.State = NewState()
@@ -126,9 +129,15 @@ func (c *Client) TakeOver() {
 }
 
 // Close ends the background renewals of a Client that shares its State with
-// nobody, and the idle connections of the Transport that it was given.
+// nobody, and the idle connections of its Transport.
 func (c *Client) Close() {
 	c.state.Close()
+	c.closeIdle()
+}
+
+// closeIdle ends the Transport's idle connections, unless they are the whole
+// program's.
+func (c *Client) closeIdle() {
 	if t, ok := c.bare.(interface{ CloseIdleConnections() }); ok && c.bare != http.DefaultTransport {
 		t.CloseIdleConnections()
 	}
@@ -178,13 +187,17 @@ func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Res
 			return nil, &InvalidError{[]string{"a value would change the path"}}
 		}
 	}
+	if c.suspect.Load() && c.suspect.CompareAndSwap(true, false) {
+		c.closeIdle()
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	var trace sendTrace
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace.hooks()), r.Method, c.api+r.Path, bytes.NewReader(r.Body))
+	trace := new(sendTrace)
+	req, err := http.NewRequestWithContext(trace.follow(ctx), r.Method, c.api+r.Path, bytes.NewReader(r.Body))
 	if err != nil {
 		return nil, errors.New("building the request: the path is not valid")
 	}
+	trace.guard(req)
 	req.URL.RawQuery = r.Query
 	req.Header.Set("Accept", strict.JSON)
 	req.Header.Set("User-Agent", userAgent)
@@ -198,6 +211,7 @@ func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Res
 	case err != nil && trace.unsent():
 		return nil, &failure{ErrUnreachable, err}
 	case err != nil:
+		c.distrust(err)
 		return nil, &failure{ErrOutcomeUnknown, err}
 	}
 	if resp.StatusCode == http.StatusUnauthorized { // getToken's; its body is not documented
@@ -213,9 +227,21 @@ func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Res
 		return nil, &failure{&notAPIError{resp.StatusCode}, err}
 	}
 	if err != nil {
+		c.distrust(err)
 		return nil, &failure{ErrOutcomeUnknown, err}
 	}
 	return newResponse(resp, body)
+}
+
+// distrust ends the idle connections after one that failed: where one has died
+// without a word, as when a firewall forgot it, the others will have, too, and each
+// would cost a call. One of HTTP/2 counts as idle only when the transport has put its
+// last call away, so the next call ends them once more.
+func (c *Client) distrust(err error) {
+	if !errors.Is(err, context.Canceled) {
+		c.closeIdle()
+		c.suspect.Store(true)
+	}
 }
 
 // newResponse accepts nothing but the API's envelope.
@@ -226,7 +252,18 @@ func newResponse(resp *http.Response, body []byte) (*Response, error) {
 		!isObject || !strict.ValidJSON(body) || code.Type != gjson.Number {
 		return nil, &notAPIError{resp.StatusCode}
 	}
-	return &Response{Status: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), Body: body, Code: code.Int()}, nil
+	return &Response{Status: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), Body: body, Code: readCode(code)}, nil
+}
+
+// readCode returns the envelope's code. Only the number 0 is success: what is not a
+// whole number, such as -0.5, is a refusal by a code that nobody knows.
+func readCode(code gjson.Result) int64 {
+	canonical, _ := decimal.Canonical(code.Raw)
+	n, err := strconv.ParseInt(canonical, 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 // Err returns an *APIError if the API refused.
@@ -243,6 +280,16 @@ func (r *Response) Payment() (*Payment, error) {
 		return nil, err
 	}
 	return readPayment([]byte(gjson.GetBytes(r.Body, "response").Raw))
+}
+
+// impUID returns the payment's number, as far as it can be read.
+func (r *Response) impUID() string {
+	const longest = 64
+	v := gjson.GetBytes(r.Body, "response.imp_uid")
+	if v.Type != gjson.String || len(v.Str) > longest {
+		return ""
+	}
+	return v.Str
 }
 
 // getToken asks for a token, once.

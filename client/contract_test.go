@@ -92,11 +92,11 @@ func FuzzIssueContract(f *testing.F) {
 		if isForm {
 			contentType = strict.Form
 		}
-		i, err := client.ParseIssue(contentType, []byte(body))
+		i, err := client.ParseIssue(contentType, []byte(body), time.Unix(1_700_000_000, 0))
 		if err != nil {
 			return
 		}
-		i.Complete(d, k, "", time.Unix(1_800_000_000, 0))
+		_ = i.Complete(d, k, "", time.Unix(1_800_000_000, 0))
 		sentType, sent := wire(t, i)
 		if sentType != contentType {
 			t.Fatalf("came as %s, sent as %s", contentType, sentType)

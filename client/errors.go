@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -51,6 +52,23 @@ func (e *APIError) Is(target error) bool { return target == ErrNotFound && e.Sta
 type InvalidError struct{ Problems []string }
 
 func (e *InvalidError) Error() string { return strings.Join(e.Problems, "; ") }
+
+// UnreadableError is an ErrOutcomeUnknown of a call that the API says it has done,
+// with an answer that cannot be read as a payment.
+type UnreadableError struct {
+	ImpUID string // the payment's number, "" if that cannot be read either
+}
+
+func (e *UnreadableError) Error() string {
+	const what = "the API did the work, but its answer cannot be read"
+	if e.ImpUID == "" {
+		return what
+	}
+	return what + ": look up " + strconv.Quote(e.ImpUID)
+}
+
+// Is makes it match ErrOutcomeUnknown.
+func (e *UnreadableError) Is(target error) bool { return target == ErrOutcomeUnknown }
 
 // UnavailableError is an ErrNoToken or, after refused keys, an ErrCredentials,
 // with the time after which the next attempt is made.

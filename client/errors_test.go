@@ -314,7 +314,7 @@ func TestTransportErrorsAreDescribedNotRepeated(t *testing.T) {
 
 func TestInvalidErrorListsItsProblems(t *testing.T) {
 	t.Parallel()
-	_, err := client.ParseIssue(strict.JSON, []byte(`{"merchant_uid":"o","amount":"canary","name":["canary"],"confirm_url":"canary"}`))
+	_, err := client.ParseIssue(strict.JSON, []byte(`{"merchant_uid":"o","amount":"canary","name":["canary"],"confirm_url":"canary"}`), longAgo)
 	assert.Equal(t, []string{"InvalidError"}, kinds(err))
 	assertDiscreet(t, err)
 	assert.Len(t, strings.Split(err.Error(), "; "), 3)

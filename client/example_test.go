@@ -127,7 +127,7 @@ func ExampleClient_IssueRaw() {
 	defer disconnect()
 	_ = api.Inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Times: 1, Drop: emulator.DropAfter})
 
-	issue, err := client.ParseIssue(strict.JSON, []byte(`{"merchant_uid":"order-1","amount":15000}`))
+	issue, err := client.ParseIssue(strict.JSON, []byte(`{"merchant_uid":"order-1","amount":15000}`), c.State().Now())
 	if err != nil {
 		panic(err)
 	}
@@ -149,11 +149,13 @@ func ExampleIssue_Complete() {
 	keys, _ := signedurl.NewKeys("a long and secret text")
 	confirm, _ := signedurl.ParseBase("http://127.0.0.1:8080/cvs/confirm")
 
-	issue, err := client.ParseIssue(strict.Form, []byte("merchant_uid=order-1&amount=15000.00&pg="))
+	issue, err := client.ParseIssue(strict.Form, []byte("merchant_uid=order-1&amount=15000.00&pg="), c.State().Now())
 	if err != nil {
 		panic(err)
 	}
-	issue.Complete(client.Defaults{PG: "galaxia.M1234567", ConfirmURL: confirm}, keys, "", c.State().Now())
+	if err := issue.Complete(client.Defaults{PG: "galaxia.M1234567", ConfirmURL: confirm}, keys, "", c.State().Now()); err != nil {
+		panic(err)
+	}
 	response, err := c.IssueRaw(context.Background(), issue)
 	if err != nil {
 		panic(err)

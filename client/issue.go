@@ -86,10 +86,11 @@ var issueFields = []string{
 var pgPattern = regexp.MustCompile(`^galaxia(\.[^\s.]+)?$`)
 
 // ParseIssue reads and checks the body of a POST /cvs by the API's rules
-// ("Request barcode API", body parameters). The error is strict.ErrMediaType,
+// ("Request barcode API", body parameters). now is the API's time, by which a
+// deadline must not have passed: see State.Now. The error is strict.ErrMediaType,
 // an *InvalidError with everything that is wrong, or says why the body cannot
 // be read.
-func ParseIssue(contentType string, body []byte) (*Issue, error) {
+func ParseIssue(contentType string, body []byte, now time.Time) (*Issue, error) {
 	b, err := strict.Parse(contentType, body, issueFields...)
 	if err != nil {
 		return nil, err
@@ -107,7 +108,7 @@ func ParseIssue(contentType string, body []byte) (*Issue, error) {
 	issue.MerchantUID = b.Get("merchant_uid").Text
 	report(checkMerchantUID(b.Get("merchant_uid")))
 	report(issue.readAmount(b.Get("amount")))
-	report(issue.readExpiry(b))
+	report(issue.readExpiry(b, now))
 	report(CheckPG(b.Get("pg").Text))
 	if v := b.Get("confirm_url"); v.Kind == strict.String {
 		report(checkURL(b, "confirm_url")) // whatever else it is was reported as a text
@@ -151,21 +152,28 @@ func checkMerchantUID(v strict.Value) error {
 	return nil
 }
 
+// readAmount accepts whole won. A fraction would be rounded by the API, or by the
+// till, and the payment then be taken for another one, or be refused at every till.
 func (i *Issue) readAmount(v strict.Value) error {
 	if v.Missing() {
 		return errors.New("amount is required, as one number")
 	}
 	amount, ok := decimal.Canonical(v.Text)
-	if !ok || v.Kind != strict.Number && v.Kind != strict.String || !decimal.Positive(amount) {
+	switch {
+	case !ok || v.Kind != strict.Number && v.Kind != strict.String || !decimal.Positive(amount):
 		return errors.New("amount must be a number greater than 0")
+	case !decimal.Whole(amount):
+		return errors.New("amount has a fraction of a won, and there is none: round it first; the usual cause is floating-point arithmetic")
+	case !decimal.Exact(amount):
+		return errors.New("amount is more than 9007199254740992, beyond which the API's numbers are not exact")
 	}
 	i.Amount = amount
 	return nil
 }
 
-// readExpiry accepts whole seconds. Milliseconds, the usual mistake, would be a
-// deadline in the year 50000.
-func (i *Issue) readExpiry(b *strict.Body) error {
+// readExpiry accepts whole seconds that have not passed. Milliseconds, the usual
+// mistake, would be a deadline in the year 50000.
+func (i *Issue) readExpiry(b *strict.Body, now time.Time) error {
 	v := b.Get("expired_at")
 	if v.Missing() && (v.Kind != strict.Absent || !b.Has("expired_at")) {
 		return nil
@@ -177,6 +185,8 @@ func (i *Issue) readExpiry(b *strict.Body) error {
 		return errors.New("expired_at must be a whole number of Unix seconds")
 	case seconds >= year5138:
 		return errors.New("expired_at must be in Unix seconds; this looks like milliseconds")
+	case seconds < now.Unix():
+		return errors.New("expired_at has passed: the barcode could not be paid")
 	}
 	i.ExpiredAt = seconds
 	return nil
@@ -214,8 +224,8 @@ type Defaults struct {
 
 // Complete fills in what is left out. Callback URLs are signed with keys for
 // the account; one that the request brings itself is sent as it is. Every other
-// byte of the request stays as it came.
-func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now time.Time) {
+// byte of the request stays as it came. The error is signedurl.ErrNoKey.
+func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now time.Time) error {
 	i.account, i.filled = account, d
 	fill := func(field, value string) {
 		if value != "" && i.body.Get(field).Missing() && !i.listed(field) {
@@ -229,12 +239,24 @@ func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now ti
 		i.body.SetInt("expired_at", i.ExpiredAt)
 	}
 	ticket := signedurl.Ticket{Account: account, Amount: i.Amount, Expires: i.ExpiredAt}
-	if d.ConfirmURL != nil {
-		fill("confirm_url", d.ConfirmURL.Sign(keys, signedurl.Confirm, i.MerchantUID, ticket))
+	for _, callback := range [...]struct {
+		field   string
+		base    *signedurl.Base
+		purpose signedurl.Purpose
+	}{
+		{"confirm_url", d.ConfirmURL, signedurl.Confirm},
+		{"notice_url", d.NoticeURL, signedurl.Notice},
+	} {
+		if callback.base == nil {
+			continue
+		}
+		signed, err := callback.base.Sign(keys, callback.purpose, i.MerchantUID, ticket)
+		if err != nil {
+			return fmt.Errorf("%s: %w", callback.field, err)
+		}
+		fill(callback.field, signed)
 	}
-	if d.NoticeURL != nil {
-		fill("notice_url", d.NoticeURL.Sign(keys, signedurl.Notice, i.MerchantUID, ticket))
-	}
+	return nil
 }
 
 // identity tells requests apart that are not the same call. It is the request as

@@ -70,7 +70,7 @@ func TestLengthsAreInCharacters(t *testing.T) {
 					strict.JSON: jsonBody(`"` + field + `":` + quote(text)),
 					strict.Form: formBody(field + "=" + url.QueryEscape(text)),
 				} {
-					_, err := client.ParseIssue(contentType, []byte(body))
+					_, err := client.ParseIssue(contentType, []byte(body), longAgo)
 					_, refusal := post(t, c, contentType, body)
 					if length <= limit {
 						assert.NoError(t, err, body)
@@ -89,7 +89,7 @@ func TestLengthsAreInCharacters(t *testing.T) {
 	}
 	for _, field := range []string{"barcode", "channel_key"} {
 		body := jsonBody(`"` + field + `":` + quote(strings.Repeat("가", 1000)))
-		_, err := client.ParseIssue(strict.JSON, []byte(body))
+		_, err := client.ParseIssue(strict.JSON, []byte(body), longAgo)
 		assert.NoError(t, err, "no limit is documented for %s", field)
 	}
 }
@@ -124,9 +124,9 @@ var rules = []struct {
 	{strict.JSON, jsonBody(`"amount":1`), ""},
 	{strict.JSON, jsonBody(`"amount":15000.00`), ""},
 	{strict.JSON, jsonBody(`"amount":1.5e4`), ""},
-	{strict.JSON, jsonBody(`"amount":0.01`), ""},
-	{strict.JSON, jsonBody(`"amount":5e-324`), ""},
-	{strict.JSON, jsonBody(`"amount":1e308`), ""},
+	{strict.JSON, jsonBody(`"amount":0.01`), "amount has a fraction of a won, and there is none: round it first; the usual cause is floating-point arithmetic"},
+	{strict.JSON, jsonBody(`"amount":5e-324`), "amount has a fraction of a won, and there is none: round it first; the usual cause is floating-point arithmetic"},
+	{strict.JSON, jsonBody(`"amount":1e308`), "amount is more than 9007199254740992, beyond which the API's numbers are not exact"},
 	{strict.JSON, jsonBody(`"amount":"15000"`), ""},
 	{strict.JSON, jsonBody(`"amount":0`), "amount must be a number greater than 0"},
 	{strict.JSON, jsonBody(`"amount":0.00`), "amount must be a number greater than 0"},
@@ -154,7 +154,7 @@ var rules = []struct {
 	{strict.JSON, jsonBody(`"amount":+1`), "unreadable: JSON"},
 	{strict.JSON, jsonBody(`"amount":015000`), "unreadable: JSON"},
 	{strict.JSON, jsonBody(`"amount":15,000`), "unreadable: JSON"},
-	{strict.Form, formBody("amount=0.01"), ""},
+	{strict.Form, formBody("amount=0.01"), "amount has a fraction of a won, and there is none: round it first; the usual cause is floating-point arithmetic"},
 	{strict.Form, formBody("amount=0"), "amount must be a number greater than 0"},
 	{strict.Form, formBody("amount=-1"), "amount must be a number greater than 0"},
 	{strict.Form, formBody("amount=+15000"), "amount must be a number greater than 0"},
@@ -165,9 +165,22 @@ var rules = []struct {
 	{strict.Form, "merchant_uid=o&amount[]=15000", "amount is required, as one number"},
 	{strict.Form, "merchant_uid=o&amount[krw]=15000", "amount is required, as one number"},
 
-	{strict.JSON, jsonBody(`"expired_at":1`), ""},
+	{strict.JSON, jsonBody(`"expired_at":1`), "expired_at has passed: the barcode could not be paid"},
 	{strict.JSON, jsonBody(`"expired_at":1790000000`), ""},
 	{strict.JSON, jsonBody(`"expired_at":"1790000000"`), ""},
+	{strict.JSON, jsonBody(`"expired_at":1700000000`), ""}, // longAgo
+	{strict.JSON, jsonBody(`"expired_at":1699999999`), "expired_at has passed: the barcode could not be paid"},
+	{strict.Form, formBody("expired_at=1500000000"), "expired_at has passed: the barcode could not be paid"},
+	{strict.JSON, jsonBody(`"amount":15000.0`), ""},
+	{strict.JSON, jsonBody(`"amount":"15000"`), ""},
+	{strict.JSON, jsonBody(`"amount":1.5e4`), ""},
+	{strict.JSON, jsonBody(`"amount":15000.000000000002`), "amount has a fraction of a won, and there is none: round it first; the usual cause is floating-point arithmetic"},
+	{strict.JSON, jsonBody(`"amount":"14999.999999999998"`), "amount has a fraction of a won, and there is none: round it first; the usual cause is floating-point arithmetic"},
+	{strict.JSON, jsonBody(`"amount":150001e-1`), "amount has a fraction of a won, and there is none: round it first; the usual cause is floating-point arithmetic"},
+	{strict.JSON, jsonBody(`"amount":15000.000000000000000001`), "amount has a fraction of a won, and there is none: round it first; the usual cause is floating-point arithmetic"},
+	{strict.Form, formBody("amount=15000.5"), "amount has a fraction of a won, and there is none: round it first; the usual cause is floating-point arithmetic"},
+	{strict.JSON, jsonBody(`"amount":9007199254740992`), ""},
+	{strict.JSON, jsonBody(`"amount":9007199254740993`), "amount is more than 9007199254740992, beyond which the API's numbers are not exact"},
 	{strict.JSON, jsonBody(`"expired_at":99999999999`), ""},
 	{strict.JSON, jsonBody(`"expired_at":100000000000`), "expired_at must be in Unix seconds; this looks like milliseconds"},
 	{strict.JSON, jsonBody(`"expired_at":1790000000000`), "expired_at must be in Unix seconds; this looks like milliseconds"},
@@ -269,7 +282,7 @@ func TestParseIssueKeepsTheRules(t *testing.T) {
 	t.Parallel()
 	_, c := newSandbox(t, emulator.Options{})
 	for _, rule := range rules {
-		issue, err := client.ParseIssue(rule.contentType, []byte(rule.body))
+		issue, err := client.ParseIssue(rule.contentType, []byte(rule.body), longAgo)
 		if rule.problem == "" {
 			if assert.NoError(t, err, rule.body) {
 				_, refusal := post(t, c, rule.contentType, rule.body)
@@ -305,7 +318,7 @@ func TestParseIssueChecksTheURLsOfAFormList(t *testing.T) {
 		_, refusal := post(t, c, strict.Form, formBody(field))
 		require.Error(t, refusal, "as the API does")
 		var invalid *client.InvalidError
-		_, err := client.ParseIssue(strict.Form, []byte(formBody(field)))
+		_, err := client.ParseIssue(strict.Form, []byte(formBody(field)), longAgo)
 		assert.ErrorAs(t, err, &invalid, field)
 	}
 }
@@ -317,7 +330,7 @@ func TestParseIssueRefusesAListOfDeadlines(t *testing.T) {
 	_, c := newSandbox(t, emulator.Options{})
 	for _, field := range []string{"expired_at[]=1790000000", "expired_at[at]=1790000000"} {
 		var invalid *client.InvalidError
-		_, err := client.ParseIssue(strict.Form, []byte(formBody(field)))
+		_, err := client.ParseIssue(strict.Form, []byte(formBody(field)), longAgo)
 		assert.ErrorAs(t, err, &invalid, field)
 	}
 	_, refusal := post(t, c, strict.Form, formBody("expired_at[]=1790000000"))
@@ -329,7 +342,7 @@ func TestParseIssueRefusesAListOfDeadlines(t *testing.T) {
 func TestParseIssueRefusesLookalikesOfLists(t *testing.T) {
 	t.Parallel()
 	for _, field := range []string{"nOtice_url[]=https://shop.example", "Custom_data[a]=1", "notice.url[]=https://shop.example"} {
-		_, err := client.ParseIssue(strict.Form, []byte(formBody(field)))
+		_, err := client.ParseIssue(strict.Form, []byte(formBody(field)), longAgo)
 		assert.ErrorContains(t, err, "could be taken for", field)
 	}
 }
@@ -342,7 +355,7 @@ func TestParseIssueRefusesURLsWithoutAHost(t *testing.T) {
 		_, refusal := post(t, c, strict.JSON, jsonBody(field))
 		require.Error(t, refusal, "as the API does")
 		var invalid *client.InvalidError
-		_, err := client.ParseIssue(strict.JSON, []byte(jsonBody(field)))
+		_, err := client.ParseIssue(strict.JSON, []byte(jsonBody(field)), longAgo)
 		assert.ErrorAs(t, err, &invalid, field)
 	}
 }
@@ -355,8 +368,8 @@ func TestParseIssueReadsWhatMustBeKnown(t *testing.T) {
 	}{
 		{strict.JSON, `{"merchant_uid":"\uc8fc\ubb38-1","amount":15000}`, client.Issue{MerchantUID: "주문-1", Amount: "15000"}},
 		{strict.JSON, `{"merchant_uid":"o","amount":1.50e4,"expired_at":1790000000}`, client.Issue{MerchantUID: "o", Amount: "15000", ExpiredAt: 1790000000}},
-		{strict.JSON, `{"merchant_uid":"o","amount":"0.10","expired_at":"1790000000"}`, client.Issue{MerchantUID: "o", Amount: "0.1", ExpiredAt: 1790000000}},
-		{strict.JSON, `{"merchant_uid":"o","amount":123456789012345678901234567890,"expired_at":null}`, client.Issue{MerchantUID: "o", Amount: "123456789012345678901234567890"}},
+		{strict.JSON, `{"merchant_uid":"o","amount":"10.0","expired_at":"1790000000"}`, client.Issue{MerchantUID: "o", Amount: "10", ExpiredAt: 1790000000}},
+		{strict.JSON, `{"merchant_uid":"o","amount":9007199254740992,"expired_at":null}`, client.Issue{MerchantUID: "o", Amount: "9007199254740992"}},
 		{strict.Form, `merchant_uid=%EC%A3%BC%EB%AC%B8+1&amount=15000.00&expired_at=`, client.Issue{MerchantUID: "주문 1", Amount: "15000"}},
 	} {
 		got := parse(t, tc.contentType, tc.body)
@@ -378,7 +391,7 @@ func TestNullAndEmptyCountAsLeftOut(t *testing.T) {
 			strict.Form: {formBody(field + "=")},
 		} {
 			for _, body := range bodies {
-				_, err := client.ParseIssue(contentType, []byte(body))
+				_, err := client.ParseIssue(contentType, []byte(body), longAgo)
 				assert.NoError(t, err, body)
 				_, refusal := post(t, c, contentType, body)
 				assert.NoError(t, refusal, body)
@@ -396,7 +409,7 @@ func TestTextsMustBeStrings(t *testing.T) {
 		for _, value := range []string{`1`, `1.5`, `true`, `false`, `[]`, `["a"]`, `{}`, `{"a":"b"}`} {
 			body := jsonBody(`"` + field + `":` + value)
 			var invalid *client.InvalidError
-			_, err := client.ParseIssue(strict.JSON, []byte(body))
+			_, err := client.ParseIssue(strict.JSON, []byte(body), longAgo)
 			if assert.ErrorAs(t, err, &invalid, body) {
 				assert.Contains(t, invalid.Problems, field+" must be a string")
 			}
@@ -415,7 +428,7 @@ func TestAllViolationsAreReportedAtOnce(t *testing.T) {
 	body, err := json.Marshal(members)
 	require.NoError(t, err)
 	var invalid *client.InvalidError
-	_, err = client.ParseIssue(strict.JSON, body)
+	_, err = client.ParseIssue(strict.JSON, body, longAgo)
 	require.ErrorAs(t, err, &invalid)
 	fields := make(map[string]int)
 	for _, problem := range invalid.Problems {
@@ -544,7 +557,7 @@ func TestCompleteFillsOnlyWhatIsLeftOut(t *testing.T) {
 			_, got := wire(t, i)
 			assert.Equal(t, tc.want, got)
 			assert.Equal(t, strings.Contains(tc.want, "1790259200"), i.ExpiredAt == 1790259200)
-			_, err := client.ParseIssue(tc.contentType, []byte(got))
+			_, err := client.ParseIssue(tc.contentType, []byte(got), longAgo)
 			assert.NoError(t, err)
 		})
 	}
@@ -565,7 +578,7 @@ func TestCompleteSignsTheCallbacks(t *testing.T) {
 		expires                          int64
 	}{
 		{"JSON", strict.JSON, `{"merchant_uid":"주문&1","amount":15000.00}`, "", 0, "15000", 0},
-		{"JSON, null and empty", strict.JSON, `{"confirm_url":null,"notice_url":"","merchant_uid":"주문&1","amount":0.5}`, "", 0, "0.5", 0},
+		{"JSON, null and empty", strict.JSON, `{"confirm_url":null,"notice_url":"","merchant_uid":"주문&1","amount":5e1}`, "", 0, "50", 0},
 		{"own deadline", strict.JSON, `{"merchant_uid":"주문&1","amount":15000,"expired_at":1790000001}`, "second", time.Hour, "15000", 1790000001},
 		{"default deadline", strict.JSON, `{"merchant_uid":"주문&1","amount":1.5e4}`, "second", time.Hour, "15000", 1790003600},
 		{"form", strict.Form, `merchant_uid=%EC%A3%BC%EB%AC%B8%261&amount=15000`, "second", time.Hour, "15000", 1790003600},
@@ -700,13 +713,13 @@ func FuzzParseIssue(f *testing.F) {
 			contentType = strict.Form
 		}
 		for _, defaults := range []client.Defaults{{}, d} {
-			i, err := client.ParseIssue(contentType, []byte(body))
+			i, err := client.ParseIssue(contentType, []byte(body), longAgo)
 			if err != nil {
 				return
 			}
 			i.Complete(defaults, k, "", time.Now())
 			sentType, sent := wire(t, i)
-			again, err := client.ParseIssue(sentType, []byte(sent))
+			again, err := client.ParseIssue(sentType, []byte(sent), longAgo)
 			if err != nil || again.MerchantUID != i.MerchantUID || again.Amount != i.Amount || again.ExpiredAt != i.ExpiredAt {
 				t.Fatalf("%s became %s: %v", body, sent, err)
 			}
@@ -737,7 +750,7 @@ func BenchmarkIssue(b *testing.B) {
 			body := []byte(request[1])
 			b.ReportAllocs()
 			for b.Loop() {
-				i, err := client.ParseIssue(request[0], body)
+				i, err := client.ParseIssue(request[0], body, longAgo)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -14,6 +14,7 @@ import (
 // goroutine; Close it when its last client is gone.
 type State struct {
 	issues singleflight.Group
+	orders orders
 
 	current  atomic.Pointer[grant]
 	renewer  atomic.Pointer[tokenSource] // the source in use, which renews in the background
@@ -92,9 +93,18 @@ func clockWasSet(wall, monotonic time.Duration) bool {
 // earliest returns the earliest second in which the API, by its own clock, can
 // have begun what was asked for at local.
 func (s *State) earliest(local time.Time) int64 {
-	blur := time.Duration(0)
-	if r := s.clock.Load(); r != nil {
-		blur = r.blur
-	}
-	return s.atAPI(local).Add(-blur - maxIgnoredSkew).Unix()
+	return s.atAPI(local).Add(-s.blur()).Unix()
 }
+
+// blur is how far off the API's time can be.
+func (s *State) blur() time.Duration {
+	if r := s.clock.Load(); r != nil {
+		return r.blur + maxIgnoredSkew
+	}
+	return maxIgnoredSkew
+}
+
+// tolerance is how long after a payment began another call may begin that a look-up
+// could take it for: as long as the clocks are off, and the second that the API does
+// not divide.
+func (s *State) tolerance() time.Duration { return s.blur() + 2*time.Second }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -453,7 +454,7 @@ func TestPanicOfATransportIsAFailure(t *testing.T) {
 	g, err := newGrant("t", 1, 1801, time.Now())
 	require.NoError(t, err)
 	c.state.current.Store(g)
-	issue, err := ParseIssue("application/json", []byte(`{"merchant_uid":"o","amount":1}`))
+	issue, err := ParseIssue("application/json", []byte(`{"merchant_uid":"o","amount":1}`), time.Now())
 	require.NoError(t, err)
 	_, err = c.IssueRaw(t.Context(), issue)
 	assert.ErrorIs(t, err, ErrOutcomeUnknown)
@@ -479,4 +480,29 @@ func TestClockThatWasSetIsNotCorrected(t *testing.T) {
 	s := NewState()
 	s.setClock(time.Now().Add(time.Hour).Unix(), time.Now())
 	assert.WithinDuration(t, time.Now().Add(time.Hour), s.Now(), 3*time.Second)
+}
+
+// asleep is a moment after so long a sleep of the machine, during which the wall clock
+// goes on and the monotonic one does not. A time.Time holds the latter in its second
+// word.
+func asleep(t time.Time, d time.Duration) time.Time {
+	t = t.Add(d)
+	*(*int64)(unsafe.Add(unsafe.Pointer(&t), 8)) -= int64(d)
+	return t
+}
+
+// A token that expired while the machine slept must not be sent, though by the
+// monotonic clock it has a life left.
+func TestTokenDoesNotOutliveASleep(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	g, err := newGrant("t", 1000, 2800, now)
+	require.NoError(t, err)
+	assert.True(t, g.valid(now))
+	assert.False(t, g.valid(now.Add(time.Hour)))
+	woken := asleep(now, time.Hour)
+	require.Equal(t, time.Hour, woken.Round(0).Sub(now.Round(0)))
+	require.Zero(t, woken.Sub(now), "the monotonic clock stood still")
+	assert.False(t, g.valid(woken))
+	assert.True(t, g.valid(asleep(now, time.Minute)))
 }

@@ -41,11 +41,14 @@ const (
 var (
 	// ErrUnsigned is returned for a query without any cvs_ parameter.
 	ErrUnsigned = errors.New("the URL is not signed")
+	// ErrNoKey is returned for signing without a key.
+	ErrNoKey = errors.New("there is no key to sign the URL with")
 	// ErrSignature is returned for anything but the one signed query.
 	ErrSignature = errors.New("the URL's signature does not hold for this order")
 )
 
-// Keys are the keys of one account. The first signs, all verify.
+// Keys are the keys of one account. The first signs, all verify. The zero Keys can do
+// neither.
 type Keys struct{ keys []*key }
 
 // key lends out signers with the key already worked in, which is half of their work.
@@ -124,8 +127,11 @@ func (b *Base) String() string {
 	return b.prefix
 }
 
-// Sign returns the URL for one barcode.
-func (b *Base) Sign(keys Keys, purpose Purpose, merchantUID string, t Ticket) string {
+// Sign returns the URL for one barcode. The error is ErrNoKey.
+func (b *Base) Sign(keys Keys, purpose Purpose, merchantUID string, t Ticket) (string, error) {
+	if len(keys.keys) == 0 {
+		return "", ErrNoKey
+	}
 	account := ""
 	if t.Account != "" {
 		account = "&cvs_account=" + t.Account
@@ -134,7 +140,7 @@ func (b *Base) Sign(keys Keys, purpose Purpose, merchantUID string, t Ticket) st
 	mac := keys.keys[0].mac(purpose, merchantUID, t, expires)
 	var sig [sigLength]byte
 	base64.RawURLEncoding.Encode(sig[:], mac[:])
-	return b.prefix + "cvs_amount=" + t.Amount + "&cvs_expires=" + expires + account + "&cvs_sig=" + string(sig[:])
+	return b.prefix + "cvs_amount=" + t.Amount + "&cvs_expires=" + expires + account + "&cvs_sig=" + string(sig[:]), nil
 }
 
 func (t Ticket) expires() string {

@@ -18,6 +18,30 @@ import (
 
 const merchantUID = "주문-2026/0001"
 
+// signURL signs a confirm_url.
+func signURL(t testing.TB, base *signedurl.Base, k signedurl.Keys, merchantUID string, ticket signedurl.Ticket) string {
+	t.Helper()
+	signed, err := base.Sign(k, signedurl.Confirm, merchantUID, ticket)
+	require.NoError(t, err)
+	return signed
+}
+
+// Keys that nobody set must neither end the program nor sign.
+func TestZeroKeysSignAndVerifyNothing(t *testing.T) {
+	t.Parallel()
+	base, err := signedurl.ParseBase("https://shop.example/confirm")
+	require.NoError(t, err)
+	ticket := signedurl.Ticket{Amount: "15000"}
+	signed, err := base.Sign(signedurl.Keys{}, signedurl.Confirm, "o", ticket)
+	require.ErrorIs(t, err, signedurl.ErrNoKey)
+	assert.Empty(t, signed)
+	_, query, _ := strings.Cut(signURL(t, base, keys(t, "k"), "o", ticket), "?")
+	ticket, err = signedurl.Parse(query)
+	require.NoError(t, err)
+	require.NoError(t, ticket.Verify(keys(t, "k"), signedurl.Confirm, "o"))
+	assert.ErrorIs(t, ticket.Verify(signedurl.Keys{}, signedurl.Confirm, "o"), signedurl.ErrSignature)
+}
+
 func keys(t testing.TB, secrets ...string) signedurl.Keys {
 	t.Helper()
 	k, err := signedurl.NewKeys(secrets...)
@@ -30,7 +54,7 @@ func sign(t testing.TB, k signedurl.Keys, ticket signedurl.Ticket) string {
 	t.Helper()
 	base, err := signedurl.ParseBase("https://shop.example/cvs/confirm")
 	require.NoError(t, err)
-	u, err := url.Parse(base.Sign(k, signedurl.Confirm, merchantUID, ticket))
+	u, err := url.Parse(signURL(t, base, k, merchantUID, ticket))
 	require.NoError(t, err)
 	return u.RawQuery
 }
@@ -53,7 +77,7 @@ func TestSignedURLKeepsTheBase(t *testing.T) {
 	} {
 		b, err := signedurl.ParseBase(base)
 		require.NoError(t, err, base)
-		got := b.Sign(keys(t, "k"), signedurl.Confirm, merchantUID, ticket)
+		got := signURL(t, b, keys(t, "k"), merchantUID, ticket)
 		assert.True(t, strings.HasPrefix(got, want), got)
 		assert.Len(t, strings.TrimPrefix(got, want), 22)
 		u, err := url.Parse(got)
@@ -193,7 +217,7 @@ func FuzzSign(f *testing.F) {
 		ticket := signedurl.Ticket{Account: account, Amount: strconv.FormatInt(amount, 10), Expires: expires}
 		base, err := signedurl.ParseBase("https://shop.example/cvs/confirm")
 		require.NoError(t, err)
-		_, query, _ := strings.Cut(base.Sign(k, signedurl.Confirm, uid, ticket), "?")
+		_, query, _ := strings.Cut(signURL(t, base, k, uid, ticket), "?")
 		got, err := signedurl.Parse(query)
 		require.NoError(t, err, query)
 		require.NoError(t, got.Verify(k, signedurl.Confirm, uid), query)
@@ -228,7 +252,7 @@ func BenchmarkSign(b *testing.B) {
 	b.Run("Sign", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			base.Sign(k, signedurl.Confirm, merchantUID, ticket)
+			_, _ = base.Sign(k, signedurl.Confirm, merchantUID, ticket)
 		}
 	})
 	b.Run("HMAC", func(b *testing.B) {
