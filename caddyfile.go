@@ -27,12 +27,14 @@ import (
 func init() {
 	httpcaddyfile.RegisterGlobalOption("cvs", parseApp)
 	httpcaddyfile.RegisterHandlerDirective("cvs_proxy", parseProxy)
-	httpcaddyfile.RegisterHandlerDirective("cvs_confirm", parseConfirm)
+	httpcaddyfile.RegisterDirective("cvs_confirm", parseConfirmRoutes)
 	httpcaddyfile.RegisterHandlerDirective("cvs_sandbox", parseSandbox)
-	// Before handle and route, so that a catch-all of the shop does not swallow
-	// the webhook. On one site, /cvs/confirm must not be taken for the
-	// DELETE /cvs/{imp_uid} of cvs_proxy.
-	for _, directive := range []string{"cvs_confirm", "cvs_proxy", "cvs_sandbox"} {
+	// Before all that changes a request or answers it: after the rewrite or try_files of
+	// a front controller, the shop's own 200 would accept the payment.
+	httpcaddyfile.RegisterDirectiveOrder("cvs_confirm", httpcaddyfile.Before, "redir")
+	// Behind basic_auth and forward_auth; before handle and route, so that a catch-all of
+	// the shop does not swallow the API's paths.
+	for _, directive := range []string{"cvs_proxy", "cvs_sandbox"} {
 		httpcaddyfile.RegisterDirectiveOrder(directive, httpcaddyfile.Before, "invoke")
 	}
 }
@@ -156,6 +158,45 @@ func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 		"expires_in":  duration(&p.ExpiresIn, nil),
 		"max_body":    size(&p.MaxBody),
 	})
+}
+
+// parseConfirmRoutes makes two routes of the cvs_confirm directive: its own, and behind
+// it one for webhooks that miss it. A path that is given as the matcher is taken with a
+// slash behind it, too; other case and doubled slashes Caddy's matcher takes itself.
+func parseConfirmRoutes(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next()
+	isPath := h.NextArg() && strings.HasPrefix(h.Val(), "/")
+	h.Reset()
+	h.Next()
+	matchers, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	confirm, err := parseConfirm(h)
+	if err != nil || matchers == nil { // without a matcher nothing misses it
+		return h.NewRoute(matchers, confirm), err
+	}
+	if isPath {
+		var paths caddyhttp.MatchPath
+		if err := json.Unmarshal(matchers["path"], &paths); err != nil {
+			return nil, h.WrapErr(err)
+		}
+		matchers["path"] = caddyconfig.JSON(withSlash(paths), nil)
+	}
+	return append(h.NewRoute(matchers, confirm), h.NewRoute(nil, new(Unrouted))...), nil
+}
+
+// withSlash adds the other spelling of a path, with or without a slash at its end.
+func withSlash(paths caddyhttp.MatchPath) caddyhttp.MatchPath {
+	path := paths[0]
+	switch trimmed := strings.TrimSuffix(path, "/"); {
+	case strings.HasSuffix(path, "*") || trimmed == "":
+		return paths
+	case trimmed != path:
+		return append(paths, trimmed)
+	default:
+		return append(paths, path+"/")
+	}
 }
 
 // parseConfirm parses the cvs_confirm directive. Syntax:

@@ -225,8 +225,12 @@ type result struct {
 	duration time.Duration
 }
 
-// judge decides what an answer means. A status that means no needs no body; a
-// body that did not come whole is nil.
+// saysNo reports whether a status means no by itself, whatever the body says.
+func (o *OrderCheck) saysNo(status int) bool {
+	return 200 <= status && status < 300 && !o.accepts(status) || 400 <= status && status < 500
+}
+
+// judge decides what an answer means that came whole.
 func (o *OrderCheck) judge(status int, body []byte, amount string) (verdict, string) {
 	switch {
 	case status == 0:
@@ -235,7 +239,7 @@ func (o *OrderCheck) judge(status int, body []byte, amount string) (verdict, str
 		return noAnswer, causeServerError
 	case 300 <= status && status < 400:
 		return noAnswer, causeRedirect
-	case !o.accepts(status):
+	case o.saysNo(status):
 		return no, causeStatus
 	case o.Require == nil && o.Amount == "":
 		return yes, ""
@@ -306,23 +310,18 @@ type question struct {
 // inquiry is one check, ready to be asked: nothing in it is shared with the
 // request that Caddy is serving, so that it may go on after the answer.
 type inquiry struct {
-	check    *OrderCheck
-	request  *http.Request
-	repl     *caddy.Replacer // a route's own
-	body     []byte
-	amount   string
-	deadline time.Time
-	cause    string // why it cannot be asked
+	check   *OrderCheck
+	request *http.Request
+	repl    *caddy.Replacer // a route's own
+	body    []byte
+	amount  string
+	cause   string // why it cannot be asked
 }
 
 // prepare builds the inquiry, in the goroutine of the request.
 func (o *OrderCheck) prepare(q *question) *inquiry {
-	in := &inquiry{check: o, body: q.body, amount: q.ticket.Amount, deadline: time.Now().Add(time.Duration(o.Timeout))}
-	// A little earlier than the decision, to be able to say why there is no answer.
-	if last := q.deadline.Add(-20 * time.Millisecond); in.deadline.After(last) {
-		in.deadline = last
-	}
-	header := q.header(time.Until(in.deadline))
+	in := &inquiry{check: o, body: q.body, amount: q.ticket.Amount}
+	header := q.header(min(time.Duration(o.Timeout), time.Until(q.deadline)))
 	if o.handler != nil {
 		in.request, in.repl = o.routeRequest(q, header), caddy.NewReplacer()
 		in.repl.Map(q.placeholder)
@@ -390,40 +389,54 @@ func (o *OrderCheck) routeRequest(q *question, header http.Header) *http.Request
 	return r
 }
 
-// ask asks the check and returns its verdict, at the deadline at the latest if
-// the check minds its context.
+// ask asks the check and returns its verdict. This is what bounds a check: by its own
+// timeout, or the end of ctx, whatever the shop and the handlers of a route do.
 func (in *inquiry) ask(ctx context.Context) result {
 	began := time.Now()
-	ctx, cancel := context.WithDeadline(ctx, in.deadline)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(in.check.Timeout))
 	defer cancel()
-	res := in.verdict(ctx)
+	res := result{check: in.check, verdict: no, cause: in.cause}
+	if in.cause == "" {
+		r := newReply()
+		go in.fetch(ctx, r)
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+		}
+		res = in.judge(r)
+	}
 	res.duration = time.Since(began)
 	return res
 }
 
-// verdict asks and judges. A panic is no answer: nobody above this goroutine
+// fetch has the reply written. A panic breaks it off: nobody above this goroutine
 // would recover it.
-func (in *inquiry) verdict(ctx context.Context) (res result) {
-	res.check = in.check
+func (in *inquiry) fetch(ctx context.Context, r *reply) {
+	cause := causeBroken
 	defer func() {
-		if recover() != nil {
-			res.verdict, res.cause = noAnswer, causeBroken
+		_ = recover()
+		if ctx.Err() != nil && cause == "" { // what ends with the time is no answer in time
+			cause = causeTimeout
 		}
+		r.end(cause)
 	}()
-	if in.cause != "" {
-		res.verdict, res.cause = no, in.cause
-		return res
-	}
-	var body []byte
-	var cause string
 	if in.check.handler != nil {
-		res.status, body, cause = in.askRoute(ctx)
+		cause = in.askRoute(ctx, r)
 	} else {
-		res.status, body, cause = in.askURL(ctx)
+		cause = in.askURL(ctx, r)
 	}
-	res.verdict, res.cause = in.check.judge(res.status, body, in.amount)
-	if cause != "" && res.verdict != no {
-		res.verdict, res.cause = noAnswer, cause
+}
+
+// judge decides what a reply means, as far as it has come. A final status that means
+// no counts even if nothing else of the answer does.
+func (in *inquiry) judge(r *reply) result {
+	status, body, cause := r.soFar()
+	res := result{check: in.check, status: status, verdict: noAnswer, cause: cause}
+	switch {
+	case in.check.saysNo(status):
+		res.verdict, res.cause = no, causeStatus
+	case cause == "":
+		res.verdict, res.cause = in.check.judge(status, body, in.amount)
 	}
 	if res.verdict == no && gjson.ValidBytes(body) {
 		if text := gjson.GetBytes(body, in.check.Reason); text.Type == gjson.String {
@@ -435,7 +448,7 @@ func (in *inquiry) verdict(ctx context.Context) (res result) {
 
 // askURL sends the request, again while there is time if no connection can be
 // made. A request that may have arrived is not repeated.
-func (in *inquiry) askURL(ctx context.Context) (status int, body []byte, cause string) {
+func (in *inquiry) askURL(ctx context.Context, answer *reply) (cause string) {
 	for wait := 25 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
 		r := in.request.WithContext(ctx)
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(in.body)), nil }
@@ -445,29 +458,18 @@ func (in *inquiry) askURL(ctx context.Context) (status int, body []byte, cause s
 		}
 		resp, err := in.check.transport.RoundTrip(r)
 		if err == nil {
-			return readAnswer(resp)
+			return answer.read(resp)
 		}
 		if _, dialing := errors.AsType[reverseproxy.DialError](err); !dialing {
-			return 0, nil, causeOf(err)
+			return causeOf(err)
 		}
+		answer.pending(causeUnreachable)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return 0, nil, causeUnreachable
+			return causeUnreachable
 		}
 	}
-}
-
-func readAnswer(resp *http.Response) (status int, body []byte, cause string) {
-	defer resp.Body.Close()
-	body, err := readAll(io.LimitReader(resp.Body, maxCheckAnswer+1), resp.ContentLength)
-	switch {
-	case err != nil:
-		return resp.StatusCode, nil, causeOf(err)
-	case len(body) > maxCheckAnswer:
-		return resp.StatusCode, nil, causeTooLarge
-	}
-	return resp.StatusCode, body, ""
 }
 
 func causeOf(err error) string {
@@ -478,33 +480,26 @@ func causeOf(err error) string {
 }
 
 // askRoute runs the route's handlers as a request of its own.
-func (in *inquiry) askRoute(ctx context.Context) (status int, body []byte, cause string) {
+func (in *inquiry) askRoute(ctx context.Context, answer *reply) (cause string) {
+	server, _ := in.request.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	r := in.request.WithContext(joinedContext{ctx, in.request.Context()})
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(in.body)), int64(len(in.body))
-	w := &recorder{header: make(http.Header)}
-	defer func() {
-		// reverse_proxy panics when an answer breaks off; its status came all the same.
-		if recover() != nil {
-			status, body, cause = w.status, nil, causeBroken
-		}
-	}()
-	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	err := in.check.handler.ServeHTTP(w, caddyhttp.PrepareRequest(r, in.repl, w, server))
-	failed, isHandlerError := errors.AsType[caddyhttp.HandlerError](err)
-	switch {
-	case ctx.Err() != nil:
-		return 0, nil, causeTimeout
-	case isHandlerError && failed.StatusCode >= 400:
-		return failed.StatusCode, nil, ""
-	case err != nil: // whatever was written before, an error cannot mean yes
-		return http.StatusInternalServerError, nil, ""
-	case w.full:
-		return w.status, nil, causeTooLarge
+	err := in.check.handler.ServeHTTP(answer, caddyhttp.PrepareRequest(r, in.repl, answer, server))
+	if status, _, _ := answer.soFar(); err == nil || in.check.saysNo(status) {
+		return ""
 	}
-	return w.status, w.body.Bytes(), ""
+	// Whatever was written before, an error cannot mean yes.
+	if failed, ok := errors.AsType[caddyhttp.HandlerError](err); ok && failed.StatusCode >= 400 {
+		answer.fail(failed.StatusCode)
+	} else {
+		answer.fail(http.StatusInternalServerError)
+	}
+	return ""
 }
 
-// joinedContext has the end of one context and the values of another.
+// joinedContext has the end of one context and the values of another, without those
+// of Caddy: they belong to the request that Caddy is serving, and some of them steer
+// its connection.
 type joinedContext struct {
 	context.Context
 	values context.Context
@@ -514,29 +509,8 @@ func (c joinedContext) Value(key any) any {
 	if v := c.Context.Value(key); v != nil {
 		return v
 	}
+	if _, caddys := key.(caddy.CtxKey); caddys {
+		return nil
+	}
 	return c.values.Value(key)
-}
-
-// recorder keeps a route's answer, up to a limit.
-type recorder struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-	full   bool
-}
-
-func (w *recorder) Header() http.Header { return w.header }
-
-func (w *recorder) WriteHeader(status int) {
-	if w.status == 0 && status >= 200 { // 1xx is not an answer yet
-		w.status = status
-	}
-}
-
-func (w *recorder) Write(p []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
-	if w.full = w.full || w.body.Len()+len(p) > maxCheckAnswer; w.full {
-		return len(p), nil // the rest is not needed, but no reason to break off
-	}
-	return w.body.Write(p)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/decimal"
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 	"github.com/caddy-cvs/caddy-cvs/client/webhook"
@@ -106,11 +107,17 @@ func (c *Confirm) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	transport.Transport.Proxy = nil // one named in the environment would answer for the shop
 	for _, check := range c.OrderChecks {
 		if err := check.provision(ctx, transport); err != nil {
 			return fmt.Errorf("order_check %s: %w", check.Name, err)
 		}
+		if !check.Shadow && check.Require == nil && check.Amount == "" {
+			c.logger.Warn("this order check has no condition: any answer with an accepted status is a yes, a page of an error or of another site, too; give it require or amount",
+				zap.String("order_check", check.Name))
+		}
 	}
+	c.app.watch(ctx)
 	return nil
 }
 
@@ -190,14 +197,17 @@ func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 		// the rest is mangled. The line that log writes stands in for it.
 		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 	}
-	// The margin lets the answer be written before the time is over.
+	// This is what bounds a decision, with all of its steps. The margin lets the answer
+	// be written before the time is over. It has nothing of the request's context: what
+	// Caddy notes there could steer the requests that are sent.
 	timeout := time.Duration(c.Timeout)
-	deadline := began.Add(timeout - min(timeout/10, 100*time.Millisecond))
+	ctx, cancel := context.WithDeadline(context.Background(), began.Add(timeout-min(timeout/10, 100*time.Millisecond)))
+	defer cancel()
 
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	d := &decision{}
 	repl.Map(d.placeholder)
-	c.decide(d, w, r, repl, deadline)
+	c.decide(ctx, d, w, r, repl)
 	if d.verdict == invalid {
 		closeUnread(w, r)
 	}
@@ -207,10 +217,10 @@ func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 }
 
 // decide goes through the steps until one of them decides.
-func (c *Confirm) decide(d *decision, w http.ResponseWriter, r *http.Request, repl *caddy.Replacer, deadline time.Time) {
-	body, err := c.receive(d, w, r, deadline)
+func (c *Confirm) decide(ctx context.Context, d *decision, w http.ResponseWriter, r *http.Request, repl *caddy.Replacer) {
+	body, err := c.receive(ctx, d, w, r)
 	if err == nil {
-		err = c.authenticate(d, r, deadline)
+		err = c.authenticate(ctx, d, r)
 	}
 	if err != nil {
 		if refusal, ok := errors.AsType[*refusal](err); ok {
@@ -220,14 +230,13 @@ func (c *Confirm) decide(d *decision, w http.ResponseWriter, r *http.Request, re
 		}
 		return
 	}
-	c.ask(d, &question{
-		decision: *d, contentType: r.Header.Get("Content-Type"), body: body,
-		request: r, repl: repl, deadline: deadline,
+	c.ask(ctx, d, &question{
+		decision: *d, contentType: r.Header.Get("Content-Type"), body: body, request: r, repl: repl,
 	})
 }
 
 // receive reads the webhook. Its errors are of type *httpError.
-func (c *Confirm) receive(d *decision, w http.ResponseWriter, r *http.Request, deadline time.Time) ([]byte, error) {
+func (c *Confirm) receive(ctx context.Context, d *decision, w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		return nil, &httpError{http.StatusMethodNotAllowed, "use POST"}
@@ -237,7 +246,7 @@ func (c *Confirm) receive(d *decision, w http.ResponseWriter, r *http.Request, d
 			return nil, err
 		}
 	}
-	body, err := readBody(w, r, maxWebhook, halfway(deadline))
+	body, err := readBody(w, r, maxWebhook, halfway(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +262,10 @@ func (c *Confirm) receive(d *decision, w http.ResponseWriter, r *http.Request, d
 
 // halfway bounds what comes before the checks. A slow sender or look-up must leave
 // them their time: on_error may accept what they did not answer.
-func halfway(deadline time.Time) time.Time { return time.Now().Add(time.Until(deadline) / 2) }
+func halfway(ctx context.Context) time.Time {
+	deadline, _ := ctx.Deadline()
+	return time.Now().Add(time.Until(deadline) / 2)
+}
 
 var errNotGenuine = &httpError{http.StatusForbidden, "the webhook is not genuine"}
 
@@ -268,10 +280,10 @@ func (e *refusal) Error() string { return e.cause }
 // authenticate establishes that the webhook is about a barcode of an account
 // of this configuration, and learns the amount. Its errors are of type
 // *httpError or *refusal.
-func (c *Confirm) authenticate(d *decision, r *http.Request, deadline time.Time) error {
+func (c *Confirm) authenticate(ctx context.Context, d *decision, r *http.Request) error {
 	ticket, err := signedurl.Parse(r.URL.RawQuery)
 	if errors.Is(err, signedurl.ErrUnsigned) {
-		return c.authenticateUnsigned(d, deadline)
+		return c.authenticateUnsigned(ctx, d)
 	}
 	if err != nil || c.Account != "" && ticket.Account != c.Account {
 		return errNotGenuine
@@ -284,10 +296,19 @@ func (c *Confirm) authenticate(d *decision, r *http.Request, deadline time.Time)
 	if ticket.ExpiredAt(acc.client.State().Now()) {
 		return &refusal{http.StatusGone, refused, "expired", "the payment deadline has passed"}
 	}
+	return d.compareAmounts()
+}
+
+// compareAmounts refuses a webhook whose body names another amount than the barcode
+// was issued for. As documented it names none.
+func (d *decision) compareAmounts() error {
+	if sent, known := d.webhook.Amount, d.ticket.Amount; sent != "" && known != "" && !decimal.Equal(sent, known) {
+		return &refusal{http.StatusForbidden, invalid, "another amount", "the amount is not the barcode's"}
+	}
 	return nil
 }
 
-func (c *Confirm) authenticateUnsigned(d *decision, deadline time.Time) error {
+func (c *Confirm) authenticateUnsigned(ctx context.Context, d *decision) error {
 	d.account = c.Account
 	switch c.Unsigned {
 	case "allow":
@@ -298,7 +319,7 @@ func (c *Confirm) authenticateUnsigned(d *decision, deadline time.Time) error {
 	if !client.FitsPath(d.webhook.ImpUID) {
 		return errNotGenuine
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), halfway(deadline))
+	ctx, cancel := context.WithDeadline(ctx, halfway(ctx))
 	defer cancel()
 	payment, err := c.asked.client.Payment(ctx, d.webhook.ImpUID)
 	switch {
@@ -314,7 +335,7 @@ func (c *Confirm) authenticateUnsigned(d *decision, deadline time.Time) error {
 		return &refusal{http.StatusConflict, refused, "payment not ready", "the payment is not open any more"}
 	}
 	d.ticket = signedurl.Ticket{Account: c.Account, Amount: payment.Amount.Canonical()}
-	return nil
+	return d.compareAmounts()
 }
 
 func lookupCause(err error) string {
@@ -328,50 +349,28 @@ func lookupCause(err error) string {
 	}
 }
 
-// ask asks the order checks and decides as soon as it is clear.
-func (c *Confirm) ask(d *decision, q *question) {
-	deciding := make([]*inquiry, 0, len(c.OrderChecks))
+// ask asks all order checks at once, and decides as soon as it is clear.
+func (c *Confirm) ask(ctx context.Context, d *decision, q *question) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // a refusal ends what is still being asked
+	q.deadline, _ = ctx.Deadline()
+	answers := make(chan result, len(c.OrderChecks))
+	deciding := 0
 	for _, check := range c.OrderChecks {
 		inquiry := check.prepare(q)
 		if check.Shadow {
 			go c.askShadow(d.webhook, inquiry)
 			continue
 		}
-		deciding = append(deciding, inquiry)
-	}
-	if len(deciding) == 1 && deciding[0].check.handler == nil { // a URL keeps its deadline without help
-		if d.note(deciding[0].ask(context.Background())) {
-			return
-		}
-	} else if d.askAll(deciding, q.deadline) {
-		return
-	}
-	c.conclude(d)
-}
-
-// askAll asks all at once, and reports whether one has refused.
-func (d *decision) askAll(inquiries []*inquiry, deadline time.Time) (over bool) {
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	answers := make(chan result, len(inquiries))
-	waiting := make(map[*OrderCheck]bool, len(inquiries))
-	for _, inquiry := range inquiries {
-		waiting[inquiry.check] = true
+		deciding++
 		go func() { answers <- inquiry.ask(ctx) }()
 	}
-	for len(waiting) > 0 {
-		var res result
-		select {
-		case res = <-answers:
-		case <-ctx.Done():
-			res = overdue(waiting, answers)
-		}
-		delete(waiting, res.check)
-		if d.note(res) {
-			return true
+	for range deciding {
+		if d.note(<-answers) {
+			return
 		}
 	}
-	return false
+	c.conclude(d)
 }
 
 // note takes a result down, and reports whether it is a refusal.
@@ -381,19 +380,6 @@ func (d *decision) note(res result) bool {
 		d.set(http.StatusConflict, refused, res.cause, res.reason)
 	}
 	return res.verdict == no
-}
-
-// overdue returns an answer that came just in time, so that no "no" is lost, or
-// else one for a check that gave none.
-func overdue(waiting map[*OrderCheck]bool, answers <-chan result) (res result) {
-	select {
-	case res = <-answers:
-	default:
-		for check := range waiting {
-			res = result{check: check, verdict: noAnswer, cause: causeTimeout, duration: time.Duration(check.Timeout)}
-		}
-	}
-	return res
 }
 
 // conclude decides when no check has said no.
@@ -472,7 +458,7 @@ var acceptable = []byte(`{"accepted":true}`)
 
 // write answers GalaxiaMoneytree: 200 is "acceptable", any other status is not.
 func (d *decision) write(w http.ResponseWriter) {
-	if d.status == http.StatusOK && d.verdict != accepted {
+	if d.status == 0 || d.status == http.StatusOK && d.verdict != accepted { // a mistake of ours must not accept
 		d.status = http.StatusInternalServerError
 	}
 	body := acceptable
@@ -504,8 +490,11 @@ func tidy(reason string) string {
 // may be about the buyer, and stays out of it.
 func (c *Confirm) log(d *decision, r *http.Request, took time.Duration) {
 	level := zapcore.InfoLevel
-	if d.verdict == unanswered {
+	switch {
+	case d.verdict == unanswered:
 		level = zapcore.ErrorLevel
+	case d.verdict == accepted && d.cause != "": // by on_error, not by the shop
+		level = zapcore.WarnLevel
 	}
 	if entry := c.logger.Check(level, "confirm webhook"); entry != nil {
 		entry.Write(

@@ -18,6 +18,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
 )
@@ -44,7 +46,13 @@ func TestConfirmReceivesOnlyTheWebhook(t *testing.T) {
 		"empty":                {"POST", jsonType, "", 400},
 		"another event":        {"POST", jsonType, strings.Replace(good, "Cvs.Confirm", "Cvs.Paid", 1), 400},
 		"another status":       {"POST", jsonType, strings.Replace(good, "ready", "paid", 1), 400},
-		"another payType":      {"POST", jsonType, strings.Replace(good, `"card"`, `"coin"`, 1), 400},
+		"another payType":      {"POST", jsonType, strings.Replace(good, `"card"`, `"coin"`, 1), 200},
+		"payType in capitals":  {"POST", jsonType, strings.Replace(good, `"card"`, `"CARD"`, 1), 200},
+		"the amount":           {"POST", jsonType, strings.Replace(good, "{", `{"amount":"15000.0",`, 1), 200},
+		"the amount in a form": {"POST", formType, form + "&amount=15000", 200},
+		"another amount":       {"POST", jsonType, strings.Replace(good, "{", `{"amount":1500,`, 1), 403},
+		"another in a form":    {"POST", formType, form + "&amount=15001", 403},
+		"an amount in words":   {"POST", jsonType, strings.Replace(good, "{", `{"amount":"15,000",`, 1), 400},
 		"no imp_uid":           {"POST", jsonType, strings.Replace(good, "imp_uid", "x", 1), 400},
 		"no merchant_uid":      {"POST", jsonType, strings.Replace(good, "merchant_uid", "x", 1), 400},
 		"duplicate":            {"POST", jsonType, strings.Replace(good, "{", `{"merchant_uid":"order-2",`, 1), 400},
@@ -64,7 +72,7 @@ func TestConfirmReceivesOnlyTheWebhook(t *testing.T) {
 			assert.Equal(t, "POST", a.header.Get("Allow"))
 		}
 	}
-	assert.Equal(t, 4, g.shop.asked(), "only about the genuine ones")
+	assert.Equal(t, 8, g.shop.asked(), "only about the genuine ones")
 	assert.Equal(t, 418, g.do(t, http.MethodPost, g.outside+"/cvs/other", jsonType, good).status)
 
 	closed := start(t, setup{confirm: "allow portone" + usualConfirm})
@@ -643,4 +651,50 @@ func TestTheWholeWayThroughTheTill(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	assert.Equal(t, 2, strings.Count(noticed.String(), "/notice"))
+}
+
+// Of two routes of one webhook each has a request of its own: what Caddy keeps of the
+// one that it serves is not for them to share, or for what goes on after the answer.
+func TestRoutesShareNothingOfTheServedRequest(t *testing.T) {
+	t.Parallel()
+	confirm := ""
+	for n := range 4 {
+		confirm += fmt.Sprintf("order_check {\nname c%d\nrequire payable true\nroute {\ntimeouts {\nwrite_timeout 5s\n}\nreverse_proxy SHOP\n}\n}\n", n)
+	}
+	g := start(t, setup{
+		globals: "servers {\ntimeouts {\nwrite_idle 30s\n}\n}",
+		confirm: confirm + "order_check SHOP/slow {\nshadow\nname s\n}", payable: answers(200, `{"payable":true}`),
+	})
+	for n := range 20 {
+		assert.Equal(t, 200, g.confirm(t, g.mustIssue(t, fmt.Sprintf("order-%d", n))).status)
+	}
+	seen := joinedContext{context.Background(), context.WithValue(context.WithValue(t.Context(), caddy.CtxKey("idle_timeouts"), 1), http.LocalAddrContextKey, 2)}
+	assert.Nil(t, seen.Value(caddy.CtxKey("idle_timeouts")))
+	assert.Equal(t, 2, seen.Value(http.LocalAddrContextKey), "what is not Caddy's is there")
+}
+
+// The deadline for the body must not end the request: its context would end while the
+// checks are asked.
+func TestReadDeadlineEndsWithTheBody(t *testing.T) {
+	t.Parallel()
+	at := "http://" + address(t)
+	const timeout = 600 * time.Millisecond // of which the body has half
+	g := start(t, setup{
+		proxy:   "confirm_url " + at + "/cvs/confirm",
+		sites:   at + " {\nroute {\ntest_outlive\ncvs_confirm {\ntimeout " + timeout.String() + "\non_error accept\norder_check SHOP/x\n}\n}\n}\n",
+		payable: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+	})
+	assert.Equal(t, 200, g.confirm(t, g.mustIssue(t, "order-1")).status)
+	assert.NoError(t, <-outlived)
+}
+
+// Whatever goes wrong in deciding, only an acceptance is answered 200.
+func TestOnlyAnAcceptanceIs200(t *testing.T) {
+	t.Parallel()
+	for _, d := range []decision{{}, {status: 200}, {status: 200, verdict: refused}, {status: 200, verdict: unanswered}, {status: 200, verdict: invalid}} {
+		w := httptest.NewRecorder()
+		d.write(w)
+		assert.Equal(t, 500, w.Code, "%+v", d)
+		assert.Contains(t, w.Body.String(), `"accepted":false`)
+	}
 }

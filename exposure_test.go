@@ -907,7 +907,9 @@ func TestCheckIsHeardToItsEnd(t *testing.T) {
 	require.NoError(t, err)
 	in := &inquiry{check: check, request: &http.Request{Method: http.MethodPost, URL: u, Host: u.Host, Header: make(http.Header)}}
 	for range 3 {
-		status, _, cause := in.askURL(t.Context())
+		r := newReply()
+		in.fetch(t.Context(), r)
+		status, _, cause := r.soFar()
 		assert.Equal(t, http.StatusOK, status, cause)
 		<-ended
 	}

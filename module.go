@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
@@ -43,6 +44,7 @@ type App struct {
 	Accounts map[string]*Account `json:"account,omitempty"`
 
 	accounts map[string]*account
+	servers  []*caddyhttp.Server // with a cvs_confirm
 	logger   *zap.Logger
 }
 
@@ -195,6 +197,9 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 func (a *App) Start() error {
 	for _, acc := range a.accounts {
 		acc.client.TakeOver()
+	}
+	for _, server := range a.servers {
+		a.warnOfSilence(server)
 	}
 	return nil
 }

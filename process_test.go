@@ -4,9 +4,11 @@ package caddycvs
 // ends, and what it makes of its environment.
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
@@ -138,25 +140,20 @@ func TestShutdownNamesWhatItDoesNotLearn(t *testing.T) {
 	assert.Less(t, time.Since(began), time.Second, "nothing is under way any more")
 }
 
-// watchLag starts to watch how late timers are, on a machine with other work. The
-// function that it returns tells the worst and ends the watch.
-func watchLag() (worst func() time.Duration) {
-	done, result := make(chan struct{}), make(chan time.Duration)
-	go func() {
-		var most time.Duration
-		for {
-			due := time.Now().Add(5 * time.Millisecond)
-			select {
-			case <-time.After(5 * time.Millisecond):
-				most = max(most, time.Since(due))
-			case <-done:
-				result <- most
-				return
-			}
-		}
-	}()
-	return func() time.Duration {
-		close(done)
-		return <-result
-	}
+// A proxy that the environment names must not answer for the shop, nor see the key of
+// an order check.
+func TestChecksUseNoProxyOfTheEnvironment(t *testing.T) {
+	t.Parallel()
+	var asked bytes.Buffer
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(&asked, r.Method, r.RequestURI)
+		fmt.Fprint(w, `{"payable":true,"total":15000}`)
+	}))
+	t.Cleanup(proxy.Close)
+	// A name that does not exist: http.ProxyFromEnvironment makes an exception of this machine.
+	g, config := prepare(t, setup{confirm: "timeout 1s\norder_check http://shop.invalid/payable {\nrequire payable true\namount total\n}"})
+	startCaddyProcess(t, config, "HTTP_PROXY="+proxy.URL, "http_proxy="+proxy.URL, "NO_PROXY=127.0.0.1")
+	a := g.confirm(t, g.mustIssue(t, "order-1"))
+	assert.NotEqual(t, 200, a.status, a.body)
+	assert.Empty(t, asked.String())
 }

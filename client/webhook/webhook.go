@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/caddy-cvs/caddy-cvs/client/decimal"
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
@@ -23,14 +24,18 @@ const StatusReady = "ready"
 type Confirm struct {
 	ImpUID      string
 	MerchantUID string
+	Amount      string // in the form that decimal.Canonical gives; "" if the webhook names none, as documented
 	Barcode     string // "" if the webhook names none
-	PayType     string // "card", "cash" or "" if the webhook names none
+	PayType     string // "card", "cash", another kind, or "" if the webhook names none
 }
+
+// maxPayType is the longest kind of payment that is passed on, in characters.
+const maxPayType = 32
 
 // ParseConfirm reads a confirm webhook, strictly. The error is
 // strict.ErrMediaType, or says what is wrong without repeating any value.
 func ParseConfirm(contentType string, body []byte) (Confirm, error) {
-	b, err := strict.Parse(contentType, body, "event", "imp_uid", "merchant_uid", "status", "extra")
+	b, err := strict.Parse(contentType, body, "event", "imp_uid", "merchant_uid", "status", "amount", "extra")
 	if err != nil {
 		return Confirm{}, err
 	}
@@ -47,8 +52,25 @@ func ParseConfirm(contentType string, body []byte) (Confirm, error) {
 	if c.MerchantUID, err = text("merchant_uid", b.Get("merchant_uid"), 40); err != nil {
 		return Confirm{}, err
 	}
+	if err = c.readAmount(b); err != nil {
+		return Confirm{}, err
+	}
 	err = c.readExtra(b)
 	return c, err
+}
+
+// readAmount reads the amount, which the general confirm process sends.
+func (c *Confirm) readAmount(b *strict.Body) error {
+	v := b.Get("amount")
+	if v.Missing() && (v.Kind != strict.Absent || !b.Has("amount")) {
+		return nil
+	}
+	amount, ok := decimal.Canonical(v.Text)
+	if !ok || v.Kind != strict.Number && v.Kind != strict.String {
+		return errors.New("amount is not a number")
+	}
+	c.Amount = amount
+	return nil
 }
 
 func (c *Confirm) readExtra(b *strict.Body) error {
@@ -58,14 +80,12 @@ func (c *Confirm) readExtra(b *strict.Body) error {
 	if err := b.CheckMembers("extra", "barcode", "payType"); err != nil {
 		return err
 	}
-	// The barcode decides nothing, so a loose type must not cost a sale.
+	// Neither decides anything, so a loose type or a new kind must not cost a sale.
 	if barcode := b.Member("extra", "barcode"); !strings.ContainsFunc(barcode.Text, unicode.IsControl) {
 		c.Barcode = barcode.Text
 	}
-	if payType := b.Member("extra", "payType"); !payType.Missing() {
-		if payType.Kind != strict.String || payType.Text != "card" && payType.Text != "cash" {
-			return errors.New("extra.payType is neither card nor cash")
-		}
+	payType := b.Member("extra", "payType")
+	if payType.Kind == strict.String && utf8.RuneCountInString(payType.Text) <= maxPayType && !strings.ContainsFunc(payType.Text, unicode.IsControl) {
 		c.PayType = payType.Text
 	}
 	return nil

@@ -1,0 +1,285 @@
+package caddycvs
+
+// This file holds tests of where a webhook can go astray: sites whose rules come
+// before cvs_confirm, and paths that are nearly right.
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+)
+
+// onSite issues a barcode whose webhook goes to a site of its own, with these
+// directives beside cvs_confirm.
+func onSite(t *testing.T, payable http.HandlerFunc, directives string) (*gateway, issued) {
+	t.Helper()
+	at := "http://" + address(t)
+	g := start(t, setup{
+		proxy: "confirm_url " + at + "/cvs/confirm", payable: payable,
+		sites: at + " {\nlog {\noutput file LOGS\n}\n" + directives + "\n}\n",
+	})
+	return g, g.mustIssue(t, "order-1")
+}
+
+const onlyConfirm = "cvs_confirm /cvs/confirm {\n" + usualConfirm + "\n}\n"
+
+// The shop's own 200 must not accept in place of the order check.
+func TestConfirmComesBeforeWhatChangesARequest(t *testing.T) {
+	t.Parallel()
+	const app = "respond \"the shop's page\" 200\n"
+	for name, directives := range map[string]string{
+		"a front controller":  "root /nowhere\ntry_files {path} /index.php?{query}\n" + app,
+		"rewrite":             "rewrite * /index.php\n" + app,
+		"uri":                 "uri strip_prefix /cvs\n" + app,
+		"redir":               "redir https://shop.example{uri}\n",
+		"method":              "method GET\n" + app,
+		"basic_auth":          "basic_auth {\nshop $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\n" + app,
+		"request_header":      "request_header Content-Type text/plain\n" + app,
+		"handle":              "handle {\n" + app + "}\n",
+		"route":               "route {\n" + app + "}\n",
+		"encode":              "encode gzip\n" + app,
+		"redir of other case": "@upper path_regexp [A-Z]\nredir @upper /lower\n" + app,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, payable := range []http.HandlerFunc{nil, answers(409, `{"reason":"sold out"}`)} {
+				g, i := onSite(t, payable, onlyConfirm+directives)
+				a := g.confirm(t, i)
+				assert.Equal(t, 1, g.shop.asked(), "the order check is asked")
+				if payable == nil {
+					assert.Equal(t, 200, a.status, a.body)
+					assert.Equal(t, true, a.get(t, "accepted"))
+				} else {
+					assert.Equal(t, 409, a.status, a.body)
+				}
+			}
+		})
+	}
+}
+
+// What spends the merchant's credentials stays behind the site's password.
+func TestProxyStaysBehindAPassword(t *testing.T) {
+	t.Parallel()
+	at := "http://" + address(t)
+	g := start(t, setup{sites: at + " {\nbasic_auth {\nshop $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\ncvs_proxy\ncvs_confirm /cvs/confirm {\n" + usualConfirm + "\n}\n}\n"})
+	a := g.do(t, http.MethodPost, at+"/cvs", formType, "merchant_uid=order-1&amount=15000")
+	assert.Equal(t, http.StatusUnauthorized, a.status)
+	assert.Empty(t, g.api.Payments())
+
+	guarded := "http://" + address(t)
+	g = start(t, setup{
+		payable: answers(http.StatusUnauthorized, ""),
+		sites:   guarded + " {\nforward_auth SHOP {\nuri /auth\n}\ncvs_proxy\n}\n",
+	})
+	a = g.do(t, http.MethodPost, guarded+"/cvs", formType, "merchant_uid=order-1&amount=15000")
+	assert.Equal(t, http.StatusUnauthorized, a.status)
+	assert.Empty(t, g.api.Payments())
+}
+
+// A signed webhook at a path that is nearly right is taken; at any other it is refused
+// aloud, whatever else the site would answer.
+func TestWebhookAtANearlyRightPath(t *testing.T) {
+	t.Parallel()
+	for name, directives := range map[string]string{
+		"nothing else":       "",
+		"an app":             "respond \"the shop's page\" 200\n",
+		"a front controller": "rewrite * /index.php\nrespond 200\n",
+		"handle":             "handle {\nrespond 200\n}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, i := onSite(t, nil, onlyConfirm+directives)
+			at, query, _ := strings.Cut(i.confirmURL, "/cvs/confirm")
+			for path, status := range map[string]int{
+				"/cvs/confirm": 200, "/cvs/confirm/": 200, "//cvs/confirm": 200, "/cvs//confirm": 200, "/cvs/confirm//": 200,
+				"/CVS/Confirm": 200, "/cvs%2Fconfirm": 200,
+				"/cvs/confrim": 404, "/cvs": 404, "/": 404, "/cvs/confirm/x": 404, "/shop/cvs/confirm": 404, "/cvs/confirm.php": 404, "/cvs/notice": 404,
+			} {
+				near := i
+				near.confirmURL = at + path + query
+				a := g.confirm(t, near)
+				assert.Equal(t, status, a.status, "%s: %s", path, a.body)
+				assert.Equal(t, status == 200, a.get(t, "accepted"), path)
+			}
+			g.logs(t, "a signed confirm webhook reached no cvs_confirm")
+			g.logs(t, `"path":"/cvs/confrim"`)
+			assert.NotContains(t, g.log(t), "cvs_sig")
+		})
+	}
+}
+
+// What is not a signed webhook is the site's own.
+func TestOtherRequestsPassOn(t *testing.T) {
+	t.Parallel()
+	g, i := onSite(t, nil, onlyConfirm+"respond \"the shop's page\" 202\n")
+	at, query, _ := strings.Cut(i.confirmURL, "/cvs/confirm")
+	for target, method := range map[string]string{
+		at + "/":                        http.MethodPost,
+		at + "/orders?cvs_amount=1":     http.MethodPost,
+		at + "/orders?sig=1":            http.MethodPost,
+		at + "/orders" + query:          http.MethodGet,
+		at + "/cvs/notice?imp_uid=imp1": http.MethodPost,
+	} {
+		a := g.do(t, method, target, jsonType, "{}")
+		assert.Equal(t, 202, a.status, target)
+		assert.Equal(t, "the shop's page", a.body)
+	}
+	for _, spelled := range []string{"?%63vs_sig=x", "?a;cvs_sig=x", "?CVS_SIG=x", "?a=1&cvs_sig"} {
+		for contentType, body := range map[string]string{jsonType: i.webhook(), formType: "event=Galaxia.Cvs.Confirm&imp_uid=imp_1", "text/plain": "", "text/html": "<html>", "": strings.Repeat("imp_uid", 10_000)} {
+			assert.Equal(t, 404, g.do(t, http.MethodPost, at+"/orders"+spelled, contentType, body).status, spelled)
+		}
+	}
+}
+
+// A notice has a signed URL, too, and is the app's, body and all.
+func TestSignedNoticesReachTheApp(t *testing.T) {
+	t.Parallel()
+	at := "http://" + address(t)
+	g, config := prepare(t, setup{
+		proxy: "confirm_url " + at + "/cvs/confirm\nnotice_url " + at + "/notice",
+		sites: at + " {\nlog {\noutput file LOGS\n}\n" + onlyConfirm + "reverse_proxy SHOP\n}\n",
+	})
+	runCaddy(t, strings.Replace(config, "level DEBUG", "level INFO", 1)) // at DEBUG reverse_proxy prints the URL
+	i := g.mustIssue(t, "order-1")
+	_, notices := g.api.WebhookURLs(i.impUID)
+	require.Len(t, notices, 1)
+	require.Contains(t, notices[0], "cvs_sig=")
+	for contentType, body := range map[string]string{
+		jsonType:                      `{"imp_uid":"imp_1","merchant_uid":"order-1","status":"paid"}`,
+		formType:                      "imp_uid=imp_1&merchant_uid=order-1&status=paid",
+		jsonType + "; charset=euc-kr": `{"imp_uid":"imp_1","status":"cancelled"}`,
+	} {
+		before := g.shop.asked()
+		assert.Equal(t, 200, g.do(t, http.MethodPost, notices[0], contentType, body).status, body)
+		require.Equal(t, before+1, g.shop.asked())
+		assert.Equal(t, body, g.shop.bodies[before])
+	}
+	result, err := g.api.Scan(t.Context(), emulator.ScanRequest{Barcode: i.barcode})
+	require.NoError(t, err)
+	require.True(t, result.Accepted)
+	assert.Equal(t, 200, result.Notice[0].Status)
+}
+
+// In a route directives stand as they are written, so that more cvs handlers may come
+// behind the answer to webhooks that miss theirs.
+func TestSeveralHandlersOnOneSite(t *testing.T) {
+	t.Parallel()
+	other := strings.Replace(onlyConfirm, "/cvs/confirm", "/other/confirm", 1)
+	for name, directives := range map[string]string{
+		"sorted":               other + onlyConfirm + "respond 200",
+		"a route":              "route {\n" + other + onlyConfirm + "respond 200\n}",
+		"a route in a route":   "route {\nroute {\n" + other + "}\n" + onlyConfirm + "respond 200\n}",
+		"a route, then sorted": "route {\n" + other + "}\nroute {\n" + onlyConfirm + "}\nrespond 200",
+		"a block of its own":   "handle /other/* {\n" + other + "}\nhandle {\n" + onlyConfirm + "respond 200\n}",
+		"a handler behind":     "route {\n" + other + "handle {\n" + onlyConfirm + "}\nrespond 200\n}",
+		"the proxy behind":     "route {\n" + other + onlyConfirm + "cvs_proxy\nrespond 200\n}",
+		"no matcher behind":    "route {\n" + other + strings.Replace(onlyConfirm, " /cvs/confirm", "", 1) + "}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, i := onSite(t, nil, directives)
+			at, query, _ := strings.Cut(i.confirmURL, "/cvs/confirm")
+			for _, path := range []string{"/cvs/confirm", "/other/confirm", "/cvs/confirm/"} {
+				one := i
+				one.confirmURL = at + path + query
+				a := g.confirm(t, one)
+				assert.Equal(t, 200, a.status, "%s: %s", path, a.body)
+				assert.Equal(t, true, a.get(t, "accepted"))
+			}
+			if strings.Contains(name, "no matcher") {
+				return
+			}
+			astray := i
+			astray.confirmURL = at + "/wrong" + query
+			assert.Equal(t, 404, g.confirm(t, astray).status)
+			astray.confirmURL = at + "/cvs" + query
+			status := g.confirm(t, astray).status
+			assert.GreaterOrEqual(t, status, 400, "of cvs_proxy, where there is one")
+		})
+	}
+}
+
+// Which sites leave a request unanswered is told when they are loaded.
+func TestSitesThatLeaveARequestUnansweredAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	const warning = "a request that no route answers gets an empty 200"
+	const anyHost = "http://:8080"
+	for name, tc := range map[string]struct {
+		site  string
+		warns bool
+	}{
+		"nothing else":                  {anyHost + " {\n" + onlyConfirm + "}", true},
+		"an app":                        {anyHost + " {\n" + onlyConfirm + "reverse_proxy SHOP\n}", false},
+		"a page":                        {anyHost + " {\n" + onlyConfirm + "respond 404\n}", false},
+		"an app for some paths":         {anyHost + " {\n" + onlyConfirm + "reverse_proxy /app/* SHOP\n}", true},
+		"middleware only":               {anyHost + " {\n" + onlyConfirm + "encode gzip\nheader X-A b\n}", true},
+		"the proxy only":                {anyHost + " {\n" + onlyConfirm + "cvs_proxy\n}", true},
+		"forward_auth only":             {anyHost + " {\n" + onlyConfirm + "forward_auth SHOP {\nuri /a\n}\n}", true},
+		"handles, one for the rest":     {anyHost + " {\n" + onlyConfirm + "handle /a/* {\nreverse_proxy SHOP\n}\nhandle {\nrespond 404\n}\n}", false},
+		"handles, none for the rest":    {anyHost + " {\n" + onlyConfirm + "handle /a/* {\nreverse_proxy SHOP\n}\n}", true},
+		"a handle that answers nothing": {anyHost + " {\n" + onlyConfirm + "handle /a/* {\nheader X-A b\n}\nhandle {\nrespond 404\n}\n}", true},
+		"no matcher":                    {anyHost + " {\ncvs_confirm {\n" + usualConfirm + "\n}\n}", false},
+		"one Host only":                 {strings.Replace(anyHost, "http://:", "http://shop.example:", 1) + " {\n" + onlyConfirm + "respond 404\n}", true},
+		"one Host, and the rest":        {strings.Replace(anyHost, "http://:", "http://shop.example:", 1) + " {\n" + onlyConfirm + "respond 404\n}\n" + anyHost + " {\nrespond 404\n}", false},
+		"one Host with TLS":             {strings.Replace(anyHost, "http://:", "https://shop.example:", 1) + " {\ntls internal\n" + onlyConfirm + "respond 404\n}", false},
+		"one Host with TLS, no rest":    {strings.Replace(anyHost, "http://:", "https://shop.example:", 1) + " {\ntls internal\n" + onlyConfirm + "}", true},
+		"a named route":                 {"&(app) {\nrespond 404\n}\n" + anyHost + " {\n" + onlyConfirm + "invoke app\n}", false},
+		"no cvs_confirm":                {anyHost + " {\nrespond /a 404\n}", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, config := prepare(t, setup{})
+			global, _, _ := strings.Cut(config, g.inside)
+			global = strings.Replace(global, "auto_https off", "auto_https disable_redirects\nskip_install_trust\nstorage file_system "+t.TempDir(), 1)
+			provisioning.Lock()
+			defer provisioning.Unlock()
+			ctx, err := caddy.ProvisionContext(adapt(t, global+g.fill(tc.site)))
+			require.NoError(t, err)
+			app, err := ctx.App("cvs")
+			require.NoError(t, err)
+			require.NoError(t, app.(*App).Start())
+			assert.Equal(t, tc.warns, strings.Contains(g.log(t), warning), g.log(t))
+		})
+	}
+}
+
+// A check that accepts by its status alone is warned of, unless it decides nothing.
+func TestChecksWithoutAConditionAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	const warning = "this order check has no condition"
+	for confirm, warns := range map[string]bool{
+		"order_check SHOP/x":                                                         true,
+		"order_check {\nroute {\nrespond 200\n}\n}":                                  true,
+		"order_check SHOP/x {\nrequire payable true\n}":                              false,
+		"order_check SHOP/x {\namount total\n}":                                      false,
+		"order_check SHOP/x {\namount total\n}\norder_check SHOP/y {\nshadow\n}":     false,
+		"order_check SHOP/x {\namount total\n}\norder_check SHOP/y {\nname other\n}": true,
+	} {
+		g := start(t, setup{confirm: confirm})
+		g.mustIssue(t, "order-1")
+		assert.Equal(t, warns, strings.Contains(g.log(t), warning), confirm)
+	}
+}
+
+// An acceptance that no check gave is not logged like any other.
+func TestAcceptedUnansweredIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	for answerOf, level := range map[int]string{200: "info", 500: "warn"} {
+		g := start(t, setup{confirm: "on_error accept\norder_check SHOP/x", payable: answers(answerOf, "")})
+		require.Equal(t, 200, g.confirm(t, g.mustIssue(t, "order-1")).status)
+		g.logs(t, `"msg":"confirm webhook"`)
+		for line := range strings.Lines(g.log(t)) {
+			if strings.Contains(line, `"msg":"confirm webhook"`) {
+				assert.Contains(t, line, fmt.Sprintf(`"level":%q`, level), line)
+			}
+		}
+	}
+}
