@@ -1,8 +1,9 @@
 package caddycvs
 
 // This file holds the fault run: many orders at once through a real Caddy that is
-// reloaded all the while, against an API, a network, tills and a shop that fail
-// at random. In the end the API's ledger is compared with what the apps believe.
+// reloaded and shut down all the while, against an API, a network, tills and a
+// shop that fail at random. In the end the API's ledger is compared with what the
+// apps believe. What fails, and how, is in the other files named faultrun.
 
 import (
 	"context"
@@ -10,13 +11,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
+	"log"
+	"math"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,10 +34,13 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-const runDecision = time.Second // the timeout of a confirm webhook
+const (
+	runDecision = time.Second            // the timeout of a confirm webhook
+	runMargin   = 100 * time.Millisecond // between the gateway's answer and our clock, beside the lag
+)
 
 // runTimeout is that of one call to the API; a call for a barcode is bounded by
-// three. The default, 10s, would make the run longer and show no more.
+// two. The default, 10s, would make the run longer and show no more.
 func runTimeout() time.Duration {
 	if *long {
 		return 5 * time.Second
@@ -40,282 +48,145 @@ func runTimeout() time.Duration {
 	return 2 * time.Second
 }
 
-// runSlack is what the machine adds between the gateway's answer and our clock.
-// The short form shares it with other tests, and the race detector.
-func runSlack() time.Duration {
-	if *long {
-		return 500 * time.Millisecond
-	}
-	return 3 * time.Second
-}
-
-// lottery draws from one source for many goroutines.
-type lottery struct {
-	mu  sync.Mutex
-	rng *rand.Rand
-}
-
-func (l *lottery) percent() int { return l.below(100) }
-
-func (l *lottery) below(n int) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.rng.IntN(n)
-}
-
-func (l *lottery) between(least, most time.Duration) time.Duration {
-	return least + time.Duration(l.below(int(most-least)))
-}
-
-// tally counts by name.
-type tally struct {
-	mu     sync.Mutex
-	counts map[string]int
-	names  []string
-}
-
-func (c *tally) add(name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.counts == nil {
-		c.counts = make(map[string]int)
-	}
-	if c.counts[name]++; c.counts[name] == 1 {
-		c.names = append(c.names, name)
-	}
-}
-
-// front is the network before the API: it refuses connections for a while, resets
-// some before anything was read, and cuts some off in the middle of an answer.
-type front struct {
-	address, to string
-	draw        *lottery
-	calm        *atomic.Bool
-	faults      *tally
-	ctx         context.Context // of the run
-	all         sync.WaitGroup
-}
-
-func (f *front) run(t *testing.T) {
-	listener, err := net.Listen("tcp", f.address)
-	require.NoError(t, err)
-	f.all.Go(func() {
-		for {
-			stop := context.AfterFunc(f.ctx, func() { _ = listener.Close() })
-			opened := time.AfterFunc(f.draw.between(200*time.Millisecond, 800*time.Millisecond), func() {
-				if !f.calm.Load() {
-					f.faults.add("network: refused for a while")
-					_ = listener.Close()
-				}
-			})
-			for {
-				conn, err := listener.Accept()
-				if err != nil {
-					break
-				}
-				f.all.Go(func() { f.forward(conn) })
-			}
-			opened.Stop()
-			stop()
-			select {
-			case <-f.ctx.Done():
-				return
-			case <-time.After(f.draw.between(5*time.Millisecond, 60*time.Millisecond)):
-			}
-			if listener, err = net.Listen("tcp", f.address); err != nil {
-				return // the calls that follow fail the run
-			}
-		}
-	})
-	t.Cleanup(f.all.Wait)
-}
-
-func (f *front) forward(conn net.Conn) {
-	defer conn.Close()
-	fate := 100
-	if !f.calm.Load() {
-		fate = f.draw.percent()
-	}
-	if fate < 4 {
-		f.faults.add("network: reset before the request was read")
-		_ = conn.(*net.TCPConn).SetLinger(0)
-		return
-	}
-	api, err := net.Dial("tcp", f.to)
-	if err != nil {
-		return
-	}
-	defer api.Close()
-	stop := context.AfterFunc(f.ctx, func() { _ = conn.Close() })
-	defer stop()
-	go func() {
-		_, _ = io.Copy(api, conn)
-		_ = api.Close()
-	}()
-	if fate < 8 {
-		f.faults.add("network: cut off within an answer")
-		_, _ = io.CopyN(conn, api, int64(1+f.draw.below(900)))
-		return
-	}
-	_, _ = io.Copy(conn, api)
-}
-
 // faultRun is the state of a run.
 type faultRun struct {
-	g      *gateway
-	draw   *lottery
-	calm   atomic.Bool // nothing fails any more
-	storm  atomic.Bool // tokens are refused
-	down   atomic.Bool // no token is given
-	faults tally
-	busy   sync.WaitGroup // requests at the API
+	g       *gateway
+	network *network
+	second  *front    // under HTTP/2
+	sites   [2]string // base URLs of cvs_proxy, the API under HTTP/1.1 and HTTP/2
+	draw    *lottery
+	calm    atomic.Bool // nothing fails any more
+	storm   atomic.Bool // tokens are refused
+	down    atomic.Bool // no token is given
+	faults  tally
+	fates   map[emulator.Endpoint]fates
+	apps    *deck[string]
+	shops   *deck[string]
+	routes  *deck[string]
+	shown   *deck[bool]
+	storms  *deck[bool]
+	lag     lag
+	busy    atomic.Int64 // whole requests at the API
+	asking  atomic.Int64 // POST /cvs under way
+	process atomic.Pointer[lifetime]
+	reloads int
+	slowest struct{ shutDown time.Duration }
 
 	mu      sync.Mutex
 	saidYes map[string]bool // orders that the shop accepted, in whole answers
+	saidNo  map[string]bool // orders that a route refused in time
 	views   []*appView
 }
+
+// lifetime is one life of the gateway. Where the test goes on, a real one would end,
+// and the connections of its apps would break.
+type lifetime struct {
+	ctx   context.Context
+	end   context.CancelFunc
+	ended time.Time // to be read when ctx is done
+}
+
+func newLifetime() *lifetime {
+	ctx, end := context.WithCancel(context.Background())
+	return &lifetime{ctx: ctx, end: end}
+}
+
+// span is the time that an answer took.
+type span struct{ from, to time.Time }
+
+func (s span) took() time.Duration { return s.to.Sub(s.from) }
 
 // appView is what an app believes of its order.
 type appView struct {
 	order   string
-	asked   int // times before the last
+	site    string
+	asked   int // times
 	status  int // of the last answer; 0: the app left, or its connection broke
 	code    int
 	message string
 	impUID  string
 	barcode string
-	took    time.Duration // of the slowest answer
-}
-
-// fault draws what goes wrong with one request or webhook.
-func (f *faultRun) fault(endpoint emulator.Endpoint, _ *http.Request) emulator.Fault {
-	if f.calm.Load() {
-		return emulator.Fault{}
-	}
-	switch {
-	case endpoint == emulator.EndpointToken && f.down.Load():
-		f.faults.add("token: down")
-		return emulator.Fault{Status: 503}
-	case endpoint != emulator.EndpointToken && f.storm.Load() && f.draw.percent() < 20:
-		f.faults.add(string(endpoint) + ": 401 before its time")
-		return emulator.Fault{ExpiredToken: true}
-	}
-	kinds := []struct {
-		name  string
-		fault emulator.Fault
-	}{
-		{"dropped before the work", emulator.Fault{Drop: emulator.DropBefore}},
-		{"dropped after the work", emulator.Fault{Drop: emulator.DropAfter}},
-		{"dropped within the answer", emulator.Fault{Drop: emulator.DropBody}},
-		{"late, then dropped", emulator.Fault{Delay: f.draw.between(0, runTimeout()/2), Drop: emulator.DropAfter}},
-		{"late", emulator.Fault{Delay: f.draw.between(0, runTimeout()/2)}},
-		{"later than the time-out", emulator.Fault{Delay: f.draw.between(runTimeout(), 3*runTimeout())}},
-		{"later, given up with the client", emulator.Fault{Delay: f.draw.between(runTimeout(), 2*runTimeout()), CancelWithClient: true}},
-		{"5xx", emulator.Fault{Status: 500 + f.draw.below(4)}},
-		{"code", emulator.Fault{Code: -1}},
-		{"garbage", emulator.Fault{Garbage: true}},
-		{"401", emulator.Fault{ExpiredToken: true}},
-		{"oversized", emulator.Fault{Oversized: true}},
-	}
-	if endpoint == emulator.EndpointConfirm || endpoint == emulator.EndpointNotice {
-		kinds = append(kinds[:2], kinds[4], kinds[9], kinds[9])
-		kinds[4].name, kinds[4].fault = "sent twice", emulator.Fault{Duplicate: true}
-	}
-	if f.draw.percent() >= *bad {
-		return emulator.Fault{}
-	}
-	kind := kinds[f.draw.below(len(kinds))]
-	if kind.fault.ExpiredToken && endpoint == emulator.EndpointToken {
-		return emulator.Fault{}
-	}
-	f.faults.add(string(endpoint) + ": " + kind.name)
-	return kind.fault
-}
-
-// payable is the shop's order check.
-func (f *faultRun) payable(w http.ResponseWriter, r *http.Request) {
-	order := strings.Split(r.URL.Path, "/")[2]
-	yes := func() {
-		f.mu.Lock()
-		f.saidYes[order] = true
-		f.mu.Unlock()
-		fmt.Fprint(w, `{"payable":true,"total":15000}`)
-	}
-	fate := f.draw.percent()
-	if f.calm.Load() {
-		fate = 100
-	}
-	switch {
-	case fate < 8:
-		f.faults.add("shop: no")
-		w.WriteHeader(http.StatusConflict)
-		fmt.Fprint(w, `{"reason":"sold out"}`)
-	case fate < 12:
-		f.faults.add("shop: 500")
-		w.WriteHeader(http.StatusInternalServerError)
-	case fate < 16:
-		f.faults.add("shop: no answer in time")
-		<-r.Context().Done()
-	case fate < 20:
-		f.faults.add("shop: connection broken")
-		panic(http.ErrAbortHandler)
-	case fate < 24:
-		f.faults.add("shop: garbage")
-		fmt.Fprint(w, "<h1>OK</h1>")
-	case fate < 28:
-		f.faults.add("shop: truncated")
-		w.Header().Set("Content-Length", "100")
-		fmt.Fprint(w, `{"payable":true,"total":15000`)
-	case fate < 32:
-		f.faults.add("shop: oversized")
-		fmt.Fprint(w, strings.Repeat(" ", 100_000)+`{"payable":true,"total":15000}`)
-	default:
-		yes()
-	}
+	refused bool      // the last time, nobody listened
+	died    time.Time // when the gateway did that had the call; zero if it did not
+	began   time.Time // the last time
+	ended   time.Time
+	slowest time.Duration
+	slow    []span // answers that took longer than their limit
 }
 
 // buy is one customer's order. The app asks for a barcode, again only if it is
 // told that nothing was done: to keep two barcodes from it is the gateway's work.
-func (f *faultRun) buy(t *testing.T, order string) *appView {
-	v := &appView{order: order}
-	ctx := context.Background()
-	if f.draw.percent() < 8 {
-		f.faults.add("app: left early")
+func (f *faultRun) buy(t *testing.T, order, site string) *appView {
+	v := &appView{order: order, site: site}
+	ctx, amount := context.Background(), wholeAmount
+	switch fate := f.apps.next(); fate {
+	case leftEarly:
+		f.faults.add(fate)
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, f.draw.between(time.Millisecond, runTimeout()))
 		defer cancel()
+	case fractionOfAWon:
+		f.faults.add(fate)
+		amount = fractionalAmount
 	}
 	for {
-		v.ask(ctx, t, f)
-		if !strings.Contains(v.message, "Nothing was done.") && !strings.Contains(v.message, "It may be asked for again.") {
-			return v
+		v.ask(ctx, t, f, amount)
+		switch {
+		case amount == fractionalAmount && v.status == http.StatusBadRequest:
+			assert.Contains(t, v.message, "won")
+			amount = wholeAmount
+			continue
+		case v.refused, strings.Contains(v.message, "Nothing was done."), strings.Contains(v.message, "It may be asked for again."):
+			if !wait(ctx.Done(), f.draw.between(50*time.Millisecond, 400*time.Millisecond)) {
+				continue
+			}
+			v.status = 0 // the app has left meanwhile
+		case amount == fractionalAmount && v.status != 0:
+			t.Errorf("order %s: a fraction of a won was answered %d", order, v.status)
 		}
-		v.asked++
-		wait(ctx.Done(), f.draw.between(50*time.Millisecond, 400*time.Millisecond))
+		return v
 	}
 }
 
 // ask sends one POST /cvs.
-func (v *appView) ask(ctx context.Context, t *testing.T, f *faultRun) {
-	v.status, v.message = 0, ""
-	body := url.Values{"merchant_uid": {v.order}, "amount": {"15000"}, "buyer_name": {buyerName}}.Encode()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, f.g.inside+"/cvs", strings.NewReader(body))
+func (v *appView) ask(ctx context.Context, t *testing.T, f *faultRun, amount string) {
+	v.status, v.message, v.refused = 0, "", false
+	v.asked++
+	served := f.process.Load()
+	sent, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(served.ctx, cancel)()
+	body := url.Values{"merchant_uid": {v.order}, "amount": {amount}, "buyer_name": {buyerName}}.Encode()
+	r, err := http.NewRequestWithContext(sent, http.MethodPost, v.site+"/cvs", strings.NewReader(body))
 	assert.NoError(t, err)
 	r.Header.Set("Content-Type", formType)
-	began := time.Now()
+	v.began = time.Now()
+	f.asking.Add(1)
 	resp, err := f.g.http.Do(r)
 	var answer []byte
 	if err == nil {
 		answer, err = io.ReadAll(resp.Body)
 		resp.Body.Close()
 	}
+	f.asking.Add(-1)
+	v.ended = time.Now()
 	if err != nil {
-		if ctx.Err() == nil {
-			f.faults.add("reload: connection closed")
+		switch {
+		case errors.Is(err, syscall.ECONNREFUSED):
+			f.faults.add(shutDownRefused)
+			v.refused = true
+		case served.ctx.Err() != nil:
+			f.faults.add(shutDownBroke)
+			v.died = served.ended
+		case ctx.Err() == nil:
+			f.faults.add(reloadBroke)
 		}
 		return
 	}
-	v.took = max(v.took, time.Since(began))
+	took := span{v.began, v.ended}
+	if v.slowest = max(v.slowest, took.took()); took.took() > 2*runTimeout() {
+		v.slow = append(v.slow, took)
+	}
 	var envelope struct {
 		Code     int
 		Message  string
@@ -331,118 +202,198 @@ func (v *appView) ask(ctx context.Context, t *testing.T, f *faultRun) {
 	}
 }
 
-// weather brings storms: refused tokens, and a token endpoint that is down.
-func (f *faultRun) weather(done <-chan struct{}) {
-	for i := 0; ; i++ {
-		flag := &f.storm
-		if i%3 == 2 {
-			flag = &f.down
-			f.g.api.ExpireTokens()
-		}
-		flag.Store(true)
-		over := wait(done, f.draw.between(100*time.Millisecond, 400*time.Millisecond))
-		flag.Store(false)
-		if over || wait(done, f.draw.between(500*time.Millisecond, 2*time.Second)) {
-			return
-		}
-	}
-}
-
-// wait reports whether a run was over before the time was.
-func wait(done <-chan struct{}, d time.Duration) (over bool) {
-	select {
-	case <-done:
-		return true
-	case <-time.After(d):
-		return false
-	}
-}
-
 // TestFaultRun: no barcode that no app knows of, no order with two, no success
-// that is none, no late answer, no payment that the shop did not accept.
+// that is none, no late answer, no payment that the shop did not accept, no
+// fraction of a won, no call that ends unseen, no call into a dead connection.
 func TestFaultRun(t *testing.T) {
-	orders, workers := 300, 48
+	orders, workers := 360, 48
 	if *long {
 		orders, workers = 20_000, 192
 	}
-	f := &faultRun{draw: &lottery{rng: draw(1)}, saidYes: make(map[string]bool)}
-	network := &front{address: address(t), draw: &lottery{rng: draw(2)}, calm: &f.calm, faults: &f.faults, ctx: t.Context()}
-	api := emulator.New(emulator.Options{MaxPayments: 2 * orders, Fault: f.fault, BeforeRequest: noteTokens(nil)})
-	g, config := prepare(t, setup{
-		api: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			f.busy.Add(1)
-			defer f.busy.Done()
-			api.ServeHTTP(w, r)
-		}),
-		apiURL:  "http://" + network.address,
-		payable: f.payable,
-		account: "timeout " + runTimeout().String(),
-		confirm: "timeout " + runDecision.String() + usualConfirm,
-	})
-	t.Cleanup(func() { _ = api.Close() })
-	f.g, g.api = g, api
-	network.to = strings.TrimPrefix(g.apiServer.URL, "http://")
-	network.run(t)
+	f, config := newFaultRun(t, orders)
 	require.NoError(t, reload(t, config))
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
 
-	done := make(chan struct{})
-	var around sync.WaitGroup
-	reloads := 0
+	done, ended := make(chan struct{}), make(chan struct{})
+	var around, watching sync.WaitGroup
+	watching.Go(func() { f.lag.watch(ended) })
 	around.Go(func() { f.weather(done) })
-	around.Go(func() {
-		for !wait(done, 250*time.Millisecond) {
-			reloads++
-			changed := strings.ReplaceAll(config, `respond "next handler" 418`, fmt.Sprintf(`respond "reload %d" 418`, reloads))
-			if !assert.NoError(t, reload(t, changed)) {
-				return
-			}
-		}
-	})
+	around.Go(func() { f.operate(t, config, done) })
 	began := time.Now()
 	scans := f.serve(t, orders, workers)
 	took := time.Since(began)
 	close(done)
 	around.Wait()
 	f.calm.Store(true)
-	f.busy.Wait() // what was delayed is done
-	f.report(t, orders, reloads, took, scans)
+	for f.busy.Load() > 0 { // until what was delayed is done
+		wait(nil, 10*time.Millisecond)
+	}
+	require.NoError(t, reload(t, config), "without what is left of the connections")
+	close(ended)
+	watching.Wait()
+	f.report(t, took, scans)
+}
+
+// newFaultRun starts everything around the gateway.
+func newFaultRun(t *testing.T, orders int) (*faultRun, string) {
+	t.Helper()
+	draws := &lottery{rng: draw(1)}
+	f := &faultRun{
+		draw: draws, saidYes: make(map[string]bool), saidNo: make(map[string]bool), fates: newAllFates(draws), lag: lag{began: time.Now()},
+		apps:   newDeck(draws, nil, among(25, leftEarly, leftEarly, fractionOfAWon, fractionOfAWon)),
+		shops:  newDeck(draws, nil, among(25, shopNo, shopNo, shop500, shopSilent, shopBroken, shopGarbage, shopTruncated, shopOversized)),
+		routes: newDeck(draws, nil, among(12, routeNo, routeNo, routeSilent, routeBroken)),
+		shown:  newDeck(draws, hits(1), hits(3)), storms: newDeck(draws, hits(1), hits(5)),
+	}
+	f.process.Store(newLifetime())
+	f.network = &network{draw: &lottery{rng: draw(2)}, calm: &f.calm, faults: &f.faults, ctx: t.Context()}
+	for _, protocol := range []int{1, 2} {
+		f.network.owed[protocol].Store(int64(leastAt(2, 10)))
+	}
+	draws = f.network.draw
+	first := &front{
+		network: f.network, protocol: overHTTP1, address: address(t),
+		unread: newDeck(draws, hits(1), hits(20)),
+		fates:  newDeck(draws, []string{netBlackHole, netCutOff}, among(20, netCutOff, netBlackHole)),
+	}
+	f.second = &front{ // fewer connections, each with more in it
+		network: f.network, protocol: overHTTP2, address: address(t),
+		unread: newDeck(draws, hits(1), hits(10)),
+		fates:  newDeck(draws, []string{netBlackHole, netCutOff}, among(6, netCutOff, netBlackHole)),
+	}
+	reluctantShop.Store(f)
+	inside, outside := "http://"+address(t), "http://"+address(t)
+	options := "\ntimeout " + runTimeout().String()
+	g, config := prepare(t, setup{
+		globals: "grace_period 1s",
+		api:     http.HandlerFunc(f.serveAPI),
+		apiURL:  "http://" + first.address,
+		payable: f.payable,
+		account: options,
+		second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi https://" + f.second.address +
+			"\ntransport http {\ntls\ntls_insecure_skip_verify\n}" + options,
+		confirm: "timeout " + runDecision.String() + usualConfirm,
+		sites: inside + " {\nlog {\noutput file LOGS\n}\ncvs_proxy {\naccount second" + strings.Replace(usualProxy, "OUTSIDE", outside, 1) + "\n}\nrespond \"next handler\" 418\n}\n" +
+			outside + " {\nlog {\noutput file LOGS\n}\ncvs_confirm /cvs/confirm {\ntimeout " + runDecision.String() +
+			"\non_error accept\norder_check {\ntimeout 600ms\nrequire payable true\nroute {\ntest_reluctant\n}\n}\n}\nrespond \"next handler\" 418\n}\n",
+	})
+	// The log is read to its end.
+	config = strings.ReplaceAll(config, "output file "+g.logFile, "output file "+g.logFile+" {\nroll_disabled\n}")
+	g.api = emulator.New(emulator.Options{MaxPayments: 2 * orders, Fault: f.fault})
+	f.g, f.sites = g, [2]string{g.inside, inside}
+
+	server := httptest.NewUnstartedServer(http.HandlerFunc(f.serveAPI))
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that the gateway has no need of any more
+	server.StartTLS()
+	t.Cleanup(func() {
+		_ = g.api.Close()
+		server.Close()
+	})
+	first.to, f.second.to = g.apiServer.Listener.Addr().String(), server.Listener.Addr().String()
+	first.run(t)
+	f.second.run(t)
+	return f, config
+}
+
+// operate reloads the configuration, and shuts the gateway down every now and then.
+func (f *faultRun) operate(t *testing.T, config string, done <-chan struct{}) {
+	most, first, again := 2*time.Second, 1500*time.Millisecond, time.Hour
+	if *long { // a dead connection can outlive its time before the next reload
+		most, first, again = 12*time.Second, 20*time.Second, 20*time.Second
+	}
+	next := time.Now().Add(first)
+	for !wait(done, f.draw.between(100*time.Millisecond, most)) {
+		f.reloads++
+		changed := strings.ReplaceAll(config, `respond "next handler" 418`, fmt.Sprintf(`respond "reload %d" 418`, f.reloads))
+		if !assert.NoError(t, reload(t, changed)) {
+			return
+		}
+		if time.Now().Before(next) {
+			continue
+		}
+		next = time.Now().Add(f.draw.between(again, 2*again))
+		if !f.restart(t, changed) || !*long && f.deadEnd(done) {
+			return
+		}
+	}
+}
+
+// deadEnd leaves the gateway alone for once with connections that are dead, for
+// longer than it may use them.
+func (f *faultRun) deadEnd(done <-chan struct{}) (over bool) {
+	if wait(done, time.Second) { // after the restart there are new ones
+		return true
+	}
+	f.second.blacken()
+	return wait(done, longDead+time.Second)
+}
+
+// restart shuts the gateway down, as its process would end, and starts it again.
+func (f *faultRun) restart(t *testing.T, config string) bool {
+	if f.asking.Load() > 0 {
+		f.faults.add(shutDown)
+	}
+	began := time.Now()
+	if !assert.NoError(t, caddy.Stop()) {
+		return false
+	}
+	f.slowest.shutDown = max(f.slowest.shutDown, time.Since(began))
+	over := f.process.Swap(newLifetime())
+	over.ended = time.Now()
+	over.end()
+	wait(nil, f.draw.between(100*time.Millisecond, 300*time.Millisecond)) // until the next one is there
+	var err error
+	for range 50 {
+		if err = reload(t, config); err == nil {
+			return true
+		}
+		wait(nil, 100*time.Millisecond) // a port may still be busy
+	}
+	return assert.NoError(t, err)
 }
 
 // scan is how an attempt to pay ended.
 type scan struct {
+	span
 	order  string
+	site   string
 	result emulator.ScanResult
 }
 
 // serve has all customers order, and those with a barcode pay.
 func (f *faultRun) serve(t *testing.T, orders, workers int) []scan {
-	next := make(chan string)
+	next := make(chan int)
 	go func() {
 		defer close(next)
 		for i := range orders {
-			next <- fmt.Sprintf("order-%d", i)
+			if !*long {
+				wait(nil, 38*time.Millisecond) // so that the few last for all that is to happen
+			}
+			next <- i
 		}
 	}()
 	var all sync.WaitGroup
 	var scans []scan
 	for range workers {
 		all.Go(func() {
-			for order := range next {
-				v := f.buy(t, order)
+			for i := range next {
+				order := fmt.Sprintf("order-%d", i)
+				v := f.buy(t, order, f.sites[i%len(f.sites)])
 				f.mu.Lock()
 				f.views = append(f.views, v)
 				f.mu.Unlock()
 				if v.barcode == "" {
 					continue
 				}
+				began := time.Now()
 				result, err := f.g.api.Scan(context.Background(), emulator.ScanRequest{Barcode: v.barcode})
 				if errors.Is(err, emulator.ErrUnknownBarcode) {
 					continue // counted as a success that does not exist
 				}
 				assert.NoError(t, err)
 				f.mu.Lock()
-				scans = append(scans, scan{order, result})
+				scans = append(scans, scan{span{began, time.Now()}, order, v.site, result})
 				f.mu.Unlock()
 			}
 		})
@@ -451,113 +402,221 @@ func (f *faultRun) serve(t *testing.T, orders, workers int) []scan {
 	return scans
 }
 
+// logged is what the gateway's log says of the calls for a barcode.
+type logged struct {
+	offset int64
+	orders map[string][]time.Time // named as those of such a call, and when
+	doubts tally                  // calls that ended in 504, by their cause
+}
+
+// read takes in what was logged since the last time.
+func (l *logged) read(t *testing.T, name string) {
+	t.Helper()
+	file, err := os.Open(name)
+	require.NoError(t, err)
+	defer file.Close()
+	_, err = file.Seek(l.offset, io.SeekStart)
+	require.NoError(t, err)
+	added, err := io.ReadAll(file)
+	require.NoError(t, err)
+	for line := range strings.Lines(string(added)) {
+		if !strings.HasSuffix(line, "\n") {
+			return // it is still being written
+		}
+		l.offset += int64(len(line))
+		entry := gjson.GetMany(line, "operation", "status", "cause", "merchant_uid", "ts")
+		if entry[0].Str != "issue" {
+			continue
+		}
+		order := entry[3].Str
+		l.orders[order] = append(l.orders[order], time.UnixMicro(int64(entry[4].Num*1e6)))
+		if entry[1].Int() == http.StatusGatewayTimeout {
+			_, cause, _ := strings.Cut(entry[2].Str, ": ")
+			l.doubts.add("504 after: " + cause)
+		}
+	}
+}
+
+// names reports whether the log has a line of an app's last call. The test goes on
+// where a process would end: what is written after its last moment was not.
+func (l *logged) names(v *appView, lag *lag) bool {
+	last := v.died.Add(runMargin + lag.between(v.died, v.died.Add(time.Second)))
+	return slices.ContainsFunc(l.orders[v.order], func(at time.Time) bool {
+		return at.After(v.began.Add(-runMargin)) && (v.died.IsZero() || at.Before(last))
+	})
+}
+
+// readLog reads the log when the gateway has done with the calls whose apps are gone.
+func (f *faultRun) readLog(t *testing.T) *logged {
+	t.Helper()
+	l := &logged{orders: make(map[string][]time.Time)}
+	for {
+		l.read(t, f.g.logFile)
+		pending := false
+		for _, v := range f.views {
+			pending = pending || v.status == 0 && !l.names(v, &f.lag) && time.Since(v.ended) < 2*runTimeout()+time.Second
+		}
+		if !pending {
+			l.read(t, f.g.logFile)
+			return l
+		}
+		wait(nil, 100*time.Millisecond)
+	}
+}
+
+// verdicts count what must not happen.
+type verdicts struct {
+	unknown, twice, phantom, late, unaccepted, refused, fractions, unnamed, dead int
+
+	lagged                          int // late but for the machine's lag
+	doubt, doubtWith, left, leftHas int
+	asked, paid                     int
+	slowest, slowestScan            time.Duration
+	outcomes                        tally
+}
+
 // report compares what the apps believe with the ledger, and prints the figures.
-func (f *faultRun) report(t *testing.T, orders, reloads int, took time.Duration, scans []scan) {
+func (f *faultRun) report(t *testing.T, took time.Duration, scans []scan) {
+	log := f.readLog(t)
+	c := new(verdicts)
 	ledger := make(map[string][]emulator.Payment)
 	for _, p := range f.g.api.Payments() {
 		ledger[p.MerchantUID] = append(ledger[p.MerchantUID], p)
+		if p.Amount != math.Trunc(p.Amount) {
+			c.fractions++
+			t.Errorf("order %s has a barcode of %v won", p.MerchantUID, p.Amount)
+		}
 	}
-	var unknown, twice, phantom, late int
-	var doubt, doubtWith, left, leftWith, asked, slowest int
-	outcomes := new(tally)
 	for _, v := range f.views {
-		issued := ledger[v.order]
-		if len(issued) > 1 {
-			twice++
-			t.Errorf("order %s has %d barcodes; its app was answered %d", v.order, len(issued), v.status)
-		}
-		switch {
-		case v.status == 0 || v.status == http.StatusGatewayTimeout:
-			found := f.lookUp(t, v.order)
-			if (found == "") != (len(issued) == 0) {
-				unknown++
-				t.Errorf("order %s: a look-up finds %q, and the ledger has %d", v.order, found, len(issued))
-			}
-			if v.status == 0 {
-				left, leftWith = left+1, leftWith+min(1, len(issued))
-			} else {
-				doubt, doubtWith = doubt+1, doubtWith+min(1, len(issued))
-			}
-		case v.impUID == "" && len(issued) > 0:
-			unknown++
-			t.Errorf("order %s has a barcode, and its app was answered %d code %d", v.order, v.status, v.code)
-		case v.status == 200 && v.code == 0 && (len(issued) == 0 || issued[0].ImpUID != v.impUID):
-			phantom++
-			t.Errorf("order %s has no payment %s", v.order, v.impUID)
-		}
-		asked += v.asked + 1
-		if v.status != 0 {
-			outcomes.add(fmt.Sprintf("answered %d, code %d", v.status, v.code))
-		}
-		slowest = max(slowest, int(v.took.Milliseconds()))
-		if v.took > 3*runTimeout()+runSlack() {
-			late++
-			t.Errorf("order %s was answered after %v", v.order, v.took)
-		}
+		f.judge(t, c, v, ledger[v.order], log)
 	}
-	var paid, unaccepted, slowestScan int
 	for _, s := range scans {
-		if s.result.Accepted {
-			paid++
-			if !f.saidYes[s.order] {
-				unaccepted++
-				t.Errorf("order %s is paid, and the shop did not accept it", s.order)
-			}
-		}
-		for c := s.result.Confirm; c != nil; c = c.Duplicate {
-			slowestScan = max(slowestScan, int(c.DurationMS))
-			if time.Duration(c.DurationMS)*time.Millisecond > runDecision+runSlack() {
-				late++
-				t.Errorf("the webhook of order %s was answered after %d ms", s.order, c.DurationMS)
-			}
-		}
+		f.judgeScan(t, c, s)
+	}
+	for _, l := range f.network.dead {
+		c.dead++
+		t.Errorf("the gateway wrote into %v", l)
 	}
 
 	figures := table{title: "fault run"}
-	figures.row("orders", orders)
-	figures.row("POST /cvs by the apps", asked)
+	figures.row("orders", len(f.views))
+	figures.row("POST /cvs by the apps", c.asked)
 	figures.row("seconds", int(took.Seconds()))
-	figures.row("reloads", reloads)
-	for _, c := range []*tally{outcomes, f.doubts(t), &f.faults} {
-		for _, name := range c.names {
-			figures.row(name, c.counts[name])
+	figures.row("reloads", f.reloads)
+	figures.row("longest shutdown, ms", f.slowest.shutDown.Milliseconds())
+	for _, counts := range []*tally{&c.outcomes, &log.doubts} {
+		for _, name := range counts.names {
+			figures.row(name, counts.counts[name])
 		}
 	}
-	figures.row("apps that left or lost their connection", left)
-	figures.row("... of which had a barcode, found by look-up", leftWith)
-	figures.row("504 outcome unknown", doubt)
-	figures.row("... of which had a barcode, found by look-up", doubtWith)
-	figures.row("slowest answer to an app, ms", slowest)
+	f.faults.checkStrikes(t, &figures)
+	figures.row("apps that left or lost their connection", c.left)
+	figures.row("... of which had a barcode, found by look-up", c.leftHas)
+	figures.row("504 outcome unknown", c.doubt)
+	figures.row("... of which had a barcode, found by look-up", c.doubtWith)
+	figures.row("slowest answer to an app, ms", c.slowest.Milliseconds())
 	figures.row("scans", len(scans))
-	figures.row("paid", paid)
-	figures.row("slowest decision, ms", slowestScan)
-	figures.row("BARCODES THAT NO APP KNOWS OF", unknown)
-	figures.row("ORDERS WITH TWO BARCODES", twice)
-	figures.row("SUCCESSES THAT DO NOT EXIST", phantom)
-	figures.row("ANSWERS LATER THAN THEIR LIMIT", late)
-	figures.row("PAID WITHOUT THE SHOP'S WORD", unaccepted)
+	figures.row("paid", c.paid)
+	figures.row("slowest decision, ms", c.slowestScan.Milliseconds())
+	figures.row("greatest lag of a timer, ms", f.lag.between(f.lag.began, time.Now()).Milliseconds())
+	figures.row("answers in time only if the lag is allowed for", c.lagged)
+	figures.row("BARCODES THAT NO APP KNOWS OF", c.unknown)
+	figures.row("ORDERS WITH TWO BARCODES", c.twice)
+	figures.row("SUCCESSES THAT DO NOT EXIST", c.phantom)
+	figures.row("ANSWERS LATER THAN THEIR LIMIT", c.late)
+	figures.row("PAID WITHOUT THE SHOP'S WORD", c.unaccepted)
+	figures.row("PAID AGAINST THE SHOP'S NO", c.refused)
+	figures.row("BARCODES WITH A FRACTION OF A WON", c.fractions)
+	figures.row("ORDERS CUT OFF THAT NO LOG LINE NAMES", c.unnamed)
+	figures.row("REQUESTS INTO A CONNECTION LONG DEAD", c.dead)
 	figures.print(t)
-	assert.Positive(t, paid)
-	assert.Positive(t, reloads)
+	assert.Positive(t, c.paid)
+	assert.Positive(t, f.reloads)
 }
 
-// doubts counts, by what the log says of them, the calls for a barcode that ended in 504.
-func (f *faultRun) doubts(t *testing.T) *tally {
-	doubts := new(tally)
-	for line := range strings.Lines(f.g.log(t)) {
-		logged := gjson.GetMany(line, "operation", "status", "cause")
-		if logged[0].Str == "issue" && logged[1].Int() == http.StatusGatewayTimeout {
-			_, cause, _ := strings.Cut(logged[2].Str, ": ")
-			doubts.add("504 after: " + cause)
+// judge compares what an app believes of its order with what was issued for it.
+func (f *faultRun) judge(t *testing.T, c *verdicts, v *appView, issued []emulator.Payment, log *logged) {
+	t.Helper()
+	if len(issued) > 1 {
+		c.twice++
+		t.Errorf("order %s has %d barcodes; its app was answered %d", v.order, len(issued), v.status)
+	}
+	switch {
+	case v.status == 0 || v.status == http.StatusGatewayTimeout:
+		found := f.lookUp(t, v)
+		if (found == "") != (len(issued) == 0) {
+			c.unknown++
+			t.Errorf("order %s: a look-up finds %q, and the ledger has %d", v.order, found, len(issued))
+		}
+		if v.status != 0 {
+			c.doubt, c.doubtWith = c.doubt+1, c.doubtWith+min(1, len(issued))
+			break
+		}
+		c.left, c.leftHas = c.left+1, c.leftHas+min(1, len(issued))
+		if len(issued) > 0 && !log.names(v, &f.lag) {
+			c.unnamed++
+			t.Errorf("order %s was cut off, has a barcode, and no log line", v.order)
+		}
+	case v.impUID == "" && len(issued) > 0:
+		c.unknown++
+		t.Errorf("order %s has a barcode, and its app was answered %d code %d", v.order, v.status, v.code)
+	case v.status == 200 && v.code == 0 && (len(issued) == 0 || issued[0].ImpUID != v.impUID):
+		c.phantom++
+		t.Errorf("order %s has no payment %s", v.order, v.impUID)
+	}
+	c.asked += v.asked
+	if v.status != 0 {
+		c.outcomes.add(fmt.Sprintf("answered %d, code %d", v.status, v.code))
+	}
+	c.slowest = max(c.slowest, v.slowest)
+	for _, s := range v.slow {
+		if f.isLate(c, s, s.took(), 2*runTimeout()) {
+			t.Errorf("order %s was answered after %v", v.order, s.took())
 		}
 	}
-	return doubts
+}
+
+// judgeScan looks at one attempt to pay.
+func (f *faultRun) judgeScan(t *testing.T, c *verdicts, s scan) {
+	t.Helper()
+	if s.result.Accepted {
+		c.paid++
+		switch byRoute := s.site == f.sites[1]; { // where on_error accepts
+		case !byRoute && !f.saidYes[s.order]:
+			c.unaccepted++
+			t.Errorf("order %s is paid, and the shop did not accept it", s.order)
+		case byRoute && f.saidNo[s.order]:
+			c.refused++
+			t.Errorf("order %s is paid, and the shop has refused it", s.order)
+		}
+	}
+	for w := s.result.Confirm; w != nil; w = w.Duplicate {
+		took := time.Duration(w.DurationMS) * time.Millisecond
+		c.slowestScan = max(c.slowestScan, took)
+		if f.isLate(c, s.span, took, runDecision) {
+			t.Errorf("the webhook of order %s was answered after %v", s.order, took)
+		}
+	}
+}
+
+// isLate reports whether an answer took longer than its limit and what the machine
+// added to any time just then.
+func (f *faultRun) isLate(c *verdicts, s span, took, limit time.Duration) bool {
+	if took <= limit+runMargin {
+		return false
+	}
+	if took > limit+runMargin+f.lag.between(s.from, s.to) {
+		c.late++
+		return true
+	}
+	c.lagged++
+	return false
 }
 
 // lookUp is what a 504 tells the app to do.
-func (f *faultRun) lookUp(t *testing.T, order string) (impUID string) {
+func (f *faultRun) lookUp(t *testing.T, v *appView) (impUID string) {
 	for range 20 {
-		a := f.g.do(t, http.MethodGet, f.g.inside+"/payments/find/"+order, "", "")
+		a := f.g.do(t, http.MethodGet, v.site+"/payments/find/"+v.order, "", "")
 		switch a.status {
 		case http.StatusOK:
 			return a.payment(t)["imp_uid"].(string)
@@ -566,6 +625,6 @@ func (f *faultRun) lookUp(t *testing.T, order string) (impUID string) {
 		}
 		wait(nil, 200*time.Millisecond) // no token yet
 	}
-	t.Errorf("order %s cannot be looked up", order)
+	t.Errorf("order %s cannot be looked up", v.order)
 	return ""
 }

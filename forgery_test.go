@@ -80,8 +80,21 @@ type forgery struct {
 	total      struct{ genuine, attacks, forged, refused, broken, unexpected int }
 }
 
+// How often each kind must be fired at least, in the short form and in the long one.
+const (
+	leastGenuine, leastGenuineLong = 50, 3_000
+	leastAttack, leastAttackLong   = 10, 800
+)
+
 // figure counts how the webhooks of one kind were answered.
 type figure struct{ answers map[int]int }
+
+func (fig *figure) fired() (times int) {
+	for _, n := range fig.answers {
+		times += n
+	}
+	return times
+}
 
 func (fig *figure) String() string {
 	var parts []string
@@ -331,11 +344,12 @@ func (f *forgery) conclude(t *testing.T, before int) {
 	}
 	asked := f.g.shop.asked() - before
 	tb := &table{title: "forgery run"}
-	for _, k := range slices.Concat(genuines, attacks) {
-		if fig := f.figures[k.name]; assert.NotNil(t, fig, k.name) {
-			tb.row(k.name, fig)
-		}
+	genuine, attack := leastGenuine, leastAttack
+	if *long {
+		genuine, attack = leastGenuineLong, leastAttackLong
 	}
+	f.countFired(t, tb, genuines, genuine)
+	f.countFired(t, tb, attacks, attack)
 	tb.row("webhooks", f.total.genuine+f.total.attacks)
 	tb.row("genuine ones", f.total.genuine)
 	tb.row("attacks", f.total.attacks)
@@ -359,6 +373,19 @@ func (f *forgery) conclude(t *testing.T, before int) {
 	assert.Zero(t, outside, "outside the template")
 	assert.Zero(t, untrue, "untrue")
 	assert.Zero(t, f.strayed.Load(), "strayed at the API")
+}
+
+// countFired prints how often each kind was fired, and whether that was enough.
+func (f *forgery) countFired(t *testing.T, tb *table, kinds []kind, least int) {
+	t.Helper()
+	for _, k := range kinds {
+		fig := f.figures[k.name]
+		if fig == nil {
+			fig = new(figure)
+		}
+		tb.row(k.name, fmt.Sprintf("%d (least %d): %v", fig.fired(), least, fig))
+		assert.GreaterOrEqual(t, fig.fired(), least, "%s: fired too seldom", k.name)
+	}
 }
 
 func (f *forgery) count(t *testing.T, bad bool, what string, r *http.Request) int {
@@ -748,6 +775,21 @@ var genuines = []kind{
 			d.among("", `,"extra":null`, `,"extra":{}`, `,"extra":{"payType":"cash","barcode":1e5}`), d.among("", "\n", "  "))
 		return s
 	}},
+	{name: "genuine, at a path that is nearly right", want: 200, shoot: func(d *drawer) shot {
+		s := d.any()
+		s.path = d.among("/cvs/confirm/", "//cvs/confirm", "/cvs//confirm/", "/CVS/Confirm", "/Cvs/confirm/", "/cvs%2Fconfirm%2F")
+		return s
+	}},
+	{name: "genuine, with an amount or a new kind of payment", want: 200, shoot: func(d *drawer) shot {
+		o := pick(d, d.open)
+		s := d.webhook(o)
+		if d.rng.IntN(2) == 0 {
+			s.body = d.either(s.body, `"amount":`+d.among(o.amount, o.amount+".0", `"`+o.amount+`"`, "null", `""`))
+		} else {
+			s.body = strings.Replace(s.body, `"card"`, d.among(`"coin"`, `"CARD"`, `"card "`, `"card,cash"`, "1", `["card"]`, "null"), 1)
+		}
+		return s
+	}},
 	{name: "genuine, with smuggled X-Cvs fields", want: 200, shoot: func(d *drawer) shot {
 		s := d.any()
 		s.header = d.smuggled()
@@ -877,9 +919,9 @@ var attacks = []kind{
 		s.query = tk.query()
 		return s
 	}},
-	{name: "at another path", want: 418, shoot: func(d *drawer) shot {
+	{name: "at another path", want: 404, shoot: func(d *drawer) shot {
 		s := d.any()
-		s.base, s.path = d.quiet, d.among("/", "/cvs", "/cvs/confirm/", "/cvs/confirm/x", "/cvs/confirmed", "/x/cvs/confirm", "/cvs/confirm;x", "/cvs%2Fconfirm%2F", "/cvs/confirm%00", "/cvs/notice")
+		s.base, s.path = d.among(d.g.outside, d.lookup, d.quiet), d.among("/", "/cvs", "/cvs/confirm/x", "/cvs/confirmed", "/x/cvs/confirm", "/cvs/confirm;x", "/cvs/confirm%00", "/cvs/notice")
 		return s
 	}},
 
@@ -1036,12 +1078,17 @@ var attacks = []kind{
 		value := d.among("1", "null", "true", `["`+o.merchantUID+`"]`, `{"a":1}`, `""`, `" "`, "[]")
 		member := d.among(`"imp_uid":"`+o.impUID+`"`, `"merchant_uid":"`+o.merchantUID+`"`, `"status":"ready"`, `"event":"Galaxia.Cvs.Confirm"`)
 		name, _, _ := strings.Cut(member, ":")
-		return d.among(strings.Replace(doc, member, name+":"+value, 1), strings.Replace(doc, member, `"x":1`, 1), strings.Replace(doc, `{"barcode":"`+o.barcode+`","payType":"card"}`, d.among(`"x"`, "[]", "1", "true", `{"payType":1}`, `{"payType":["card"]}`), 1))
+		return d.among(strings.Replace(doc, member, name+":"+value, 1), strings.Replace(doc, member, `"x":1`, 1), strings.Replace(doc, `{"barcode":"`+o.barcode+`","payType":"card"}`, d.among(`"x"`, "[]", "1", "true"), 1))
 	})},
-	{name: "JSON, another event, status or pay type", want: 400, shoot: withBody(func(d *drawer, _ *order, doc string) string {
+	{name: "JSON, another event or status", want: 400, shoot: withBody(func(d *drawer, _ *order, doc string) string {
 		return d.among(strings.Replace(doc, "ready", d.among("paid", "Ready", "READY", "ready ", " ready", "cancelled", `ready\u0000`, "r\u0435ady"), 1),
-			strings.Replace(doc, "Galaxia.Cvs.Confirm", d.among("Galaxia.Cvs.Paid", "galaxia.cvs.confirm", "Galaxia.Cvs.Confirm ", "Galaxia.Cvs.ConfirmX", "*"), 1),
-			strings.Replace(doc, `"card"`, d.among(`"coin"`, `"CARD"`, `"card "`, `"card,cash"`), 1))
+			strings.Replace(doc, "Galaxia.Cvs.Confirm", d.among("Galaxia.Cvs.Paid", "galaxia.cvs.confirm", "Galaxia.Cvs.Confirm ", "Galaxia.Cvs.ConfirmX", "*"), 1))
+	})},
+	{name: "an amount in the body that is not the signed one", want: 403, shoot: withBody(func(d *drawer, o *order, doc string) string {
+		return d.either(doc, `"amount":`+d.among("1", "0", "-"+o.amount, o.amount+"0", o.amount+".5", `"`+o.amount+`1"`, "1e300"))
+	})},
+	{name: "an amount in the body that is none", want: 400, shoot: withBody(func(d *drawer, o *order, doc string) string {
+		return d.either(doc, `"amount":`+d.among(`"15,000"`, "true", "[1]", `{"total":1}`, `"`+o.amount+` "`, `"0x10"`))
 	})},
 
 	// Forms.

@@ -1,0 +1,616 @@
+package caddycvs
+
+// This file holds what goes wrong in the fault run at the API, the tills and the
+// shop, how often each of it must, and what is used to draw and count it.
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+)
+
+// lottery draws from one source for many goroutines.
+type lottery struct {
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+func (l *lottery) below(n int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rng.IntN(n)
+}
+
+func (l *lottery) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(l.below(int(most-least)))
+}
+
+// deck deals its cards in a random order, and all of them before one comes again.
+type deck[T any] struct {
+	draw  *lottery
+	cards []T
+
+	mu   sync.Mutex
+	left []T
+}
+
+// newDeck returns a deck. The lead is dealt once before it.
+func newDeck[T any](draw *lottery, lead, cards []T) *deck[T] {
+	return &deck[T]{draw: draw, cards: cards, left: slices.Clone(lead)}
+}
+
+func (d *deck[T]) next() T {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.left) == 0 {
+		d.left = slices.Clone(d.cards)
+		for i := range d.left {
+			j := i + d.draw.below(len(d.left)-i)
+			d.left[i], d.left[j] = d.left[j], d.left[i]
+		}
+	}
+	card := d.left[0]
+	d.left = d.left[1:]
+	return card
+}
+
+// among returns cards, and as many blank ones as it takes to make size.
+func among(size int, cards ...string) []string {
+	return append(cards, make([]string, size-len(cards))...)
+}
+
+// hits returns cards of which the first hits.
+func hits(size int) []bool {
+	cards := make([]bool, size)
+	cards[0] = true
+	return cards
+}
+
+// tally counts by name.
+type tally struct {
+	mu     sync.Mutex
+	counts map[string]int
+	names  []string
+}
+
+func (c *tally) add(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.counts == nil {
+		c.counts = make(map[string]int)
+	}
+	if c.counts[name]++; c.counts[name] == 1 {
+		c.names = append(c.names, name)
+	}
+}
+
+// What goes wrong, or is done, beside the network and single requests.
+const (
+	leftEarly        = "app: left early"
+	fractionOfAWon   = "app: fraction of a won"
+	showsFloatError  = "API: shows an amount with a float's error"
+	shutDown         = "gateway: shut down with calls under way"
+	shutDownRefused  = "shutdown: connection refused"
+	shutDownBroke    = "shutdown: connection broken"
+	reloadBroke      = "reload: connection closed"
+	tokenDown        = "token: down"
+	shopNo           = "shop: no"
+	shop500          = "shop: 500"
+	shopSilent       = "shop: no answer in time"
+	shopBroken       = "shop: connection broken"
+	shopGarbage      = "shop: garbage"
+	shopTruncated    = "shop: truncated"
+	shopOversized    = "shop: oversized"
+	routeNo          = "route: no, and goes on working"
+	routeSilent      = "route: no answer in time"
+	routeBroken      = "route: panic within an answer"
+	before401        = ": 401 before its time"
+	wholeAmount      = "15000"
+	fractionalAmount = "15000.000000000002" // as a program has it that adds up floats
+)
+
+// strike is how often a fault must strike at least: in the short form, and in the
+// long one with -faults 20.
+type strike struct {
+	name        string
+	short, long int
+}
+
+// strikes are all faults. What the mishaps of requests must do is at mishaps.
+func strikes() []strike {
+	list := []strike{
+		{leftEarly, 10, 20},
+		{fractionOfAWon, 10, 20},
+		{showsFloatError, 2, 20},
+		{shutDown, 1, 3},
+		{shutDownRefused, 1, 20},
+		{shutDownBroke, 0, 0}, // none if all calls end while the gateway waits
+		{reloadBroke, 0, 0},   // a race that Caddy seldom loses
+		{tokenDown, 0, 20},    // the short form may need no token just then
+		{shopNo, 5, 20},
+		{shop500, 3, 20},
+		{shopSilent, 3, 20},
+		{shopBroken, 3, 20},
+		{shopGarbage, 3, 20},
+		{shopTruncated, 3, 20},
+		{shopOversized, 3, 20},
+		{routeNo, 5, 20},
+		{routeSilent, 3, 20},
+		{routeBroken, 3, 20},
+		{string(emulator.EndpointIssue) + before401, 1, 20},
+		{string(emulator.EndpointFind) + before401, 0, 20},
+	}
+	for _, protocol := range []string{overHTTP1, overHTTP2} {
+		list = append(
+			list,
+			strike{netRefused + ", " + protocol, 3, 20},
+			strike{netUnread + ", " + protocol, 1, 20},
+			strike{netCutOff + ", " + protocol, 1, 20},
+			strike{netBlackHole + ", " + protocol, 1, 20},
+			strike{netReset + ", " + protocol, leastAt(1, 10), leastAt(20, 20)},
+		)
+	}
+	for _, m := range mishaps {
+		for _, at := range m.at {
+			if m.resets {
+				continue
+			}
+			least := strike{m.nameAt(at), leastAt(1, 10), leastAt(20, 20)}
+			switch {
+			case at == emulator.EndpointToken && m.page == 0:
+				least.short = 0 // so few are asked for that it takes luck
+			case at == emulator.EndpointConfirm:
+				least.short = leastAt(2, 10)
+			}
+			list = append(list, least)
+		}
+	}
+	return list
+}
+
+// leastAt is the least of a fault that strikes requests by -faults: as stated for so
+// many percent, less for less.
+func leastAt(least, percent int) int { return least * min(*bad, percent) / percent }
+
+// checkStrikes prints how often each fault struck, and whether that was enough.
+func (c *tally) checkStrikes(t *testing.T, figures *table) {
+	c.mu.Lock()
+	counts := maps.Clone(c.counts)
+	c.mu.Unlock()
+	for _, s := range strikes() {
+		least := s.short
+		if *long {
+			least = s.long
+		}
+		figures.row(s.name, fmt.Sprintf("%d (least %d)", counts[s.name], least))
+		if counts[s.name] < least {
+			t.Errorf("%q struck %d times, and must at least %d times", s.name, counts[s.name], least)
+		}
+		delete(counts, s.name)
+	}
+	for name, n := range counts {
+		t.Errorf("%q, which struck %d times, is not in the table of strikes", name, n)
+	}
+}
+
+// mishap is a way in which one request or webhook goes wrong.
+type mishap struct {
+	name   string
+	at     []emulator.Endpoint
+	fault  func(*lottery) emulator.Fault
+	page   int  // the status of a page that comes instead of the API's answer
+	resets bool // the connection is reset while the API is at work
+}
+
+func (m *mishap) nameAt(endpoint emulator.Endpoint) string { return string(endpoint) + ": " + m.name }
+
+var (
+	tokenEndpoints = []emulator.Endpoint{emulator.EndpointIssue, emulator.EndpointFind}
+	apiEndpoints   = append(slices.Clone(tokenEndpoints), emulator.EndpointToken)
+	faultEndpoints = append(slices.Clone(apiEndpoints), emulator.EndpointConfirm)
+)
+
+// reset is counted by the network.
+var reset = &mishap{
+	name: "reset", at: []emulator.Endpoint{emulator.EndpointIssue}, resets: true,
+	fault: func(l *lottery) emulator.Fault {
+		return emulator.Fault{Delay: l.between(20*time.Millisecond, 3*runTimeout())}
+	},
+}
+
+// mishaps are in the order in which their least strikes are printed.
+var mishaps = []*mishap{
+	{name: "dropped before the work", at: faultEndpoints, fault: alwaysFault(emulator.Fault{Drop: emulator.DropBefore})},
+	{name: "dropped after the work", at: faultEndpoints, fault: alwaysFault(emulator.Fault{Drop: emulator.DropAfter})},
+	{name: "dropped within the answer", at: apiEndpoints, fault: alwaysFault(emulator.Fault{Drop: emulator.DropBody})},
+	{name: "late, then dropped", at: apiEndpoints, fault: func(l *lottery) emulator.Fault {
+		return emulator.Fault{Delay: l.between(time.Millisecond, runTimeout()/2), Drop: emulator.DropAfter}
+	}},
+	{name: "late", at: faultEndpoints, fault: func(l *lottery) emulator.Fault {
+		return emulator.Fault{Delay: l.between(time.Millisecond, runTimeout()/2)}
+	}},
+	{name: "later than the time-out", at: apiEndpoints, fault: func(l *lottery) emulator.Fault {
+		return emulator.Fault{Delay: l.between(runTimeout(), 3*runTimeout())}
+	}},
+	{name: "later, given up with the client", at: apiEndpoints, fault: func(l *lottery) emulator.Fault {
+		return emulator.Fault{Delay: l.between(runTimeout(), 2*runTimeout()), CancelWithClient: true}
+	}},
+	{name: "5xx", at: apiEndpoints, fault: func(l *lottery) emulator.Fault { return emulator.Fault{Status: 500 + l.below(4)} }},
+	{name: "code", at: apiEndpoints, fault: alwaysFault(emulator.Fault{Code: -1})},
+	{name: "garbage", at: faultEndpoints, fault: alwaysFault(emulator.Fault{Garbage: true})},
+	{name: "401", at: tokenEndpoints, fault: alwaysFault(emulator.Fault{ExpiredToken: true})},
+	{name: "oversized", at: apiEndpoints, fault: alwaysFault(emulator.Fault{Oversized: true})},
+	{name: "page of 429", at: tokenEndpoints, page: http.StatusTooManyRequests},
+	{name: "page of 503", at: apiEndpoints, page: http.StatusServiceUnavailable},
+	{name: "sent twice", at: []emulator.Endpoint{emulator.EndpointConfirm}, fault: alwaysFault(emulator.Fault{Duplicate: true})},
+	reset,
+}
+
+func alwaysFault(fault emulator.Fault) func(*lottery) emulator.Fault {
+	return func(*lottery) emulator.Fault { return fault }
+}
+
+// fates decides which requests of one kind meet a mishap, and which.
+type fates struct {
+	met     *deck[bool]
+	mishaps *deck[*mishap]
+}
+
+// newFates has the mishaps lead that so few requests might not meet. Where requests
+// are few, more of them meet one: the calls for a token, the short form's look-ups.
+func newFates(draw *lottery, endpoint emulator.Endpoint) fates {
+	var lead, list []*mishap
+	for _, m := range mishaps {
+		if slices.Contains(m.at, endpoint) {
+			if list = append(list, m); m.resets {
+				list = append(list, m) // twice in each deck: what it may lead to is the worst
+			}
+			if m.page != 0 {
+				lead = append(lead, m)
+			}
+		}
+	}
+	size, unlucky := 100, *bad
+	switch {
+	case endpoint == emulator.EndpointToken:
+		unlucky += unlucky / 2
+	case endpoint == emulator.EndpointFind && !*long:
+		unlucky *= 2
+	}
+	for _, divisor := range []int{2, 2, 5, 5} { // the fewer cards, the more even
+		if size%divisor == 0 && unlucky%divisor == 0 {
+			size, unlucky = size/divisor, unlucky/divisor
+		}
+	}
+	met := make([]bool, size)
+	for i := range min(unlucky, size) {
+		met[i] = true
+	}
+	return fates{newDeck(draw, nil, met), newDeck(draw, lead, list)}
+}
+
+func newAllFates(draw *lottery) map[emulator.Endpoint]fates {
+	m := make(map[emulator.Endpoint]fates)
+	for _, endpoint := range faultEndpoints {
+		m[endpoint] = newFates(draw, endpoint)
+	}
+	return m
+}
+
+// choose draws what goes wrong with one request or webhook, nil for nothing.
+func (f *faultRun) choose(endpoint emulator.Endpoint, protocol int) *mishap {
+	if f.calm.Load() {
+		return nil
+	}
+	switch {
+	case endpoint == emulator.EndpointToken && f.down.Load():
+		return &mishap{name: "down", fault: alwaysFault(emulator.Fault{Status: 503})}
+	case slices.Contains(tokenEndpoints, endpoint) && f.storm.Load() && f.storms.next():
+		return &mishap{name: strings.TrimPrefix(before401, ": "), fault: alwaysFault(emulator.Fault{ExpiredToken: true})}
+	}
+	if endpoint == emulator.EndpointIssue && f.network.owes(protocol) {
+		return reset
+	}
+	at, ok := f.fates[endpoint]
+	if !ok || !at.met.next() {
+		return nil
+	}
+	return at.mishaps.next()
+}
+
+// faultKey is that of a request's fault in its context.
+type faultKey struct{}
+
+// fault is what the emulator does wrong.
+func (f *faultRun) fault(endpoint emulator.Endpoint, r *http.Request) emulator.Fault {
+	if r != nil {
+		fault, _ := r.Context().Value(faultKey{}).(emulator.Fault)
+		return fault
+	}
+	m := f.choose(endpoint, 1) // a webhook's
+	if m == nil {
+		return emulator.Fault{}
+	}
+	f.faults.add(m.nameAt(endpoint))
+	return m.fault(f.draw)
+}
+
+// serveAPI stands before the emulator, and does what the emulator cannot.
+func (f *faultRun) serveAPI(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body) // which may never come through a black hole
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	f.busy.Add(1)
+	defer f.busy.Add(-1)
+	var endpoint emulator.Endpoint
+	switch {
+	case r.URL.Path == "/users/getToken":
+		endpoint = emulator.EndpointToken
+	case r.URL.Path == "/cvs":
+		endpoint = emulator.EndpointIssue
+	case strings.HasPrefix(r.URL.Path, "/payments/find/"):
+		endpoint = emulator.EndpointFind
+	}
+	noteTokens(nil)(endpoint, r)
+	m := f.choose(endpoint, r.ProtoMajor)
+	if m == nil && endpoint == emulator.EndpointFind {
+		f.show(w, r)
+		return
+	}
+	if m == nil {
+		f.g.api.ServeHTTP(w, r)
+		return
+	}
+	if !m.resets {
+		f.faults.add(m.nameAt(endpoint))
+	}
+	if m.page != 0 {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(m.page)
+		fmt.Fprintf(w, "<html><body><h1>%s</h1></body></html>", http.StatusText(m.page))
+		return
+	}
+	fault := m.fault(f.draw)
+	if m.resets {
+		f.network.resetSoon(r.RemoteAddr, r.ProtoMajor, f.draw.between(10*time.Millisecond, min(fault.Delay, 300*time.Millisecond)))
+	}
+	if fault.Delay > 0 {
+		f.delay(r, fault)
+		fault.Delay, fault.CancelWithClient = 0, false
+	}
+	f.g.api.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), faultKey{}, fault)))
+}
+
+// delay waits instead of the emulator, which would look at the token only then. As
+// tokens end before their time here, little would come of what is late.
+func (f *faultRun) delay(r *http.Request, fault emulator.Fault) {
+	valid := r.Header.Get("Authorization") == "Bearer "+f.token(r.ProtoMajor)
+	var gone <-chan struct{}
+	if fault.CancelWithClient {
+		gone = r.Context().Done()
+	}
+	select {
+	case <-time.After(fault.Delay):
+	case <-gone:
+		panic(http.ErrAbortHandler)
+	case <-f.network.ctx.Done():
+		panic(http.ErrAbortHandler)
+	}
+	if valid {
+		r.Header.Set("Authorization", "Bearer "+f.token(r.ProtoMajor))
+	}
+}
+
+// token returns the present one of the account that uses the protocol.
+func (f *faultRun) token(protocol int) string {
+	account := "CVS_TEST_"
+	if protocol == 2 {
+		account = "CVS_TEST_SECOND_"
+	}
+	form := url.Values{"imp_key": {canaries[account+"KEY"]}, "imp_secret": {canaries[account+"SECRET"]}}
+	r := httptest.NewRequest(http.MethodPost, "/users/getToken", strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", formType)
+	recorder := httptest.NewRecorder()
+	f.g.api.ServeHTTP(recorder, r)
+	return gjson.Get(recorder.Body.String(), "response.access_token").Str
+}
+
+// show answers a look-up, some with the amount of an API that counts in floats.
+func (f *faultRun) show(w http.ResponseWriter, r *http.Request) {
+	const amount, inexact = `"amount":` + wholeAmount + `,`, `"amount":14999.999999999998,`
+	recorder := httptest.NewRecorder()
+	f.g.api.ServeHTTP(recorder, r)
+	body := recorder.Body.String()
+	if recorder.Code == http.StatusOK && strings.Contains(body, amount) && !f.calm.Load() && f.shown.next() {
+		f.faults.add(showsFloatError)
+		body = strings.Replace(body, amount, inexact, 1)
+	}
+	maps.Copy(w.Header(), recorder.Header())
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(recorder.Code)
+	fmt.Fprint(w, body)
+}
+
+// payable is the shop's order check.
+func (f *faultRun) payable(w http.ResponseWriter, r *http.Request) {
+	order := strings.Split(r.URL.Path, "/")[2]
+	fate := f.shops.next()
+	if f.calm.Load() {
+		fate = ""
+	}
+	if fate != "" {
+		f.faults.add(fate)
+	}
+	switch fate {
+	case shopNo:
+		w.WriteHeader(http.StatusConflict)
+		fmt.Fprint(w, `{"reason":"sold out"}`)
+	case shop500:
+		w.WriteHeader(http.StatusInternalServerError)
+	case shopSilent:
+		<-r.Context().Done()
+	case shopBroken:
+		panic(http.ErrAbortHandler)
+	case shopGarbage:
+		fmt.Fprint(w, "<h1>OK</h1>")
+	case shopTruncated:
+		w.Header().Set("Content-Length", "100")
+		fmt.Fprint(w, `{"payable":true,"total":15000`)
+	case shopOversized:
+		fmt.Fprint(w, strings.Repeat(" ", 100_000)+`{"payable":true,"total":15000}`)
+	default:
+		f.mu.Lock()
+		f.saidYes[order] = true
+		f.mu.Unlock()
+		fmt.Fprint(w, `{"payable":true,"total":15000}`)
+	}
+}
+
+// reluctant is the order check of the second site, a route: a handler that does not
+// return when it has answered, as a script that goes on working.
+type reluctant struct{}
+
+// reluctantShop is the run that it belongs to.
+var reluctantShop atomic.Pointer[faultRun]
+
+func init() {
+	caddy.RegisterModule(reluctant{})
+	httpcaddyfile.RegisterHandlerDirective("test_reluctant", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		return new(reluctant), nil
+	})
+	httpcaddyfile.RegisterDirectiveOrder("test_reluctant", httpcaddyfile.Before, "respond")
+}
+
+func (reluctant) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_reluctant", New: func() caddy.Module { return new(reluctant) }}
+}
+
+func (*reluctant) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	f := reluctantShop.Load()
+	fate := f.routes.next()
+	if f.calm.Load() {
+		fate = ""
+	}
+	if fate != "" {
+		f.faults.add(fate)
+	}
+	switch fate {
+	case routeNo:
+		w.WriteHeader(http.StatusConflict)
+		fmt.Fprint(w, `{"reason":"sold out"}`)
+		if r.Context().Err() == nil { // else it came too late
+			f.mu.Lock()
+			f.saidNo[r.Header.Get("X-Cvs-Merchant-Uid")] = true
+			f.mu.Unlock()
+		}
+		<-r.Context().Done()
+	case routeSilent:
+		<-r.Context().Done()
+	case routeBroken:
+		fmt.Fprint(w, `{"payable":true`)
+		panic(http.ErrAbortHandler)
+	default:
+		fmt.Fprint(w, `{"payable":true}`)
+	}
+	return nil
+}
+
+// weather brings storms: refused tokens, and a token endpoint that is down.
+func (f *faultRun) weather(done <-chan struct{}) {
+	for i := 0; ; i++ {
+		flag := &f.storm
+		if i%3 == 2 {
+			flag = &f.down
+			f.g.api.ExpireTokens()
+		}
+		flag.Store(true)
+		over := wait(done, f.draw.between(100*time.Millisecond, 400*time.Millisecond))
+		flag.Store(false)
+		if over || wait(done, f.draw.between(500*time.Millisecond, 2*time.Second)) {
+			return
+		}
+	}
+}
+
+// wait reports whether a run was over before the time was.
+func wait(done <-chan struct{}, d time.Duration) (over bool) {
+	select {
+	case <-done:
+		return true
+	case <-time.After(d):
+		return false
+	}
+}
+
+// lag is what the machine adds to any time that is measured: how late a timer was.
+type lag struct {
+	began time.Time
+
+	mu    sync.Mutex
+	worst []time.Duration // of each lagSlot since began
+}
+
+const lagSlot = 100 * time.Millisecond
+
+func (l *lag) watch(done <-chan struct{}) {
+	const tick = 5 * time.Millisecond
+	for {
+		due := time.Now().Add(tick)
+		if wait(done, tick) {
+			return
+		}
+		if over := time.Since(due); over > time.Millisecond {
+			l.note(due, over)
+		}
+	}
+}
+
+func (l *lag) slot(at time.Time) int { return max(0, int(at.Sub(l.began)/lagSlot)) }
+
+// note writes a delay down for all the time that it lasted.
+func (l *lag) note(due time.Time, over time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last := l.slot(due.Add(over))
+	for len(l.worst) <= last {
+		l.worst = append(l.worst, 0)
+	}
+	for i := l.slot(due); i <= last; i++ {
+		l.worst[i] = max(l.worst[i], over)
+	}
+}
+
+// between returns the greatest delay in a span of time.
+func (l *lag) between(from, to time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var worst time.Duration
+	for i := l.slot(from); i <= l.slot(to) && i < len(l.worst); i++ {
+		worst = max(worst, l.worst[i])
+	}
+	return worst
+}
