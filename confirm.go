@@ -359,7 +359,7 @@ func (c *Confirm) ask(ctx context.Context, d *decision, q *question) {
 	for _, check := range c.OrderChecks {
 		inquiry := check.prepare(q)
 		if check.Shadow {
-			go c.askShadow(d.webhook, inquiry)
+			go c.askShadow(d.webhook, inquiry) //nolint:gosec // it goes on after the answer, within its own timeout
 			continue
 		}
 		deciding++

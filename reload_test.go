@@ -36,7 +36,7 @@ type misbehaving struct {
 
 func init() {
 	caddy.RegisterModule(misbehaving{})
-	for _, how := range []string{"hang", "panic", "error", "watch", "outlive"} {
+	for _, how := range []string{"hang", "panic", "error", "watch"} {
 		httpcaddyfile.RegisterHandlerDirective("test_"+how, func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 			return &misbehaving{How: how}, nil
 		})
@@ -48,9 +48,6 @@ func (misbehaving) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.test_misbehaving", New: func() caddy.Module { return new(misbehaving) }}
 }
 
-// outlived hears how the context of a request was when it had been answered.
-var outlived = make(chan error, 1)
-
 // watched hears when a request through test_watch has lost its client.
 var watched = make(chan struct{}, 1)
 
@@ -60,10 +57,6 @@ func (m *misbehaving) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 		stop := context.AfterFunc(r.Context(), func() { watched <- struct{}{} })
 		defer stop()
 		return next.ServeHTTP(w, r)
-	case "outlive":
-		err := next.ServeHTTP(w, r)
-		outlived <- r.Context().Err()
-		return err
 	case "hang":
 		select {} // deaf to its context
 	case "panic":

@@ -99,7 +99,7 @@ func (c *Client) settle(ctx context.Context, a *attempt, doubt error) (*Response
 	}
 	ctx, cancel := context.WithDeadline(ctx, a.began.Add(c.longest()))
 	defer cancel()
-	result := silence
+	var result finding
 	for n := 1; ; n++ {
 		isLast := !time.Now().Before(last)
 		var resp *Response
