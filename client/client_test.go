@@ -30,6 +30,10 @@ const (
 	impSecret = "imp-secret-canary"
 )
 
+// brief is the time-out of calls that stay in doubt, which take as long. It leaves a busy
+// machine the time for those that do not.
+const brief = 2 * time.Second
+
 // longAgo is before every deadline of these tests.
 var longAgo = time.Unix(1_700_000_000, 0)
 
@@ -810,7 +814,7 @@ func TestIssueInDoubt(t *testing.T) {
 	} {
 		limit := timeout(client.DefaultTimeout)
 		if tc.err != nil {
-			limit = timeout(time.Second) // which the look-ups take
+			limit = timeout(brief) // which the look-ups take
 		}
 		e, c := newSandbox(t, emulator.Options{}, limit)
 		for _, f := range tc.faults {
@@ -860,7 +864,7 @@ func TestIssueInDoubtOverHTTP2(t *testing.T) {
 			server.EnableHTTP2 = true
 			server.StartTLS()
 			t.Cleanup(server.Close)
-			c := newClient(t, server.URL, transport(server.Client().Transport), timeout(time.Second))
+			c := newClient(t, server.URL, transport(server.Client().Transport), timeout(brief))
 			fetchToken(t, c)
 			inject(t, e, emulator.Fault{Endpoint: emulator.EndpointIssue, Times: 1, Drop: drop})
 			resp, err := c.IssueRaw(context.Background(), order(t, "o"))
@@ -944,7 +948,7 @@ func TestTimedOutIssueIsLookedUp(t *testing.T) {
 		e.ServeHTTP(w, r)
 	}))
 	t.Cleanup(func() { close(over) })
-	c := newClient(t, server.URL, timeout(time.Second))
+	c := newClient(t, server.URL, timeout(brief))
 	fetchToken(t, c)
 	resp, err := c.IssueRaw(context.Background(), order(t, "o"))
 	require.NoError(t, err)
@@ -986,7 +990,7 @@ func TestIssueThatTheTransportTimedOutIsNotRepeated(t *testing.T) {
 			}
 			return conn, err
 		},
-	}), timeout(time.Second))
+	}), timeout(brief))
 	fetchToken(t, c)
 	inject(t, e, emulator.Fault{Endpoint: emulator.EndpointIssue, Delay: time.Hour})
 	_, err := c.IssueRaw(context.Background(), order(t, "o"))
@@ -1012,7 +1016,7 @@ func TestIssueThatMeetsGarbageWithoutWork(t *testing.T) {
 		"envelope and 302": answer(302, strict.JSON, `{"code":0,"message":null,"response":null}`),
 	} {
 		api := &scriptedAPI{issue: garbage, find: missing}
-		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(time.Second)), order(t, "o"))
+		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(brief)), order(t, "o"))
 		checks = append(checks, func() {
 			r := <-call
 			assert.ErrorIs(t, r.err, client.ErrNotAPI, name)
@@ -1031,7 +1035,7 @@ func TestIssueThatAGatewayGaveUpIsInDoubt(t *testing.T) {
 	var checks []func()
 	for _, status := range []int{408, 429, 500, 502, 503, 504} {
 		api := &scriptedAPI{issue: page(status), find: missing}
-		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(time.Second)), order(t, "o"))
+		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(brief)), order(t, "o"))
 		checks = append(checks, func() {
 			require.ErrorIs(t, (<-call).err, client.ErrOutcomeUnknown, status)
 			assert.EqualValues(t, 1, api.posts.Load(), status)
@@ -1044,7 +1048,7 @@ func TestIssueThatAGatewayGaveUpIsInDoubt(t *testing.T) {
 func TestIssueThatMeetsAnOversizedAnswerIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	api := &scriptedAPI{issue: succeed(strings.Repeat(" ", 2<<20) + "null"), find: missing}
-	c := newClient(t, newServer(t, api).URL, timeout(time.Second))
+	c := newClient(t, newServer(t, api).URL, timeout(brief))
 	_, err := c.IssueRaw(context.Background(), order(t, "o"))
 	require.ErrorIs(t, err, client.ErrNotAPI)
 	require.NotErrorIs(t, err, client.ErrOutcomeUnknown, "the last look-up found none")
@@ -1071,7 +1075,7 @@ func TestIssueTellsItsPaymentFromOthers(t *testing.T) {
 		{"none", missing, false},
 	} {
 		api := &scriptedAPI{now: clock, issue: hangUp, find: tc.find}
-		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(time.Second)), order(t, "o"))
+		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(brief)), order(t, "o"))
 		checks = append(checks, func() {
 			r := <-call
 			assert.EqualValues(t, 1, api.posts.Load(), tc.name)
@@ -1093,7 +1097,7 @@ func TestIssueTellsItsPaymentFromOthers(t *testing.T) {
 // call made: the app would show a barcode that cannot be paid.
 func TestIssueDoesNotAnswerWithAVoidedPayment(t *testing.T) {
 	t.Parallel()
-	e, c := newSandbox(t, emulator.Options{}, timeout(time.Second))
+	e, c := newSandbox(t, emulator.Options{}, timeout(brief))
 	ctx := context.Background()
 	p, err := c.Issue(ctx, &client.IssueRequest{MerchantUID: "o", Amount: "15000"})
 	require.NoError(t, err)
@@ -1117,7 +1121,7 @@ func TestIssueIsNotRepeatedAfterALookUpThatCannotBeRead(t *testing.T) {
 		"unlike itself": fmt.Sprintf(`{"imp_uid":"imp_1","merchant_uid":"o","amount":15000,"status":"ready","started_at":%d,"promotion":[]}`, now),
 	} {
 		api := &scriptedAPI{issue: hangUp, find: succeed(response)}
-		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(time.Second)), order(t, "o"))
+		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(brief)), order(t, "o"))
 		checks = append(checks, func() {
 			if r := <-call; r.err == nil {
 				assert.True(t, r.resp.Recovered, name)
@@ -1143,7 +1147,7 @@ func TestIssueIsNotRepeatedAfterALookUpThatFoundSomethingNew(t *testing.T) {
 		"start as a text": fmt.Sprintf(`"status":"ready","started_at":%q`, time.Unix(now, 0).Format(time.RFC3339)),
 	} {
 		api := &scriptedAPI{issue: hangUp, find: succeed(`{"imp_uid":"imp_1","merchant_uid":"o","amount":15000,` + members + `}`)}
-		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(time.Second)), order(t, "o"))
+		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(brief)), order(t, "o"))
 		checks = append(checks, func() {
 			if r := <-call; r.err == nil {
 				assert.True(t, r.resp.Recovered, name)

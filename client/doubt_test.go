@@ -236,7 +236,7 @@ func TestIssueIsNotSentAgainByTheTransport(t *testing.T) {
 			api := &scriptedAPI{find: missing, other: missing}
 			raw := overTLS(true)
 			t.Cleanup(raw.CloseIdleConnections)
-			c := newClient(t, "https://"+address, timeout(500*time.Millisecond), transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+			c := newClient(t, "https://"+address, timeout(brief), transport(roundTripper(func(r *http.Request) (*http.Response, error) {
 				if r.URL.Path == "/cvs" {
 					return raw.RoundTrip(r)
 				}
@@ -384,7 +384,7 @@ func TestRecoveredPaymentShowsWhatWasAskedFor(t *testing.T) {
 			members = append(members, fmt.Sprintf("%q:%s", tc.field, tc.value))
 		}
 		api := &scriptedAPI{issue: hangUp, find: succeed("{" + strings.Join(members, ",") + "}")}
-		c := newClient(t, newServer(t, api).URL, timeout(500*time.Millisecond))
+		c := newClient(t, newServer(t, api).URL, timeout(brief))
 		call := issueInBackground(context.Background(), c, parse(t, strict.JSON, "{"+asked+"}"))
 		checks = append(checks, func() {
 			r := <-call
@@ -416,7 +416,7 @@ func TestRecoveredPaymentShowsTheDataThatWasSent(t *testing.T) {
 			contentType = strict.Form
 		}
 		shown := fmt.Sprintf(`{"imp_uid":"imp_1","merchant_uid":"o","amount":1,"status":"ready","started_at":%d,"custom_data":"{\"a\":1}"}`, time.Now().Unix())
-		c := newClient(t, newServer(t, &scriptedAPI{issue: hangUp, find: succeed(shown)}).URL, timeout(500*time.Millisecond))
+		c := newClient(t, newServer(t, &scriptedAPI{issue: hangUp, find: succeed(shown)}).URL, timeout(brief))
 		call := issueInBackground(context.Background(), c, parse(t, contentType, body))
 		checks = append(checks, func() { assert.Equal(t, ours, (<-call).err == nil, body) })
 	}
@@ -437,7 +437,7 @@ func TestRecoveredPaymentIsNotAnotherCalls(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e, c := newSandbox(t, emulator.Options{}, timeout(time.Second))
+			e, c := newSandbox(t, emulator.Options{}, timeout(brief))
 			fetchToken(t, c)
 			_, err := c.IssueRaw(context.Background(), order(t, "o"))
 			require.NoError(t, err)
@@ -483,7 +483,7 @@ func TestRecoveredPaymentThatCouldBeEithersIsNobodys(t *testing.T) {
 					}
 					return emulator.Fault{Drop: emulator.DropBefore}
 				},
-			}, timeout(time.Second))
+			}, timeout(brief))
 			fetchToken(t, c)
 			one := issueInBackground(context.Background(), c, parse(t, strict.JSON, tc.first))
 			two := issueInBackground(context.Background(), c, parse(t, strict.JSON, tc.second))
