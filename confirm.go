@@ -192,6 +192,7 @@ func (d *decision) set(status int, verdict, cause, reason string) {
 
 func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	began := time.Now()
+	take(r)
 	if r.URL.RawQuery != "" {
 		// Caddy's access log prints the URL, and with it the signature, however
 		// the rest is mangled. The line that log writes stands in for it.

@@ -190,6 +190,12 @@ func TestUnsignedWebhooks(t *testing.T) {
 			}
 		})
 	}
+	for amount, status := range map[string]int{"15000": 200, `"15000.0"`: 200, "1500": 403, "15000.5": 403} {
+		g := start(t, setup{proxy: withoutURL, confirm: "unsigned lookup" + usualConfirm})
+		i := g.mustIssue(t, "order-1")
+		body := strings.Replace(i.webhook(), "{", `{"amount":`+amount+",", 1)
+		assert.Equal(t, status, g.do(t, http.MethodPost, g.outside+"/cvs/confirm", jsonType, body).status, "%s, by the amount that PortOne tells", amount)
+	}
 	g := start(t, setup{proxy: withoutURL, confirm: "unsigned allow\norder_check SHOP/check"})
 	i := g.mustIssue(t, "order-1")
 	i.confirmURL, i.impUID = g.outside+"/cvs/confirm", "imp_0"

@@ -155,9 +155,9 @@ func strikes() []strike {
 		{shopGarbage, 3, 20},
 		{shopTruncated, 3, 20},
 		{shopOversized, 3, 20},
-		{routeNo, 5, 20},
-		{routeSilent, 3, 20},
-		{routeBroken, 3, 20},
+		{routeNo, 2, 20},
+		{routeSilent, 1, 20},
+		{routeBroken, 1, 20},
 		{string(emulator.EndpointIssue) + before401, 1, 20},
 		{string(emulator.EndpointFind) + before401, 0, 20},
 	}
@@ -511,6 +511,13 @@ func (reluctant) CaddyModule() caddy.ModuleInfo {
 
 func (*reluctant) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	f := reluctantShop.Load()
+	order := r.Header.Get("X-Cvs-Merchant-Uid")
+	f.mu.Lock()
+	_, again := f.saidNo[order] // the first of two webhooks decides
+	if !again {
+		f.saidNo[order] = false
+	}
+	f.mu.Unlock()
 	fate := f.routes.next()
 	if f.calm.Load() {
 		fate = ""
@@ -522,9 +529,9 @@ func (*reluctant) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	case routeNo:
 		w.WriteHeader(http.StatusConflict)
 		fmt.Fprint(w, `{"reason":"sold out"}`)
-		if r.Context().Err() == nil { // else it came too late
+		if !again && r.Context().Err() == nil { // else it came too late
 			f.mu.Lock()
-			f.saidNo[r.Header.Get("X-Cvs-Merchant-Uid")] = true
+			f.saidNo[order] = true
 			f.mu.Unlock()
 		}
 		<-r.Context().Done()

@@ -74,7 +74,7 @@ type faultRun struct {
 
 	mu      sync.Mutex
 	saidYes map[string]bool // orders that the shop accepted, in whole answers
-	saidNo  map[string]bool // orders that a route refused in time
+	saidNo  map[string]bool // orders that a route was asked about: whether it refused them in time, the first time
 	views   []*appView
 }
 

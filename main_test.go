@@ -34,6 +34,7 @@ var written struct {
 	sync.Mutex
 	errors bytes.Buffer
 	tokens map[string]bool // every token that the emulators saw
+	exempt map[string]bool // files that show a parameter of the signature's name on purpose
 	dir    string
 }
 
@@ -55,7 +56,7 @@ func runAll(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	written.dir, written.tokens = dir, make(map[string]bool)
+	written.dir, written.tokens, written.exempt = dir, make(map[string]bool), make(map[string]bool)
 	code := m.Run()
 	if found := findSecrets(); code == 0 && found != "" {
 		fmt.Fprintln(os.Stderr, "FAIL: the run wrote a secret:", found)
@@ -87,7 +88,9 @@ func findSecrets() (found string) {
 		if err != nil {
 			return err.Error()
 		}
-		texts[filepath.Base(name)] = content
+		if !written.exempt[name] {
+			texts[filepath.Base(name)] = content
+		}
 	}
 	for name, content := range texts {
 		for _, secret := range secrets() {

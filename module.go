@@ -45,6 +45,8 @@ type App struct {
 
 	accounts map[string]*account
 	servers  []*caddyhttp.Server // with a cvs_confirm
+	calls    *underWay
+	started  bool
 	logger   *zap.Logger
 }
 
@@ -83,8 +85,7 @@ type account struct {
 	client *client.Client
 	keys   signedurl.Keys
 	pooled stateKey
-	calls  *underWay
-	limit  time.Duration // for a call with all that follows it
+	limit  time.Duration // for a call, its answer and its line in the log
 }
 
 // CaddyModule returns the Caddy module information.
@@ -98,7 +99,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // Provision resolves the accounts. It sends nothing: Caddy starts when the API
 // is down.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
+	a.logger, a.calls = ctx.Logger(), processCalls
 	a.accounts = make(map[string]*account, len(a.Accounts)+1)
 	fallback, err := newTransport(ctx, 0)
 	if err != nil {
@@ -180,14 +181,14 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 	timeout := cmp.Or(time.Duration(cfg.Timeout), client.DefaultTimeout)
 	c, err := client.New(client.Config{
 		API: api, ImpKey: key, ImpSecret: secret, Tier: cfg.Tier, Timeout: timeout,
-		Transport: transport, State: state.State,
+		Transport: transport, State: state,
 	})
 	if err != nil {
 		releaseState(pooled)
 		return err
 	}
 	a.accounts[name] = &account{
-		name: name, tier: cfg.Tier, client: c, keys: keys, pooled: pooled, calls: state.calls, limit: 2 * timeout,
+		name: name, tier: cfg.Tier, client: c, keys: keys, pooled: pooled, limit: 2*timeout + time.Second,
 	}
 	return nil
 }
@@ -195,11 +196,12 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 // Start takes over the background renewals of accounts in use. It sends nothing:
 // an account costs nothing until it is used.
 func (a *App) Start() error {
+	a.started = true
 	for _, acc := range a.accounts {
 		acc.client.TakeOver()
 	}
 	for _, server := range a.servers {
-		a.warnOfSilence(server)
+		a.warnOf(server)
 	}
 	return nil
 }
@@ -401,10 +403,7 @@ func fingerprint(key, secret string) [sha256.Size]byte {
 	return sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(key), key, secret))
 }
 
-type pooledState struct {
-	*client.State
-	calls *underWay
-}
+type pooledState struct{ *client.State }
 
 // Destruct ends background renewals when no configuration uses the account any more.
 func (p pooledState) Destruct() error {
@@ -412,10 +411,10 @@ func (p pooledState) Destruct() error {
 	return nil
 }
 
-func acquireState(api, key, secret string) (pooledState, stateKey) {
+func acquireState(api, key, secret string) (*client.State, stateKey) {
 	k := stateKey{api, fingerprint(key, secret)}
-	state, _ := states.LoadOrStore(k, pooledState{client.NewState(), newUnderWay()})
-	return state.(pooledState), k
+	state, _ := states.LoadOrStore(k, pooledState{client.NewState()})
+	return state.(pooledState).State, k
 }
 
 func releaseState(k stateKey) { _, _ = states.Delete(k) }

@@ -18,6 +18,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -117,27 +120,75 @@ func TestShutdownFinishesCallsUnderWay(t *testing.T) {
 // the program from ending nor leave the order unnamed.
 func TestShutdownNamesWhatItDoesNotLearn(t *testing.T) {
 	t.Parallel()
+	core, lines := observer.New(zapcore.ErrorLevel)
 	u := newUnderWay()
-	g, config := prepare(t, setup{account: "timeout 100ms"})
-	ctx, err := caddy.ProvisionContext(adapt(t, config))
-	require.NoError(t, err)
-	app, err := ctx.App("cvs")
-	require.NoError(t, err)
-	for _, acc := range app.(*App).accounts {
-		acc.calls = u
+	answered := u.begin(pendingCall{operation: "issue", merchantUID: "order-6", latest: time.Now().Add(time.Minute)})
+	var ends []func()
+	for n := range 2 {
+		c := pendingCall{operation: "issue", account: "second", merchantUID: "order-7", amount: "15000", latest: time.Now().Add(300 * time.Millisecond)}
+		if n == 1 {
+			c = pendingCall{operation: "void", impUID: "imp_1", latest: time.Now().Add(100 * time.Millisecond)}
+		}
+		ends = append(ends, u.begin(c))
 	}
-	end := u.begin(changing{operation: "issue", account: "", merchantUID: "order-7", amount: "15000"})
-	began := time.Now()
-	lag := watchLag()
-	require.NoError(t, app.(*App).finish(t.Context()))
+	time.AfterFunc(200*time.Millisecond, answered)
+	began, lag := time.Now(), watchLag()
+	u.finish(zap.New(core))
 	took := time.Since(began)
-	assert.LessOrEqual(t, took, 1200*time.Millisecond+lag()+100*time.Millisecond)
-	g.logs(t, "stopped before an api call was answered: its outcome is not known")
-	assert.Contains(t, g.log(t), `"operation":"issue","account":"","merchant_uid":"order-7","imp_uid":"","amount":"15000"`)
-	end()
-	began = time.Now()
-	require.NoError(t, app.(*App).finish(t.Context()))
-	assert.Less(t, time.Since(began), time.Second, "nothing is under way any more")
+	assert.LessOrEqual(t, took, 300*time.Millisecond+lag()+100*time.Millisecond)
+	require.Equal(t, 2, lines.Len(), "each once, and not the one that was answered")
+	assert.Equal(t, map[string]any{"operation": "void", "account": "", "merchant_uid": "", "imp_uid": "imp_1", "amount": ""}, lines.All()[0].ContextMap())
+	assert.Equal(t, map[string]any{"operation": "issue", "account": "second", "merchant_uid": "order-7", "imp_uid": "", "amount": "15000"}, lines.All()[1].ContextMap())
+	u.finish(zap.New(core))
+	assert.Equal(t, 2, lines.Len(), "for the next server there is nothing left to wait for")
+	for _, end := range ends {
+		end() // after all
+	}
+}
+
+// A shutdown soon after a reload finishes what the configuration before began, and a
+// reload waits for nothing.
+func TestShutdownFinishesCallsOfEarlierConfigurations(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(g *gateway, config string) string{
+		"the same": func(_ *gateway, config string) string {
+			return strings.Replace(config, "expires_in 72h", "expires_in 1h", 1)
+		},
+		"another secret": func(_ *gateway, config string) string {
+			return strings.Replace(config, "{env.CVS_TEST_SECRET}", "{env.CVS_TEST_SECOND_SECRET}", 1)
+		},
+		"no cvs_proxy": func(g *gateway, config string) string {
+			global, _, _ := strings.Cut(config, g.inside)
+			return global + g.outside + " {\nrespond 404\n}\n"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			arrived := make(chan struct{}, 1)
+			g, config := prepare(t, setup{
+				account: "timeout 5s", globals: "grace_period 100ms",
+				opts: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
+					if e == emulator.EndpointIssue {
+						arrived <- struct{}{}
+					}
+				}},
+			})
+			admin := address(t)
+			config = strings.Replace(config, "admin off", "admin "+admin, 1)
+			cmd := startCaddyProcess(t, config)
+			require.NoError(t, g.api.Inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Delay: 2 * time.Second}))
+			answered := make(chan answer, 1)
+			go func() { answered <- g.issue(t, "order-1") }()
+			<-arrived
+			adapted, _, err := adaptCaddyfile(change(g, config))
+			require.NoError(t, err)
+			began := time.Now()
+			assert.Equal(t, 200, g.do(t, http.MethodPost, "http://"+admin+"/load", jsonType, string(adapted)).status)
+			assert.Less(t, time.Since(began), 1500*time.Millisecond, "a reload does not wait")
+			require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+			assert.Equal(t, 200, (<-answered).status)
+		})
+	}
 }
 
 // A proxy that the environment names must not answer for the shop, nor see the key of

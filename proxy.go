@@ -62,6 +62,7 @@ type Proxy struct {
 	MaxBody int64 `json:"max_body,omitempty"`
 
 	account  *account
+	calls    *underWay
 	access   access
 	defaults client.Defaults
 	logger   *zap.Logger
@@ -90,7 +91,8 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 	if p.account, err = app.account(p.Account); err != nil {
 		return err
 	}
-	app.finishWith(ctx)
+	app.waitAtStop(ctx)
+	p.calls = app.calls
 	if p.Allow == nil {
 		p.Allow = []string{"private_ranges"}
 	}
@@ -201,6 +203,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		return next.ServeHTTP(w, r)
 	}
 	began := time.Now()
+	take(r)
 	x := &exchange{call: call, account: p.account.name, answered: func() {}}
 	defer func() { x.answered() }()
 	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(x.placeholder)
@@ -252,7 +255,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 		return p.issue(w, r, x)
 	case "void":
 		// Once sent, a void must be seen through even if the caller has left.
-		x.answered = p.account.calls.begin(changing{operation: "void", account: x.account, impUID: x.call.impUID})
+		x.answered = p.begin(pendingCall{operation: "void", impUID: x.call.impUID})
 		return p.account.client.Do(context.WithoutCancel(r.Context()), withQuery(client.VoidRequest(x.call.impUID), r))
 	case "find":
 		return p.account.client.Do(r.Context(), withQuery(client.FindRequest(x.call.merchantUID, client.Status(x.call.status)), r))
@@ -284,9 +287,16 @@ func (p *Proxy) issue(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 		return nil, &httpError{http.StatusInternalServerError, err.Error() + ". Nothing was done."}
 	}
 	x.expires = issue.ExpiredAt
-	x.answered = p.account.calls.begin(changing{operation: "issue", account: x.account, merchantUID: issue.MerchantUID, amount: issue.Amount})
+	x.answered = p.begin(pendingCall{operation: "issue", merchantUID: issue.MerchantUID, amount: issue.Amount})
 	// The caller's leaving must not leave a barcode that no log line names.
 	return p.account.client.IssueRaw(context.WithoutCancel(r.Context()), issue)
+}
+
+// begin notes a call that changes something, until the function is called that it
+// returns.
+func (p *Proxy) begin(c pendingCall) (end func()) {
+	c.account, c.latest = p.account.name, time.Now().Add(p.account.limit)
+	return p.calls.begin(c)
 }
 
 // placeholderToken is what an SDK gets that asks for a token before each call.

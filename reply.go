@@ -64,6 +64,9 @@ func (r *reply) fail(status int) {
 // read reads a response.
 func (r *reply) read(resp *http.Response) (cause string) {
 	defer resp.Body.Close()
+	if resp.StatusCode < 200 { // 101: what follows is no answer, and ends with no context
+		return causeServerError
+	}
 	r.pending(causeTimeout)
 	r.WriteHeader(resp.StatusCode)
 	body, err := readAll(io.LimitReader(resp.Body, maxCheckAnswer+1), resp.ContentLength)

@@ -14,98 +14,100 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// underWay holds the calls of one account. It survives reloads, as calls do.
+// underWay holds calls that have no answer yet.
 type underWay struct {
 	mu    sync.Mutex
-	calls map[*changing]struct{}
+	calls map[*pendingCall]struct{}
 	ended chan struct{} // closed and replaced when a call ends
 }
 
-// changing is a call that issues or voids a barcode.
-type changing struct{ operation, account, merchantUID, impUID, amount string }
+// pendingCall is a call that issues or voids a barcode.
+type pendingCall struct {
+	operation, account, merchantUID, impUID, amount string
+	latest                                          time.Time // by when it is answered and logged
+}
 
 func newUnderWay() *underWay {
-	return &underWay{calls: make(map[*changing]struct{}), ended: make(chan struct{})}
+	return &underWay{calls: make(map[*pendingCall]struct{}), ended: make(chan struct{})}
+}
+
+// processCalls are those of all configurations: a call goes on when its own is replaced.
+var processCalls = newUnderWay()
+
+func init() {
+	// In case that the last configuration has no server that would wait.
+	caddy.OnExit(func(context.Context) { processCalls.finish(caddy.Log()) })
 }
 
 // begin notes a call. The function that it returns notes that the call was answered
 // and logged.
-func (u *underWay) begin(c changing) (end func()) {
+func (u *underWay) begin(c pendingCall) (end func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.calls[&c] = struct{}{}
-	return func() {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		delete(u.calls, &c)
-		close(u.ended)
-		u.ended = make(chan struct{})
-	}
+	return func() { u.end(&c) }
+}
+
+func (u *underWay) end(c *pendingCall) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.calls, c)
+	close(u.ended)
+	u.ended = make(chan struct{})
 }
 
 // left returns the calls under way, and a channel that is closed when one ends.
-func (u *underWay) left() ([]changing, <-chan struct{}) {
+func (u *underWay) left() (calls []*pendingCall, ended <-chan struct{}) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	calls := make([]changing, 0, len(u.calls))
 	for c := range u.calls {
-		calls = append(calls, *c)
+		calls = append(calls, c)
 	}
 	return calls, u.ended
 }
 
-// wait returns the calls that are still under way when ctx ends.
-func (u *underWay) wait(ctx context.Context) []changing {
+// finish waits until each call is answered, as long as it can take, and logs those
+// that are not: their barcodes may exist, and nobody else will say so.
+func (u *underWay) finish(logger *zap.Logger) {
 	for {
 		calls, ended := u.left()
 		if len(calls) == 0 {
-			return nil
+			return
+		}
+		first := calls[0]
+		for _, c := range calls {
+			if c.latest.Before(first.latest) {
+				first = c
+			}
 		}
 		select {
 		case <-ended:
-		case <-ctx.Done():
-			return calls
+		case <-time.After(time.Until(first.latest)):
+			u.end(first)
+			logger.Error("stopped before an api call was answered: its outcome is not known",
+				zap.String("operation", first.operation),
+				zap.String("account", first.account),
+				zap.String("merchant_uid", first.merchantUID),
+				zap.String("imp_uid", first.impUID),
+				zap.String("amount", first.amount))
 		}
 	}
 }
 
-// finishWith has the calls that a handler begins finished before the program ends.
-// Caddy stops its apps in no order, so the server calls when it has shut down: no
-// request comes any more, and the logs are open still.
-func (a *App) finishWith(ctx caddy.Context) {
+// waitAtStop has the server wait, when Caddy ends, for the calls under way. Caddy stops
+// its apps in no order; when a server has stopped, no request comes any more, and the
+// logs are still open.
+func (a *App) waitAtStop(ctx caddy.Context) {
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
 		server.RegisterOnStop(a.finish)
 	}
 }
 
-// finish waits, if the program ends, for each call under way as long as it can take,
-// so that its outcome is in the log, and logs those that are left. A grace period that
-// is over has cut their callers off, but the barcodes may exist. At a reload calls go
-// on by themselves.
+// finish waits for the calls under way if Caddy ends. At a reload they go on by
+// themselves.
 func (a *App) finish(context.Context) error {
-	if !caddy.Exiting() && caddy.ActiveContext().Context != nil {
-		return nil
+	if a.started && (caddy.Exiting() || caddy.ActiveContext().Context == nil) {
+		a.calls.finish(a.logger)
 	}
-	const answering = time.Second               // what the log and the answer take besides
-	limits := make(map[*underWay]time.Duration) // accounts with the same keys share one
-	for _, acc := range a.accounts {
-		limits[acc.calls] = max(limits[acc.calls], acc.limit+answering)
-	}
-	var all sync.WaitGroup
-	for calls, limit := range limits {
-		all.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), limit)
-			defer cancel()
-			for _, c := range calls.wait(ctx) {
-				a.logger.Error("stopped before an api call was answered: its outcome is not known",
-					zap.String("operation", c.operation),
-					zap.String("account", c.account),
-					zap.String("merchant_uid", c.merchantUID),
-					zap.String("imp_uid", c.impUID),
-					zap.String("amount", c.amount))
-			}
-		})
-	}
-	all.Wait()
 	return nil
 }

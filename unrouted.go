@@ -1,23 +1,21 @@
 package caddycvs
 
-// This file holds what becomes of a webhook that misses its cvs_confirm, and the
-// warning about sites where it would get an empty 200.
+// This file holds what becomes of a confirm webhook that misses its cvs_confirm.
 
 import (
 	"bytes"
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/tidwall/gjson"
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 	"github.com/caddy-cvs/caddy-cvs/client/webhook"
@@ -34,11 +32,10 @@ func init() {
 // that has a matcher.
 type Unrouted struct {
 	logger *zap.Logger
-	behind func(*caddyhttp.Server) later // found once
+	// isLast reports whether no other cvs handler stands behind this one in the server's
+	// routes. It is found out once.
+	isLast func(*caddyhttp.Server) bool
 }
-
-// later is what a request can still meet behind an Unrouted.
-type later struct{ confirm, proxy bool }
 
 // CaddyModule returns the Caddy module information.
 func (Unrouted) CaddyModule() caddy.ModuleInfo {
@@ -52,10 +49,10 @@ func (Unrouted) CaddyModule() caddy.ModuleInfo {
 func (u *Unrouted) Provision(ctx caddy.Context) error {
 	u.logger = ctx.Logger()
 	var once sync.Once
-	var found later
-	u.behind = func(server *caddyhttp.Server) later {
-		once.Do(func() { found, _ = u.find(server, server.Routes) })
-		return found
+	var last bool
+	u.isLast = func(server *caddyhttp.Server) bool {
+		once.Do(func() { last = server != nil && !newWalk(server).standsBefore(u, server.Routes) })
+		return last
 	}
 	return nil
 }
@@ -64,18 +61,29 @@ func (u *Unrouted) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	if !hasSignature(r.URL.RawQuery) {
 		return next.ServeHTTP(w, r)
 	}
-	// Caddy's access log prints the URL, and with it the signature.
+	// Caddy's access log prints the URL, and with it the signature. The lines that are
+	// written here stand in for it.
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
-	if r.Method != http.MethodPost || u.isTaken(r) || isNotice(w, r) {
+	if r.Method != http.MethodPost || isNotice(w, r) {
+		u.logger.Info("a request with a signature in its URL was passed on", u.fields(r)...)
 		return next.ServeHTTP(w, r)
+	}
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !u.isLast(server) {
+		guarded := &guardedWriter{ResponseWriter: w, request: r}
+		err := next.ServeHTTP(guarded, r)
+		if isTaken(r) {
+			return err
+		}
 	}
 	closeUnread(w, r)
 	err := sendAnswer(w, http.StatusNotFound, strict.JSON, []byte(`{"accepted":false,"reason":"no handler of this site takes this webhook"}`))
-	u.logger.Warn("a signed confirm webhook reached no cvs_confirm: compare the path with those of cvs_confirm, and with confirm_url",
-		zap.String("host", r.Host),
-		zap.String("path", r.URL.Path),
-		zap.String("client_ip", clientIP(r)))
+	u.logger.Warn("a signed confirm webhook reached no cvs_confirm: compare the path with those of cvs_confirm, and with confirm_url", u.fields(r)...)
 	return err
+}
+
+func (u *Unrouted) fields(r *http.Request) []zap.Field {
+	return []zap.Field{zap.String("method", r.Method), zap.String("host", r.Host), zap.String("path", r.URL.Path), zap.String("client_ip", clientIP(r))}
 }
 
 // hasSignature reports whether a query has a signature in it, however it is spelled:
@@ -87,143 +95,75 @@ func hasSignature(query string) bool {
 }
 
 // isNotice reports whether a request's body is that of a notice, whose URL may be
-// signed, too. It leaves the body to be read again.
+// signed, too: it names a payment and not the event of a confirm. The body can be read
+// again behind it. A notice is sent once, so that nothing but its content decides.
 func isNotice(w http.ResponseWriter, r *http.Request) bool {
-	body, err := readBody(w, r, maxWebhook, time.Now().Add(defaultTimeout))
-	if err != nil {
-		return false
+	conn := http.NewResponseController(w)
+	if conn.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
+		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	return bytes.Contains(body, []byte("imp_uid")) && !bytes.Contains(body, []byte(webhook.EventConfirm))
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxWebhook))
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(body), r.Body), r.Body}
+	return err == nil && names(body, "imp_uid", "imp_uid") && !names(body, "event", webhook.EventConfirm)
 }
 
-// isTaken reports whether a handler behind this one takes the request. Where directives
-// are sorted there is none, but in a route they stand as they are written.
-func (u *Unrouted) isTaken(r *http.Request) bool {
-	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok {
-		return false
-	}
-	behind := u.behind(server)
-	_, isCall := parseCall(r.URL.EscapedPath())
-	return behind.confirm || behind.proxy && isCall
+// names reports whether a body has a text in it, as it is or escaped, or a JSON member
+// of that name with the text in it.
+func names(body []byte, member, text string) bool {
+	plain, _ := url.QueryUnescape(string(body))
+	value := gjson.GetBytes(body, member)
+	return bytes.Contains(body, []byte(text)) || strings.Contains(plain, text) || value.Exists() && (member == text || value.Str == text)
 }
 
-// find looks for this handler in routes, and returns what stands behind it there.
-func (u *Unrouted) find(server *caddyhttp.Server, routes caddyhttp.RouteList) (rest later, found bool) {
-	for i, route := range routes {
-		for j, handler := range route.Handlers {
-			if found = handler == caddyhttp.MiddlewareHandler(u); !found {
-				rest, found = u.find(server, inner(server, handler))
-			}
-			if !found {
-				continue
-			}
-			rest.add(server, route.Handlers[j+1:])
-			for _, next := range routes[i+1:] {
-				if !route.Terminal && (route.Group == "" || next.Group != route.Group) {
-					rest.add(server, next.Handlers)
-				}
-			}
-			return rest, true
-		}
-	}
-	return later{}, false
+// takenVar notes that a handler of this module answers a request.
+const takenVar = "cvs_taken"
+
+func take(r *http.Request) { caddyhttp.SetVar(r.Context(), takenVar, true) }
+
+func isTaken(r *http.Request) bool {
+	taken, _ := caddyhttp.GetVar(r.Context(), takenVar).(bool)
+	return taken
 }
 
-// add notes what is among handlers, and within them.
-func (l *later) add(server *caddyhttp.Server, handlers []caddyhttp.MiddlewareHandler) {
-	for _, handler := range handlers {
-		switch handler.(type) {
-		case *Confirm:
-			l.confirm = true
-		case *Proxy:
-			l.proxy = true
-		}
-		for _, route := range inner(server, handler) {
-			l.add(server, route.Handlers)
-		}
+// guardedWriter lets through what a handler of this module answers, and drops all else.
+type guardedWriter struct {
+	http.ResponseWriter
+	request *http.Request
+}
+
+func (g *guardedWriter) Header() http.Header {
+	if !isTaken(g.request) {
+		return make(http.Header)
+	}
+	return g.ResponseWriter.Header()
+}
+
+func (g *guardedWriter) WriteHeader(status int) {
+	if isTaken(g.request) {
+		g.ResponseWriter.WriteHeader(status)
 	}
 }
 
-// inner returns the routes within a handler.
-func inner(server *caddyhttp.Server, handler caddyhttp.MiddlewareHandler) caddyhttp.RouteList {
-	switch h := handler.(type) {
-	case *caddyhttp.Subroute:
-		return h.Routes
-	case *caddyhttp.Invoke:
-		if route := server.NamedRoutes[h.Name]; route != nil {
-			return caddyhttp.RouteList{*route}
-		}
+func (g *guardedWriter) Write(p []byte) (int, error) {
+	if !isTaken(g.request) {
+		return len(p), nil
 	}
-	return nil
+	return g.ResponseWriter.Write(p)
 }
 
-// watch has the server looked at when all of it is loaded.
-func (a *App) watch(ctx caddy.Context) {
-	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && !slices.Contains(a.servers, server) {
-		a.servers = append(a.servers, server)
+// FlushError is for http.ResponseController, which would else flush what Unwrap gives.
+func (g *guardedWriter) FlushError() error {
+	if !isTaken(g.request) {
+		return nil
 	}
+	return http.NewResponseController(g.ResponseWriter).Flush()
 }
 
-// warnOfSilence warns of a server with a cvs_confirm where a request can run past the
-// last route. Caddy then answers an empty 200, which the sender of a webhook takes for
-// "acceptable".
-func (a *App) warnOfSilence(server *caddyhttp.Server) {
-	// Who asks a server with TLS for a host that it does not serve gets no certificate.
-	overTLS := len(server.TLSConnPolicies) > 0
-	if answersAll(server, server.Routes, overTLS) {
-		return
-	}
-	a.logger.Warn("a request that no route answers gets an empty 200, which the sender of a confirm webhook takes for acceptable: end each site that has cvs_confirm with a directive that answers everything, such as respond 404, and have a site for every Host",
-		zap.Strings("listen", server.Listen))
-}
-
-// answersAll reports whether every request that reaches routes is answered by one of
-// their handlers. Where hosts are known, a route for each of them is enough.
-func answersAll(server *caddyhttp.Server, routes caddyhttp.RouteList, hostsKnown bool) bool {
-	passing := make(map[string]bool) // groups of which a member may leave a request unanswered
-	sites := 0
-	for _, route := range routes {
-		answers := slices.ContainsFunc(route.Handlers, func(h caddyhttp.MiddlewareHandler) bool { return alwaysAnswers(server, h) })
-		switch {
-		case route.Terminal && !answers:
-			return false
-		case route.Terminal:
-			sites++
-		case !answers:
-			passing[route.Group] = true
-		}
-		if answers && len(route.MatcherSets) == 0 && (route.Group == "" || !passing[route.Group]) {
-			return true
-		}
-	}
-	return hostsKnown && sites > 0
-}
-
-// passingHandlers are those of Caddy's own that leave the answer to the next one.
-var passingHandlers = []caddy.ModuleID{
-	"http.handlers.authentication", "http.handlers.copy_response_headers", "http.handlers.encode", "http.handlers.headers",
-	"http.handlers.intercept", "http.handlers.log_append", "http.handlers.map", "http.handlers.push", "http.handlers.request_body",
-	"http.handlers.rewrite", "http.handlers.templates", "http.handlers.timeouts", "http.handlers.tracing", "http.handlers.vars",
-}
-
-// alwaysAnswers reports whether a handler answers every request that reaches it. One
-// that is not known is believed to.
-func alwaysAnswers(server *caddyhttp.Server, handler caddyhttp.MiddlewareHandler) bool {
-	switch h := handler.(type) {
-	case *caddyhttp.Subroute, *caddyhttp.Invoke:
-		return answersAll(server, inner(server, handler), false)
-	case *Proxy, *Unrouted:
-		return false
-	case *reverseproxy.Handler:
-		return len(h.HandleResponse) == 0 // forward_auth has one, which passes on
-	case caddy.Module:
-		return !slices.Contains(passingHandlers, h.CaddyModule().ID)
-	default:
-		return true
-	}
-}
+// Unwrap lets http.ResponseController set deadlines.
+func (g *guardedWriter) Unwrap() http.ResponseWriter { return g.ResponseWriter }
 
 // Interface guards
 var (

@@ -5,6 +5,7 @@ package caddycvs
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -133,7 +134,7 @@ func TestOtherRequestsPassOn(t *testing.T) {
 		assert.Equal(t, "the shop's page", a.body)
 	}
 	for _, spelled := range []string{"?%63vs_sig=x", "?a;cvs_sig=x", "?CVS_SIG=x", "?a=1&cvs_sig"} {
-		for contentType, body := range map[string]string{jsonType: i.webhook(), formType: "event=Galaxia.Cvs.Confirm&imp_uid=imp_1", "text/plain": "", "text/html": "<html>", "": strings.Repeat("imp_uid", 10_000)} {
+		for contentType, body := range map[string]string{jsonType: i.webhook(), formType: "event=Galaxia.Cvs.Confirm&imp_uid=imp_1", "text/plain": "", "text/html": "<html>"} {
 			assert.Equal(t, 404, g.do(t, http.MethodPost, at+"/orders"+spelled, contentType, body).status, spelled)
 		}
 	}
@@ -161,6 +162,19 @@ func TestSignedNoticesReachTheApp(t *testing.T) {
 		assert.Equal(t, 200, g.do(t, http.MethodPost, notices[0], contentType, body).status, body)
 		require.Equal(t, before+1, g.shop.asked())
 		assert.Equal(t, body, g.shop.bodies[before])
+	}
+	large := `{"imp_uid":"imp_1","x":"` + strings.Repeat("a", 70_000) + `"}`
+	for _, body := range []string{large, "imp%5Fuid=imp_1&status=paid", `{"imp\u005fuid":"imp_1"}`} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, notices[0], struct{ io.Reader }{strings.NewReader(body)}) // chunked
+		require.NoError(t, err)
+		r.Header = http.Header{"Content-Type": {jsonType}, "Content-Encoding": {"identity"}}
+		before := g.shop.asked()
+		assert.Equal(t, 200, g.send(t, r).status, "%.50s", body)
+		require.Equal(t, before+1, g.shop.asked())
+		assert.Equal(t, body, g.shop.bodies[before])
+	}
+	for _, confirm := range []string{`{"event":"Galaxia\u002eCvs.Confirm","imp_uid":"imp_1"}`, "event=Galaxia%2ECvs.Confirm&imp_uid=imp_1"} {
+		assert.Equal(t, 404, g.do(t, http.MethodPost, notices[0], formType, confirm).status, confirm)
 	}
 	result, err := g.api.Scan(t.Context(), emulator.ScanRequest{Barcode: i.barcode})
 	require.NoError(t, err)
@@ -207,32 +221,94 @@ func TestSeveralHandlersOnOneSite(t *testing.T) {
 	}
 }
 
-// Which sites leave a request unanswered is told when they are loaded.
-func TestSitesThatLeaveARequestUnansweredAreWarnedOf(t *testing.T) {
+// A block takes what matches it, and the rest of the site what does not: to write
+// cvs_confirm in one is warned of. What is at the top is safe beside any block.
+func TestWebhookThatMissesABlock(t *testing.T) {
 	t.Parallel()
-	const warning = "a request that no route answers gets an empty 200"
-	const anyHost = "http://:8080"
-	for name, tc := range map[string]struct {
-		site  string
-		warns bool
-	}{
-		"nothing else":                  {anyHost + " {\n" + onlyConfirm + "}", true},
-		"an app":                        {anyHost + " {\n" + onlyConfirm + "reverse_proxy SHOP\n}", false},
-		"a page":                        {anyHost + " {\n" + onlyConfirm + "respond 404\n}", false},
-		"an app for some paths":         {anyHost + " {\n" + onlyConfirm + "reverse_proxy /app/* SHOP\n}", true},
-		"middleware only":               {anyHost + " {\n" + onlyConfirm + "encode gzip\nheader X-A b\n}", true},
-		"the proxy only":                {anyHost + " {\n" + onlyConfirm + "cvs_proxy\n}", true},
-		"forward_auth only":             {anyHost + " {\n" + onlyConfirm + "forward_auth SHOP {\nuri /a\n}\n}", true},
-		"handles, one for the rest":     {anyHost + " {\n" + onlyConfirm + "handle /a/* {\nreverse_proxy SHOP\n}\nhandle {\nrespond 404\n}\n}", false},
-		"handles, none for the rest":    {anyHost + " {\n" + onlyConfirm + "handle /a/* {\nreverse_proxy SHOP\n}\n}", true},
-		"a handle that answers nothing": {anyHost + " {\n" + onlyConfirm + "handle /a/* {\nheader X-A b\n}\nhandle {\nrespond 404\n}\n}", true},
-		"no matcher":                    {anyHost + " {\ncvs_confirm {\n" + usualConfirm + "\n}\n}", false},
-		"one Host only":                 {strings.Replace(anyHost, "http://:", "http://shop.example:", 1) + " {\n" + onlyConfirm + "respond 404\n}", true},
-		"one Host, and the rest":        {strings.Replace(anyHost, "http://:", "http://shop.example:", 1) + " {\n" + onlyConfirm + "respond 404\n}\n" + anyHost + " {\nrespond 404\n}", false},
-		"one Host with TLS":             {strings.Replace(anyHost, "http://:", "https://shop.example:", 1) + " {\ntls internal\n" + onlyConfirm + "respond 404\n}", false},
-		"one Host with TLS, no rest":    {strings.Replace(anyHost, "http://:", "https://shop.example:", 1) + " {\ntls internal\n" + onlyConfirm + "}", true},
-		"a named route":                 {"&(app) {\nrespond 404\n}\n" + anyHost + " {\n" + onlyConfirm + "invoke app\n}", false},
-		"no cvs_confirm":                {anyHost + " {\nrespond /a 404\n}", false},
+	other := strings.Replace(onlyConfirm, "/cvs/confirm", "/other/confirm", 1)
+	for name, directives := range map[string]string{
+		"a handle beside":      onlyConfirm + "handle /other/* {\n" + other + "}\nrespond 200",
+		"a handle_path beside": onlyConfirm + "handle_path /api/* {\n" + other + "}\nhandle {\nrespond \"app\" 200\n}",
+		"a proxy behind":       "route {\n" + onlyConfirm + "handle /x/* {\ncvs_proxy\n}\nreverse_proxy SHOP\n}",
+		"nothing that answers": onlyConfirm + "handle /other/* {\n" + other + "}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, i := onSite(t, nil, directives)
+			if strings.Contains(directives, "reverse_proxy") { // which prints the URL at DEBUG
+				written.Lock()
+				written.exempt[g.logFile] = true
+				written.Unlock()
+			}
+			at, query, _ := strings.Cut(i.confirmURL, "/cvs/confirm")
+			for path, status := range map[string]int{"/cvs/confirm": 200, "/cvs/confirm/": 200, "/cvs/confrim": 404, "/wrong": 404, "/": 404} {
+				near := i
+				near.confirmURL = at + path + query
+				a := g.confirm(t, near)
+				assert.Equal(t, status, a.status, "%s: %s", path, a.body)
+				assert.Equal(t, status == 200, a.get(t, "accepted"), path)
+			}
+			if strings.Contains(directives, "/other/confirm") && !strings.Contains(directives, "/api") {
+				near := i
+				near.confirmURL = at + "/other/confirm" + query
+				assert.Equal(t, 200, g.confirm(t, near).status)
+			}
+		})
+	}
+}
+
+// Nobody hides a request of another kind from the access log by a parameter.
+func TestParameterDoesNotHideARequest(t *testing.T) {
+	t.Parallel()
+	g, i := onSite(t, nil, onlyConfirm+"respond \"admin\" 202\n")
+	at, _, _ := strings.Cut(i.confirmURL, "/cvs/confirm")
+	assert.Equal(t, 202, g.do(t, http.MethodGet, at+"/admin/export?cvs_sig=x", "", "").status)
+	assert.Equal(t, 202, g.do(t, http.MethodPost, at+"/admin/delete?cvs_sig=x", formType, "id=imp_uid").status)
+	for method, path := range map[string]string{"GET": "/admin/export", "POST": "/admin/delete"} {
+		g.logs(t, `"msg":"a request with a signature in its URL was passed on","method":"`+method+`","host":"`+strings.TrimPrefix(at, "http://")+`","path":"`+path+`","client_ip":"127.0.0.1"`)
+	}
+}
+
+// Where a webhook that misses cvs_confirm would be accepted is told when a site is loaded.
+func TestSitesThatWouldAcceptAMissAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	const (
+		anyHost = "http://:8080 {\n"
+		overTLS = "https://shop.example:8443 {\ntls internal\n"
+		silent  = "a request that no route of this site answers gets an empty 200"
+		host    = "a webhook for a Host that no site of this server has"
+		block   = "cvs_confirm stands within a block"
+	)
+	for name, tc := range map[string]struct{ site, warning string }{
+		"nothing else":                    {anyHost + onlyConfirm + "}", silent},
+		"an app":                          {anyHost + onlyConfirm + "reverse_proxy SHOP\n}", ""},
+		"an app for /*":                   {anyHost + onlyConfirm + "reverse_proxy /* SHOP\n}", ""},
+		"a page":                          {anyHost + onlyConfirm + "respond 404\n}", ""},
+		"an app for some paths":           {anyHost + onlyConfirm + "reverse_proxy /app/* SHOP\n}", silent},
+		"middleware only":                 {anyHost + onlyConfirm + "encode gzip\nheader X-A b\n}", silent},
+		"files that pass on":              {anyHost + onlyConfirm + "file_server {\npass_thru\n}\n}", silent},
+		"the proxy only":                  {anyHost + onlyConfirm + "cvs_proxy\n}", silent},
+		"forward_auth only":               {anyHost + onlyConfirm + "forward_auth SHOP {\nuri /a\n}\n}", silent},
+		"pages for errors":                {anyHost + onlyConfirm + "reverse_proxy SHOP {\n@e status 500\nhandle_response @e {\nrewrite * /error.html\nfile_server\n}\n}\n}", ""},
+		"handles, one for the rest":       {anyHost + onlyConfirm + "handle /a/* {\nreverse_proxy SHOP\n}\nhandle {\nrespond 404\n}\n}", ""},
+		"handles, none for the rest":      {anyHost + onlyConfirm + "handle /a/* {\nreverse_proxy SHOP\n}\n}", silent},
+		"a handle that answers nothing":   {anyHost + onlyConfirm + "handle /a/* {\nheader X-A b\n}\nhandle {\nrespond 404\n}\n}", silent},
+		"no matcher":                      {anyHost + "cvs_confirm {\n" + usualConfirm + "\n}\n}", ""},
+		"an SPA":                          {anyHost + onlyConfirm + "root /srv\ntry_files {path} /index.html\nfile_server\n}", ""},
+		"PHP":                             {anyHost + onlyConfirm + "root /srv\nphp_fastcgi unix//run/php.sock\nfile_server\n}", ""},
+		"one Host only":                   {"http://shop.example:8080 {\n" + onlyConfirm + "respond 404\n}", host},
+		"one Host, and the rest":          {"http://shop.example:8080 {\n" + onlyConfirm + "respond 404\n}\n" + anyHost + "respond 404\n}", ""},
+		"one Host with TLS":               {overTLS + onlyConfirm + "respond 404\n}", ""},
+		"one Host with TLS, nothing else": {overTLS + onlyConfirm + "}", silent},
+		"another site of the server":      {overTLS + onlyConfirm + "respond 404\n}\nhttps://other.example:8443 {\ntls internal\nrespond /health 200\n}", ""},
+		"a wildcard":                      {"https://*.shop.example:8443 {\ntls internal\n@a host a.shop.example\nhandle @a {\n" + onlyConfirm + "reverse_proxy SHOP\n}\nhandle {\nabort\n}\n}", ""},
+		"a named route":                   {"&(app) {\nrespond 404\n}\n" + anyHost + onlyConfirm + "invoke app\n}", ""},
+		"a named route of itself":         {"&(again) {\n@x path /x/*\nroute @x {\nuri strip_prefix /x\ninvoke again\n}\nrespond 404\n}\n" + anyHost + onlyConfirm + "invoke again\n}", ""},
+		"a handle around it":              {anyHost + "handle /cvs/confirm {\ncvs_confirm {\n" + usualConfirm + "\n}\n}\nrespond 404\n}", block},
+		"a handle for its paths":          {anyHost + "handle /cvs/* {\n" + onlyConfirm + "}\nrespond 404\n}", block},
+		"a route around it":               {anyHost + "route {\n" + onlyConfirm + "respond 404\n}\n}", ""},
+		"a route for its paths":           {anyHost + "route /cvs/* {\n" + onlyConfirm + "}\nrespond 404\n}", block},
+		"no cvs_confirm":                  {anyHost + "respond /a 404\n}", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -246,7 +322,9 @@ func TestSitesThatLeaveARequestUnansweredAreWarnedOf(t *testing.T) {
 			app, err := ctx.App("cvs")
 			require.NoError(t, err)
 			require.NoError(t, app.(*App).Start())
-			assert.Equal(t, tc.warns, strings.Contains(g.log(t), warning), g.log(t))
+			for _, warning := range []string{silent, host, block} {
+				assert.Equal(t, warning == tc.warning, strings.Contains(g.log(t), warning), "%s: %s", warning, g.log(t))
+			}
 		})
 	}
 }

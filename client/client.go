@@ -214,6 +214,10 @@ func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Res
 		c.distrust(err)
 		return nil, &failure{ErrOutcomeUnknown, err}
 	}
+	if resp.StatusCode < 200 { // 101: what follows is no answer, and ends with no context
+		_ = resp.Body.Close()
+		return nil, &notAPIError{resp.StatusCode}
+	}
 	if resp.StatusCode == http.StatusUnauthorized { // getToken's; its body is not documented
 		discard(resp)
 		return nil, ErrCredentials
@@ -235,8 +239,8 @@ func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Res
 
 // distrust ends the idle connections after one that failed: where one has died
 // without a word, as when a firewall forgot it, the others will have, too, and each
-// would cost a call. One of HTTP/2 counts as idle only when the transport has put its
-// last call away, so the next call ends them once more.
+// would cost a call. One of HTTP/2 counts as idle only when the transport has
+// finished its last call, so the next call ends them once more.
 func (c *Client) distrust(err error) {
 	if !errors.Is(err, context.Canceled) {
 		c.closeIdle()

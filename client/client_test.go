@@ -1295,8 +1295,8 @@ func TestLookUpsKeepTheirDistance(t *testing.T) {
 		"asked to leave it alone": {page(429), 2},
 		"likewise, by the API":    {refuse(429, -1, "x"), 2},
 		"a refusal":               {refuse(200, -1, "x"), 10},
-		"down":                    {page(503), 15},
-		"at work":                 {refuse(503, -1, "점검"), 15},
+		"down":                    {page(503), 17},
+		"at work":                 {refuse(503, -1, "점검"), 17},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -59,7 +59,7 @@ func (c *Client) issueSafely(ctx context.Context, r Request, i *Issue) (resp *Re
 		if recover() != nil {
 			resp, err = nil, &failure{ErrOutcomeUnknown, errPanic}
 		}
-		c.state.orders.end(a, resp, err, c.state.tolerance(), c.timeout)
+		c.state.orders.end(a, resp, err, c.timeout)
 	}()
 	if resp, err = c.send(ctx, r, a.began); inDoubt(err) {
 		resp, err = c.settle(ctx, a, err)
@@ -105,15 +105,15 @@ func (c *Client) settle(ctx context.Context, a *attempt, doubt error) (*Response
 		var resp *Response
 		// The connection may be dead: each look-up leaves time for another.
 		resp, result = c.look(ctx, max(time.Until(last), c.timeout/2), a)
-		if result == ours {
+		if result == matched {
 			resp.Recovered = true
 			return resp, nil
 		}
-		if isLast && result != silence || !pause(ctx, untilNextLook(n, result, time.Until(last))) {
+		if isLast && result != noReply || !pause(ctx, untilNextLook(n, result, time.Until(last))) {
 			break
 		}
 	}
-	if other, ok := errors.AsType[*notAPIError](doubt); ok && result == others && other.settled() {
+	if other, ok := errors.AsType[*notAPIError](doubt); ok && result == absent && other.settled() {
 		return nil, doubt
 	}
 	return nil, &failure{ErrOutcomeUnknown, doubt}
@@ -129,7 +129,7 @@ func (c *Client) longest() time.Duration {
 // last one is due.
 func untilNextLook(n int, result finding, left time.Duration) time.Duration {
 	wait := backoff(n, 250*time.Millisecond, 2*time.Second)
-	if left > 0 && (result == busy || left < wait) {
+	if left > 0 && (result == throttled || left < wait) {
 		return left
 	}
 	return wait
@@ -139,11 +139,11 @@ func untilNextLook(n int, result finding, left time.Duration) time.Duration {
 type finding int
 
 const (
-	silence finding = iota // no answer
-	busy                   // the API wants to be left alone
-	unclear                // not the API's word for either
-	ours
-	others // another payment, or none
+	noReply   finding = iota
+	throttled         // 429
+	unclear           // neither is certain
+	matched           // the payment that the call made
+	absent            // the API has no payment that the call can have made
 )
 
 // look is one look-up.
@@ -152,42 +152,34 @@ func (c *Client) look(ctx context.Context, limit time.Duration, a *attempt) (*Re
 	defer cancel()
 	resp, err := c.Do(ctx, FindRequest(a.order, ""))
 	if other, ok := errors.AsType[*notAPIError](err); ok && other.status == http.StatusTooManyRequests {
-		return nil, busy
+		return nil, throttled
 	}
 	switch {
 	case err != nil:
-		return nil, silence
+		return nil, noReply
 	case resp.Status == http.StatusTooManyRequests:
-		return nil, busy
+		return nil, throttled
 	case resp.Status >= 500:
-		return nil, silence
+		return nil, noReply
 	}
 	return resp, c.compare(a, resp)
 }
 
 // compare tells whether the newest payment of the order is the one that the call
 // made: the same by all that it shows, not started before the call, not voided
-// since, and no other call's.
+// since, and no other call's. The API shows the newest only: behind another that
+// began later, the call's own may stand.
 func (c *Client) compare(a *attempt, resp *Response) finding {
 	p, err := resp.Payment()
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return others
-	case err != nil:
-		return unclear
-	case !a.issue.matches(p):
-		return others
-	case p.StartedAt == 0:
+		return absent
+	case err != nil || p.StartedAt == 0:
 		return unclear
 	case int64(p.StartedAt) < c.state.earliest(a.began):
-		return others
-	}
-	switch p.Status {
-	case StatusCancelled, StatusFailed:
-		return others
-	case StatusReady, StatusPaid:
-		return c.state.orders.whose(a, p)
-	default:
+		return absent
+	case !a.issue.matches(p) || p.Status != StatusReady && p.Status != StatusPaid:
 		return unclear
 	}
+	return c.state.orders.compare(a, p)
 }

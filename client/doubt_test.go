@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -272,7 +273,7 @@ func TestForgottenConnectionsAreGivenUp(t *testing.T) {
 			const many = 8
 			e := emulator.New(emulator.Options{})
 			n := newNetwork(t, tlsServer(t, e, http2))
-			c := newClient(t, "https://"+n.listener.Addr().String(), timeout(500*time.Millisecond), transport(overTLS(http2)))
+			c := newClient(t, "https://"+n.listener.Addr().String(), timeout(brief), transport(overTLS(http2)))
 			fetchToken(t, c)
 			inject(t, e, emulator.Fault{Endpoint: emulator.EndpointPayment, Delay: 100 * time.Millisecond, Times: many})
 			var all sync.WaitGroup
@@ -660,4 +661,102 @@ func watchLag() (worst func() time.Duration) {
 		close(done)
 		return <-result
 	}
+}
+
+// A look-up shows the newest payment only. Behind another one that began later, the
+// call's own may stand: to say that there is none would invite a second barcode.
+func TestNewerPaymentDoesNotMeanThatThereIsNone(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	payment := func(member string, started time.Time) http.HandlerFunc {
+		return succeed(fmt.Sprintf(`{"imp_uid":"imp_9","merchant_uid":"o","amount":15000,"status":"ready","started_at":%d,%s}`, started.Unix(), member))
+	}
+	var checks []func()
+	for name, tc := range map[string]struct {
+		find http.HandlerFunc
+		want error
+	}{
+		"none":                    {missing, client.ErrNotAPI},
+		"an older one":            {payment(`"name":"other"`, now.Add(-time.Minute)), client.ErrNotAPI},
+		"another call's":          {payment(`"name":"other"`, now), client.ErrOutcomeUnknown},
+		"by card":                 {payment(`"pay_method":"card"`, now), client.ErrOutcomeUnknown},
+		"void meanwhile":          {payment(`"status":"cancelled"`, now), client.ErrOutcomeUnknown},
+		"failed":                  {payment(`"status":"failed"`, now), client.ErrOutcomeUnknown},
+		"of another amount":       {found("o", "16000", now), client.ErrOutcomeUnknown},
+		"a start that is nowhere": {payment(`"started_at":null`, now), client.ErrOutcomeUnknown},
+	} {
+		c := newClient(t, newServer(t, &scriptedAPI{issue: page(403), find: tc.find}).URL, timeout(brief))
+		call := issueInBackground(context.Background(), c, order(t, "o"))
+		checks = append(checks, func() {
+			r := <-call
+			assert.ErrorIs(t, r.err, tc.want, name)
+			assert.Equal(t, errors.Is(tc.want, client.ErrOutcomeUnknown), errors.Is(r.err, client.ErrOutcomeUnknown), name)
+		})
+	}
+	runAll(checks)
+}
+
+// A slow token leaves the API's clock uncertain for the calls that follow, so that what
+// was answered before must be remembered for longer than it seemed.
+func TestAnsweredPaymentIsRememberedWhileTheClocksMayDiffer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := emulator.New(emulator.Options{TokenLife: 5 * time.Second})
+		var posts, tokens int
+		c := newClient(t, "http://api.example", transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/cvs" {
+				if posts++; posts == 2 {
+					return nil, io.ErrUnexpectedEOF // lost before it reached the API
+				}
+			}
+			resp, err := inProcess(e).RoundTrip(r)
+			if r.URL.Path == "/users/getToken" {
+				if tokens++; tokens > 1 {
+					<-time.After(4800 * time.Millisecond) // on synctest's clock
+				}
+			}
+			return resp, err
+		})))
+		fetchToken(t, c)
+		issueUntil := func(deadline int64) error {
+			_, err := c.IssueRaw(context.Background(), parse(t, strict.JSON, fmt.Sprintf(`{"merchant_uid":"o","amount":15000,"expired_at":%d}`, deadline)))
+			return err
+		}
+		require.NoError(t, issueUntil(2_000_000_000))
+		<-time.After(4700 * time.Millisecond)
+		require.ErrorIs(t, issueUntil(2_000_000_099), client.ErrOutcomeUnknown)
+		assert.Len(t, e.Payments(), 1)
+		c.Close()
+		<-time.After(time.Hour) // on synctest's clock
+	})
+}
+
+// Behind a 101 nothing ends with a context any more: it must not be waited for.
+func TestSwitchingProtocolsIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	switching := func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+	}
+	api := &scriptedAPI{issue: switching, find: missing, other: switching}
+	c := newClient(t, newServer(t, api).URL, timeout(brief))
+	began := time.Now()
+	_, err := c.Payment(context.Background(), "imp_1")
+	require.ErrorIs(t, err, client.ErrNotAPI)
+	assert.Less(t, time.Since(began), brief)
+	_, err = c.IssueRaw(context.Background(), order(t, "o"))
+	require.ErrorIs(t, err, client.ErrOutcomeUnknown, "who knows what it does with what it was sent")
+	assert.EqualValues(t, 1, api.posts.Load())
+
+	now := time.Now().Unix()
+	api = &scriptedAPI{other: missing, token: inTurn(switching, succeed(fmt.Sprintf(`{"access_token":"t","now":%d,"expired_at":%d}`, now, now+1800)))}
+	c = newClient(t, newServer(t, api).URL, timeout(brief))
+	require.Eventually(t, func() bool {
+		_, err = c.Payment(context.Background(), "imp_1")
+		return errors.Is(err, client.ErrNotFound)
+	}, 10*time.Second, 50*time.Millisecond, "a token is asked for again")
 }

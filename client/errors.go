@@ -100,7 +100,7 @@ func (e *notAPIError) Unwrap() error { return ErrNotAPI }
 // settled reports whether whoever answered instead of the API can know that the
 // API is not at work on the call. A gateway's 502 or 504 cannot.
 func (e *notAPIError) settled() bool {
-	return e.status < 500 && e.status != 408 && e.status != 425 && e.status != 429
+	return e.status >= 200 && e.status < 500 && e.status != 408 && e.status != 425 && e.status != 429
 }
 
 // errPanic stands for a transport that panicked.

@@ -22,8 +22,9 @@ import (
 type attempt struct {
 	order  string
 	began  time.Time
-	issue  *Issue // until it is answered
-	impUID string // what was answered, "" while it is under way or in doubt
+	issue  *Issue    // until it is answered
+	impUID string    // what was answered, "" while it is under way or in doubt
+	until  time.Time // when it is forgotten
 }
 
 // orders holds, by order number, the attempts that are under way, and those that
@@ -31,12 +32,15 @@ type attempt struct {
 type orders struct {
 	mu       sync.Mutex
 	attempts map[string][]*attempt
+	answered []*attempt // that ended so, in the order in which they are forgotten
+	inDoubt  []*attempt // likewise
 }
 
 func (o *orders) begin(i *Issue) *attempt {
 	a := &attempt{order: i.MerchantUID, began: time.Now(), issue: i}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.answered, o.inDoubt = o.prune(o.answered, a.began), o.prune(o.inDoubt, a.began)
 	if o.attempts == nil {
 		o.attempts = make(map[string][]*attempt)
 	}
@@ -44,63 +48,73 @@ func (o *orders) begin(i *Issue) *attempt {
 	return a
 }
 
-// inDoubtFor is how many time-outs long an attempt in doubt is remembered, whose
-// payment may appear late.
-const inDoubtFor = 4
+const (
+	// inDoubtFor is how many time-outs long an attempt in doubt is remembered, whose
+	// payment may appear late.
+	inDoubtFor = 4
+	// clocksDiffer is how far the API's clock may be off, beside half of a time-out, by
+	// which a slow token leaves it unknown: see State.earliest.
+	clocksDiffer = 5 * time.Second
+)
 
 // end notes how an attempt ended. Its payment is remembered for as long as the clocks
 // leave it unclear what began before what, its doubt for as long as the API may be at
 // work.
-func (o *orders) end(a *attempt, resp *Response, err error, tolerance, timeout time.Duration) {
-	var keep time.Duration
-	impUID := ""
+func (o *orders) end(a *attempt, resp *Response, err error, timeout time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	switch {
-	case inDoubt(err):
-		keep = inDoubtFor * timeout
-	case err == nil && resp.Err() == nil:
-		impUID, keep = resp.impUID(), tolerance
-	}
-	if impUID != "" {
-		o.mu.Lock()
-		a.impUID, a.issue = impUID, nil
-		o.mu.Unlock()
-	}
-	if keep == 0 {
+	case err == nil && resp.Err() == nil && resp.impUID() != "":
+		a.impUID, a.issue = resp.impUID(), nil
+		a.until = time.Now().Add(timeout + clocksDiffer)
+		o.answered = append(o.answered, a)
+	case err == nil && resp.Err() == nil || inDoubt(err):
+		a.until = time.Now().Add(inDoubtFor * timeout)
+		o.inDoubt = append(o.inDoubt, a)
+	default: // nothing was done
 		o.forget(a)
 		return
 	}
-	time.AfterFunc(keep, func() { o.forget(a) })
 }
 
+// prune forgets what need not be remembered any more. It comes with the next call, not
+// by a timer: an account that is idle costs nothing.
+func (o *orders) prune(list []*attempt, now time.Time) []*attempt {
+	for len(list) > 0 && !list[0].until.After(now) {
+		o.forget(list[0])
+		list[0] = nil
+		list = list[1:]
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return list
+}
+
+// forget is called with the lock held.
 func (o *orders) forget(a *attempt) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	rest := slices.DeleteFunc(o.attempts[a.order], func(other *attempt) bool { return other == a })
 	if o.attempts[a.order] = rest; len(rest) == 0 {
 		delete(o.attempts, a.order)
 	}
 	if len(o.attempts) == 0 {
-		o.attempts = nil // a map keeps the room of a rush
+		o.attempts = nil // a map that once was large never shrinks
 	}
 }
 
-// whose tells whether a payment that matches the attempt is its own. It is another's
-// if it was the answer to that one; and who can tell, if another is open that would
-// look the same, as calls do which differ in their deadline only?
-func (o *orders) whose(a *attempt, p *Payment) finding {
+// compare tells whether a payment that matches the attempt can be no other attempt's.
+// It cannot tell if it was the answer to another one, behind which its own may stand,
+// or if another one without an answer would look the same, as calls do which differ in
+// their deadline only.
+func (o *orders) compare(a *attempt, p *Payment) finding {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	result := ours
 	for _, other := range o.attempts[a.order] {
-		switch {
-		case other == a:
-		case other.impUID == p.ImpUID:
-			return others
-		case other.impUID == "" && other.issue.matches(p):
-			result = unclear
+		if other != a && (other.impUID == p.ImpUID || other.impUID == "" && other.issue.matches(p)) {
+			return unclear
 		}
 	}
-	return result
+	return matched
 }
 
 // otherMethods are the pay_methods that the API's schema names. There is none for
@@ -114,7 +128,7 @@ var otherMethods = []string{
 // asks for. What the API adds of its own, such as a barcode's number, tells nothing.
 func (i *Issue) matches(p *Payment) bool {
 	if p.MerchantUID != i.MerchantUID || !decimal.Near(string(p.Amount), i.Amount) ||
-		slices.Contains(otherMethods, string(p.PayMethod)) || !unless(string(p.Currency), "KRW") {
+		slices.Contains(otherMethods, string(p.PayMethod)) || !absentOr(string(p.Currency), "KRW") {
 		return false
 	}
 	for _, shown := range [...]struct {
@@ -132,17 +146,17 @@ func (i *Issue) matches(p *Payment) bool {
 			return false
 		}
 	}
-	if own := i.body.Get("barcode").Text; own != "" && !unless(p.Barcode(), own) {
+	if own := i.body.Get("barcode").Text; own != "" && !absentOr(p.Barcode(), own) {
 		return false
 	}
-	if _, id, named := strings.Cut(i.body.Get("pg").Text, "."); named && !unless(string(p.PGID), id) {
+	if _, id, named := strings.Cut(i.body.Get("pg").Text, "."); named && !absentOr(string(p.PGID), id) {
 		return false
 	}
 	return sameData(i.body, string(p.CustomData))
 }
 
-// unless reports whether a value that is shown is the wanted one.
-func unless(shown, want string) bool { return shown == "" || shown == want }
+// absentOr reports whether a value is not shown, or is the wanted one.
+func absentOr(shown, want string) bool { return shown == "" || shown == want }
 
 // sameData compares custom_data, which comes back as the text of its JSON.
 func sameData(b *strict.Body, shown string) bool {
@@ -156,8 +170,12 @@ func sameData(b *strict.Body, shown string) bool {
 	if sent.Kind == strict.String && sent.Text == shown {
 		return true
 	}
-	var a, z any
-	errA := json.Unmarshal([]byte(gjson.Get(b.Original(), "custom_data").Raw), &a)
-	errZ := json.Unmarshal([]byte(shown), &z)
-	return errors.Join(errA, errZ) == nil && reflect.DeepEqual(a, z)
+	raw := sent.Text // of a form
+	if b.MediaType() == strict.JSON {
+		raw = gjson.Get(b.Original(), "custom_data").Raw
+	}
+	var want, got any
+	errWant := json.Unmarshal([]byte(raw), &want)
+	errGot := json.Unmarshal([]byte(shown), &got)
+	return errors.Join(errWant, errGot) == nil && reflect.DeepEqual(want, got)
 }

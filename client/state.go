@@ -103,8 +103,3 @@ func (s *State) blur() time.Duration {
 	}
 	return maxIgnoredSkew
 }
-
-// tolerance is how long after a payment began another call may begin that a look-up
-// could take it for: as long as the clocks are off, and the second that the API does
-// not divide.
-func (s *State) tolerance() time.Duration { return s.blur() + 2*time.Second }

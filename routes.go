@@ -1,0 +1,209 @@
+package caddycvs
+
+// This file looks at a server's routes: what stands where, and whether a webhook can
+// run past all of them or miss every cvs_confirm.
+
+import (
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// walk is one look at a server's routes. It enters each named route once, as they may
+// invoke themselves.
+type walk struct {
+	server  *caddyhttp.Server
+	entered map[string]bool
+}
+
+func newWalk(server *caddyhttp.Server) *walk {
+	return &walk{server, make(map[string]bool)}
+}
+
+// inner returns the routes within a handler.
+func (w *walk) inner(handler caddyhttp.MiddlewareHandler) caddyhttp.RouteList {
+	switch h := handler.(type) {
+	case *caddyhttp.Subroute:
+		return h.Routes
+	case *caddyhttp.Invoke:
+		if route := w.server.NamedRoutes[h.Name]; route != nil && !w.entered[h.Name] {
+			w.entered[h.Name] = true
+			return caddyhttp.RouteList{*route}
+		}
+	}
+	return nil
+}
+
+// has reports whether a handler is among those of the routes, or within them.
+func (w *walk) has(routes caddyhttp.RouteList, is func(caddyhttp.MiddlewareHandler) bool) bool {
+	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool { return w.hasAny(route.Handlers, is) })
+}
+
+func (w *walk) hasAny(handlers []caddyhttp.MiddlewareHandler, is func(caddyhttp.MiddlewareHandler) bool) bool {
+	return slices.ContainsFunc(handlers, func(h caddyhttp.MiddlewareHandler) bool { return is(h) || w.has(w.inner(h), is) })
+}
+
+func isConfirm(h caddyhttp.MiddlewareHandler) bool { _, ok := h.(*Confirm); return ok }
+
+func takesWebhooks(h caddyhttp.MiddlewareHandler) bool {
+	_, isProxy := h.(*Proxy)
+	return isProxy || isConfirm(h)
+}
+
+// standsBefore reports whether a request that a handler passes on can still meet a
+// handler of this module that answers.
+func (w *walk) standsBefore(u *Unrouted, routes caddyhttp.RouteList) bool {
+	self := func(h caddyhttp.MiddlewareHandler) bool { return h == caddyhttp.MiddlewareHandler(u) }
+	for i, route := range routes {
+		for j, handler := range route.Handlers {
+			within := newWalk(w.server).inner(handler)
+			if !self(handler) && !newWalk(w.server).has(within, self) {
+				continue
+			}
+			if !self(handler) && w.standsBefore(u, within) || newWalk(w.server).hasAny(route.Handlers[j+1:], takesWebhooks) {
+				return true
+			}
+			return !route.Terminal && slices.ContainsFunc(routes[i+1:], func(next caddyhttp.Route) bool {
+				return (route.Group == "" || next.Group != route.Group) && newWalk(w.server).hasAny(next.Handlers, takesWebhooks)
+			})
+		}
+	}
+	return false
+}
+
+// watch has the server looked at when all of it is loaded.
+func (a *App) watch(ctx caddy.Context) {
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && !slices.Contains(a.servers, server) {
+		a.servers = append(a.servers, server)
+	}
+}
+
+// warnOf warns of sites where a webhook that misses cvs_confirm would be accepted:
+// where a request can run past the last route, as Caddy then answers an empty 200, and
+// where cvs_confirm stands within a block, so that the rest of the site answers what
+// misses the block.
+func (a *App) warnOf(server *caddyhttp.Server) {
+	sites := caddyhttp.RouteList{}
+	for _, route := range server.Routes {
+		if route.Terminal && newWalk(server).hasAny(route.Handlers, isConfirm) {
+			sites = append(sites, route)
+		}
+	}
+	if len(sites) == 0 { // one site for every host
+		sites = caddyhttp.RouteList{{Handlers: []caddyhttp.MiddlewareHandler{&caddyhttp.Subroute{Routes: server.Routes}}}}
+	} else if len(server.TLSConnPolicies) == 0 && !newWalk(server).answersAll(server.Routes) {
+		// Over TLS there is no certificate for a host that is not served.
+		a.logger.Warn("a webhook for a Host that no site of this server has gets an empty 200, which its sender takes for acceptable: listen by port only, as http://:8080, or add a site for every Host with respond 404",
+			zap.Strings("listen", server.Listen))
+	}
+	for _, site := range sites {
+		fields := []zap.Field{zap.Strings("listen", server.Listen), zap.Strings("hosts", hosts(site))}
+		if !newWalk(server).hasAnswer(site.Handlers) {
+			a.logger.Warn("a request that no route of this site answers gets an empty 200, which the sender of a confirm webhook takes for acceptable: end the site with a directive that answers everything, such as respond 404", fields...)
+		}
+		if !newWalk(server).meetsUnrouted(site.Handlers) {
+			a.logger.Warn("cvs_confirm stands within a block, such as handle: a webhook with a mistyped path misses the block, and the rest of the site may accept it; write cvs_confirm <path> at the top of the site", fields...)
+		}
+	}
+}
+
+// hosts returns those that a site is for.
+func hosts(site caddyhttp.Route) (list []string) {
+	for _, set := range site.MatcherSets {
+		for _, matcher := range set {
+			if h, ok := matcher.(*caddyhttp.MatchHost); ok {
+				list = append(list, *h...)
+			}
+		}
+	}
+	return list
+}
+
+// meetsUnrouted reports whether each request meets an Unrouted, or a cvs_confirm
+// without a matcher.
+func (w *walk) meetsUnrouted(handlers []caddyhttp.MiddlewareHandler) bool {
+	return slices.ContainsFunc(handlers, func(h caddyhttp.MiddlewareHandler) bool {
+		if _, ok := h.(*Unrouted); ok || isConfirm(h) {
+			return true
+		}
+		return slices.ContainsFunc(w.inner(h), func(route caddyhttp.Route) bool {
+			return (matchesAll(route) || isForHosts(route)) && w.meetsUnrouted(route.Handlers)
+		})
+	})
+}
+
+// matchesAll reports whether a route takes every request.
+func matchesAll(route caddyhttp.Route) bool {
+	return len(route.MatcherSets) == 0 || slices.ContainsFunc(route.MatcherSets, func(set caddyhttp.MatcherSet) bool {
+		return !slices.ContainsFunc(set, func(matcher any) bool {
+			paths, ok := matcher.(*caddyhttp.MatchPath)
+			return !ok || !slices.Contains(*paths, "*") && !slices.Contains(*paths, "/*")
+		})
+	})
+}
+
+// isForHosts reports whether nothing but the host decides whether a route takes a
+// request, as in a site with a wildcard.
+func isForHosts(route caddyhttp.Route) bool {
+	return !slices.ContainsFunc(route.MatcherSets, func(set caddyhttp.MatcherSet) bool {
+		return slices.ContainsFunc(set, func(matcher any) bool { _, ok := matcher.(*caddyhttp.MatchHost); return !ok })
+	})
+}
+
+// answersAll reports whether every request that reaches routes is answered by one of
+// their handlers.
+func (w *walk) answersAll(routes caddyhttp.RouteList) bool {
+	passing := make(map[string]bool) // groups of which a member may leave a request unanswered
+	for _, route := range routes {
+		answers := w.hasAnswer(route.Handlers)
+		switch {
+		case !answers && route.Terminal && newWalk(w.server).hasAny(route.Handlers, isConfirm):
+			return false
+		case !answers:
+			passing[route.Group] = true
+		case matchesAll(route) && (route.Group == "" || !passing[route.Group]):
+			return true
+		}
+	}
+	return false
+}
+
+func (w *walk) hasAnswer(handlers []caddyhttp.MiddlewareHandler) bool {
+	return slices.ContainsFunc(handlers, w.alwaysAnswers)
+}
+
+// passingHandlers are those of Caddy's own that leave the answer to the next one.
+var passingHandlers = []caddy.ModuleID{
+	"http.handlers.acme_server", "http.handlers.authentication", "http.handlers.copy_response_headers", "http.handlers.encode",
+	"http.handlers.headers", "http.handlers.intercept", "http.handlers.log_append", "http.handlers.map", "http.handlers.push",
+	"http.handlers.request_body", "http.handlers.rewrite", "http.handlers.templates", "http.handlers.timeouts", "http.handlers.tracing",
+	"http.handlers.vars",
+}
+
+// alwaysAnswers reports whether a handler answers every request that reaches it. One
+// that is not known is believed to.
+func (w *walk) alwaysAnswers(handler caddyhttp.MiddlewareHandler) bool {
+	switch h := handler.(type) {
+	case *caddyhttp.Invoke:
+		return w.entered[h.Name] || w.answersAll(w.inner(handler))
+	case *caddyhttp.Subroute:
+		return w.answersAll(h.Routes)
+	case *Proxy, *Unrouted:
+		return false
+	case *fileserver.FileServer:
+		return !h.PassThru
+	case *reverseproxy.Handler: // forward_auth has a handle_response that passes on
+		return !slices.ContainsFunc(h.HandleResponse, func(rh caddyhttp.ResponseHandler) bool {
+			return rh.StatusCode == "" && !w.answersAll(rh.Routes)
+		})
+	case caddy.Module:
+		return !slices.Contains(passingHandlers, h.CaddyModule().ID)
+	default:
+		return true
+	}
+}
