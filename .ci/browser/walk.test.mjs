@@ -362,7 +362,7 @@ const issued = async (id) => (await payments()).filter((p) => p.merchant_uid ===
 // Faults of the API while the shop asks for a barcode. What the gateway mends
 // is a voucher as if nothing had happened; the rest the shop is told.
 const issueFaults = [
-	['delay', 1, 'voucher'], ['drop_before', undefined, 'voucher'], ['drop_after', undefined, 'voucher'], ['drop_body', undefined, 'voucher'],
+	['delay', 1, 'voucher'], ['drop_before', undefined, /Outcome unknown/], ['drop_after', undefined, 'voucher'], ['drop_body', undefined, 'voucher'],
 	['garbage', undefined, 'voucher'], ['oversized', undefined, 'voucher'], ['expired_token', undefined, 'voucher'],
 	['status', 503, /요청을 처리할 수 없습니다/], ['code', 1, /요청을 처리할 수 없습니다/],
 ];
