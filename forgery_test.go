@@ -82,7 +82,7 @@ type forgery struct {
 
 // How often each kind must be fired at least, in the short form and in the long one.
 const (
-	leastGenuine, leastGenuineLong = 50, 3_000
+	leastGenuine, leastGenuineLong = 50, 2_500
 	leastAttack, leastAttackLong   = 10, 800
 )
 
