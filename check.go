@@ -230,17 +230,20 @@ func (o *OrderCheck) saysNo(status int) bool {
 	return 200 <= status && status < 300 && !o.accepts(status) || 400 <= status && status < 500
 }
 
-// judge decides what an answer means that came whole.
-func (o *OrderCheck) judge(status int, body []byte, amount string) (verdict, string) {
+// judge decides what an answer means, as far as it has come; cause says why no more of
+// it did. A final status that means no counts even if nothing else of the answer does.
+func (o *OrderCheck) judge(status int, body []byte, cause, amount string) (verdict, string) {
 	switch {
+	case o.saysNo(status):
+		return no, causeStatus
+	case cause != "":
+		return noAnswer, cause
 	case status == 0:
 		return noAnswer, causeSilent
 	case status >= 500 || status < 200:
 		return noAnswer, causeServerError
 	case 300 <= status && status < 400:
 		return noAnswer, causeRedirect
-	case o.saysNo(status):
-		return no, causeStatus
 	case o.Require == nil && o.Amount == "":
 		return yes, ""
 	}
@@ -427,17 +430,11 @@ func (in *inquiry) fetch(ctx context.Context, r *reply) {
 	}
 }
 
-// judge decides what a reply means, as far as it has come. A final status that means
-// no counts even if nothing else of the answer does.
+// judge decides what a reply means, and reads the reason of a no.
 func (in *inquiry) judge(r *reply) result {
 	status, body, cause := r.soFar()
-	res := result{check: in.check, status: status, verdict: noAnswer, cause: cause}
-	switch {
-	case in.check.saysNo(status):
-		res.verdict, res.cause = no, causeStatus
-	case cause == "":
-		res.verdict, res.cause = in.check.judge(status, body, in.amount)
-	}
+	res := result{check: in.check, status: status}
+	res.verdict, res.cause = in.check.judge(status, body, cause, in.amount)
 	if res.verdict == no && gjson.ValidBytes(body) {
 		if text := gjson.GetBytes(body, in.check.Reason); text.Type == gjson.String {
 			res.reason = text.Str
