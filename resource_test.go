@@ -189,6 +189,13 @@ func eventually(limit time.Duration, done func() bool) bool {
 	}
 }
 
+// drained is time enough for an old configuration to end. Its server waits for a
+// connection without a request until that is more than five seconds old, and a client
+// opens one that it then does not need, now and then. The runtime may keep a timer that
+// was stopped, with all that it would use, until its time comes: fifteen seconds for a
+// call.
+const drained = 30 * time.Second
+
 // settled waits until the peers have no connection and the counts stand still,
 // which is where a run begins.
 func settled(t *testing.T, peers ...*peer) resources {
@@ -510,7 +517,7 @@ func TestResourceRun(t *testing.T) {
 	lingering := run.api.open.Load()
 	after := returned(t, before, timers)
 	reachable := 0
-	eventually(5*time.Second, func() bool { held(); reachable = run.reachable(); return reachable <= 1 })
+	eventually(drained, func() bool { held(); reachable = run.reachable(); return reachable <= 1 })
 	quiet := run.stub.requests()
 	refs, _ := states.References(stateKeyOf(run.api.URL))
 	pooled := statesOf(run.api.URL)
@@ -586,6 +593,9 @@ func TestAReloadClosesIdleConnections(t *testing.T) {
 // that it was last used in: accounts may be many, and idle for long.
 func TestAnIdleAccountHoldsNoOldConfiguration(t *testing.T) {
 	run := newResourceRun(t, setup{})
+	// An idle connection has a timer of two minutes: see drained.
+	run.api.Config.SetKeepAlivesEnabled(false)
+	run.till.Config.SetKeepAlivesEnabled(false)
 	require.NoError(t, reload(t, run.config))
 	t.Cleanup(func() { _ = caddy.Stop() })
 	run.note(t)
@@ -594,7 +604,7 @@ func TestAnIdleAccountHoldsNoOldConfiguration(t *testing.T) {
 	run.http.CloseIdleConnections()
 	require.NoError(t, reload(t, strings.Replace(run.config, "expires_in 72h", "expires_in 1h", 1)))
 	run.hangUp()
-	assert.True(t, eventually(5*time.Second, func() bool { held(); return run.reachable() == 0 }))
+	assert.True(t, eventually(drained, func() bool { held(); return run.reachable() == 0 }))
 }
 
 // forgetfulTransport is forgetfulAPI without a network, for many calls.
