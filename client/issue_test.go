@@ -236,6 +236,11 @@ var rules = []struct {
 	{strict.Form, formBody("notice_url=https://shop.example/1"), ""},
 	{strict.Form, formBody("notice_url[]=https://shop.example/1"), ""},
 	{strict.Form, formBody("notice_url[]=https://shop.example/1&notice_url%5B%5D=https://shop.example/2"), ""},
+	{strict.Form, formBody("notice_url[0]=https://shop.example/1"), ""},
+	{strict.Form, formBody("notice_url%5B0%5D=https://shop.example/1&notice_url%5B1%5D=https://shop.example/2"), ""},
+	{strict.Form, formBody("notice_url[1]=https://shop.example/1"), "notice_url must be a URL or a list of URLs"},
+	{strict.Form, formBody("notice_url[0]=https://shop.example/1&notice_url[a]=https://shop.example/2"), "notice_url must be a URL or a list of URLs"},
+	{strict.Form, formBody("notice_url[0]=shop.example"), "notice_url must be an absolute http or https URL"},
 	{strict.JSON, jsonBody(`"notice_url":"shop.example"`), "notice_url must be an absolute http or https URL"},
 	{strict.JSON, jsonBody(`"notice_url":["https://shop.example","/notice"]`), "notice_url must be an absolute http or https URL"},
 	{strict.JSON, jsonBody(`"notice_url":["https://shop.example",1]`), "notice_url must be a URL or a list of URLs"},
@@ -648,6 +653,7 @@ func TestCompleteLeavesSuppliedCallbacksAsTheyAre(t *testing.T) {
 		strict.Form: {
 			`merchant_uid=o&amount=1&confirm_url=http://own.example/%257e&notice_url=http://own.example/n`,
 			`merchant_uid=o&notice_url[]=http://own.example/1&notice_url[]=http://own.example/2&amount=1&confirm_url=http://own.example`,
+			`merchant_uid=o&notice_url[0]=http://own.example/1&notice_url[1]=http://own.example/2&amount=1&confirm_url=http://own.example`,
 			`merchant_uid=o&notice_url%5B%5D=http://own.example/1&amount=1&confirm_url=http://own.example`,
 		},
 	} {

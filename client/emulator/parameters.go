@@ -48,7 +48,7 @@ func parseJSON(body []byte) (parameters, *answer) {
 	return p, nil
 }
 
-// parseForm takes a repeated field, or one named as PHP names an array (notice_url[]), for an array.
+// parseForm takes a repeated field, or one named as PHP names an array (notice_url[], or notice_url[0] and so on), for an array.
 func parseForm(body []byte) (parameters, *answer) {
 	form, err := url.ParseQuery(string(body))
 	if err != nil {
@@ -56,6 +56,14 @@ func parseForm(body []byte) (parameters, *answer) {
 	}
 	p := make(parameters, len(form))
 	for name, values := range form {
+		if list, isFirst := strings.CutSuffix(name, "[0]"); isFirst {
+			var all []string
+			for i := 0; form.Has(element(list, i)); i++ {
+				all = append(all, form.Get(element(list, i)))
+			}
+			p[list] = bytes.TrimSpace(encode(all, ""))
+			continue
+		}
 		var value any = values
 		short, isArray := strings.CutSuffix(name, "[]")
 		if !isArray && len(values) == 1 {
@@ -65,6 +73,9 @@ func parseForm(body []byte) (parameters, *answer) {
 	}
 	return p, nil
 }
+
+// element names a list's element as PHP's http_build_query does.
+func element(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
 
 // raw returns a field's JSON, or nil if it is absent or null.
 func (p parameters) raw(name string) json.RawMessage {

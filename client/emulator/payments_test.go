@@ -282,6 +282,7 @@ func TestWebhookURLs(t *testing.T) {
 		{asJSON, `{"merchant_uid":"o","amount":1,"confirm_url":"http://a/c?q=1","notice_url":["http://a/1",null,"","http://a/2"]}`, []string{"http://a/1", "http://a/2"}},
 		{asForm, "merchant_uid=o&amount=1&confirm_url=http://a/c?q=1&notice_url=http://a/1&notice_url=http://a/2", []string{"http://a/1", "http://a/2"}},
 		{asForm, "merchant_uid=o&amount=1&confirm_url=http://a/c?q=1&notice_url[]=http://a/1", []string{"http://a/1"}},
+		{asForm, "merchant_uid=o&amount=1&confirm_url=http://a/c?q=1&notice_url[1]=http://a/2&notice_url[0]=http://a/1", []string{"http://a/1", "http://a/2"}},
 		{asForm, "merchant_uid=o&amount=1&confirm_url=http://a/c?q=1", nil},
 		{asForm, "merchant_uid=o&amount=1&confirm_url=http://a/c?q=1" + strings.Repeat("&notice_url=http://a/1", 10), slices.Repeat([]string{"http://a/1"}, 10)},
 	} {

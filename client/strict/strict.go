@@ -76,10 +76,15 @@ func readMediaType(contentType string) (string, error) {
 	}
 	mediaType, params, err := mime.ParseMediaType(contentType)
 	charset, ok := params["charset"]
-	if err != nil || mediaType != JSON && mediaType != Form || ok && !strings.EqualFold(charset, "utf-8") {
+	if err != nil || mediaType != JSON && mediaType != Form || ok && !isUTF8(charset) {
 		return "", ErrMediaType
 	}
 	return mediaType, nil
+}
+
+// isUTF8 takes the usual misspelling, too. The bytes are looked at in any case.
+func isUTF8(charset string) bool {
+	return strings.EqualFold(charset, "utf-8") || strings.EqualFold(charset, "utf8")
 }
 
 // Get returns the value of a top-level name; the zero Value if it is absent.
@@ -132,7 +137,8 @@ func (b *Body) CheckMembers(object string, known ...string) (err error) {
 }
 
 // Strings returns the texts of a name that is a string or a list of strings,
-// which a form writes as "name[]". It is empty for an absent or null value; ok is
+// which a form writes as "name[]", or as PHP's http_build_query does, "name[0]" and
+// so on. It is empty for an absent or null value; ok is
 // false for any other.
 func (b *Body) Strings(name string) (list []string, ok bool) {
 	v := b.Get(name)
@@ -151,8 +157,13 @@ func (b *Body) Strings(name string) (list []string, ok bool) {
 		return nil, true
 	case Absent:
 		for i := range b.fields {
-			if b.mediaType == Form && b.fields[i].name == name+"[]" {
+			index, inList := strings.CutPrefix(b.fields[i].name, name+"[")
+			switch {
+			case b.mediaType != Form || !inList:
+			case index == "]" || index == strconv.Itoa(len(list))+"]":
 				list = append(list, b.fields[i].value.Text)
+			default:
+				return nil, false
 			}
 		}
 		return list, list != nil || !b.Has(name)

@@ -151,6 +151,12 @@ func TestParseRefusesForms(t *testing.T) {
 
 func TestParseRefusesMediaTypes(t *testing.T) {
 	t.Parallel()
+	for _, ct := range []string{"application/json;charset=utf8", "application/json; charset=UTF8", `application/json; charset="utf8"`} {
+		_, err := strict.Parse(ct, []byte(`{"a":1}`))
+		require.NoError(t, err, ct)
+		_, err = strict.Parse(ct, []byte("{\"a\":\"\xff\"}"))
+		require.Error(t, err, "whatever it says, the bytes are looked at")
+	}
 	for _, ct := range []string{"", "text/plain", "application/jsonp", "application/json; charset=euc-kr", "multipart/form-data; boundary=x", ";", "application/json, text/plain"} {
 		_, err := strict.Parse(ct, []byte(`{}`))
 		assert.ErrorIs(t, err, strict.ErrMediaType, ct)
