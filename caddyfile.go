@@ -143,6 +143,8 @@ func (c *Account) checkKeys(start *caddyfile.Dispenser) error {
 //		confirm_url <url>
 //		notice_url  <url>
 //		expires_in  <duration>
+//		serve       <method> <path...>
+//		serve       all
 //		max_body    <size>
 //	}
 func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
@@ -156,8 +158,24 @@ func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 		"confirm_url": text(&p.ConfirmURL, checkURL),
 		"notice_url":  text(&p.NoticeURL, checkURL),
 		"expires_in":  duration(&p.ExpiresIn, nil),
+		"serve":       {repeats: true, parse: func(d *caddyfile.Dispenser) error { return p.parseServe(d) }},
 		"max_body":    size(&p.MaxBody),
 	})
+}
+
+func (p *Proxy) parseServe(d *caddyfile.Dispenser) error {
+	s := Serve{Method: "*", Path: caddyhttp.MatchPath{"*"}}
+	if args := d.RemainingArgs(); len(args) != 1 || args[0] != "all" {
+		if len(args) < 2 {
+			return d.Err("serve takes a method and paths of the API, such as serve POST /payments/cancel, or all")
+		}
+		s = Serve{Method: args[0], Path: args[1:]}
+	}
+	if err := s.check(); err != nil {
+		return d.WrapErr(err)
+	}
+	p.Serve = append(p.Serve, s)
+	return nil
 }
 
 // parseConfirmRoutes makes two routes of the cvs_confirm directive: its own, and behind

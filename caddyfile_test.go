@@ -387,7 +387,7 @@ func TestJSONErrors(t *testing.T) {
 		{"app: imp_secret literal", `{"imp_key":"{env.FIXTURE_IMP_KEY}","imp_secret":"s1-b82e64a0d1c95f37"}`, ``, inApp + "imp_secret" + refusedLiteral},
 		{"app: signing_key literal", appWith(`"signing_key":["{env.FIXTURE_SIGNING_KEY}","g2-e61b0f93c8d2475a"]`), ``, inApp + "signing_key" + refusedLiteral},
 		{"app: signing_key empty", appWith(`"signing_key":[""]`), ``, inApp + "signing_key is missing: set it to a placeholder such as {env.PORTONE_SIGNING_KEY}"},
-		{"app: timeout negative", appWith(`"timeout":-1`), ``, inApp + "timeout must be positive"},
+		{"app: timeout negative", appWith(`"timeout":-1`), ``, inApp + "timeout must be 1ms or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
 		{"app: timeout no duration", appWith(`"timeout":"soon"`), ``, appJSON + `time: invalid duration "soon"`},
 		{"app: tier", appWith(`"tier":"0001"`), ``, inApp + "tier must be a code of 3 letters or digits"},
 		{"app: api path", appWith(`"api":"https://api.iamport.kr/v2"`), ``, inApp + badAddress},
@@ -400,7 +400,7 @@ func TestJSONErrors(t *testing.T) {
 		{"account: without name", appWith(`"account":{"":` + usableApp + `}`), ``, inApp + `"" cannot name an account: use 1 to 64 letters, digits, '_' and '-'`},
 		{"account: null", `{"account":{"second":null}}`, ``, inApp + "account second: imp_key is missing: set it to a placeholder such as {env.PORTONE_IMP_KEY}"},
 		{"account: imp_secret missing", `{"account":{"second":{"imp_key":"{env.FIXTURE_IMP_KEY}"}}}`, ``, inApp + "account second: imp_secret is missing: set it to a placeholder such as {env.PORTONE_IMP_SECRET}"},
-		{"account: timeout negative", `{"account":{"second":` + appWith(`"timeout":-1`) + `}}`, ``, inApp + "account second: timeout must be positive"},
+		{"account: timeout negative", `{"account":{"second":` + appWith(`"timeout":-1`) + `}}`, ``, inApp + "account second: timeout must be 1ms or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
 		{"account: unnamed one incomplete", `{"tier":"001","account":{"second":` + usableApp + `}}`, ``, inApp + "imp_key is missing: set it to a placeholder such as {env.PORTONE_IMP_KEY}"},
 		{"account: nested", appWith(`"account":{"second":` + appWith(`"account":{}`) + `}`), ``, appJSON + `json: unknown field "account"`},
 		{"account: unknown field", appWith(`"account":{"second":` + appWith(`"keys":2`) + `}`), ``, appJSON + `json: unknown field "keys"`},
@@ -413,8 +413,19 @@ func TestJSONErrors(t *testing.T) {
 		{"proxy: confirm_url", usableApp, `{"handler":"cvs_proxy","confirm_url":"/cvs/confirm"}`, inProxy + "confirm_url: need an absolute http or https URL"},
 		{"proxy: notice_url", usableApp, `{"handler":"cvs_proxy","notice_url":"https://shop.example/#n"}`, inProxy + "notice_url: need a URL without credentials and fragment"},
 		{"proxy: notice_url reserved", usableApp, `{"handler":"cvs_proxy","notice_url":"https://shop.example/?cvs_sig="}`, inProxy + "notice_url: parameters that begin with cvs_ are added when the URL is signed"},
-		{"proxy: expires_in negative", usableApp, `{"handler":"cvs_proxy","expires_in":"-1h"}`, invalidProxy + "expires_in must be positive"},
+		{"proxy: expires_in negative", usableApp, `{"handler":"cvs_proxy","expires_in":"-1h"}`, invalidProxy + "expires_in must be 1s or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
+		{"app: timeout without unit", appWith(`"timeout":5`), ``, inApp + "timeout must be 1ms or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
+		{"proxy: expires_in without unit", usableApp, `{"handler":"cvs_proxy","expires_in":72}`, invalidProxy + "expires_in must be 1s or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
+		{"order_check: timeout without unit", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","timeout":3`), inConfirm + "order_check 1: timeout must be 1ms or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
 		{"proxy: max_body negative", usableApp, `{"handler":"cvs_proxy","max_body":-1}`, invalidProxy + "max_body must be positive"},
+		{"proxy: serve", usableApp, `{"handler":"cvs_proxy","serve":[{"method":"POST","path":["/payments/cancel"]},{"method":"*","path":["*"]}]}`, ``},
+		{"proxy: serve without method", usableApp, `{"handler":"cvs_proxy","serve":[{"path":["/payments/cancel"]}]}`, inProxy + `serve: "" is not a method in capitals, such as POST, or * for any`},
+		{"proxy: serve method", usableApp, `{"handler":"cvs_proxy","serve":[{"method":"post","path":["/payments/cancel"]}]}`, inProxy + `serve: "post" is not a method in capitals, such as POST, or * for any`},
+		{"proxy: serve without path", usableApp, `{"handler":"cvs_proxy","serve":[{"method":"POST"}]}`, inProxy + "serve: name the paths of the API, such as /payments/cancel, or * for any"},
+		{"proxy: serve path", usableApp, `{"handler":"cvs_proxy","serve":[{"method":"POST","path":["payments/cancel"]}]}`, inProxy + `serve: "payments/cancel" is not a path of the API, such as /payments/cancel`},
+		{"proxy: serve path of the shop", usableApp, `{"handler":"cvs_proxy","serve":[{"method":"POST","path":["/payments/cancel","/orders"]}]}`, inProxy + `serve: "/orders" is not a path of the API, such as /payments/cancel`},
+		{"proxy: serve /cvs", usableApp, `{"handler":"cvs_proxy","serve":[{"method":"POST","path":["/cvs"]}]}`, inProxy + "serve: the gateway answers /cvs itself: leave it out"},
+		{"proxy: serve getToken", usableApp, `{"handler":"cvs_proxy","serve":[{"method":"POST","path":["/users/getToken"]}]}`, inProxy + "serve: the gateway answers /users/getToken itself: leave it out"},
 		{"proxy: unknown field", usableApp, `{"handler":"cvs_proxy","alow":[]}`, proxyJSON + `json: unknown field "alow"`},
 
 		{"confirm", usableApp, confirmWith(`"timeout":"4s","on_error":"reject","unsigned":"lookup"`), ``},
@@ -447,9 +458,9 @@ func TestJSONErrors(t *testing.T) {
 		{"order_check: header with route", usableApp, orderCheck(`"header":{"X-A":"1"},"route":[{"handle":[{"handler":"static_response"}]}]`), inConfirm + "order_check 1: method and header are for a URL: in a route use Caddy's method and request_header"},
 		{"order_check: header name", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","header":{"X A":"1"}`), inConfirm + `order_check 1: header "X A": not a name of a header field`},
 		{"order_check: header reserved", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","header":{"x-cvs-imp-uid":"1"}`), inConfirm + "order_check 1: header x-cvs-imp-uid: the X-Cvs- fields are reserved, every check gets them"},
-		{"order_check: timeout negative", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","timeout":-1`), inConfirm + "order_check 1: timeout must be positive"},
+		{"order_check: timeout negative", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","timeout":-1`), inConfirm + "order_check 1: timeout must be 1ms or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
 		{"order_check: accept", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","accept":["2xx","300"]`), inConfirm + "order_check 1: accept 300: only 200 to 299 and 2xx can mean yes"},
-		{"order_check: second one", usableApp, orderChecks(`{"url":"http://127.0.0.1:3000"},{"url":"http://127.0.0.1:3001","timeout":-1}`), inConfirm + "order_check 2: timeout must be positive"},
+		{"order_check: second one", usableApp, orderChecks(`{"url":"http://127.0.0.1:3000"},{"url":"http://127.0.0.1:3001","timeout":-1}`), inConfirm + "order_check 2: timeout must be 1ms or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
 		{"order_check: handler unknown", usableApp, orderCheck(`"route":[{"handle":[{"handler":"cvs_check"}]}]`), inConfirm + "order_check 1: route: route 0: loading handler modules: position 0: loading module 'cvs_check': unknown module: http.handlers.cvs_check"},
 		{"order_check: unknown field", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","retries":3`), confirmJSON + `json: unknown field "retries"`},
 		{"order_check: unknown field of require", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","require":[{"path":"ok","equals":"1"}]`), confirmJSON + `json: unknown field "equals"`},
@@ -562,4 +573,23 @@ func rewrite(t *testing.T, options, module any) {
 	again, err := json.Marshal(module)
 	require.NoError(t, err)
 	require.JSONEq(t, string(written), string(again))
+}
+
+func TestSecretsWithSomethingAtAnEnd(t *testing.T) {
+	t.Parallel()
+	for content, ok := range map[string]bool{
+		"s1-b82e64a0d1c95f37": true, "s1-b82e64a0d1c95f37\n": true, // Caddy takes one line break off
+		"s1-b82e64a0d1c95f37\n\n": false, "s1-b82e64a0d1c95f37 ": false, "\ts1-b82e64a0d1c95f37": false, "\ufeffs1-b82e64a0d1c95f37": false,
+	} {
+		file := filepath.Join(t.TempDir(), "secret")
+		require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+		secret, err := resolveSecret("imp_secret", "{file."+file+"}")
+		if ok {
+			require.NoError(t, err, "%q", content)
+			assert.Equal(t, "s1-b82e64a0d1c95f37", secret)
+			continue
+		}
+		require.ErrorContains(t, err, "at an end: remove it", "%q", content)
+		assert.NotContains(t, err.Error(), "b82e64")
+	}
 }

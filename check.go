@@ -93,6 +93,9 @@ func (o *OrderCheck) provision(ctx caddy.Context, transport http.RoundTripper) (
 	if err := o.validate(); err != nil {
 		return err
 	}
+	if err := checkDuration("timeout", o.Timeout, time.Millisecond); err != nil {
+		return err
+	}
 	if o.Route != nil {
 		if err := o.Route.Provision(ctx); err != nil {
 			return fmt.Errorf("route: %w", err)
@@ -132,8 +135,6 @@ func (o *OrderCheck) validate() error {
 		return errors.New("method and header are for a URL: in a route use Caddy's method and request_header")
 	case o.Method != "" && o.Method != http.MethodGet && o.Method != http.MethodPost:
 		return errors.New("method must be GET or POST")
-	case o.Timeout < 0:
-		return errors.New("timeout must be positive")
 	}
 	seen := make(map[string]bool, len(o.Header))
 	for _, name := range slices.Sorted(maps.Keys(o.Header)) {

@@ -203,8 +203,8 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
 	}
 	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLarge(limit)
+	if met, ok := errors.AsType[*http.MaxBytesError](err); ok { // perhaps request_body's
+		return nil, tooLarge(met.Limit)
 	}
 	if err != nil && time.Now().After(deadline) {
 		return nil, &httpError{http.StatusRequestTimeout, "the body did not arrive in time"}

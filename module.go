@@ -139,6 +139,15 @@ func checkTier(code string) error {
 	return nil
 }
 
+// checkDuration refuses what is shorter than anybody can mean, 0 standing for the
+// default: a number in JSON is in nanoseconds, and 5 is not what it looks like.
+func checkDuration(name string, d caddy.Duration, least time.Duration) error {
+	if d != 0 && time.Duration(d) < least {
+		return fmt.Errorf("%s must be %s or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds", name, least)
+	}
+	return nil
+}
+
 func checkAccountName(name string) error {
 	if !signedurl.ValidAccount(name) {
 		return fmt.Errorf("%q cannot name an account: use 1 to 64 letters, digits, '_' and '-'", name)
@@ -164,8 +173,8 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 			return err
 		}
 	}
-	if cfg.Timeout < 0 {
-		return errors.New("timeout must be positive")
+	if err := checkDuration("timeout", cfg.Timeout, time.Millisecond); err != nil {
+		return err
 	}
 	api, err := caddy.NewReplacer().ReplaceOrErr(cfg.API, true, true)
 	if err != nil {
@@ -269,6 +278,9 @@ func resolveSecret(option, raw string) (string, error) {
 	value, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w: set the variable, or check that the file can be read", option, err)
+	}
+	if strings.TrimSpace(value) != value || strings.HasPrefix(value, "\ufeff") {
+		return "", fmt.Errorf("%s: what %s stands for has a space, a line break or a byte order mark at an end: remove it, for the API would refuse it", option, raw)
 	}
 	return value, nil
 }

@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/tidwall/gjson"
 	"go.uber.org/zap"
@@ -33,8 +32,9 @@ func init() {
 }
 
 // Proxy serves the part of PortOne's API that a convenience-store merchant
-// needs, at the API's own paths, with an account's credentials. Requests for
-// anything else go to the next handler.
+// needs, at the API's own paths, with an account's credentials. Other calls of the API
+// are answered 404, unless Serve lets them through. Requests for anything else go to
+// the next handler.
 type Proxy struct {
 	// Account is the name of the account to use. Default: the unnamed one
 	Account string `json:"account,omitempty"`
@@ -57,6 +57,9 @@ type Proxy struct {
 
 	// ExpiresIn fills the field expired_at, counted from the request.
 	ExpiresIn caddy.Duration `json:"expires_in,omitempty"`
+
+	// Serve lists further calls of the API that are let through.
+	Serve []Serve `json:"serve,omitempty"`
 
 	// MaxBody is the greatest size of a request's body in bytes. Default: 64000
 	MaxBody int64 `json:"max_body,omitempty"`
@@ -108,6 +111,11 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 	if p.MaxBody == 0 {
 		p.MaxBody = defaultMaxBody
 	}
+	for i := range p.Serve {
+		if err := p.Serve[i].provision(ctx); err != nil {
+			return err
+		}
+	}
 	p.defaults = client.Defaults{ExpiresIn: time.Duration(p.ExpiresIn)}
 	repl := caddy.NewReplacer()
 	for _, o := range []struct {
@@ -140,83 +148,41 @@ func (p *Proxy) Validate() error {
 	if p.MaxBody < 0 {
 		return errors.New("max_body must be positive")
 	}
-	if p.ExpiresIn < 0 {
-		return errors.New("expires_in must be positive")
+	if err := checkDuration("expires_in", p.ExpiresIn, time.Second); err != nil {
+		return err
 	}
 	return client.CheckPG(p.defaults.PG)
 }
 
-// apiCall is a request that cvs_proxy serves.
-type apiCall struct {
-	operation   string // issue, void, payment, find or token
-	method      string
-	impUID      string
-	merchantUID string
-	status      string
-}
-
-// parseCall recognises a served path. Its segments are unescaped one by one,
-// so that an escaped slash stays inside its segment.
-func parseCall(escapedPath string) (apiCall, bool) {
-	segments := strings.Split(strings.TrimPrefix(escapedPath, "/"), "/")
-	for i, s := range segments {
-		unescaped, err := url.PathUnescape(s)
-		if err != nil || unescaped == "" {
-			return apiCall{}, false
-		}
-		segments[i] = unescaped
-	}
-	switch n := len(segments); {
-	case n == 1 && segments[0] == "cvs":
-		return apiCall{operation: "issue", method: http.MethodPost}, true
-	case n == 2 && segments[0] == "cvs":
-		return apiCall{operation: "void", method: http.MethodDelete, impUID: segments[1]}, true
-	case n == 2 && segments[0] == "users" && segments[1] == "getToken":
-		return apiCall{operation: "token", method: http.MethodPost}, true
-	case n == 2 && segments[0] == "payments":
-		return apiCall{operation: "payment", method: http.MethodGet, impUID: segments[1]}, true
-	case (n == 3 || n == 4) && segments[0] == "payments" && segments[1] == "find":
-		c := apiCall{operation: "find", method: http.MethodGet, merchantUID: segments[2]}
-		if n == 4 {
-			c.status = segments[3]
-		}
-		return c, true
-	default:
-		return apiCall{}, false
-	}
-}
-
-// valid reports whether every value of the path can only mean itself at the
-// API: another path would be asked for with the merchant's token.
-func (c apiCall) valid() bool {
-	for _, v := range []string{c.impUID, c.merchantUID, c.status} {
-		if !client.FitsPath(v) || strings.ContainsFunc(v, unicode.IsControl) {
-			return false
-		}
-	}
-	return true
-}
-
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	call, ok := parseCall(r.URL.EscapedPath())
+	call, ok := p.parseRequest(r)
 	if !ok {
 		return next.ServeHTTP(w, r)
 	}
 	began := time.Now()
 	take(r)
+	keepTokenOut(r)
 	x := &exchange{call: call, account: p.account.name, answered: func() {}}
 	defer func() { x.answered() }()
 	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(x.placeholder)
 	resp, err := p.serve(w, r, x)
+	gone := r.Context().Err() != nil // now; who leaves with the answer has it
+	if gone && err != nil && !x.call.changes() {
+		err = errGone
+	}
 	if err != nil {
 		resp = x.own(w.Header(), err)
 		closeUnread(w, r)
 	}
 	x.read(resp)
 	writeErr := sendAnswer(w, resp.Status, resp.ContentType, resp.Body)
-	p.log(x, resp, err, r.Context().Err() != nil || writeErr != nil, time.Since(began))
+	p.log(x, resp, err, gone || writeErr != nil, time.Since(began))
 	return nil
 }
+
+// errGone ends a look-up whose app has hung up, which is nobody's fault. The status is
+// what Caddy's reverse_proxy gives then.
+var errGone = &httpError{499, "The app hung up before PortOne answered."}
 
 // serve answers one call. Its errors become answers of exchange.own.
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*client.Response, error) {
@@ -235,8 +201,11 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 			return nil, &httpError{http.StatusBadRequest, "The field Tier asks for another sub-merchant than this gateway's account, whose tier is " + strconv.Quote(p.account.tier) + ": leave it out, or call the gateway of the other account."}
 		}
 	}
-	if r.Method != x.call.method {
-		w.Header().Set("Allow", x.call.method)
+	if x.call.operation == unserved {
+		return nil, x.call.notServed(r)
+	}
+	if !x.call.takes(r.Method) {
+		w.Header().Set("Allow", x.call.methods())
 		return nil, &httpError{http.StatusMethodNotAllowed, "use " + x.call.method + " here"}
 	}
 	if !x.call.valid() {
@@ -245,14 +214,21 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 	if strings.Contains(r.URL.RawQuery, " ") { // HTTP/2 lets it through, and it would end the target of an HTTP/1 request
 		return nil, &httpError{http.StatusBadRequest, "the query has a space"}
 	}
-	switch x.call.operation {
-	case "token":
-		if _, err := readBody(w, r, p.MaxBody, time.Now().Add(bodyTimeout)); err != nil {
+	if x.call.operation == "issue" {
+		return p.issue(w, r, x)
+	}
+	var body []byte
+	if r.ContentLength != 0 {
+		var err error
+		if body, err = readBody(w, r, p.MaxBody, time.Now().Add(bodyTimeout)); err != nil {
 			return nil, err
 		}
-		return p.placeholderToken(), nil
-	case "issue":
-		return p.issue(w, r, x)
+	}
+	switch x.call.operation {
+	case "token":
+		return p.token(), nil
+	case "other":
+		return p.other(r, x, body)
 	case "void":
 		// Once sent, a void must be seen through even if the caller has left.
 		x.answered = p.begin(pendingCall{operation: "void", impUID: x.call.impUID})
@@ -265,8 +241,20 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 }
 
 func withQuery(out client.Request, r *http.Request) client.Request {
-	out.Query = r.URL.RawQuery
+	out.Query, _ = withoutToken(r.URL.RawQuery)
 	return out
+}
+
+// other sends a call that only the option serve lets through, once.
+func (p *Proxy) other(r *http.Request, x *exchange, body []byte) (*client.Response, error) {
+	ctx := r.Context()
+	if x.call.changes() {
+		ctx = context.WithoutCancel(ctx)
+		x.answered = p.begin(pendingCall{operation: r.Method + " " + x.call.path})
+	}
+	return p.account.client.Do(ctx, withQuery(client.Request{
+		Method: r.Method, Path: x.call.path, List: true, ContentType: r.Header.Get("Content-Type"), Body: body,
+	}, r))
 }
 
 func (p *Proxy) issue(w http.ResponseWriter, r *http.Request, x *exchange) (*client.Response, error) {
@@ -301,11 +289,13 @@ func (p *Proxy) begin(c pendingCall) (end func()) {
 
 // placeholderToken is what an SDK gets that asks for a token before each call.
 // It opens nothing: whatever Authorization comes back is dropped.
-func (p *Proxy) placeholderToken() *client.Response {
+const placeholderToken = "held-by-caddy-cvs" //nolint:gosec // no credential
+
+func (p *Proxy) token() *client.Response {
 	now := p.account.client.State().Now().Unix()
 	return &client.Response{
 		Status: http.StatusOK, ContentType: strict.JSON,
-		Body: fmt.Appendf(nil, `{"code":0,"message":null,"response":{"access_token":"held-by-caddy-cvs","now":%d,"expired_at":%d}}`, now, now+1800),
+		Body: fmt.Appendf(nil, `{"code":0,"message":null,"response":{"access_token":%q,"now":%d,"expired_at":%d}}`, placeholderToken, now, now+1800),
 	}
 }
 
@@ -375,7 +365,7 @@ func (p *Proxy) log(x *exchange, resp *client.Response, err error, gone bool, to
 	switch {
 	case resp.Status >= 500:
 		level = zapcore.ErrorLevel
-	case x.call.operation == "issue" || x.call.operation == "void":
+	case x.call.operation == unserved, x.call.changes() && x.call.operation != "token":
 		level = zapcore.InfoLevel
 	}
 	entry := p.logger.Check(level, "api call")
@@ -392,6 +382,9 @@ func (p *Proxy) log(x *exchange, resp *client.Response, err error, gone bool, to
 		zap.Int64("code", resp.Code),
 		zap.Duration("duration", took),
 	}
+	if x.call.operation == unserved || x.call.operation == "other" {
+		fields = append(fields, zap.String("method", x.call.method), zap.String("path", x.call.path))
+	}
 	if resp.Recovered {
 		fields = append(fields, zap.Bool("recovered", true))
 	}
@@ -407,10 +400,15 @@ func (p *Proxy) log(x *exchange, resp *client.Response, err error, gone bool, to
 // cause is an error's text for the log. What was wrong with a request is not
 // logged in detail: it is about the app's data.
 func cause(err error) string {
-	if he, ok := errors.AsType[*httpError](err); ok {
+	he, ok := errors.AsType[*httpError](err)
+	switch {
+	case !ok:
+		return err.Error()
+	case he == errGone:
+		return "the app hung up"
+	default:
 		return strings.ToLower(http.StatusText(he.status))
 	}
-	return err.Error()
 }
 
 // own turns an error into an answer in the API's envelope.
@@ -431,6 +429,8 @@ func (x *exchange) statusOf(err error) (int, string) {
 		return he.status, he.message
 	}
 	switch {
+	case x.call.operation == "other" && x.call.changes() && (errors.Is(err, client.ErrOutcomeUnknown) || errors.Is(err, client.ErrNotAPI)):
+		return http.StatusGatewayTimeout, "Outcome unknown: PortOne's answer did not come, and what was asked for may or may not have been done. Look the payment up before you ask again."
 	case errors.Is(err, client.ErrOutcomeUnknown) && x.call.operation == "issue":
 		return http.StatusGatewayTimeout, "Outcome unknown: PortOne did not answer, and order " + order + " may or may not have a barcode now. Look it up with GET /payments/find/" + url.PathEscape(x.call.merchantUID) + " before you ask again."
 	case errors.Is(err, client.ErrCredentials):

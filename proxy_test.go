@@ -3,6 +3,7 @@ package caddycvs
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -119,7 +120,7 @@ func TestAnswerIsTheAPIsToTheByte(t *testing.T) {
 func TestOtherRequestsGoToTheNextHandler(t *testing.T) {
 	t.Parallel()
 	g := start(t, setup{})
-	for _, path := range []string{"/", "/cvs/", "/cvs/a/b", "/payments", "/payments/", "/payments/status/paid", "/payments/find/a/b/c", "/users", "/users/getToken/", "/CVS", "/x/cvs", "//cvs"} {
+	for _, path := range []string{"/", "/x/cvs", "/cvsx", "/payment", "/payments.html", "/users", "/users/1", "/orders/payments"} {
 		assert.Equal(t, 418, g.do(t, http.MethodPost, g.inside+path, jsonType, "{}").status, path)
 	}
 	assert.Zero(t, g.api.Requests(emulator.EndpointAll))
@@ -128,7 +129,7 @@ func TestOtherRequestsGoToTheNextHandler(t *testing.T) {
 func TestMethodsOfTheAPI(t *testing.T) {
 	t.Parallel()
 	g := start(t, setup{})
-	for path, allow := range map[string]string{"/cvs": "POST", "/cvs/imp_1": "DELETE", "/payments/imp_1": "GET", "/payments/find/a": "GET", "/payments/find/a/paid": "GET", "/users/getToken": "POST"} {
+	for path, allow := range map[string]string{"/cvs": "POST", "/cvs/imp_1": "DELETE", "/payments/imp_1": "GET, POST", "/payments/find/a": "GET, POST", "/payments/find/a/paid": "GET, POST", "/users/getToken": "POST"} {
 		a := g.do(t, http.MethodPut, g.inside+path, "", "")
 		assert.Equal(t, http.StatusMethodNotAllowed, a.status, path)
 		assert.Equal(t, allow, a.header.Get("Allow"), path)
@@ -545,6 +546,58 @@ func TestCallerThatLeavesDoesNotStopAnIssue(t *testing.T) {
 	assert.Eventually(t, func() bool {
 		return strings.Contains(g.log(t), `"client_gone":true`) && strings.Contains(g.log(t), g.api.Payments()[0].ImpUID)
 	}, 5*time.Second, 5*time.Millisecond, "the barcode is issued and the log names it: %s", g.log(t))
+}
+
+func TestCallerThatLeavesWithItsAnswerIsNotGone(t *testing.T) {
+	t.Parallel()
+	g, config := prepare(t, setup{})
+	runCaddy(t, strings.Replace(config, "cvs_proxy", "test_leave\ncvs_proxy", 1))
+	g.mustIssue(t, "order-1")
+	g.logs(t, `"operation":"issue"`)
+	assert.NotContains(t, g.log(t), "client_gone")
+}
+
+func TestCallerThatLeavesALookUpIsNoError(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan struct{}, 3)
+	g := start(t, setup{opts: emulator.Options{BeforeRequest: func(e emulator.Endpoint, r *http.Request) {
+		if e == emulator.EndpointFind {
+			arrived <- struct{}{}
+			<-r.Context().Done()
+		}
+	}}})
+	ctx, leave := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.inside+"/payments/find/order-1", nil)
+	require.NoError(t, err)
+	left := make(chan error)
+	go func() {
+		_, err := g.http.Do(r)
+		left <- err
+	}()
+	<-arrived
+	leave()
+	require.Error(t, <-left)
+	g.logs(t, `"merchant_uid":"order-1"`)
+	for line := range strings.Lines(g.log(t)) {
+		if strings.Contains(line, `"operation":"find"`) {
+			assert.Contains(t, line, `"level":"debug"`)
+			assert.Contains(t, line, `"status":499`)
+			assert.Contains(t, line, `"client_gone":true,"cause":"the app hung up"`)
+		}
+	}
+}
+
+func TestTheLimitThatWasMetIsNamed(t *testing.T) {
+	t.Parallel()
+	g, config := prepare(t, setup{})
+	runCaddy(t, strings.Replace(config, "cvs_proxy", "request_body {\nmax_size 100B\n}\ncvs_proxy", 1))
+	body := `{"merchant_uid":"order-1","amount":1,"name":"` + strings.Repeat("x", 100) + `"}`
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", io.MultiReader(strings.NewReader(body))) // of no known length
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", jsonType)
+	a := g.send(t, r)
+	assert.Equal(t, http.StatusRequestEntityTooLarge, a.status)
+	assert.Contains(t, a.get(t, "message"), "larger than 100 bytes")
 }
 
 func TestTwoAccountsKeepApart(t *testing.T) {

@@ -36,7 +36,7 @@ type misbehaving struct {
 
 func init() {
 	caddy.RegisterModule(misbehaving{})
-	for _, how := range []string{"hang", "panic", "error", "watch"} {
+	for _, how := range []string{"hang", "panic", "error", "watch", "leave"} {
 		httpcaddyfile.RegisterHandlerDirective("test_"+how, func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 			return &misbehaving{How: how}, nil
 		})
@@ -57,6 +57,10 @@ func (m *misbehaving) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 		stop := context.AfterFunc(r.Context(), func() { watched <- struct{}{} })
 		defer stop()
 		return next.ServeHTTP(w, r)
+	case "leave":
+		ctx, leave := context.WithCancel(r.Context())
+		defer leave()
+		return next.ServeHTTP(leavingWriter{w, leave}, r.WithContext(ctx))
 	case "hang":
 		select {} // deaf to its context
 	case "panic":
@@ -64,6 +68,20 @@ func (m *misbehaving) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 	default:
 		return errors.New("a handler's own error")
 	}
+}
+
+// leavingWriter has the client leave as soon as it has the answer.
+type leavingWriter struct {
+	http.ResponseWriter
+	leave func()
+}
+
+func (l leavingWriter) Unwrap() http.ResponseWriter { return l.ResponseWriter }
+
+func (l leavingWriter) FlushError() error {
+	err := http.NewResponseController(l.ResponseWriter).Flush()
+	l.leave()
+	return err
 }
 
 // stuckLog is a log that stops at the line of a decision until it is released.

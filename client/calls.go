@@ -16,8 +16,6 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-const listPath = "/payments/status/"
-
 // PaymentRequest asks for one payment by its imp_uid. Payments made through a
 // test channel are found too; without include_sandbox the API hides them.
 func PaymentRequest(impUID string) Request {
@@ -124,7 +122,7 @@ func (c *Client) ListPayments(ctx context.Context, status Status, o ListOptions)
 	if o.Sorting != "" {
 		q.Set("sorting", o.Sorting)
 	}
-	resp, err := c.Do(ctx, Request{Method: http.MethodGet, Path: listPath + url.PathEscape(string(status)), Query: q.Encode()})
+	resp, err := c.Do(ctx, Request{Method: http.MethodGet, Path: "/payments/status/" + url.PathEscape(string(status)), Query: q.Encode(), List: true})
 	if err != nil {
 		return nil, err
 	}

@@ -161,6 +161,7 @@ type Request struct {
 	Query       string // encoded
 	ContentType string
 	Body        []byte
+	List        bool // the answer may be as long as a list
 }
 
 // Response is the API's answer as it came over the wire. Its body is the
@@ -223,7 +224,7 @@ func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Res
 		return nil, ErrCredentials
 	}
 	limit := int64(maxAnswer)
-	if strings.HasPrefix(r.Path, listPath) {
+	if r.List {
 		limit = maxListAnswer
 	}
 	body, err := readBody(resp, limit)

@@ -1,0 +1,250 @@
+package caddycvs
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+)
+
+// To an app that looks for a code in the body, an empty 200 is success: a refund that
+// never happened.
+func TestTheAPIsNameSpaceIsAnsweredHere(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{})
+	for _, c := range []struct{ method, path, message string }{
+		{"POST", "/payments/cancel", `The gateway does not serve "POST /payments/cancel", and nothing was done. If the app is to call it, add "serve POST /payments/cancel" to cvs_proxy`},
+		{"POST", "/payments/cancel/", `"serve POST /payments/cancel"`},
+		{"GET", "/payments/cancel", `"serve GET /payments/cancel"`},
+		{"POST", "/payments/prepare", `"serve POST /payments/prepare"`},
+		{"GET", "/payments/findAll/order-1", `"serve GET /payments/findAll/order-1"`},
+		{"GET", "/payments/status/paid", `"serve GET /payments/status/paid"`},
+		{"GET", "/payments/imp_1/balance", `"serve GET /payments/imp_1/balance"`},
+		{"GET", "/payments", `"serve GET /payments"`},
+		{"GET", "/payments/", `"serve GET /payments"`},
+		{"GET", "/payments/find/a/b/c", "does not serve"},
+		{"POST", "/subscribe/payments/again", "does not serve"},
+		{"POST", "/vbanks", "does not serve"},
+		{"GET", "/receipts/imp_1", "does not serve"},
+		{"DELETE", "/cvs/a/b", "there are POST /cvs, DELETE /cvs/{imp_uid} and POST /users/getToken"},
+		{"POST", "/users/gettoken", "there are POST /cvs"},
+		{"POST", "/CVS", "write the path as PortOne does"},
+		{"POST", "//cvs", "write the path as PortOne does"},
+		{"POST", "/cvs//", "write the path as PortOne does"},
+		{"POST", "/x/../cvs", "write the path as PortOne does"},
+		{"POST", "/Payments//Cancel", "write the path as PortOne does"},
+		{"POST", "/payments%2Fcancel", "write the path as PortOne does"},
+	} {
+		a := g.do(t, c.method, g.inside+c.path, jsonType, "{}")
+		require.Equal(t, http.StatusNotFound, a.status, c)
+		assert.EqualValues(t, -1, a.get(t, "code"), c)
+		assert.Contains(t, a.get(t, "message"), c.message, c)
+	}
+	assert.Zero(t, g.api.Requests(emulator.EndpointAll), "and nothing is sent")
+	g.logs(t, `"operation":"unserved","account":"","merchant_uid":"","imp_uid":"","amount":"","status":404,"code":-1`)
+	g.logs(t, `"method":"POST","path":"/payments/cancel"`)
+}
+
+func TestASlashAtTheEndMeansNothing(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{})
+	a := g.do(t, http.MethodPost, g.inside+"/cvs/", jsonType, `{"merchant_uid":"order-1","amount":15000}`)
+	require.Equal(t, 200, a.status, a.body)
+	impUID := a.payment(t)["imp_uid"].(string)
+	for _, path := range []string{"/payments/find/order-1/", "/payments/find/order-1/ready/", "/payments/" + impUID + "/?include_sandbox=true"} {
+		a = g.do(t, http.MethodGet, g.inside+path, "", "")
+		require.Equal(t, 200, a.status, path)
+		assert.Equal(t, impUID, a.payment(t)["imp_uid"], path)
+	}
+	assert.Equal(t, 200, g.do(t, http.MethodPost, g.inside+"/users/getToken/", formType, "imp_key=&imp_secret=").status)
+	assert.Equal(t, "cancelled", g.do(t, http.MethodDelete, g.inside+"/cvs/"+impUID+"/", "", "").payment(t)["status"])
+}
+
+func TestLookUpsByPOST(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var methods []string
+	g := start(t, setup{opts: emulator.Options{BeforeRequest: func(e emulator.Endpoint, r *http.Request) {
+		if e == emulator.EndpointFind || e == emulator.EndpointPayment {
+			mu.Lock()
+			defer mu.Unlock()
+			methods = append(methods, r.Method)
+		}
+	}}})
+	i := g.mustIssue(t, "order-1")
+	for _, path := range []string{"/payments/find/order-1", "/payments/find/order-1/ready", "/payments/" + i.impUID + "?include_sandbox=true"} {
+		a := g.do(t, http.MethodPost, g.inside+path, formType, "merchant_uid=order-1")
+		require.Equal(t, 200, a.status, path)
+		assert.Equal(t, i.impUID, a.payment(t)["imp_uid"], path)
+	}
+	assert.Equal(t, []string{"GET", "GET", "GET"}, methods)
+}
+
+// asked is what reached an API.
+type asked struct {
+	method, uri, contentType, body string
+	header                         http.Header
+}
+
+// recorder answers as stub does, and keeps what was asked.
+type recorder struct {
+	http.Handler
+	mu    sync.Mutex
+	asked []asked
+}
+
+func (rec *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/users/getToken" {
+		body, _ := io.ReadAll(r.Body)
+		rec.mu.Lock()
+		rec.asked = append(rec.asked, asked{r.Method, r.RequestURI, r.Header.Get("Content-Type"), string(body), r.Header.Clone()})
+		rec.mu.Unlock()
+	}
+	rec.Handler.ServeHTTP(w, r)
+}
+
+func (rec *recorder) last(t *testing.T) asked {
+	t.Helper()
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	require.NotEmpty(t, rec.asked)
+	return rec.asked[len(rec.asked)-1]
+}
+
+func (rec *recorder) count() int {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	return len(rec.asked)
+}
+
+func TestServeLetsFurtherCallsThrough(t *testing.T) {
+	t.Parallel()
+	api := &recorder{Handler: stub(200, jsonType, `{"code":0,"message":null,"response":{"imp_uid":"imp_1","cancel_amount":500}}`)}
+	g := start(t, setup{api: api, proxy: "serve POST /payments/cancel /payments/prepare\nserve GET /payments/*/balance /payments/prepare/*"})
+	const body = "imp_uid=imp_1&amount=500&reason=%EA%B0%80"
+	a := g.do(t, http.MethodPost, g.inside+"/payments/cancel/?a=%31&_token=canary-token-1&b", formType, body)
+	require.Equal(t, 200, a.status, a.body)
+	assert.Equal(t, "imp_1", a.payment(t)["imp_uid"])
+	got := api.last(t)
+	assert.Equal(t, "POST /payments/cancel?a=%31&b", got.method+" "+got.uri, "the query without the token, to the byte")
+	assert.Equal(t, formType, got.contentType)
+	assert.Equal(t, body, got.body)
+	assert.Equal(t, "Bearer canary-token-of-stub", got.header.Get("Authorization"))
+	g.logs(t, `"operation":"other","account":"","merchant_uid":"","imp_uid":"imp_1"`)
+
+	assert.Equal(t, 200, g.do(t, http.MethodGet, g.inside+"/payments/imp_1/balance", "", "").status)
+	assert.Equal(t, "/payments/imp_1/balance", api.last(t).uri)
+	assert.Equal(t, 200, g.do(t, http.MethodGet, g.inside+"/payments/prepare/a%2Fb", "", "").status)
+	assert.Equal(t, "/payments/prepare/a%2Fb", api.last(t).uri, "a slash in a value stays one")
+
+	sent := api.count()
+	for _, path := range []string{"PUT /payments/prepare", "GET /payments/cancel", "POST /payments/imp_1/balance", "GET /payments/a%2Fb/c/balance", "POST /payments//cancel", "POST /payments%2Fcancel", "GET /payments/prepare/%2e%2e"} {
+		method, path, _ := strings.Cut(path, " ")
+		assert.Equal(t, 404, g.do(t, method, g.inside+path, "", "").status, path)
+	}
+	assert.Equal(t, 400, g.do(t, http.MethodGet, g.inside+"/payments/prepare/..%2Fcancel", "", "").status)
+	assert.Equal(t, 418, g.do(t, http.MethodPost, g.inside+"/orders", "", "").status)
+	assert.Equal(t, sent, api.count(), "nothing else is sent")
+}
+
+func TestServeAll(t *testing.T) {
+	t.Parallel()
+	api := &recorder{Handler: stub(200, jsonType, `{"code":0,"message":null,"response":null}`)}
+	g := start(t, setup{api: api, proxy: "serve all"})
+	for _, call := range []string{"POST /payments/cancel", "PUT /payments/prepare", "GET /payments?imp_uid[]=a&imp_uid[]=b", "DELETE /subscribe/customers/c1", "PATCH /payments/imp_1", "GET /vbanks/holder?bank_code=004"} {
+		method, uri, _ := strings.Cut(call, " ")
+		require.Equal(t, 200, g.do(t, method, g.inside+uri, jsonType, "{}").status, call)
+		assert.Equal(t, call, api.last(t).method+" "+api.last(t).uri)
+	}
+	sent := api.count()
+	assert.Equal(t, 200, g.do(t, http.MethodPost, g.inside+"/users/getToken", jsonType, "{}").status, "by the gateway")
+	assert.Equal(t, 404, g.do(t, http.MethodPost, g.inside+"/CVS", jsonType, `{"merchant_uid":"a","amount":1}`).status, "only /cvs is read strictly, so nothing like it is sent")
+	assert.Equal(t, 404, g.do(t, http.MethodPost, g.inside+"/cvs/a/b", jsonType, "{}").status)
+	assert.Equal(t, 418, g.do(t, http.MethodGet, g.inside+"/users/1", "", "").status)
+	assert.Equal(t, sent, api.count())
+}
+
+// A call that changes something is sent once, and in doubt nobody may take it for done
+// or for not done.
+func TestServedCallInDoubt(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fail        http.HandlerFunc
+		post, get   int
+		postMessage string
+	}{
+		"the connection breaks": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 504, 502, "Outcome unknown"},
+		"no answer in time":     {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 504, 504, "Outcome unknown"},
+		"somebody's page":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503); _, _ = io.WriteString(w, "<html>") }, 504, 502, "Outcome unknown"},
+		"the API refuses":       {stub(400, jsonType, `{"code":-1,"message":"x","response":null}`).ServeHTTP, 400, 400, "x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			token := stub(200, jsonType, "")
+			api := &recorder{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/users/getToken" {
+					token.ServeHTTP(w, r)
+					return
+				}
+				c.fail(w, r)
+			})}
+			g := start(t, setup{api: api, account: "timeout 300ms", proxy: "serve * /payments/cancel /payments/status/*"})
+			a := g.do(t, http.MethodPost, g.inside+"/payments/cancel", jsonType, `{"imp_uid":"imp_1"}`)
+			assert.Equal(t, c.post, a.status, a.body)
+			assert.Contains(t, a.get(t, "message"), c.postMessage)
+			assert.Equal(t, 1, api.count(), "once")
+			a = g.do(t, http.MethodGet, g.inside+"/payments/status/paid", "", "")
+			assert.Equal(t, c.get, a.status, a.body)
+			assert.NotContains(t, a.get(t, "message"), "Outcome unknown", "a look-up changes nothing")
+		})
+	}
+}
+
+// main_test.go looks for the tokens in all that was written.
+func TestTokensOfOldSDKsAreNeitherSentNorLogged(t *testing.T) {
+	t.Parallel()
+	api := &recorder{Handler: stub(200, jsonType, `{"code":0,"message":null,"response":{"imp_uid":"imp_1"}}`)}
+	g := start(t, setup{api: api})
+	const real = "canary-token-of-an-old-sdk"
+	written.Lock()
+	written.tokens[real] = true
+	written.Unlock()
+	ask := func(query, header string) asked {
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, g.inside+"/payments/imp_1?x=1"+query, nil)
+		require.NoError(t, err)
+		if header != "" {
+			r.Header.Set("X-ImpTokenHeader", header)
+		}
+		require.Equal(t, 200, g.send(t, r).status)
+		return api.last(t)
+	}
+	for _, query := range []string{"", "&_token=" + real, "&%5Ftoken=" + real + "&y=2"} {
+		got := ask(query, real)
+		want := "/payments/imp_1?x=1"
+		if strings.HasSuffix(query, "&y=2") {
+			want += "&y=2"
+		}
+		assert.Equal(t, want, got.uri)
+		assert.Empty(t, got.header.Get("X-ImpTokenHeader"))
+	}
+	ask("&_token="+placeholderToken, placeholderToken)
+	g.logs(t, "handled request")
+	assert.Equal(t, 1, strings.Count(g.log(t), "handled request"), "Caddy's access log would print the others; the placeholder is no secret")
+}
+
+func TestAPIRoot(t *testing.T) {
+	t.Parallel()
+	for _, p := range []string{"/cvs", "/cvs/", "/CVS/imp_1", "//cvs", "/payments", "/users/getToken", "/users//gettoken/", "/x/../payments/cancel", "/payments/../x", "/cvs/../x"} {
+		assert.True(t, isAPI(p), p)
+	}
+	for _, p := range []string{"", "/", "/cvsx", "/x/cvs", "/users", "/users/", "/users/me", "/payment", "/payments.html"} {
+		assert.False(t, isAPI(p), p)
+	}
+}
