@@ -158,7 +158,7 @@ func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 		"confirm_url": text(&p.ConfirmURL, checkURL),
 		"notice_url":  text(&p.NoticeURL, checkURL),
 		"expires_in":  duration(&p.ExpiresIn, nil),
-		"serve":       {repeats: true, parse: func(d *caddyfile.Dispenser) error { return p.parseServe(d) }},
+		"serve":       {repeats: true, parse: p.parseServe},
 		"max_body":    size(&p.MaxBody),
 	})
 }

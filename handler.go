@@ -197,11 +197,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 	if r.Header.Get("Content-Encoding") != "" {
 		return nil, &httpError{http.StatusUnsupportedMediaType, "send the body without Content-Encoding"}
 	}
-	conn := http.NewResponseController(w)
-	if conn.SetReadDeadline(deadline) == nil {
-		// The deadline must not outlive the body: it would end the request.
-		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
-	}
+	defer readUntil(w, deadline)()
 	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
 	if met, ok := errors.AsType[*http.MaxBytesError](err); ok { // perhaps request_body's
 		return nil, tooLarge(met.Limit)
@@ -213,6 +209,16 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 		return nil, &httpError{http.StatusBadRequest, "the body is incomplete"}
 	}
 	return body, nil
+}
+
+// readUntil sets a deadline for a body to arrive. The function that it returns takes it
+// back: it must not outlive the body, for it would end the request.
+func readUntil(w http.ResponseWriter, deadline time.Time) (end func()) {
+	conn := http.NewResponseController(w)
+	if conn.SetReadDeadline(deadline) != nil {
+		return func() {}
+	}
+	return func() { _ = conn.SetReadDeadline(time.Time{}) }
 }
 
 func tooLarge(limit int64) error {

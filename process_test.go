@@ -73,6 +73,22 @@ func startCaddyProcess(t *testing.T, config string, env ...string) *exec.Cmd {
 	return cmd
 }
 
+// prepareForShutdown prepares a gateway that shuts down soon, and tells of each request
+// that arrives at an endpoint of its API.
+func prepareForShutdown(t *testing.T, endpoint emulator.Endpoint) (g *gateway, config string, arrived chan struct{}) {
+	t.Helper()
+	arrived = make(chan struct{}, 2)
+	g, config = prepare(t, setup{
+		account: "timeout 5s", globals: "grace_period 100ms",
+		opts: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
+			if e == endpoint {
+				arrived <- struct{}{}
+			}
+		}},
+	})
+	return g, config, arrived
+}
+
 // A shutdown cuts nobody off while the API is at work on a barcode, whatever the grace
 // period; and what is not learned in time is in the log by its name.
 func TestShutdownFinishesCallsUnderWay(t *testing.T) {
@@ -86,15 +102,7 @@ func TestShutdownFinishesCallsUnderWay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			arrived := make(chan struct{}, 2)
-			g, config := prepare(t, setup{
-				account: "timeout 5s", globals: "grace_period 100ms",
-				opts: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
-					if e == tc.endpoint {
-						arrived <- struct{}{}
-					}
-				}},
-			})
+			g, config, arrived := prepareForShutdown(t, tc.endpoint)
 			cmd := startCaddyProcess(t, config)
 			first := g.mustIssue(t, "order-1")
 			for len(arrived) > 0 {
@@ -164,15 +172,7 @@ func TestShutdownFinishesCallsOfEarlierConfigurations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			arrived := make(chan struct{}, 1)
-			g, config := prepare(t, setup{
-				account: "timeout 5s", globals: "grace_period 100ms",
-				opts: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
-					if e == emulator.EndpointIssue {
-						arrived <- struct{}{}
-					}
-				}},
-			})
+			g, config, arrived := prepareForShutdown(t, emulator.EndpointIssue)
 			admin := address(t)
 			config = strings.Replace(config, "admin off", "admin "+admin, 1)
 			cmd := startCaddyProcess(t, config)

@@ -161,8 +161,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	began := time.Now()
 	take(r)
-	keepTokenOut(r)
-	x := &exchange{call: call, account: p.account.name, answered: func() {}}
+	x := &exchange{call: call, query: dropToken(r), account: p.account.name, answered: func() {}}
 	defer func() { x.answered() }()
 	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(x.placeholder)
 	resp, err := p.serve(w, r, x)
@@ -232,16 +231,16 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 	case "void":
 		// Once sent, a void must be seen through even if the caller has left.
 		x.answered = p.begin(pendingCall{operation: "void", impUID: x.call.impUID})
-		return p.account.client.Do(context.WithoutCancel(r.Context()), withQuery(client.VoidRequest(x.call.impUID), r))
+		return p.account.client.Do(context.WithoutCancel(r.Context()), x.withQuery(client.VoidRequest(x.call.impUID)))
 	case "find":
-		return p.account.client.Do(r.Context(), withQuery(client.FindRequest(x.call.merchantUID, client.Status(x.call.status)), r))
+		return p.account.client.Do(r.Context(), x.withQuery(client.FindRequest(x.call.merchantUID, client.Status(x.call.status))))
 	default:
-		return p.account.client.Do(r.Context(), withQuery(client.PaymentRequest(x.call.impUID), r))
+		return p.account.client.Do(r.Context(), x.withQuery(client.PaymentRequest(x.call.impUID)))
 	}
 }
 
-func withQuery(out client.Request, r *http.Request) client.Request {
-	out.Query, _ = withoutToken(r.URL.RawQuery)
+func (x *exchange) withQuery(out client.Request) client.Request {
+	out.Query = x.query
 	return out
 }
 
@@ -252,9 +251,9 @@ func (p *Proxy) other(r *http.Request, x *exchange, body []byte) (*client.Respon
 		ctx = context.WithoutCancel(ctx)
 		x.answered = p.begin(pendingCall{operation: r.Method + " " + x.call.path})
 	}
-	return p.account.client.Do(ctx, withQuery(client.Request{
+	return p.account.client.Do(ctx, x.withQuery(client.Request{
 		Method: r.Method, Path: x.call.path, List: true, ContentType: r.Header.Get("Content-Type"), Body: body,
-	}, r))
+	}))
 }
 
 func (p *Proxy) issue(w http.ResponseWriter, r *http.Request, x *exchange) (*client.Response, error) {
@@ -302,6 +301,7 @@ func (p *Proxy) token() *client.Response {
 // exchange is what is known of one call, for the log and the placeholders.
 type exchange struct {
 	call    apiCall
+	query   string // without a token
 	account string
 	amount  string
 	expires int64

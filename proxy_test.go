@@ -519,6 +519,21 @@ func TestTimeouts(t *testing.T) {
 	assert.Contains(t, a.get(t, "message"), "in time")
 }
 
+// askAndLeave sends a request, and hangs up when it has arrived at the API.
+func (g *gateway) askAndLeave(t *testing.T, r *http.Request, arrived <-chan struct{}) {
+	t.Helper()
+	ctx, leave := context.WithCancel(r.Context())
+	defer leave()
+	left := make(chan error)
+	go func() {
+		_, err := g.http.Do(r.WithContext(ctx))
+		left <- err
+	}()
+	<-arrived
+	leave()
+	require.Error(t, <-left)
+}
+
 func TestCallerThatLeavesDoesNotStopAnIssue(t *testing.T) {
 	t.Parallel()
 	arrived, release := make(chan struct{}, 1), make(chan struct{})
@@ -529,18 +544,10 @@ func TestCallerThatLeavesDoesNotStopAnIssue(t *testing.T) {
 		}
 	}}})
 	runCaddy(t, strings.Replace(config, "cvs_proxy", "test_watch\ncvs_proxy", 1))
-	ctx, leave := context.WithCancel(t.Context())
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, g.inside+"/cvs", strings.NewReader(`{"merchant_uid":"order-1","amount":1}`))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", strings.NewReader(`{"merchant_uid":"order-1","amount":1}`))
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", jsonType)
-	left := make(chan error)
-	go func() {
-		_, err := g.http.Do(r)
-		left <- err
-	}()
-	<-arrived
-	leave()
-	require.Error(t, <-left)
+	g.askAndLeave(t, r, arrived)
 	<-watched
 	close(release)
 	assert.Eventually(t, func() bool {
@@ -566,17 +573,9 @@ func TestCallerThatLeavesALookUpIsNoError(t *testing.T) {
 			<-r.Context().Done()
 		}
 	}}})
-	ctx, leave := context.WithCancel(t.Context())
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.inside+"/payments/find/order-1", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.inside+"/payments/find/order-1", nil)
 	require.NoError(t, err)
-	left := make(chan error)
-	go func() {
-		_, err := g.http.Do(r)
-		left <- err
-	}()
-	<-arrived
-	leave()
-	require.Error(t, <-left)
+	g.askAndLeave(t, r, arrived)
 	g.logs(t, `"merchant_uid":"order-1"`)
 	for line := range strings.Lines(g.log(t)) {
 		if strings.Contains(line, `"operation":"find"`) {

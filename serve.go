@@ -52,7 +52,7 @@ func (s *Serve) check() error {
 		case pattern == "*" || strings.Contains(pattern, "{"):
 		case !strings.HasPrefix(pattern, "/") || !isAPI(strings.TrimSuffix(pattern, "*")):
 			return fmt.Errorf("serve: %q is not a path of the API, such as /payments/cancel", pattern)
-		case slices.Contains([]string{"cvs", "users"}, apiRoot(pattern)):
+		case slices.Contains(ownRoots, apiRoot(pattern)):
 			return fmt.Errorf("serve: the gateway answers %s itself: leave it out", pattern)
 		}
 	}
@@ -73,6 +73,9 @@ var apiRoots = []string{
 	"authenticate", "banks", "cards", "certifications", "codes", "cvs", "escrows", "kakao",
 	"naver", "payco", "payments", "receipts", "subscribe", "users", "vbanks",
 }
+
+// ownRoots are those of which the gateway answers every call itself.
+var ownRoots = []string{"cvs", "users"}
 
 // apiRoot returns the first segment of a path if it is one of the API's, in any case
 // and behind any number of slashes.
@@ -161,7 +164,7 @@ func (p *Proxy) parseRequest(r *http.Request) (apiCall, bool) {
 // serves reports whether the option serve lets a call through. A slash inside a
 // segment cannot be taken for one between two.
 func (p *Proxy) serves(r *http.Request, call apiCall) bool {
-	if call.segments == nil || !slices.Contains(apiRoots, call.segments[0]) || call.segments[0] == "cvs" || call.segments[0] == "users" {
+	if root := call.root(); root == "" || slices.Contains(ownRoots, root) {
 		return false
 	}
 	var plain strings.Builder
@@ -171,6 +174,14 @@ func (p *Proxy) serves(r *http.Request, call apiCall) bool {
 	asked := r.WithContext(r.Context()) // a copy
 	asked.URL = &url.URL{Path: plain.String()}
 	return slices.ContainsFunc(p.Serve, func(s Serve) bool { return s.matches(asked) })
+}
+
+// root returns the first segment if the path is written as the API writes its own.
+func (c *apiCall) root() string {
+	if c.segments == nil || !slices.Contains(apiRoots, c.segments[0]) {
+		return ""
+	}
+	return c.segments[0]
 }
 
 // takes reports whether a call is made by a method. Old SDKs look up by POST.
@@ -200,10 +211,11 @@ func (c *apiCall) valid() bool {
 // notServed is the answer to a call that no option lets through.
 func (c *apiCall) notServed(r *http.Request) error {
 	name := r.Method + " " + strings.TrimSuffix(r.URL.Path, "/")
-	message := strconv.Quote(name) + " is none of PortOne's calls: write the path as PortOne does, such as /cvs, in small letters and without doubled slashes. Nothing was done."
-	switch {
-	case c.segments == nil || !slices.Contains(apiRoots, c.segments[0]):
-	case c.segments[0] == "cvs" || c.segments[0] == "users":
+	var message string
+	switch root := c.root(); {
+	case root == "":
+		message = strconv.Quote(name) + " is none of PortOne's calls: write the path as PortOne does, such as /cvs, in small letters and without doubled slashes. Nothing was done."
+	case slices.Contains(ownRoots, root):
 		message = strconv.Quote(name) + " is none of PortOne's calls: there are POST /cvs, DELETE /cvs/{imp_uid} and POST /users/getToken. Nothing was done."
 	default:
 		message = "The gateway does not serve " + strconv.Quote(name) + ", and nothing was done. If the app is to call it, add \"serve " + name + "\" to cvs_proxy, with * in the place of a value."
@@ -235,13 +247,14 @@ func withoutToken(query string) (rest string, tokens []string) {
 	return strings.Join(pairs, "&"), tokens
 }
 
-// keepTokenOut has Caddy's access log skip a request with a token, other than the
-// placeholder, where the log would print it. The line that is written here stands in
-// for it.
-func keepTokenOut(r *http.Request) {
-	_, tokens := withoutToken(r.URL.RawQuery)
+// dropToken returns the query without a token, and has Caddy's access log skip a request
+// with one, other than the placeholder, where the log would print it. The line that is
+// written here stands in for it.
+func dropToken(r *http.Request) (query string) {
+	query, tokens := withoutToken(r.URL.RawQuery)
 	tokens = append(tokens, r.Header.Values(tokenHeader)...)
 	if slices.ContainsFunc(tokens, func(token string) bool { return token != placeholderToken }) {
 		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 	}
+	return query
 }

@@ -21,7 +21,7 @@ type underWay struct {
 	ended chan struct{} // closed and replaced when a call ends
 }
 
-// pendingCall is a call that issues or voids a barcode.
+// pendingCall is a call that changes something, such as one that issues a barcode.
 type pendingCall struct {
 	operation, account, merchantUID, impUID, amount string
 	latest                                          time.Time // by when it is answered and logged

@@ -98,10 +98,7 @@ func hasSignature(query string) bool {
 // signed, too: it names a payment and not the event of a confirm. The body can be read
 // again behind it. A notice is sent once, so that nothing but its content decides.
 func isNotice(w http.ResponseWriter, r *http.Request) bool {
-	conn := http.NewResponseController(w)
-	if conn.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
-		defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
-	}
+	defer readUntil(w, time.Now().Add(bodyTimeout))()
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxWebhook))
 	r.Body = struct {
 		io.Reader
