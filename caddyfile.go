@@ -150,7 +150,7 @@ func (c *Account) checkKeys(start *caddyfile.Dispenser) error {
 func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	p := new(Proxy)
 	checkURL := unlessPlaceholder(func(s string) error { _, err := signedurl.ParseBase(s); return err })
-	return p, parseDirective(h, map[string]option{
+	return p, parseDirective(h, ofAccount(map[string]option{
 		"account":     text(&p.Account, checkAccountName),
 		"allow":       list(&p.Allow, checkCaller),
 		"pg":          text(&p.PG, unlessPlaceholder(client.CheckPG)),
@@ -160,7 +160,7 @@ func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 		"expires_in":  duration(&p.ExpiresIn, nil),
 		"serve":       {repeats: true, parse: p.parseServe},
 		"max_body":    size(&p.MaxBody),
-	})
+	}))
 }
 
 func (p *Proxy) parseServe(d *caddyfile.Dispenser) error {
@@ -233,7 +233,7 @@ func parseConfirm(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	c := new(Confirm)
 	start := *h.Dispenser
 	start.Next()
-	err := parseDirective(h, map[string]option{
+	err := parseDirective(h, ofAccount(map[string]option{
 		"account":  text(&c.Account, checkAccountName),
 		"timeout":  duration(&c.Timeout, checkTimeout),
 		"unsigned": text(&c.Unsigned, oneOf("lookup", "reject", "allow")),
@@ -244,7 +244,7 @@ func parseConfirm(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 			c.OrderChecks = append(c.OrderChecks, check)
 			return err
 		}},
-	})
+	}))
 	if err != nil {
 		return nil, err
 	}
@@ -283,13 +283,14 @@ func parseOrderCheck(h httpcaddyfile.Helper, d *caddyfile.Dispenser) (*OrderChec
 		return nil, d.ArgErr()
 	}
 	err := parseBlock(d, map[string]option{
-		"name":    text(&o.Name, nil),
-		"method":  text(&o.Method, oneOf("POST", "GET")),
-		"timeout": duration(&o.Timeout, nil),
-		"accept":  list(&o.Accept, checkAccept),
-		"amount":  text(&o.Amount, nil),
-		"reason":  text(&o.Reason, nil),
-		"shadow":  toggle(&o.Shadow),
+		"name":      text(&o.Name, nil),
+		"method":    text(&o.Method, oneOf("POST", "GET")),
+		"timeout":   duration(&o.Timeout, nil),
+		"accept":    list(&o.Accept, checkAccept),
+		"amount":    text(&o.Amount, nil),
+		"reason":    text(&o.Reason, nil),
+		"shadow":    toggle(&o.Shadow),
+		"transport": {elsewhere: "ask by route { reverse_proxy ... { transport ... } } instead of a URL"},
 		"header": {repeats: true, parse: func(d *caddyfile.Dispenser) error {
 			var name, value string
 			if err := pair(&name, &value).parse(d); err != nil {
@@ -377,8 +378,9 @@ var loadTimePlaceholder = regexp.MustCompile(`\{(env|file|system)\.[^{}]*\}`)
 // option is how one option of a block is parsed. The dispenser stands at the
 // option's name.
 type option struct {
-	parse   func(*caddyfile.Dispenser) error
-	repeats bool
+	parse     func(*caddyfile.Dispenser) error
+	repeats   bool
+	elsewhere string // where it belongs, if not here
 }
 
 func parseDirective(h httpcaddyfile.Helper, opts map[string]option) error {
@@ -397,8 +399,11 @@ func parseBlock(d *caddyfile.Dispenser, opts map[string]option) error {
 		if name == "{" {
 			return d.Err("unexpected block: this option takes none")
 		}
+		if opt.elsewhere != "" {
+			return d.Errf("%s is not an option of this block: %s", name, opt.elsewhere)
+		}
 		if !known {
-			return d.Errf("unrecognized option %s; there are: %s", name, strings.Join(slices.Sorted(maps.Keys(opts)), ", "))
+			return d.Errf("unrecognized option %s; there are: %s", name, strings.Join(optionNames(opts), ", "))
 		}
 		if seen[name] && !opt.repeats {
 			return d.Errf("%s is given twice", name)
@@ -409,6 +414,21 @@ func parseBlock(d *caddyfile.Dispenser, opts map[string]option) error {
 		}
 	}
 	return nil
+}
+
+func optionNames(opts map[string]option) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(opts)), func(name string) bool { return opts[name].elsewhere != "" })
+}
+
+// ofAccount adds the options of an account, which stand in the global option, to those of
+// a handler.
+func ofAccount(opts map[string]option) map[string]option {
+	for name := range new(Account).options() {
+		if _, taken := opts[name]; !taken {
+			opts[name] = option{elsewhere: "it belongs to the global option cvs, or to an account in it"}
+		}
+	}
+	return opts
 }
 
 // text is an option with one argument, which check, if there is one, accepts.

@@ -365,7 +365,7 @@ const (
 	sandboxJSON    = inHTTP + "loading module 'cvs_sandbox': decoding module config: http.handlers.cvs_sandbox: "
 	inApp          = "loading cvs app module: provision cvs: "
 	appJSON        = "loading cvs app module: decoding module config: cvs: "
-	refusedLiteral = " must be one placeholder such as {env.NAME} or {file./path}: a literal could be read in /config/ and in the autosaved configuration"
+	refusedLiteral = " must be one placeholder such as {env.NAME} or {file./path}: a literal could be read in /config/ and in the autosaved configuration; {$NAME} becomes a literal when the Caddyfile is parsed"
 	badAddress     = "api must be an address such as https://api.iamport.kr, without path, query and credentials"
 	noDecision     = "need at least one order_check that is not a shadow: without it every genuine webhook would be accepted"
 )
@@ -384,6 +384,7 @@ func TestJSONErrors(t *testing.T) {
 		{"app: imp_key missing", `{"imp_secret":"{env.FIXTURE_IMP_SECRET}"}`, ``, inApp + "imp_key is missing: set it to a placeholder such as {env.PORTONE_IMP_KEY}"},
 		{"app: imp_secret missing", `{"imp_key":"{env.FIXTURE_IMP_KEY}"}`, ``, inApp + "imp_secret is missing: set it to a placeholder such as {env.PORTONE_IMP_SECRET}"},
 		{"app: imp_key literal", `{"imp_key":"k1-5f0c7e3d9b","imp_secret":"{env.FIXTURE_IMP_SECRET}"}`, ``, inApp + "imp_key" + refusedLiteral},
+		{"app: imp_key of a Caddyfile", `{"imp_key":"{$FIXTURE_IMP_KEY}","imp_secret":"{env.FIXTURE_IMP_SECRET}"}`, ``, inApp + "imp_key: {$NAME} is for a Caddyfile's other options: use {env.NAME}"},
 		{"app: imp_secret literal", `{"imp_key":"{env.FIXTURE_IMP_KEY}","imp_secret":"s1-b82e64a0d1c95f37"}`, ``, inApp + "imp_secret" + refusedLiteral},
 		{"app: signing_key literal", appWith(`"signing_key":["{env.FIXTURE_SIGNING_KEY}","g2-e61b0f93c8d2475a"]`), ``, inApp + "signing_key" + refusedLiteral},
 		{"app: signing_key empty", appWith(`"signing_key":[""]`), ``, inApp + "signing_key is missing: set it to a placeholder such as {env.PORTONE_SIGNING_KEY}"},
@@ -452,7 +453,7 @@ func TestJSONErrors(t *testing.T) {
 
 		{"order_check: neither", usableApp, orderCheck(`"name":"order"`), inConfirm + "order_check order: need either a URL or a route"},
 		{"order_check: both", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","route":[{"handle":[{"handler":"static_response"}]}]`), inConfirm + "order_check 1: need either a URL or a route"},
-		{"order_check: url", usableApp, orderCheck(`"url":"127.0.0.1:3000"`), inConfirm + "order_check 1: url: need an absolute http or https URL"},
+		{"order_check: url", usableApp, orderCheck(`"url":"127.0.0.1:3000"`), inConfirm + "order_check 1: url: need an absolute http or https URL such as http://127.0.0.1:3000/payable, or a route"},
 		{"order_check: method", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","method":"PUT"`), inConfirm + "order_check 1: method must be GET or POST"},
 		{"order_check: method with route", usableApp, orderCheck(`"method":"GET","route":[{"handle":[{"handler":"static_response"}]}]`), inConfirm + "order_check 1: method and header are for a URL: in a route use Caddy's method and request_header"},
 		{"order_check: header with route", usableApp, orderCheck(`"header":{"X-A":"1"},"route":[{"handle":[{"handler":"static_response"}]}]`), inConfirm + "order_check 1: method and header are for a URL: in a route use Caddy's method and request_header"},

@@ -262,8 +262,12 @@ func checkSecret(option string) func(string) error {
 		switch {
 		case raw == "":
 			return fmt.Errorf("%s is missing: set it to a placeholder such as {env.PORTONE_%s}", option, strings.ToUpper(option))
+		case strings.HasPrefix(raw, "{$"): // in JSON; in a Caddyfile its value stands here
+			return fmt.Errorf("%s: {$NAME} is for a Caddyfile's other options: use {env.NAME}", option)
+		case strings.ContainsAny(raw, "{}") && !placeholderPattern.MatchString(raw):
+			return fmt.Errorf("%s must be one placeholder such as {env.NAME} or {file./path}, with nothing beside it and no other inside it", option)
 		case !placeholderPattern.MatchString(raw):
-			return fmt.Errorf("%s must be one placeholder such as {env.NAME} or {file./path}: a literal could be read in /config/ and in the autosaved configuration", option)
+			return fmt.Errorf("%s must be one placeholder such as {env.NAME} or {file./path}: a literal could be read in /config/ and in the autosaved configuration; {$NAME} becomes a literal when the Caddyfile is parsed", option)
 		}
 		return nil
 	}

@@ -53,8 +53,11 @@ func parseTemplate(raw string) (template, error) {
 			break
 		}
 		name, after, closed := strings.Cut(rest, "}")
-		if !closed {
+		switch {
+		case !closed:
 			return nil, errors.New("a placeholder is not closed")
+		case strings.Contains(name, "{"):
+			return nil, errors.New("a placeholder stands inside another: write them side by side")
 		}
 		p, err := parsePlaceholder(name)
 		if err != nil {
@@ -103,6 +106,9 @@ func (t template) expand(repl *caddy.Replacer) (text string, complete bool) {
 // parseURLTemplate accepts placeholders of a request in path and query only:
 // no webhook chooses the host that is asked.
 func parseURLTemplate(raw string) (template, error) {
+	if strings.HasPrefix(raw, "unix") {
+		return nil, errors.New("a unix socket is asked by a route: order_check { route { reverse_proxy unix//run/shop.sock } }")
+	}
 	t, err := parseTemplate(raw)
 	if err != nil {
 		return nil, err
@@ -125,7 +131,7 @@ func parseURLTemplate(raw string) (template, error) {
 	u, err := url.Parse(prefix)
 	switch {
 	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("need an absolute http or https URL")
+		return nil, errors.New("need an absolute http or https URL such as http://127.0.0.1:3000/payable, or a route")
 	case u.User != nil || strings.Contains(prefix, "#"):
 		return nil, errors.New("need a URL without credentials and fragment")
 	case !client.FitsPath(u.Path):

@@ -87,7 +87,7 @@ var pgPattern = regexp.MustCompile(`^galaxia(\.[^\s.]+)?$`)
 
 // ParseIssue reads and checks the body of a POST /cvs by the API's rules
 // ("Request barcode API", body parameters). now is the API's time, by which a
-// deadline must not have passed: see State.Now. The error is strict.ErrMediaType,
+// deadline must not have passed: see State.Now. The error is a strict.ErrMediaType,
 // an *InvalidError with everything that is wrong, or says why the body cannot
 // be read.
 func ParseIssue(contentType string, body []byte, now time.Time) (*Issue, error) {
@@ -127,8 +127,10 @@ func checkText(b *strict.Body, field string, limit int) error {
 		return fmt.Errorf("%s must be one text, not a list or object", field)
 	case v.Missing():
 		return nil
+	case v.Kind == strict.Number:
+		return fmt.Errorf("%s must be a string, not a number: put it in quotes", field)
 	case v.Kind != strict.String:
-		return fmt.Errorf("%s must be a string", field)
+		return fmt.Errorf("%s must be a string, not %s", field, v.Kind)
 	case limit > 0 && utf8.RuneCountInString(v.Text) > limit:
 		return fmt.Errorf("%s has %d characters, at most %d are allowed", field, utf8.RuneCountInString(v.Text), limit)
 	case strings.ContainsRune(v.Text, 0):
@@ -160,7 +162,11 @@ func (i *Issue) readAmount(v strict.Value) error {
 	}
 	amount, ok := decimal.Canonical(v.Text)
 	switch {
-	case !ok || v.Kind != strict.Number && v.Kind != strict.String || !decimal.Positive(amount):
+	case v.Kind != strict.Number && v.Kind != strict.String:
+		return fmt.Errorf("amount must be a number greater than 0, not %s", v.Kind)
+	case !ok:
+		return errors.New("amount must be a number greater than 0 such as 15000, without commas and currency")
+	case !decimal.Positive(amount):
 		return errors.New("amount must be a number greater than 0")
 	case !decimal.Whole(amount):
 		return errors.New("amount has a fraction of a won, and there is none: round it first; the usual cause is floating-point arithmetic")

@@ -94,6 +94,8 @@ func TestLengthsAreInCharacters(t *testing.T) {
 	}
 }
 
+const notANumber = "amount must be a number greater than 0 such as 15000, without commas and currency"
+
 // rules are requests by the rules of POST /cvs, with what is wrong with each:
 // nothing, the one problem of an InvalidError, or "unreadable: " and why the
 // body as a whole is refused.
@@ -106,7 +108,7 @@ var rules = []struct {
 	{strict.JSON, jsonBody(`"merchant_uid":""`), "merchant_uid is required"},
 	{strict.JSON, jsonBody(`"merchant_uid":null`), "merchant_uid is required"},
 	{strict.JSON, `{"amount":15000}`, "merchant_uid is required"},
-	{strict.JSON, jsonBody(`"merchant_uid":20260001`), "merchant_uid must be a string"},
+	{strict.JSON, jsonBody(`"merchant_uid":20260001`), "merchant_uid must be a string, not a number: put it in quotes"},
 	{strict.JSON, jsonBody(`"merchant_uid":"a\nb"`), "merchant_uid has a control character"},
 	{strict.JSON, jsonBody(`"merchant_uid":"a\u0085b"`), "merchant_uid has a control character"},
 	{strict.JSON, jsonBody(`"merchant_uid":" a"`), "merchant_uid begins or ends with a space"},
@@ -133,18 +135,18 @@ var rules = []struct {
 	{strict.JSON, jsonBody(`"amount":-0`), "amount must be a number greater than 0"},
 	{strict.JSON, jsonBody(`"amount":-1`), "amount must be a number greater than 0"},
 	{strict.JSON, jsonBody(`"amount":-0.01`), "amount must be a number greater than 0"},
-	{strict.JSON, jsonBody(`"amount":"15,000"`), "amount must be a number greater than 0"},
-	{strict.JSON, jsonBody(`"amount":"15000원"`), "amount must be a number greater than 0"},
-	{strict.JSON, jsonBody(`"amount":" 15000"`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":"15,000"`), notANumber},
+	{strict.JSON, jsonBody(`"amount":"15000원"`), notANumber},
+	{strict.JSON, jsonBody(`"amount":" 15000"`), notANumber},
 	{strict.JSON, jsonBody(`"amount":"0"`), "amount must be a number greater than 0"},
-	{strict.JSON, jsonBody(`"amount":"NaN"`), "amount must be a number greater than 0"},
-	{strict.JSON, jsonBody(`"amount":"Infinity"`), "amount must be a number greater than 0"},
-	{strict.JSON, jsonBody(`"amount":"0x3A98"`), "amount must be a number greater than 0"},
-	{strict.JSON, jsonBody(`"amount":"1e999"`), "amount must be a number greater than 0"},
-	{strict.JSON, jsonBody(`"amount":"1e-999"`), "amount must be a number greater than 0"},
-	{strict.JSON, jsonBody(`"amount":true`), "amount must be a number greater than 0"},
-	{strict.JSON, jsonBody(`"amount":[15000]`), "amount must be a number greater than 0"},
-	{strict.JSON, jsonBody(`"amount":{"krw":15000}`), "amount must be a number greater than 0"},
+	{strict.JSON, jsonBody(`"amount":"NaN"`), notANumber},
+	{strict.JSON, jsonBody(`"amount":"Infinity"`), notANumber},
+	{strict.JSON, jsonBody(`"amount":"0x3A98"`), notANumber},
+	{strict.JSON, jsonBody(`"amount":"1e999"`), notANumber},
+	{strict.JSON, jsonBody(`"amount":"1e-999"`), notANumber},
+	{strict.JSON, jsonBody(`"amount":true`), "amount must be a number greater than 0, not a boolean"},
+	{strict.JSON, jsonBody(`"amount":[15000]`), "amount must be a number greater than 0, not an array"},
+	{strict.JSON, jsonBody(`"amount":{"krw":15000}`), "amount must be a number greater than 0, not an object"},
 	{strict.JSON, jsonBody(`"amount":null`), "amount is required, as one number"},
 	{strict.JSON, jsonBody(`"amount":""`), "amount is required, as one number"},
 	{strict.JSON, `{"merchant_uid":"o"}`, "amount is required, as one number"},
@@ -157,10 +159,10 @@ var rules = []struct {
 	{strict.Form, formBody("amount=0.01"), "amount has a fraction of a won, and there is none: round it first; the usual cause is floating-point arithmetic"},
 	{strict.Form, formBody("amount=0"), "amount must be a number greater than 0"},
 	{strict.Form, formBody("amount=-1"), "amount must be a number greater than 0"},
-	{strict.Form, formBody("amount=+15000"), "amount must be a number greater than 0"},
-	{strict.Form, formBody("amount=15,000"), "amount must be a number greater than 0"},
-	{strict.Form, formBody("amount=1e999"), "amount must be a number greater than 0"},
-	{strict.Form, formBody("amount=NaN"), "amount must be a number greater than 0"},
+	{strict.Form, formBody("amount=+15000"), notANumber},
+	{strict.Form, formBody("amount=15,000"), notANumber},
+	{strict.Form, formBody("amount=1e999"), notANumber},
+	{strict.Form, formBody("amount=NaN"), notANumber},
 	{strict.Form, formBody("amount="), "amount is required, as one number"},
 	{strict.Form, "merchant_uid=o&amount[]=15000", "amount is required, as one number"},
 	{strict.Form, "merchant_uid=o&amount[krw]=15000", "amount is required, as one number"},
@@ -227,7 +229,7 @@ var rules = []struct {
 	{strict.JSON, jsonBody(`"confirm_url":"https://shop example/"`), "confirm_url must be an absolute http or https URL"},
 	{strict.JSON, jsonBody(`"confirm_url":"javascript:alert(1)"`), "confirm_url must be an absolute http or https URL"},
 	{strict.Form, formBody("confirm_url=shop.example"), "confirm_url must be an absolute http or https URL"},
-	{strict.JSON, jsonBody(`"confirm_url":["https://shop.example"]`), "confirm_url must be a string"},
+	{strict.JSON, jsonBody(`"confirm_url":["https://shop.example"]`), "confirm_url must be a string, not an array"},
 	{strict.Form, formBody("confirm_url[]=https://shop.example"), "confirm_url must be one text, not a list or object"},
 
 	{strict.JSON, jsonBody(`"notice_url":"https://shop.example/1"`), ""},
@@ -416,7 +418,7 @@ func TestTextsMustBeStrings(t *testing.T) {
 			var invalid *client.InvalidError
 			_, err := client.ParseIssue(strict.JSON, []byte(body), longAgo)
 			if assert.ErrorAs(t, err, &invalid, body) {
-				assert.Contains(t, invalid.Problems, field+" must be a string")
+				assert.Contains(t, strings.Join(invalid.Problems, "\n"), field+" must be a string, not ")
 			}
 		}
 	}

@@ -2,7 +2,9 @@ package strict
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -17,8 +19,7 @@ import (
 const maxDepth = 32
 
 var (
-	errUTF8   = errors.New("the body is not valid UTF-8")
-	errJSON   = errors.New("the body is not one valid JSON object")
+	errUTF8   = errors.New("the body is not valid UTF-8: convert it first, from EUC-KR perhaps")
 	errDepth  = errors.New("the body is nested deeper than 32 levels")
 	errEscape = errors.New(`the body has a \u escape that is half of a surrogate pair`)
 )
@@ -114,13 +115,29 @@ func (b *Body) parseJSON(raw []byte) error {
 	}
 	root := gjson.Parse(b.text)
 	if !gjson.ValidBytes(raw) || !root.IsObject() {
-		return errJSON
+		return notObject(raw)
 	}
 	b.fields = make([]field, 0, 12)
 	if f := findFlaw(root, b.addMember); f != nil {
 		return fieldError(strings.TrimPrefix(f.name, "."), f.problem)
 	}
 	return nil
+}
+
+// notObject says why a body is not one JSON object.
+func notObject(raw []byte) error {
+	const message = "the body is not one valid JSON object"
+	syntax, invalid := errors.AsType[*json.SyntaxError](json.Unmarshal(raw, new(json.RawMessage)))
+	switch {
+	case len(bytes.TrimSpace(raw)) == 0:
+		return errors.New(message + ": it is empty")
+	case invalid && syntax.Offset >= int64(len(raw)):
+		return errors.New(message + ": it ends too early, or with a mistake")
+	case invalid:
+		return fmt.Errorf("%s: there is a mistake at byte %d", message, syntax.Offset)
+	default:
+		return fmt.Errorf("%s: it is %s", message, jsonValue(gjson.ParseBytes(raw)).Kind)
+	}
 }
 
 func (b *Body) addMember(name string, v gjson.Result) {

@@ -8,8 +8,10 @@ package strict
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"mime"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,14 +50,17 @@ type field struct {
 // a form, "amount[]" or "merchant.uid", is refused, because some parsers take
 // the two for one.
 //
-// The error is ErrMediaType or says what is wrong with the body; it names
-// fields, never their values.
+// The error is an ErrMediaType that names what was sent instead, or says what is wrong
+// with the body; it names fields, never their values.
 func Parse(contentType string, body []byte, known ...string) (*Body, error) {
 	mediaType, err := readMediaType(contentType)
 	if err != nil {
 		return nil, err
 	}
 	b := &Body{mediaType: mediaType, text: string(body)}
+	if err := b.checkStart(); err != nil {
+		return nil, err
+	}
 	if mediaType == JSON {
 		err = b.parseJSON(body)
 	} else {
@@ -76,10 +81,33 @@ func readMediaType(contentType string) (string, error) {
 	}
 	mediaType, params, err := mime.ParseMediaType(contentType)
 	charset, ok := params["charset"]
-	if err != nil || mediaType != JSON && mediaType != Form || ok && !isUTF8(charset) {
-		return "", ErrMediaType
+	switch {
+	case contentType == "":
+		return "", fmt.Errorf("there is no Content-Type: %w", ErrMediaType)
+	case err != nil || mediaType != JSON && mediaType != Form:
+		return "", fmt.Errorf("Content-Type %s: %w", quote(contentType), ErrMediaType)
+	case ok && !isUTF8(charset):
+		return "", fmt.Errorf("charset %s: convert the body to UTF-8: %w", quote(charset), ErrMediaType)
 	}
 	return mediaType, nil
+}
+
+const byteOrderMark = "\ufeff"
+
+var formPattern = regexp.MustCompile(`^[A-Za-z_]+(\[[^\]]*\])*=`)
+
+// checkStart refuses a body that is not what its Content-Type says. Read as a form,
+// JSON would be one strange name, and the fields in it missing.
+func (b *Body) checkStart() error {
+	switch start := strings.TrimLeft(b.text, " \t\r\n"); {
+	case strings.HasPrefix(b.text, byteOrderMark):
+		return errors.New("the body begins with a byte order mark: send it without")
+	case b.mediaType == Form && (strings.HasPrefix(start, "{") || strings.HasPrefix(start, "[")):
+		return errors.New("the body looks like JSON, but its Content-Type is " + Form + ", which curl sends unless told otherwise: send Content-Type: " + JSON)
+	case b.mediaType == JSON && formPattern.MatchString(start):
+		return errors.New("the body looks like a form, but its Content-Type is " + JSON + ": send Content-Type: " + Form)
+	}
+	return nil
 }
 
 // isUTF8 takes the usual misspelling, too. The bytes are looked at in any case.
@@ -307,9 +335,14 @@ func fold(name string) string {
 }
 
 func fieldError(name, problem string) error {
+	return errors.New("field " + quote(name) + " " + problem)
+}
+
+// quote quotes what the sender wrote, at a length fit for a message.
+func quote(text string) string {
 	const longest = 60
-	if r := []rune(name); len(r) > longest {
-		name = string(r[:longest]) + "…"
+	if r := []rune(text); len(r) > longest {
+		text = string(r[:longest]) + "…"
 	}
-	return errors.New("field " + strconv.QuoteToGraphic(name) + " " + problem)
+	return strconv.QuoteToGraphic(text)
 }

@@ -66,17 +66,21 @@ func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	deep := strings.Repeat(`{"a":`, 33) + "1" + strings.Repeat("}", 33)
 	for name, c := range map[string]struct{ body, want string }{
-		"not JSON":                {`{"a":1`, "not one valid JSON object"},
-		"empty":                   {``, "not one valid JSON object"},
-		"an array":                {`[1]`, "not one valid JSON object"},
-		"a scalar":                {`"a"`, "not one valid JSON object"},
-		"trailing bytes":          {`{"a":1}{}`, "not one valid JSON object"},
-		"trailing comma":          {`{"a":1,}`, "not one valid JSON object"},
-		"a comment":               {`{"a":1/**/}`, "not one valid JSON object"},
-		"byte order mark":         {"\ufeff{}", "not one valid JSON object"},
-		"NaN":                     {`{"a":NaN}`, "not one valid JSON object"},
-		"control character":       {"{\"a\":\"\n\"}", "not one valid JSON object"},
-		"invalid UTF-8":           {"{\"a\":\"\xff\"}", "not valid UTF-8"},
+		"not JSON":                {`{"a":1`, "not one valid JSON object: it ends too early"},
+		"empty":                   {``, "not one valid JSON object: it is empty"},
+		"spaces":                  {" \n", "not one valid JSON object: it is empty"},
+		"an array":                {`[1]`, "not one valid JSON object: it is an array"},
+		"a string":                {`"a"`, "not one valid JSON object: it is a string"},
+		"null":                    {`null`, "not one valid JSON object: it is null"},
+		"trailing bytes":          {`{"a":1}{} `, "not one valid JSON object: there is a mistake at byte 8"},
+		"trailing comma":          {`{"a":1,} `, "not one valid JSON object: there is a mistake at byte 8"},
+		"a comment":               {`{"a":1/**/}`, "not one valid JSON object: there is a mistake at byte 7"},
+		"byte order mark":         {"\ufeff{}", "begins with a byte order mark"},
+		"a form":                  {"amount=1&x=2", "looks like a form, but its Content-Type is application/json: send Content-Type: application/x-www-form-urlencoded"},
+		"a form with a list":      {"x[]=1&x[]=2", "looks like a form"},
+		"NaN":                     {`{"a":NaN}`, "not one valid JSON object: there is a mistake at byte 6"},
+		"control character":       {"{\"a\":\"\n\"}", "not one valid JSON object: there is a mistake at byte 7"},
+		"invalid UTF-8":           {"{\"a\":\"\xff\"}", "not valid UTF-8: convert it first"},
 		"a lone high surrogate":   {`{"a":"\ud83d"}`, "surrogate"},
 		"a lone low surrogate":    {`{"a":"\ude00"}`, "surrogate"},
 		"a broken pair":           {`{"a":"\ud83d\u0041"}`, "surrogate"},
@@ -114,6 +118,10 @@ func manyNames(n int) string {
 func TestParseRefusesForms(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ body, want string }{
+		"JSON":                 {` {"amount":1}`, "looks like JSON, but its Content-Type is application/x-www-form-urlencoded, which curl sends unless told otherwise: send Content-Type: application/json"},
+		"JSON with a URL":      {`{"confirm_url":"https://shop.example/?a=b"}`, "looks like JSON"},
+		"a JSON array":         {`[{"amount":1}]`, "looks like JSON"},
+		"byte order mark":      {"\ufeffamount=1", "begins with a byte order mark"},
 		"a repeated name":      {"amount=1&amount=2", "is given twice"},
 		"repeated by case":     {"x=1&X=2", "is given twice"},
 		"repeated by escape":   {"x=1&%78=2", "is given twice"},
@@ -157,9 +165,20 @@ func TestParseRefusesMediaTypes(t *testing.T) {
 		_, err = strict.Parse(ct, []byte("{\"a\":\"\xff\"}"))
 		require.Error(t, err, "whatever it says, the bytes are looked at")
 	}
-	for _, ct := range []string{"", "text/plain", "application/jsonp", "application/json; charset=euc-kr", "multipart/form-data; boundary=x", ";", "application/json, text/plain"} {
+	for ct, seen := range map[string]string{
+		"":                                  "there is no Content-Type",
+		"text/plain":                        `Content-Type "text/plain"`,
+		"application/jsonp":                 `Content-Type "application/jsonp"`,
+		"application/json; charset=euc-kr":  `charset "euc-kr": convert the body to UTF-8`,
+		"multipart/form-data; boundary=x":   `Content-Type "multipart/form-data; boundary=x"`,
+		";":                                 `Content-Type ";"`,
+		"application/json, text/plain":      `Content-Type "application/json, text/plain"`,
+		"text/" + strings.Repeat("x", 1000): `x…": use`,
+	} {
 		_, err := strict.Parse(ct, []byte(`{}`))
 		assert.ErrorIs(t, err, strict.ErrMediaType, ct)
+		assert.ErrorContains(t, err, seen, ct)
+		assert.ErrorContains(t, err, "use Content-Type application/json or application/x-www-form-urlencoded", ct)
 	}
 }
 

@@ -16,6 +16,11 @@ const (
 	Object
 )
 
+// String names the kind as a message does: "a number".
+func (k Kind) String() string {
+	return [...]string{"nothing", "null", "a boolean", "a number", "a string", "an array", "an object"}[k]
+}
+
 // Value is one value of a Body.
 type Value struct {
 	Kind Kind

@@ -32,7 +32,7 @@ type Confirm struct {
 // maxPayType is the longest kind of payment that is passed on, in characters.
 const maxPayType = 32
 
-// ParseConfirm reads a confirm webhook, strictly. The error is
+// ParseConfirm reads a confirm webhook, strictly. The error is a
 // strict.ErrMediaType, or says what is wrong without repeating any value.
 func ParseConfirm(contentType string, body []byte) (Confirm, error) {
 	b, err := strict.Parse(contentType, body, "event", "imp_uid", "merchant_uid", "status", "amount", "extra")
@@ -94,8 +94,10 @@ func (c *Confirm) readExtra(b *strict.Body) error {
 // text returns a value that can stand in a header and in a URL.
 func text(name string, v strict.Value, limit int) (string, error) {
 	switch {
-	case v.Kind != strict.String || strings.TrimSpace(v.Text) == "":
-		return "", errors.New(name + " is missing or not a string")
+	case v.Missing() || v.Kind == strict.String && strings.TrimSpace(v.Text) == "":
+		return "", errors.New(name + " is missing")
+	case v.Kind != strict.String:
+		return "", fmt.Errorf("%s must be a string, not %s", name, v.Kind)
 	case utf8.RuneCountInString(v.Text) > limit:
 		return "", fmt.Errorf("%s is longer than %d characters", name, limit)
 	case strings.ContainsFunc(v.Text, unicode.IsControl):

@@ -92,7 +92,7 @@ func TestParseConfirmRefuses(t *testing.T) {
 		"paid":                 {swap("ready", "paid"), "status is not ready"},
 		"no status":            {swap(`"status": "ready",`, ``), "status is not ready"},
 		"no imp_uid":           {swap(`"imp_uid": "imp_123412341234",`, ``), "imp_uid is missing"},
-		"imp_uid a number":     {swap(`"imp_123412341234"`, `123`), "imp_uid is missing or not a string"},
+		"imp_uid a number":     {swap(`"imp_123412341234"`, `123`), "imp_uid must be a string, not a number"},
 		"imp_uid too long":     {swap("imp_123412341234", strings.Repeat("1", 65)), "imp_uid is longer than 64"},
 		"no merchant_uid":      {swap(`"merchant_uid": "asdfasdfasdf",`, ``), "merchant_uid is missing"},
 		"blank merchant_uid":   {swap("asdfasdfasdf", "  "), "merchant_uid is missing"},
