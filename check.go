@@ -187,40 +187,11 @@ const (
 	noAnswer verdict = "no answer"
 )
 
-// The causes of a verdict, for logs; each noAnswer has a status for on_error.
-const (
-	causeStatus      = "status"
-	causeCondition   = "condition"
-	causeAmount      = "amount"
-	causePath        = "order number unfit for a path"
-	causeHeader      = "value unfit for a header field"
-	causeServerError = "server error"
-	causeRedirect    = "redirect"
-	causeSilent      = "route wrote no answer"
-	causeJSON        = "unreadable JSON"
-	causeTooLarge    = "answer too large"
-	causeBroken      = "connection broke"
-	causeUnreachable = "unreachable"
-	causeTimeout     = "timed out"
-)
-
-// statusFor is the answer to GalaxiaMoneytree when on_error rejects.
-func statusFor(cause string) int {
-	switch cause {
-	case causeTimeout:
-		return http.StatusGatewayTimeout
-	case causeUnreachable:
-		return http.StatusServiceUnavailable
-	default:
-		return http.StatusBadGateway
-	}
-}
-
 // result is one check's answer.
 type result struct {
-	check    *OrderCheck
-	verdict  verdict
-	cause    string
+	check   *OrderCheck
+	verdict verdict
+	why
 	reason   string
 	status   int
 	duration time.Duration
@@ -231,37 +202,41 @@ func (o *OrderCheck) saysNo(status int) bool {
 	return 200 <= status && status < 300 && !o.accepts(status) || 400 <= status && status < 500
 }
 
-// judge decides what an answer means, as far as it has come; cause says why no more of
+// judge decides what an answer means, as far as it has come; broken says why no more of
 // it did. A final status that means no counts even if nothing else of the answer does.
-func (o *OrderCheck) judge(status int, body []byte, cause, amount string) (verdict, string) {
+func (o *OrderCheck) judge(status int, body []byte, broken why, amount string) (verdict, why) {
 	switch {
 	case o.saysNo(status):
-		return no, causeStatus
-	case cause != "":
-		return noAnswer, cause
+		return no, why{causeStatus, setupFault(status)}
+	case broken.cause != "":
+		return noAnswer, broken
 	case status == 0:
-		return noAnswer, causeSilent
+		return noAnswer, why{cause: causeSilent}
 	case status >= 500 || status < 200:
-		return noAnswer, causeServerError
+		return noAnswer, why{cause: causeServerError}
 	case 300 <= status && status < 400:
-		return noAnswer, causeRedirect
+		return noAnswer, why{cause: causeRedirect}
 	case o.Require == nil && o.Amount == "":
-		return yes, ""
+		return yes, why{}
 	}
 	text := string(body)
 	if !gjson.Valid(text) {
-		return noAnswer, causeJSON
+		return noAnswer, why{causeJSON, notJSON(body)}
 	}
 	answer := gjson.Parse(text)
 	for _, r := range o.Require {
-		if !holds(answer.Get(r.Path), r.Value) {
-			return no, causeCondition
+		if v := answer.Get(r.Path); !holds(v, r.Value) {
+			return no, why{causeCondition, mismatch(r.Path, v)}
 		}
 	}
-	if o.Amount != "" && !sameAmount(answer.Get(o.Amount), amount) {
-		return no, causeAmount
+	switch v := answer.Get(o.Amount); {
+	case o.Amount == "" || sameAmount(v, amount):
+		return yes, why{}
+	case amount == "":
+		return no, why{causeAmount, "the barcode's amount is not known"}
+	default:
+		return no, why{causeAmount, mismatch(o.Amount, v)}
 	}
-	return yes, ""
 }
 
 func (o *OrderCheck) accepts(status int) bool {
@@ -399,7 +374,7 @@ func (in *inquiry) ask(ctx context.Context) result {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(in.check.Timeout))
 	defer cancel()
-	res := result{check: in.check, verdict: no, cause: in.cause}
+	res := result{check: in.check, verdict: no, why: why{cause: in.cause}}
 	if in.cause == "" {
 		r := newReply()
 		go in.fetch(ctx, r)
@@ -416,26 +391,26 @@ func (in *inquiry) ask(ctx context.Context) result {
 // fetch has the reply written. A panic breaks it off: nobody above this goroutine
 // would recover it.
 func (in *inquiry) fetch(ctx context.Context, r *reply) {
-	cause := causeBroken
+	broken := why{causeBroken, "a handler panicked"}
 	defer func() {
 		_ = recover()
-		if ctx.Err() != nil && cause == "" { // what ends with the time is no answer in time
-			cause = causeTimeout
+		if ctx.Err() != nil && broken.cause == "" { // what ends with the time is no answer in time
+			broken.cause = causeTimeout
 		}
-		r.end(cause)
+		r.end(broken)
 	}()
 	if in.check.handler != nil {
-		cause = in.askRoute(ctx, r)
+		broken = in.askRoute(ctx, r)
 	} else {
-		cause = in.askURL(ctx, r)
+		broken = in.askURL(ctx, r)
 	}
 }
 
 // judge decides what a reply means, and reads the reason of a no.
 func (in *inquiry) judge(r *reply) result {
-	status, body, cause := r.soFar()
+	status, body, broken := r.soFar()
 	res := result{check: in.check, status: status}
-	res.verdict, res.cause = in.check.judge(status, body, cause, in.amount)
+	res.verdict, res.why = in.check.judge(status, body, broken, in.amount)
 	if res.verdict == no && gjson.ValidBytes(body) {
 		if text := gjson.GetBytes(body, in.check.Reason); text.Type == gjson.String {
 			res.reason = text.Str
@@ -446,7 +421,7 @@ func (in *inquiry) judge(r *reply) result {
 
 // askURL sends the request, again while there is time if no connection can be
 // made. A request that may have arrived is not repeated.
-func (in *inquiry) askURL(ctx context.Context, answer *reply) (cause string) {
+func (in *inquiry) askURL(ctx context.Context, answer *reply) why {
 	for wait := 25 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
 		r := in.request.WithContext(ctx)
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(in.body)), nil }
@@ -459,40 +434,37 @@ func (in *inquiry) askURL(ctx context.Context, answer *reply) (cause string) {
 			return answer.read(resp)
 		}
 		if _, dialing := errors.AsType[reverseproxy.DialError](err); !dialing {
-			return causeOf(err)
+			return failed(err)
 		}
-		answer.pending(causeUnreachable)
+		unreachable := why{causeUnreachable, client.Cause(err)}
+		answer.pending(unreachable)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return causeUnreachable
+			return unreachable
 		}
 	}
 }
 
-func causeOf(err error) string {
-	if client.IsTimeout(err) || errors.Is(err, context.Canceled) {
-		return causeTimeout
-	}
-	return causeBroken
-}
-
 // askRoute runs the route's handlers as a request of its own.
-func (in *inquiry) askRoute(ctx context.Context, answer *reply) (cause string) {
+func (in *inquiry) askRoute(ctx context.Context, answer *reply) why {
 	server, _ := in.request.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	r := in.request.WithContext(joinedContext{ctx, in.request.Context()})
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(in.body)), int64(len(in.body))
 	err := in.check.handler.ServeHTTP(answer, caddyhttp.PrepareRequest(r, in.repl, answer, server))
 	if status, _, _ := answer.soFar(); err == nil || in.check.saysNo(status) {
-		return ""
+		return why{}
 	}
 	// Whatever was written before, an error cannot mean yes.
-	if failed, ok := errors.AsType[caddyhttp.HandlerError](err); ok && failed.StatusCode >= 400 {
-		answer.fail(failed.StatusCode)
+	if handler, ok := errors.AsType[caddyhttp.HandlerError](err); ok && handler.StatusCode >= 400 {
+		answer.fail(handler.StatusCode)
 	} else {
 		answer.fail(http.StatusInternalServerError)
 	}
-	return ""
+	if ctx.Err() != nil { // the end of the time is the cause, whatever the handlers say
+		return why{}
+	}
+	return why{causeServerError, client.Cause(err)}
 }
 
 // joinedContext has the end of one context and the values of another, without those

@@ -174,7 +174,8 @@ type decision struct {
 
 	status  int
 	verdict string // accepted, refused, unanswered, or invalid if it was not worth asking
-	cause   string
+	why
+	rule    string // by which the sender is refused
 	reason  string
 	results []result
 }
@@ -186,8 +187,8 @@ const (
 	invalid    = "invalid"
 )
 
-func (d *decision) set(status int, verdict, cause, reason string) {
-	d.status, d.verdict, d.cause, d.reason = status, verdict, cause, reason
+func (d *decision) set(status int, verdict string, because why, reason string) {
+	d.status, d.verdict, d.why, d.reason = status, verdict, because, reason
 }
 
 func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
@@ -225,9 +226,10 @@ func (c *Confirm) decide(ctx context.Context, d *decision, w http.ResponseWriter
 	}
 	if err != nil {
 		if refusal, ok := errors.AsType[*refusal](err); ok {
-			d.set(refusal.status, refusal.verdict, refusal.cause, refusal.reason)
+			d.set(refusal.status, refusal.verdict, refusal.why, refusal.reason)
 		} else if he, ok := errors.AsType[*httpError](err); ok {
-			d.set(he.status, invalid, strings.ToLower(http.StatusText(he.status)), he.message)
+			d.set(he.status, invalid, why{cause: strings.ToLower(http.StatusText(he.status))}, he.message)
+			d.rule = he.rule
 		}
 		return
 	}
@@ -240,7 +242,7 @@ func (c *Confirm) decide(ctx context.Context, d *decision, w http.ResponseWriter
 func (c *Confirm) receive(ctx context.Context, d *decision, w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return nil, &httpError{http.StatusMethodNotAllowed, "use POST"}
+		return nil, &httpError{status: http.StatusMethodNotAllowed, message: "use POST"}
 	}
 	if c.Allow != nil {
 		if err := c.access.check(r); err != nil {
@@ -253,10 +255,10 @@ func (c *Confirm) receive(ctx context.Context, d *decision, w http.ResponseWrite
 	}
 	d.webhook, err = webhook.ParseConfirm(r.Header.Get("Content-Type"), body)
 	if errors.Is(err, strict.ErrMediaType) {
-		return nil, &httpError{http.StatusUnsupportedMediaType, err.Error()}
+		return nil, &httpError{status: http.StatusUnsupportedMediaType, message: err.Error()}
 	}
 	if err != nil {
-		return nil, &httpError{http.StatusBadRequest, err.Error()}
+		return nil, &httpError{status: http.StatusBadRequest, message: err.Error()}
 	}
 	return body, nil
 }
@@ -268,12 +270,22 @@ func halfway(ctx context.Context) time.Time {
 	return time.Now().Add(time.Until(deadline) / 2)
 }
 
-var errNotGenuine = &httpError{http.StatusForbidden, "the webhook is not genuine"}
+// The rules by which a webhook is not genuine. Only the log tells them apart.
+const (
+	ruleSignature = "signature"
+	ruleAccount   = "account"
+	ruleUnsigned  = "unsigned reject"
+	ruleLookup    = "unsigned lookup"
+)
+
+func notGenuine(rule string) error { return forbidden(rule, "the webhook is not genuine") }
 
 // refusal is a decision that needs no order check.
 type refusal struct {
-	status                 int
-	verdict, cause, reason string
+	status  int
+	verdict string
+	why
+	reason string
 }
 
 func (e *refusal) Error() string { return e.cause }
@@ -286,16 +298,22 @@ func (c *Confirm) authenticate(ctx context.Context, d *decision, r *http.Request
 	if errors.Is(err, signedurl.ErrUnsigned) {
 		return c.authenticateUnsigned(ctx, d)
 	}
-	if err != nil || c.Account != "" && ticket.Account != c.Account {
-		return errNotGenuine
+	switch {
+	case err != nil:
+		return notGenuine(ruleSignature)
+	case c.Account != "" && ticket.Account != c.Account:
+		return notGenuine(ruleAccount)
 	}
 	acc, err := c.app.account(ticket.Account)
-	if err != nil || ticket.Verify(acc.keys, signedurl.Confirm, d.webhook.MerchantUID) != nil {
-		return errNotGenuine
+	switch {
+	case err != nil:
+		return notGenuine(ruleAccount)
+	case ticket.Verify(acc.keys, signedurl.Confirm, d.webhook.MerchantUID) != nil:
+		return notGenuine(ruleSignature)
 	}
 	d.ticket, d.account = ticket, acc.name
 	if ticket.ExpiredAt(acc.client.State().Now()) {
-		return &refusal{http.StatusGone, refused, "expired", "the payment deadline has passed"}
+		return &refusal{http.StatusGone, refused, why{cause: "expired"}, "the payment deadline has passed"}
 	}
 	return d.compareAmounts()
 }
@@ -304,7 +322,7 @@ func (c *Confirm) authenticate(ctx context.Context, d *decision, r *http.Request
 // was issued for. As documented it names none.
 func (d *decision) compareAmounts() error {
 	if sent, known := d.webhook.Amount, d.ticket.Amount; sent != "" && known != "" && !decimal.Equal(sent, known) {
-		return &refusal{http.StatusForbidden, invalid, "another amount", "the amount is not the barcode's"}
+		return &refusal{http.StatusForbidden, invalid, why{cause: "another amount"}, "the amount is not the barcode's"}
 	}
 	return nil
 }
@@ -315,25 +333,25 @@ func (c *Confirm) authenticateUnsigned(ctx context.Context, d *decision) error {
 	case "allow":
 		return nil
 	case "reject":
-		return errNotGenuine
+		return notGenuine(ruleUnsigned)
 	}
 	if !client.FitsPath(d.webhook.ImpUID) {
-		return errNotGenuine
+		return notGenuine(ruleLookup)
 	}
 	ctx, cancel := context.WithDeadline(ctx, halfway(ctx))
 	defer cancel()
 	payment, err := c.asked.client.Payment(ctx, d.webhook.ImpUID)
 	switch {
 	case errors.Is(err, client.ErrNotFound):
-		return errNotGenuine
+		return notGenuine(ruleLookup)
 	case err != nil:
 		// Not for on_error to decide: nobody vouches for this webhook.
 		cause := lookupCause(err)
-		return &refusal{statusFor(cause), unanswered, "look-up: " + cause, "the payment could not be looked up"}
+		return &refusal{statusFor(cause), unanswered, why{"look-up: " + cause, client.Cause(err)}, "the payment could not be looked up"}
 	case payment.ImpUID != d.webhook.ImpUID || payment.MerchantUID != d.webhook.MerchantUID:
-		return errNotGenuine
+		return notGenuine(ruleLookup)
 	case payment.Status != client.StatusReady:
-		return &refusal{http.StatusConflict, refused, "payment not ready", "the payment is not open any more"}
+		return &refusal{http.StatusConflict, refused, why{cause: "payment not ready"}, "the payment is not open any more"}
 	}
 	d.ticket = signedurl.Ticket{Account: c.Account, Amount: payment.Amount.Canonical()}
 	return d.compareAmounts()
@@ -378,7 +396,7 @@ func (c *Confirm) ask(ctx context.Context, d *decision, q *question) {
 func (d *decision) note(res result) bool {
 	d.results = append(d.results, res)
 	if res.verdict == no {
-		d.set(http.StatusConflict, refused, res.cause, res.reason)
+		d.set(http.StatusConflict, refused, res.why, res.reason)
 	}
 	return res.verdict == no
 }
@@ -389,19 +407,23 @@ func (c *Confirm) conclude(d *decision) {
 		switch {
 		case res.verdict == yes:
 		case res.verdict == noAnswer && c.OnError == "accept":
-			d.cause = "on_error: " + res.cause
+			d.why = why{"on_error: " + res.cause, res.detail}
 		default:
-			d.set(statusFor(res.cause), unanswered, res.cause, "the order could not be checked")
+			d.set(statusFor(res.cause), unanswered, res.why, "the order could not be checked")
 			return
 		}
 	}
-	d.set(http.StatusOK, accepted, d.cause, "")
+	d.set(http.StatusOK, accepted, d.why, "")
 }
 
 // askShadow asks a check whose answer only the log will see.
 func (c *Confirm) askShadow(about webhook.Confirm, in *inquiry) {
 	res := in.ask(context.Background())
-	c.logger.Info("shadow order check",
+	level := zapcore.InfoLevel
+	if res.suspect() {
+		level = zapcore.WarnLevel
+	}
+	c.logger.Log(level, "shadow order check",
 		zap.String("merchant_uid", about.MerchantUID),
 		zap.String("imp_uid", about.ImpUID),
 		zap.Object("check", res))
@@ -494,7 +516,8 @@ func (c *Confirm) log(d *decision, r *http.Request, took time.Duration) {
 	switch {
 	case d.verdict == unanswered:
 		level = zapcore.ErrorLevel
-	case d.verdict == accepted && d.cause != "": // by on_error, not by the shop
+	case d.verdict == accepted && d.cause != "", // by on_error, not by the shop
+		slices.ContainsFunc(d.results, result.suspect):
 		level = zapcore.WarnLevel
 	}
 	if entry := c.logger.Check(level, "confirm webhook"); entry != nil {
@@ -507,6 +530,8 @@ func (c *Confirm) log(d *decision, r *http.Request, took time.Duration) {
 			zap.String("pay_type", d.webhook.PayType),
 			zap.String("verdict", d.verdict),
 			zap.String("cause", d.cause),
+			unlessEmpty("detail", d.detail),
+			unlessEmpty("rule", d.rule),
 			zap.Int("status", d.status),
 			zap.String("client_ip", clientIP(r)),
 			zap.Duration("duration", took),
@@ -515,12 +540,27 @@ func (c *Confirm) log(d *decision, r *http.Request, took time.Duration) {
 	}
 }
 
+// unlessEmpty is a field that is left out if there is nothing in it.
+func unlessEmpty(name, value string) zap.Field {
+	if value == "" {
+		return zap.Skip()
+	}
+	return zap.String(name, value)
+}
+
+// suspect reports whether the check's no may come from how the app is set up, and not from
+// the order.
+func (res result) suspect() bool { return res.cause == causeStatus && res.detail != "" }
+
 // MarshalLogObject writes a check's result, without its reason.
 func (res result) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("name", res.check.Name)
 	enc.AddString("verdict", string(res.verdict))
 	if res.cause != "" {
 		enc.AddString("cause", res.cause)
+	}
+	if res.detail != "" {
+		enc.AddString("detail", res.detail)
 	}
 	if res.status != 0 {
 		enc.AddInt("status", res.status)

@@ -81,6 +81,7 @@ type Account struct {
 // account is an Account in use.
 type account struct {
 	name   string
+	api    string
 	tier   string
 	client *client.Client
 	keys   signedurl.Keys
@@ -197,7 +198,7 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 		return err
 	}
 	a.accounts[name] = &account{
-		name: name, tier: cfg.Tier, client: c, keys: keys, pooled: pooled, limit: 2*timeout + time.Second,
+		name: name, api: api, tier: cfg.Tier, client: c, keys: keys, pooled: pooled, limit: 2*timeout + time.Second,
 	}
 	return nil
 }

@@ -138,6 +138,7 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 			if *o.url, err = signedurl.ParseBase(value); err != nil {
 				return fmt.Errorf("%s: %w", o.name, err)
 			}
+			p.warnOfCallback(o.name, value)
 		}
 	}
 	return nil
@@ -170,18 +171,21 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		err = errGone
 	}
 	if err != nil {
-		resp = x.own(w.Header(), err)
+		resp = x.own(err)
 		closeUnread(w, r)
+	}
+	if resp.RetryAfter != "" {
+		w.Header().Set("Retry-After", resp.RetryAfter)
 	}
 	x.read(resp)
 	writeErr := sendAnswer(w, resp.Status, resp.ContentType, resp.Body)
-	p.log(x, resp, err, gone || writeErr != nil, time.Since(began))
+	p.log(x, r, resp, err, gone || writeErr != nil, time.Since(began))
 	return nil
 }
 
 // errGone ends a look-up whose app has hung up, which is nobody's fault. The status is
 // what Caddy's reverse_proxy gives then.
-var errGone = &httpError{499, "The app hung up before PortOne answered."}
+var errGone = &httpError{status: 499, message: "The app hung up before PortOne answered."}
 
 // serve answers one call. Its errors become answers of exchange.own.
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*client.Response, error) {
@@ -193,11 +197,11 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 	}
 	// No app is a browser: what a browser sends, some page made it send.
 	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
-		return nil, &httpError{http.StatusForbidden, "A browser may not call the gateway."}
+		return nil, forbidden(ruleBrowser, "A browser may not call the gateway: call it from the app's server, without Origin and Sec-Fetch-Site.")
 	}
 	for _, tier := range r.Header.Values("Tier") {
 		if tier != "" && tier != p.account.tier {
-			return nil, &httpError{http.StatusBadRequest, "The field Tier asks for another sub-merchant than this gateway's account, whose tier is " + strconv.Quote(p.account.tier) + ": leave it out, or call the gateway of the other account."}
+			return nil, &httpError{status: http.StatusBadRequest, message: "The field Tier asks for another sub-merchant than this gateway's account, whose tier is " + strconv.Quote(p.account.tier) + ": leave it out, or call the gateway of the other account."}
 		}
 	}
 	if x.call.operation == unserved {
@@ -205,15 +209,18 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 	}
 	if !x.call.takes(r.Method) {
 		w.Header().Set("Allow", x.call.methods())
-		return nil, &httpError{http.StatusMethodNotAllowed, "use " + x.call.method + " here"}
+		return nil, &httpError{status: http.StatusMethodNotAllowed, message: "use " + x.call.method + " here"}
 	}
 	if !x.call.valid() {
-		return nil, &httpError{http.StatusBadRequest, "the path has a value that could be taken for another path"}
+		return nil, &httpError{status: http.StatusBadRequest, message: "the path has a value that could be taken for another path"}
 	}
 	if strings.Contains(r.URL.RawQuery, " ") { // HTTP/2 lets it through, and it would end the target of an HTTP/1 request
-		return nil, &httpError{http.StatusBadRequest, "the query has a space"}
+		return nil, &httpError{status: http.StatusBadRequest, message: "the query has a space"}
 	}
 	if x.call.operation == "issue" {
+		if x.query != "" { // dropped, it would be a field that the app believes to have sent
+			return nil, &httpError{status: http.StatusBadRequest, message: "POST /cvs takes its fields in the body, and the URL has a query: nothing was sent"}
+		}
 		return p.issue(w, r, x)
 	}
 	var body []byte
@@ -264,14 +271,14 @@ func (p *Proxy) issue(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 	now := p.account.client.State().Now()
 	issue, err := client.ParseIssue(r.Header.Get("Content-Type"), body, now)
 	if errors.Is(err, strict.ErrMediaType) {
-		return nil, &httpError{http.StatusUnsupportedMediaType, err.Error()}
+		return nil, &httpError{status: http.StatusUnsupportedMediaType, message: err.Error()}
 	}
 	if err != nil {
-		return nil, &httpError{http.StatusBadRequest, err.Error()}
+		return nil, &httpError{status: http.StatusBadRequest, message: err.Error()}
 	}
 	x.call.merchantUID, x.amount = issue.MerchantUID, issue.Amount
 	if err := issue.Complete(p.defaults, p.account.keys, p.account.name, now); err != nil {
-		return nil, &httpError{http.StatusInternalServerError, err.Error() + ". Nothing was done."}
+		return nil, &httpError{status: http.StatusInternalServerError, message: err.Error() + ". Nothing was done."}
 	}
 	x.expires = issue.ExpiredAt
 	x.answered = p.begin(pendingCall{operation: "issue", merchantUID: issue.MerchantUID, amount: issue.Amount})
@@ -360,12 +367,14 @@ func (x *exchange) placeholder(key string) (any, bool) {
 
 // log writes one line per call: what changes something at Info, look-ups at
 // Debug, failures that an operator should see at Error.
-func (p *Proxy) log(x *exchange, resp *client.Response, err error, gone bool, took time.Duration) {
+func (p *Proxy) log(x *exchange, r *http.Request, resp *client.Response, err error, gone bool, took time.Duration) {
+	own, _ := errors.AsType[*httpError](err)
+	isRefused := own != nil && own.rule != ""
 	level := zapcore.DebugLevel
 	switch {
 	case resp.Status >= 500:
 		level = zapcore.ErrorLevel
-	case x.call.operation == unserved, x.call.changes() && x.call.operation != "token":
+	case isRefused, x.call.operation == unserved, x.call.changes() && x.call.operation != "token":
 		level = zapcore.InfoLevel
 	}
 	entry := p.logger.Check(level, "api call")
@@ -384,6 +393,12 @@ func (p *Proxy) log(x *exchange, resp *client.Response, err error, gone bool, to
 	}
 	if x.call.operation == unserved || x.call.operation == "other" {
 		fields = append(fields, zap.String("method", x.call.method), zap.String("path", x.call.path))
+	}
+	if isRefused {
+		fields = append(fields, zap.String("client_ip", clientIP(r)), zap.String("rule", own.rule))
+	}
+	if resp.RetryAfter != "" {
+		fields = append(fields, zap.String("retry_after", resp.RetryAfter))
 	}
 	if resp.Recovered {
 		fields = append(fields, zap.Bool("recovered", true))
@@ -412,51 +427,84 @@ func cause(err error) string {
 }
 
 // own turns an error into an answer in the API's envelope.
-func (x *exchange) own(header http.Header, err error) *client.Response {
+func (x *exchange) own(err error) *client.Response {
 	status, message := x.statusOf(err)
-	if unavailable, ok := errors.AsType[*client.UnavailableError](err); ok {
-		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(max(unavailable.RetryAfter.Seconds(), 1)))))
-	} else if status == http.StatusServiceUnavailable {
-		header.Set("Retry-After", "1")
-	}
 	body, _ := json.Marshal(map[string]any{"code": -1, "message": message, "response": nil})
-	return &client.Response{Status: status, ContentType: strict.JSON, Body: body, Code: -1}
+	return &client.Response{
+		Status: status, ContentType: strict.JSON, RetryAfter: retryAfter(status, err), Body: body, Code: -1,
+	}
+}
+
+// retryAfter passes on what was asked for in the API's name, too.
+func retryAfter(status int, err error) string {
+	if unavailable, ok := errors.AsType[*client.UnavailableError](err); ok {
+		return strconv.Itoa(int(math.Ceil(max(unavailable.RetryAfter.Seconds(), 1))))
+	}
+	if foreign, ok := errors.AsType[*client.NotAPIError](err); ok {
+		return foreign.RetryAfter
+	}
+	return when(status == http.StatusServiceUnavailable, "1")
 }
 
 func (x *exchange) statusOf(err error) (int, string) {
-	order := strconv.Quote(x.call.merchantUID)
 	if he, ok := errors.AsType[*httpError](err); ok {
 		return he.status, he.message
 	}
+	inDoubt := errors.Is(err, client.ErrOutcomeUnknown)
+	isForeign := errors.Is(err, client.ErrNotAPI)
+	order := strconv.Quote(x.call.merchantUID)
 	switch {
-	case x.call.operation == "other" && x.call.changes() && (errors.Is(err, client.ErrOutcomeUnknown) || errors.Is(err, client.ErrNotAPI)):
-		return http.StatusGatewayTimeout, "Outcome unknown: PortOne's answer did not come, and what was asked for may or may not have been done. Look the payment up before you ask again."
-	case errors.Is(err, client.ErrOutcomeUnknown) && x.call.operation == "issue":
-		return http.StatusGatewayTimeout, "Outcome unknown: PortOne did not answer, and order " + order + " may or may not have a barcode now. Look it up with GET /payments/find/" + url.PathEscape(x.call.merchantUID) + " before you ask again."
+	case x.call.operation == "other" && x.call.changes() && (inDoubt || isForeign):
+		return http.StatusGatewayTimeout, "Outcome unknown: " + told(err) + ", and what was asked for may or may not have been done. Look the payment up before you ask again."
+	case inDoubt && x.call.operation == "issue":
+		return http.StatusGatewayTimeout, "Outcome unknown: " + told(err) + ", and order " + order + " may or may not have a barcode now. Look it up with GET /payments/find/" + url.PathEscape(x.call.merchantUID) + " before you ask again."
 	case errors.Is(err, client.ErrCredentials):
 		return http.StatusBadGateway, "PortOne refuses the gateway's credentials: check imp_key and imp_secret in Caddy's configuration. Nothing was done."
 	case errors.Is(err, client.ErrNoToken):
-		return http.StatusServiceUnavailable, "PortOne gives no access token at the moment: try again later. Nothing was done."
-	case errors.Is(err, client.ErrNotAPI) && x.call.operation == "issue":
-		return http.StatusBadGateway, "The answer was not PortOne's, and PortOne knows of no new barcode for order " + order + ". It may be asked for again."
-	case errors.Is(err, client.ErrNotAPI):
-		return http.StatusBadGateway, "The answer was not PortOne's: check the option api and what stands between."
+		return http.StatusServiceUnavailable, "PortOne gives no access token at the moment (" + client.Cause(err) + "): try again later. Nothing was done."
+	case isForeign && x.call.operation == "issue":
+		return http.StatusBadGateway, capital(told(err)) + ", and PortOne knows of no new barcode for order " + order + ". It may be asked for again."
+	case isForeign:
+		return http.StatusBadGateway, capital(told(err)) + "." + x.afterwards() + advice(err)
 	case client.IsTimeout(err):
-		return http.StatusGatewayTimeout, "PortOne did not answer in time." + x.afterwards(err)
+		return http.StatusGatewayTimeout, "PortOne did not answer in time." + x.afterwards()
+	case errors.Is(err, client.ErrUnreachable):
+		return http.StatusBadGateway, "PortOne cannot be reached: " + client.Cause(err) + ". Nothing was done."
 	default:
-		return http.StatusBadGateway, "PortOne cannot be reached." + x.afterwards(err)
+		return http.StatusBadGateway, capital(told(err)) + "." + x.afterwards()
 	}
 }
 
-func (x *exchange) afterwards(err error) string {
+// told says what became of a call that was sent.
+func told(err error) string {
+	foreign, isForeign := errors.AsType[*client.NotAPIError](err)
 	switch {
-	case errors.Is(err, client.ErrUnreachable):
-		return " Nothing was done."
-	case x.call.operation == "void":
-		return " The barcode may or may not be void now: look it up with GET /payments/" + url.PathEscape(x.call.impUID) + "."
+	case isForeign:
+		return "the answer, of HTTP status " + strconv.Itoa(foreign.Status) + ", was not PortOne's"
+	case client.IsTimeout(err):
+		return "PortOne did not answer in time"
 	default:
-		return ""
+		return "PortOne's answer did not come: " + client.Cause(err)
 	}
+}
+
+func capital(sentence string) string { return strings.ToUpper(sentence[:1]) + sentence[1:] }
+
+// advice is what to do about an answer that was not the API's: whoever is in front of it
+// may be down or busy, or the address is wrong.
+func advice(err error) string {
+	foreign, ok := errors.AsType[*client.NotAPIError](err)
+	if ok && (foreign.Status == http.StatusTooManyRequests || foreign.Status >= 500) {
+		return " Try again later."
+	}
+	return " Check the option api and what stands between."
+}
+
+func (x *exchange) afterwards() string {
+	if x.call.operation == "void" {
+		return " The barcode may or may not be void now: look it up with GET /payments/" + url.PathEscape(x.call.impUID) + "."
+	}
+	return ""
 }
 
 // Interface guards

@@ -463,7 +463,7 @@ func TestFailuresOfTheAPI(t *testing.T) {
 		"issue answered at great length": {emulator.Fault{Endpoint: "issue", Oversized: true, Times: 1}, issueOrder2, 200, "", 1},
 		"business refusal":               {emulator.Fault{Endpoint: "issue", Code: 1, Message: "안됨"}, issueOrder2, 200, "안됨", 0},
 		"void lost":                      {emulator.Fault{Endpoint: "void", Drop: emulator.DropBefore}, voidOrder1, 502, "may or may not be void", 0},
-		"payment lost":                   {emulator.Fault{Endpoint: "payment", Drop: emulator.DropBefore}, lookUpOrder1, 502, "cannot be reached", 0},
+		"payment lost":                   {emulator.Fault{Endpoint: "payment", Drop: emulator.DropBefore}, lookUpOrder1, 502, "the connection was closed", 0},
 		"payment garbage":                {emulator.Fault{Endpoint: "payment", Garbage: true}, lookUpOrder1, 502, "not PortOne's", 0},
 		"API's own error":                {emulator.Fault{Endpoint: "payment", Status: 503, Message: "점검"}, lookUpOrder1, 503, "점검", 0},
 	} {

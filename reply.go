@@ -20,36 +20,36 @@ type reply struct {
 	mu     sync.Mutex
 	status int
 	body   bytes.Buffer
-	cause  string // why the answer is not whole
+	broken why // why the answer is not whole
 }
 
 func newReply() *reply {
-	return &reply{header: make(http.Header), done: make(chan struct{}), cause: causeTimeout}
+	return &reply{header: make(http.Header), done: make(chan struct{}), broken: why{cause: causeTimeout}}
 }
 
 // soFar returns what came. The body is of use as a whole only, unless the status has
 // decided already.
-func (r *reply) soFar() (status int, body []byte, cause string) {
+func (r *reply) soFar() (status int, body []byte, broken why) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.status, bytes.Clone(r.body.Bytes()), r.cause
+	return r.status, bytes.Clone(r.body.Bytes()), r.broken
 }
 
-// pending sets the cause that holds if the time is over now.
-func (r *reply) pending(cause string) {
+// pending sets what holds if the time is over now.
+func (r *reply) pending(broken why) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.cause = cause
+	r.broken = broken
 }
 
 // end notes that nothing more comes, and why, if the answer is not whole.
-func (r *reply) end(cause string) {
+func (r *reply) end(broken why) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.body.Len() > maxCheckAnswer {
-		cause = causeTooLarge
+		broken = why{cause: causeTooLarge}
 	}
-	r.cause = cause
+	r.broken = broken
 	close(r.done)
 }
 
@@ -62,19 +62,19 @@ func (r *reply) fail(status int) {
 }
 
 // read reads a response.
-func (r *reply) read(resp *http.Response) (cause string) {
+func (r *reply) read(resp *http.Response) why {
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 { // 101: what follows is no answer, and ends with no context
-		return causeServerError
+		return why{cause: causeServerError}
 	}
-	r.pending(causeTimeout)
+	r.pending(why{cause: causeTimeout})
 	r.WriteHeader(resp.StatusCode)
 	body, err := readAll(io.LimitReader(resp.Body, maxCheckAnswer+1), resp.ContentLength)
 	_, _ = r.Write(body)
 	if err != nil {
-		return causeOf(err)
+		return failed(err)
 	}
-	return ""
+	return why{}
 }
 
 func (r *reply) Header() http.Header { return r.header }

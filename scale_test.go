@@ -120,7 +120,7 @@ func BenchmarkJudge(b *testing.B) {
 	body := []byte(`{"payable":true,"stock":{"available":true,"left":3},"total":15000}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		if v, cause := check.judge(http.StatusOK, body, "", "15000"); v != yes {
+		if v, cause := check.judge(http.StatusOK, body, why{}, "15000"); v != yes {
 			b.Fatal(cause)
 		}
 	}

@@ -220,7 +220,7 @@ func (c *apiCall) notServed(r *http.Request) error {
 	default:
 		message = "The gateway does not serve " + strconv.Quote(name) + ", and nothing was done. If the app is to call it, add \"serve " + name + "\" to cvs_proxy, with * in the place of a value."
 	}
-	return &httpError{http.StatusNotFound, message}
+	return &httpError{status: http.StatusNotFound, message: message}
 }
 
 // Old SDKs put the access token here, too. Neither is passed on.

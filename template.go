@@ -16,7 +16,8 @@ import (
 )
 
 // template is a text with placeholders, parsed once. What is known when the
-// configuration is loaded, such as {env.*}, is expanded then and never again.
+// configuration is loaded, such as {env.*}, is expanded then and never again; what is of
+// the request, or of the time, for each request.
 type template []part
 
 type part struct {
@@ -72,7 +73,7 @@ func parsePlaceholder(name string) (part, error) {
 	if cvs, ok := strings.CutPrefix(name, placeholderPrefix); ok && !slices.Contains(placeholders, cvs) {
 		return part{}, fmt.Errorf("there is no placeholder {%s}; there are {http.cvs.%s}", name, strings.Join(placeholders, "|"))
 	}
-	if strings.HasPrefix(name, "http.") {
+	if strings.HasPrefix(name, "http.") || strings.HasPrefix(name, "time.") {
 		return part{placeholder: name}, nil
 	}
 	value, err := caddy.NewReplacer().ReplaceOrErr("{"+name+"}", true, true)

@@ -170,6 +170,7 @@ type Request struct {
 type Response struct {
 	Status      int
 	ContentType string
+	RetryAfter  string // the header field, "" if there is none that can be read
 	Body        []byte
 	Code        int64 // the envelope's
 	Recovered   bool  // looked up by IssueRaw, because the call's own answer was lost
@@ -217,7 +218,7 @@ func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Res
 	}
 	if resp.StatusCode < 200 { // 101: what follows is no answer, and ends with no context
 		_ = resp.Body.Close()
-		return nil, &notAPIError{resp.StatusCode}
+		return nil, newNotAPIError(resp)
 	}
 	if resp.StatusCode == http.StatusUnauthorized { // getToken's; its body is not documented
 		discard(resp)
@@ -229,7 +230,7 @@ func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Res
 	}
 	body, err := readBody(resp, limit)
 	if errors.Is(err, errTooLarge) {
-		return nil, &failure{&notAPIError{resp.StatusCode}, err}
+		return nil, &failure{newNotAPIError(resp), err}
 	}
 	if err != nil {
 		c.distrust(err)
@@ -255,9 +256,41 @@ func newResponse(resp *http.Response, body []byte) (*Response, error) {
 	isObject := bytes.HasPrefix(bytes.TrimSpace(body), []byte("{"))
 	if resp.StatusCode < 200 || 300 <= resp.StatusCode && resp.StatusCode < 400 ||
 		!isObject || !strict.ValidJSON(body) || code.Type != gjson.Number {
-		return nil, &notAPIError{resp.StatusCode}
+		return nil, newNotAPIError(resp)
 	}
-	return &Response{Status: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), Body: body, Code: readCode(code)}, nil
+	return &Response{
+		Status: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), RetryAfter: readRetryAfter(resp),
+		Body: body, Code: readCode(code),
+	}, nil
+}
+
+func newNotAPIError(resp *http.Response) *NotAPIError {
+	return &NotAPIError{Status: resp.StatusCode, RetryAfter: readRetryAfter(resp)}
+}
+
+// readRetryAfter returns the header field as it came, if it can be read.
+func readRetryAfter(resp *http.Response) string {
+	value := resp.Header.Get("Retry-After")
+	if untilRetry(value) < 0 {
+		return ""
+	}
+	return value
+}
+
+// untilRetry is the time that a Retry-After asks for, in seconds or as a date; 0 for none
+// and less for one that cannot be read.
+func untilRetry(value string) time.Duration {
+	if value == "" {
+		return 0
+	}
+	const longest = 1_000_000_000 // seconds; more would overflow
+	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
+		return time.Duration(min(seconds, longest)) * time.Second
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return max(time.Until(date), 0)
+	}
+	return -1
 }
 
 // readCode returns the envelope's code. Only the number 0 is success: what is not a
@@ -276,7 +309,9 @@ func (r *Response) Err() error {
 	if r.Status < 400 && r.Code == 0 {
 		return nil
 	}
-	return &APIError{Status: r.Status, Code: r.Code, Message: gjson.GetBytes(r.Body, "message").String()}
+	return &APIError{
+		Status: r.Status, Code: r.Code, Message: gjson.GetBytes(r.Body, "message").String(), RetryAfter: r.RetryAfter,
+	}
 }
 
 // Payment reads the one payment of an answer.

@@ -113,7 +113,7 @@ func (c *Client) settle(ctx context.Context, a *attempt, doubt error) (*Response
 			break
 		}
 	}
-	if other, ok := errors.AsType[*notAPIError](doubt); ok && result == absent && other.settled() {
+	if other, ok := errors.AsType[*NotAPIError](doubt); ok && result == absent && other.settled() {
 		return nil, doubt
 	}
 	return nil, &failure{ErrOutcomeUnknown, doubt}
@@ -151,7 +151,7 @@ func (c *Client) look(ctx context.Context, limit time.Duration, a *attempt) (*Re
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	resp, err := c.Do(ctx, FindRequest(a.order, ""))
-	if other, ok := errors.AsType[*notAPIError](err); ok && other.status == http.StatusTooManyRequests {
+	if other, ok := errors.AsType[*NotAPIError](err); ok && other.Status == http.StatusTooManyRequests {
 		return nil, throttled
 	}
 	switch {

@@ -1,12 +1,8 @@
 package client
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +35,8 @@ type APIError struct {
 	Status  int    // HTTP status; 200 for most business refusals
 	Code    int64  // the envelope's code; not 0 except for some statuses from 400
 	Message string // the API's text, Korean as a rule
+
+	RetryAfter string // the header field, "" if there is none that can be read
 }
 
 func (e *APIError) Error() string {
@@ -88,19 +86,24 @@ type failure struct {
 	cause error
 }
 
-func (e *failure) Error() string   { return e.kind.Error() + ": " + describe(e.cause) }
+func (e *failure) Error() string   { return e.kind.Error() + ": " + Cause(e.cause) }
 func (e *failure) Unwrap() []error { return []error{e.kind, e.cause} }
 
-// notAPIError is ErrNotAPI with the HTTP status of the answer.
-type notAPIError struct{ status int }
+// NotAPIError is an ErrNotAPI of an answer that came over HTTP.
+type NotAPIError struct {
+	Status     int    // HTTP status
+	RetryAfter string // the header field, "" if there is none that can be read
+}
 
-func (e *notAPIError) Error() string { return fmt.Sprintf("%s (HTTP %d)", ErrNotAPI, e.status) }
-func (e *notAPIError) Unwrap() error { return ErrNotAPI }
+func (e *NotAPIError) Error() string { return fmt.Sprintf("%s (HTTP %d)", ErrNotAPI, e.Status) }
+
+// Unwrap makes it match ErrNotAPI.
+func (e *NotAPIError) Unwrap() error { return ErrNotAPI }
 
 // settled reports whether whoever answered instead of the API can know that the
 // API is not at work on the call. A gateway's 502 or 504 cannot.
-func (e *notAPIError) settled() bool {
-	return e.status >= 200 && e.status < 500 && e.status != 408 && e.status != 425 && e.status != 429
+func (e *NotAPIError) settled() bool {
+	return e.Status >= 200 && e.Status < 500 && e.Status != 408 && e.Status != 425 && e.Status != 429
 }
 
 // errPanic stands for a transport that panicked.
@@ -110,7 +113,7 @@ var errPanic = errors.New("the transport panicked")
 // became of getToken, nothing was sent of the call that needs the token.
 type tokenError struct{ cause error }
 
-func (e *tokenError) Error() string { return ErrNoToken.Error() + ": " + describe(e.cause) }
+func (e *tokenError) Error() string { return ErrNoToken.Error() + ": " + Cause(e.cause) }
 func (e *tokenError) Unwrap() error { return ErrNoToken }
 
 // IsTimeout reports whether err comes from a time limit: a context's deadline or
@@ -121,36 +124,4 @@ func IsTimeout(err error) bool {
 		Timeout() bool
 	}](err)
 	return ok && limit.Timeout()
-}
-
-// describe names the cause of a transport's error without its text.
-func describe(err error) string {
-	var dns *net.DNSError
-	var op *net.OpError
-	var refusal *APIError
-	var tlsAlert tls.AlertError
-	var tlsRecord tls.RecordHeaderError
-	var tlsCertificate *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &refusal): // without its message: no telling what that repeats
-		return fmt.Sprintf("code %d, HTTP %d", refusal.Code, refusal.Status)
-	case IsTimeout(err):
-		return "timed out"
-	case errors.Is(err, context.Canceled):
-		return "canceled"
-	case errors.As(err, &dns):
-		return "the host name cannot be resolved"
-	case errors.As(err, &op) && op.Op == "dial":
-		return "connecting failed"
-	case errors.As(err, &op), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "the connection broke"
-	case errors.Is(err, errTooLarge):
-		return errTooLarge.Error()
-	case errors.Is(err, ErrNotAPI):
-		return ErrNotAPI.Error()
-	case errors.As(err, &tlsAlert), errors.As(err, &tlsRecord), errors.As(err, &tlsCertificate):
-		return "the TLS handshake failed"
-	default:
-		return "the exchange failed"
-	}
 }

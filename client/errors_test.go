@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -91,18 +93,18 @@ func TestErrorsAreToldApartAndDiscreet(t *testing.T) {
 		{"code null", token, answer(200, strict.JSON, `{"code":null,"response":"body-canary"}`), []string{"ErrNotAPI"}, "the answer is not the API's (HTTP 200)"},
 		{"invalid UTF-8", token, answer(200, strict.JSON, `{"code":0,"response":"`+"\xff"+`body-canary"}`), []string{"ErrNotAPI"}, "the answer is not the API's (HTTP 200)"},
 		{"no payment", token, succeed(`"body-canary"`), []string{"ErrNotAPI"}, "the answer is not the API's"},
-		{"connection broken", token, hangUp, []string{"ErrOutcomeUnknown"}, "whether it did the work is unknown: the connection broke"},
+		{"connection broken", token, hangUp, []string{"ErrOutcomeUnknown"}, "whether it did the work is unknown: the connection was closed before the answer was whole"},
 		{"half an answer", token, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			succeed(`"body-canary"`)(w, r)
-		}, []string{"ErrOutcomeUnknown"}, "whether it did the work is unknown: the connection broke"},
+		}, []string{"ErrOutcomeUnknown"}, "whether it did the work is unknown: the connection was closed before the answer was whole"},
 		{"no HTTP", token, func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if assert.NoError(t, err) {
 				_, _ = io.WriteString(conn, "HTTP/1.1 body-canary\r\n\r\n")
 				_ = conn.Close()
 			}
-		}, []string{"ErrOutcomeUnknown"}, "whether it did the work is unknown: the exchange failed"},
+		}, []string{"ErrOutcomeUnknown"}, "whether it did the work is unknown: the answer is not HTTP"},
 
 		{"wrong keys", refuse(401, -1, "body-canary"), nil, []string{"ErrCredentials"}, "the API refuses the account's credentials"},
 		{"token page 401", page(401), nil, []string{"ErrCredentials"}, "the API refuses the account's credentials"},
@@ -111,8 +113,8 @@ func TestErrorsAreToldApartAndDiscreet(t *testing.T) {
 		// word that there is no such payment.
 		{"token refused with 404", refuse(404, -1, "body-canary"), nil, []string{"ErrNoToken"}, "no access token can be had from the API: code -1, HTTP 404"},
 		{"token refused with 200", refuse(200, 1, "body-canary"), nil, []string{"ErrNoToken"}, "no access token can be had from the API: code 1, HTTP 200"},
-		{"token page 503", page(503), nil, []string{"ErrNoToken"}, "no access token can be had from the API: the answer is not the API's"},
-		{"token lost", hangUp, nil, []string{"ErrNoToken"}, "no access token can be had from the API: the connection broke"},
+		{"token page 503", page(503), nil, []string{"ErrNoToken"}, "no access token can be had from the API: the answer is not the API's (HTTP 503)"},
+		{"token lost", hangUp, nil, []string{"ErrNoToken"}, "no access token can be had from the API: the connection was closed before the answer was whole"},
 		{"token without text", succeed(`{"now":1,"expired_at":2,"other":"body-canary"}`), nil, []string{"ErrNoToken"}, "no access token can be had from the API: the answer is not the API's"},
 		{"token expired", succeed(`{"access_token":"token-canary","now":2,"expired_at":2}`), nil, []string{"ErrNoToken"}, "no access token can be had from the API: the answer is not the API's"},
 		// An oversized answer is an answer, and not the API's.
@@ -229,7 +231,7 @@ func TestConnectionRefused(t *testing.T) {
 	} {
 		err := call()
 		assert.Equal(t, []string{"ErrUnreachable"}, kinds(err))
-		assert.EqualError(t, err, "the API cannot be reached: connecting failed")
+		assert.EqualError(t, err, "the API cannot be reached: connection refused")
 	}
 }
 
@@ -244,12 +246,12 @@ func TestUntrustedCertificate(t *testing.T) {
 	c := newClient(t, server.URL, func(cfg *client.Config) { cfg.State = trusted.State() })
 	_, err := c.Payment(context.Background(), "imp_1")
 	assert.Equal(t, []string{"ErrUnreachable"}, kinds(err))
-	assert.EqualError(t, err, "the API cannot be reached: the TLS handshake failed")
+	assert.EqualError(t, err, "the API cannot be reached: TLS: the certificate is signed by an unknown authority")
 
 	plain := newServer(t, &scriptedAPI{})
 	c = newClient(t, strings.Replace(plain.URL, "http", "https", 1), func(cfg *client.Config) { cfg.State = trusted.State() })
 	_, err = c.Payment(context.Background(), "imp_1")
-	assert.EqualError(t, err, "the API cannot be reached: the TLS handshake failed")
+	assert.EqualError(t, err, "the API cannot be reached: TLS: the other side does not speak it")
 }
 
 func TestCallsEndWithTheirContext(t *testing.T) {
@@ -278,6 +280,11 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	assert.True(t, strings.HasSuffix(err.Error(), ": timed out"), err.Error())
 }
 
+// hidden is an error with another inside it that cannot be got at, as Caddy's DialError.
+type hidden struct{ text string }
+
+func (e hidden) Error() string { return e.text }
+
 func TestTransportErrorsAreDescribedNotRepeated(t *testing.T) {
 	t.Parallel()
 	canary := errors.New("error-canary")
@@ -289,14 +296,30 @@ func TestTransportErrorsAreDescribedNotRepeated(t *testing.T) {
 		{fmt.Errorf("error-canary: %w", context.DeadlineExceeded), "timed out"},
 		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, "timed out"},
 		{fmt.Errorf("error-canary: %w", context.Canceled), "canceled"},
-		{&net.OpError{Op: "dial", Err: &net.DNSError{Name: "host-canary", Err: "error-canary"}}, "the host name cannot be resolved"},
+		{&net.OpError{Op: "dial", Err: &net.DNSError{Name: "host-canary", Err: "error-canary"}}, "the host name cannot be resolved (DNS)"},
+		{&net.OpError{Op: "dial", Err: &net.DNSError{Name: "host-canary", IsNotFound: true}}, "no such host name (DNS)"},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "connection refused"},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}, "no route to the host"},
+		{&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, "connecting timed out"},
 		{&net.OpError{Op: "dial", Err: canary}, "connecting failed"},
+		{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, "the connection was reset"},
 		{&net.OpError{Op: "read", Err: canary}, "the connection broke"},
-		{io.EOF, "the connection broke"},
-		{io.ErrUnexpectedEOF, "the connection broke"},
-		{tls.AlertError(40), "the TLS handshake failed"},
-		{tls.RecordHeaderError{Msg: "error-canary"}, "the TLS handshake failed"},
-		{&tls.CertificateVerificationError{Err: canary}, "the TLS handshake failed"},
+		{hidden{"dial tcp: lookup host-canary on 127.0.0.53:53: no such host"}, "no such host name (DNS)"},
+		{hidden{"dial tcp: lookup host-canary: server misbehaving"}, "the host name cannot be resolved (DNS)"},
+		{hidden{"dial tcp 127.0.0.1:1: connect: connection refused"}, "connection refused"},
+		{hidden{"dial tcp 10.0.0.1:1: connect: no route to host"}, "no route to the host"},
+		{hidden{"dial tcp 10.0.0.1:1: i/o timeout"}, "connecting timed out"},
+		{hidden{"dial tcp host-canary: error-canary"}, "connecting failed"},
+		{io.EOF, "the connection was closed before the answer was whole"},
+		{io.ErrUnexpectedEOF, "the connection was closed before the answer was whole"},
+		{errors.New("http2: client connection lost, error-canary"), "the connection is dead: a ping was not answered"},
+		{tls.AlertError(40), "TLS: the other side refused the handshake"},
+		{&net.OpError{Op: "remote error", Err: canary}, "TLS: the other side refused the handshake"},
+		{&net.OpError{Op: "local error", Err: canary}, "TLS: the handshake failed"},
+		{tls.RecordHeaderError{Msg: "error-canary"}, "TLS: the other side does not speak it"},
+		{&tls.CertificateVerificationError{Err: canary}, "TLS: the certificate is not valid"},
+		{&tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: new(x509.Certificate), Host: "host-canary"}}, "TLS: the certificate is for another host name"},
+		{&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}}, "TLS: the certificate has expired or is not valid yet"},
 	} {
 		c := newClient(t, "http://api.example", transport(roundTripper(func(r *http.Request) (*http.Response, error) {
 			if r.URL.Path == "/users/getToken" {
@@ -308,6 +331,7 @@ func TestTransportErrorsAreDescribedNotRepeated(t *testing.T) {
 		require.ErrorIs(t, err, client.ErrOutcomeUnknown, "nobody says that it was not sent")
 		require.ErrorIs(t, err, tc.err, "the cause is kept")
 		assert.EqualError(t, err, client.ErrOutcomeUnknown.Error()+": "+tc.want)
+		assert.Equal(t, tc.want, client.Cause(err))
 		assertDiscreet(t, err)
 	}
 }

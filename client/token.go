@@ -200,7 +200,7 @@ func (s *tokenSource) fetchWithRetries(ctx context.Context) (*grant, error) {
 			limit /= 2
 		}
 		g, err := s.attempt(ctx, limit)
-		if err == nil || attempt == attempts || !worthRepeating(err) || !pause(ctx, backoff(attempt, 100*time.Millisecond, time.Second)) {
+		if err == nil || attempt == attempts || !worthRepeating(err) || retryAfter(err) > 0 || !pause(ctx, backoff(attempt, 100*time.Millisecond, time.Second)) {
 			return g, err
 		}
 	}
@@ -230,14 +230,35 @@ func worthRepeating(err error) bool {
 	if refusal, ok := errors.AsType[*APIError](failed.cause); ok {
 		return refusal.Status >= 500
 	}
-	if other, ok := errors.AsType[*notAPIError](failed.cause); ok {
-		return other.status < 300 || other.status >= 500
+	if other, ok := errors.AsType[*NotAPIError](failed.cause); ok {
+		return other.Status < 300 || other.Status >= 500
 	}
 	return errors.Is(failed.cause, ErrUnreachable) || errors.Is(failed.cause, ErrOutcomeUnknown)
 }
 
-// fetchPause is how long the API is left alone after that many failed fetches.
+// fetchPause is how long the API is left alone after that many failed fetches: for as
+// long as it asks for, within reason.
 func fetchPause(err error, failures int) time.Duration {
+	const longest = 2 * time.Minute
+	return max(backoffAfter(err, failures), min(retryAfter(err), longest))
+}
+
+// retryAfter returns for how long the answer to a fetch asks to be left alone.
+func retryAfter(err error) time.Duration {
+	failed, ok := errors.AsType[*tokenError](err)
+	if !ok {
+		return 0
+	}
+	if refusal, ok := errors.AsType[*APIError](failed.cause); ok {
+		return untilRetry(refusal.RetryAfter)
+	}
+	if other, ok := errors.AsType[*NotAPIError](failed.cause); ok {
+		return untilRetry(other.RetryAfter)
+	}
+	return 0
+}
+
+func backoffAfter(err error, failures int) time.Duration {
 	switch {
 	case worthRepeating(err):
 		return backoff(failures, 500*time.Millisecond, 5*time.Second)

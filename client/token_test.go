@@ -367,14 +367,14 @@ func TestOnlyWhatMayPassIsRepeatedAtOnce(t *testing.T) {
 		{&tokenError{&failure{ErrUnreachable, io.EOF}}, true},
 		{&tokenError{&failure{ErrOutcomeUnknown, io.EOF}}, true},
 		{&tokenError{&APIError{Status: 503}}, true},
-		{&tokenError{&notAPIError{502}}, true},
-		{&tokenError{&notAPIError{200}}, true},
-		{&tokenError{&failure{&notAPIError{200}, errTooLarge}}, true},
+		{&tokenError{&NotAPIError{Status: 502}}, true},
+		{&tokenError{&NotAPIError{Status: 200}}, true},
+		{&tokenError{&failure{&NotAPIError{Status: 200}, errTooLarge}}, true},
 		{&tokenError{&APIError{Status: 429}}, false},
 		{&tokenError{&APIError{Status: 400}}, false},
 		{&tokenError{&APIError{Status: 200, Code: -1}}, false},
-		{&tokenError{&notAPIError{429}}, false},
-		{&tokenError{&notAPIError{302}}, false},
+		{&tokenError{&NotAPIError{Status: 429}}, false},
+		{&tokenError{&NotAPIError{Status: 302}}, false},
 		{&tokenError{errPanic}, false},
 	} {
 		assert.Equal(t, c.want, worthRepeating(c.err), "%v", c.err)
@@ -389,14 +389,48 @@ func TestPauseAfterAFailedFetch(t *testing.T) {
 	}{
 		{&tokenError{&failure{ErrUnreachable, io.EOF}}, 500 * time.Millisecond, 5 * time.Second},
 		{&tokenError{&APIError{Status: 200, Code: -1}}, time.Second, 2 * time.Minute},
-		{&tokenError{&notAPIError{429}}, time.Second, 2 * time.Minute},
+		{&tokenError{&NotAPIError{Status: 429}}, time.Second, 2 * time.Minute},
 		{ErrCredentials, 10 * time.Second, 2 * time.Minute},
+		{&tokenError{&NotAPIError{Status: 503, RetryAfter: "0"}}, 500 * time.Millisecond, 5 * time.Second},
 	} {
 		for failures, want := range map[int]time.Duration{1: c.first, 2: 2 * c.first, 30: c.last} {
 			got := fetchPause(c.err, failures)
 			assert.LessOrEqual(t, got, want, "%v, %d", c.err, failures)
 			assert.GreaterOrEqual(t, got, want*3/4, "%v, %d", c.err, failures)
 		}
+	}
+	for asked, want := range map[string]time.Duration{"30": 30 * time.Second, "86400": 2 * time.Minute} {
+		assert.Equal(t, want, fetchPause(&tokenError{&NotAPIError{Status: 503, RetryAfter: asked}}, 1))
+		assert.Equal(t, want, fetchPause(&tokenError{&APIError{Status: 429, RetryAfter: asked}}, 1))
+	}
+}
+
+func TestUntilRetry(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for value, want := range map[string]time.Duration{
+			"": 0, "0": 0, "120": 2 * time.Minute, "99999999999999": 1_000_000_000 * time.Second,
+			time.Now().Add(time.Minute).UTC().Format(http.TimeFormat): time.Minute,
+			"Fri, 31 Dec 1999 23:59:59 GMT":                           0,
+			"-1":                                                      -1, "soon": -1, "1.5": -1, "99999999999999999999": -1,
+		} {
+			assert.Equal(t, want, untilRetry(value), value)
+		}
+	})
+}
+
+// What asks to be left alone is not asked again at once.
+func TestFetchKeepsARetryAfter(t *testing.T) {
+	t.Parallel()
+	for asked, want := range map[string]int{"": 3, "5": 1} {
+		fetches := 0
+		s := &tokenSource{state: NewState(), limit: time.Second, fetch: func(context.Context) (*grant, error) {
+			fetches++
+			return nil, &tokenError{&NotAPIError{Status: 503, RetryAfter: asked}}
+		}}
+		_, err := s.token(t.Context())
+		require.Error(t, err)
+		assert.Equal(t, want, fetches, asked)
 	}
 }
 

@@ -1,0 +1,200 @@
+package caddycvs
+
+// This file holds who may call, by the address of the client.
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// access decides by the client's address, as Caddy determines it.
+type access struct {
+	matcher  caddyhttp.MatchClientIP
+	prefixes []netip.Prefix
+}
+
+// portoneAddresses are the published sources of webhooks.
+var portoneAddresses = []string{"52.78.100.19", "52.78.48.223", "52.78.5.241"}
+
+func (a *access) provision(ctx caddy.Context, allow []string) error {
+	if allow != nil && len(allow) == 0 {
+		return errors.New("allow is empty: name who may call, or leave it out for the default")
+	}
+	for _, word := range allow {
+		if err := checkRange(word); err != nil {
+			return err
+		}
+		for _, cidr := range ranges(word) {
+			prefix, _ := caddyhttp.CIDRExpressionToPrefix(cidr)
+			a.prefixes = append(a.prefixes, prefix)
+			a.matcher.Ranges = append(a.matcher.Ranges, cidr)
+		}
+	}
+	return a.matcher.Provision(ctx)
+}
+
+// ranges returns what a word of the option allow stands for.
+func ranges(word string) []string {
+	switch word {
+	case "private_ranges":
+		return caddyhttp.PrivateRangesCIDR()
+	case "portone":
+		return portoneAddresses
+	default:
+		return []string{word}
+	}
+}
+
+var errPortOneCalls = errors.New("allow portone is for cvs_confirm: PortOne never calls cvs_proxy")
+
+// checkCaller is checkRange for cvs_proxy.
+func checkCaller(word string) error {
+	if word == "portone" {
+		return errPortOneCalls
+	}
+	return checkRange(word)
+}
+
+func checkRange(word string) error {
+	for _, cidr := range ranges(word) {
+		if _, err := caddyhttp.CIDRExpressionToPrefix(cidr); err != nil {
+			return fmt.Errorf("allow %q: need an IP address, a CIDR range, private_ranges or portone", word)
+		}
+	}
+	return nil
+}
+
+// The rules by which a caller is refused: an option of ours or of Caddy's.
+const (
+	ruleAllow           = "allow"
+	ruleTrustedProxies  = "trusted_proxies"
+	ruleClientIPHeaders = "client_ip_headers"
+	ruleBrowser         = "browser"
+)
+
+func forbidden(rule, message string) error {
+	return &httpError{status: http.StatusForbidden, message: message, rule: rule}
+}
+
+// notAllowed refuses a caller, who may be an app of the shop's own and has to be told
+// what to allow.
+func notAllowed(who string) error {
+	return forbidden(ruleAllow, who+" may not call this gateway: see the option allow.")
+}
+
+func (a *access) check(r *http.Request) error {
+	const unixSocket, itsProxy = "", "@" // that is trusted, and names nobody
+	ip := clientIP(r)
+	switch {
+	case r.RemoteAddr == "@" && ip == itsProxy:
+		return forbidden(ruleTrustedProxies, "The proxy at the unix socket, which trusted_proxies_unix trusts, names no client: have it send X-Forwarded-For.")
+	case r.RemoteAddr == "@" && ip == unixSocket: // this machine
+		if !a.contains("127.0.0.1") {
+			return notAllowed("A unix socket")
+		}
+		return nil
+	}
+	ok, err := a.matcher.MatchWithError(r)
+	if err != nil {
+		return &httpError{status: http.StatusTooEarly, message: "The TLS handshake is not complete: send the request again."}
+	}
+	if !ok {
+		return notAllowed("The address " + ip)
+	}
+	return nil
+}
+
+func (a *access) contains(ip string) bool {
+	addr, err := netip.ParseAddr(ip)
+	return err == nil && slices.ContainsFunc(a.prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+func clientIP(r *http.Request) string {
+	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	return ip
+}
+
+// addressHeaders are set by proxies to tell a client's address.
+var addressHeaders = []string{
+	"Forwarded", "X-Forwarded-For", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip",
+}
+
+// forwardingHeaders are all that proxies set. A request that has one was not sent
+// by the peer itself.
+var forwardingHeaders = slices.Concat(addressHeaders, []string{
+	"Via", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server",
+})
+
+// checkForwarded refuses what a proxy passed on that is not trusted: its own
+// address, perhaps a private one, would vouch for anybody. Of a trusted one,
+// every address that it tells must be allowed, as Caddy believes the first
+// unless trusted_proxies_strict is set, and that one the client may have made up.
+func (a *access) checkForwarded(r *http.Request) error {
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	var ipHeaders []string
+	if server != nil {
+		ipHeaders = server.ClientIPHeaders
+	}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		return a.checkTold(r, ipHeaders, server != nil && server.TrustedProxiesStrict > 0)
+	}
+	forwarded := slices.ContainsFunc(forwardingHeaders, func(name string) bool { return len(r.Header[name]) > 0 }) ||
+		slices.ContainsFunc(ipHeaders, func(name string) bool { return len(r.Header.Values(name)) > 0 })
+	if forwarded {
+		return forbidden(ruleTrustedProxies, "The request was forwarded by the proxy "+clientIP(r)+", which is not trusted: see the global option trusted_proxies.")
+	}
+	return nil
+}
+
+// checkTold refuses a trusted proxy's request that may be somebody's who is not
+// allowed. What Caddy cannot read as an address it skips, strictly too, and
+// believes what stands before it; a field that it does not look for may name
+// another client than the one that it found.
+func (a *access) checkTold(r *http.Request, ipHeaders []string, strictly bool) error {
+	told := false
+	for _, name := range ipHeaders {
+		for part := range strings.SplitSeq(strings.Join(r.Header.Values(name), ","), ",") {
+			ip := strings.TrimSpace(part)
+			if ip == "" {
+				continue
+			}
+			told = true
+			if strictly && !readable(part) || !strictly && !a.contains(ip) {
+				return notAllowed("A client that the proxy names in " + name)
+			}
+		}
+	}
+	if strictly && !told {
+		return forbidden(ruleTrustedProxies, "The proxy, which is trusted strictly, names no client: have it send "+strings.Join(ipHeaders, " or ")+".")
+	}
+	for _, name := range addressHeaders {
+		if slices.ContainsFunc(ipHeaders, func(read string) bool { return strings.EqualFold(read, name) }) {
+			continue
+		}
+		for _, ip := range r.Header.Values(name) {
+			if !a.contains(strings.TrimSpace(ip)) && (!told || name != "Forwarded") {
+				return forbidden(ruleClientIPHeaders, "The proxy names a client in "+name+": see the global option client_ip_headers.")
+			}
+		}
+	}
+	return nil
+}
+
+// readable reports whether Caddy finds an address in one part of a list.
+func readable(part string) bool {
+	host, _, err := net.SplitHostPort(part)
+	if err != nil {
+		host = part
+	}
+	host, _, _ = strings.Cut(strings.TrimSpace(host), "%")
+	_, err = netip.ParseAddr(host)
+	return err == nil
+}

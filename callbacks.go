@@ -1,0 +1,45 @@
+package caddycvs
+
+// This file holds what cvs_proxy warns of when it is loaded: callback URLs that the sender
+// of webhooks cannot use.
+
+import (
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"go.uber.org/zap"
+)
+
+// warnOfCallback warns of a callback URL that can be written, and not be used.
+func (p *Proxy) warnOfCallback(option, raw string) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return
+	}
+	api, _ := url.Parse(p.account.api)
+	switch isPublic := isPublicHost(u.Hostname()); {
+	case isPublic && u.Scheme == "http":
+		p.logger.Warn("a callback URL is http at a public host: if that redirects to https, as Caddy does, the webhook is lost, for its sender follows no redirect; use https",
+			zap.String("option", option), zap.String("host", u.Host))
+	case !isPublic && api != nil && isPublicHost(api.Hostname()):
+		p.logger.Warn("a callback URL is at a host that PortOne cannot reach: no webhook will come; use the shop's public address",
+			zap.String("option", option), zap.String("host", u.Host))
+	}
+}
+
+// isPublicHost reports whether a host can be reached from the internet, as far as its name
+// or address tells.
+func isPublicHost(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.IsGlobalUnicast() && !addr.IsPrivate()
+	}
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	_, top, isQualified := strings.Cut(name, ".")
+	for _, private := range []string{"localhost", "local", "internal", "lan", "test", "home.arpa"} {
+		if name == private || strings.HasSuffix(name, "."+private) {
+			return false
+		}
+	}
+	return isQualified && top != ""
+}

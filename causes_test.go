@@ -1,0 +1,444 @@
+package caddycvs
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+)
+
+// line waits for the one line of the log that has all of these texts.
+func (g *gateway) line(t testing.TB, texts ...string) string {
+	t.Helper()
+	var found string
+	require.Eventually(t, func() bool {
+		for line := range strings.Lines(g.log(t)) {
+			hits := 0
+			for _, text := range texts {
+				if strings.Contains(line, text) {
+					hits++
+				}
+			}
+			if hits == len(texts) {
+				found = line
+			}
+		}
+		return found != ""
+	}, 5*time.Second, 2*time.Millisecond, "%q in one line of:\n%s", texts, logText{g, t})
+	return found
+}
+
+// logText reads the log only when it is printed.
+type logText struct {
+	g *gateway
+	t testing.TB
+}
+
+func (l logText) String() string { return l.g.log(l.t) }
+
+// A caller who is refused is named in one line, with the rule, and is told what to do.
+func TestRefusedCallerIsNamed(t *testing.T) {
+	t.Parallel()
+	proxied := func(options string) string {
+		return "servers {\ntrusted_proxies static 127.0.0.1/32\n" + options + "}"
+	}
+	for name, c := range map[string]struct {
+		setup   setup
+		header  http.Header
+		rule    string
+		message string
+	}{
+		"not allowed":           {setup{proxy: "allow 10.0.0.0/8"}, nil, "allow", "The address 127.0.0.1 may not call this gateway: see the option allow."},
+		"a stranger's proxy":    {setup{}, http.Header{"X-Forwarded-For": {"10.0.0.7"}}, "trusted_proxies", "forwarded by the proxy 127.0.0.1, which is not trusted: see the global option trusted_proxies."},
+		"a client of a proxy":   {setup{globals: proxied("")}, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "allow", "The address 203.0.113.9 may not call"},
+		"clients of a proxy":    {setup{globals: proxied("")}, http.Header{"X-Forwarded-For": {"10.0.0.7, 203.0.113.9"}}, "allow", "A client that the proxy names in X-Forwarded-For may not call"},
+		"a proxy that is mute":  {setup{globals: proxied("trusted_proxies_strict\n")}, nil, "trusted_proxies", "names no client: have it send X-Forwarded-For."},
+		"another field":         {setup{globals: proxied("")}, http.Header{"X-Real-Ip": {"203.0.113.9"}}, "client_ip_headers", "The proxy names a client in X-Real-Ip: see the global option client_ip_headers."},
+		"a browser":             {setup{}, http.Header{"Origin": {"https://shop.example"}}, "browser", "A browser may not call the gateway: call it from the app's server"},
+		"a browser, by its own": {setup{}, http.Header{"Sec-Fetch-Site": {"same-origin"}}, "browser", "A browser may not call"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, c.setup)
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.inside+"/payments/imp_1", nil) // a look-up, too
+			require.NoError(t, err)
+			r.Header = c.header
+			a := g.send(t, r)
+			assert.Equal(t, 403, a.status)
+			assert.Contains(t, a.get(t, "message"), c.message)
+			ip := "127.0.0.1"
+			if first, _, _ := strings.Cut(c.header.Get("X-Forwarded-For"), ","); strings.HasPrefix(name, "a client") || strings.HasPrefix(name, "clients") {
+				ip = first
+			}
+			assert.Contains(t, g.line(t, `"msg":"api call"`, `"status":403`), `"client_ip":"`+ip+`","rule":"`+c.rule+`"`)
+			assert.Contains(t, g.line(t, `"msg":"api call"`, `"status":403`), `"level":"info"`)
+		})
+	}
+}
+
+func TestRefusedUnixSocketIsNamed(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "cvs") // a socket's path must be short
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for i, c := range []struct{ globals, proxy, rule, message string }{
+		{"", "allow 10.0.0.0/8", "allow", "A unix socket may not call this gateway"},
+		{"servers {\ntrusted_proxies_unix\n}", "", "trusted_proxies", "which trusted_proxies_unix trusts, names no client: have it send X-Forwarded-For."},
+	} {
+		socket := filepath.Join(dir, strconv.Itoa(i))
+		g := start(t, setup{globals: c.globals, sites: "http://socket {\nbind unix/" + socket + "\nlog {\noutput file LOGS\n}\ncvs_proxy {\n" + c.proxy + "\n}\n}\n"})
+		raw := "POST /users/getToken HTTP/1.1\r\nHost: socket\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+		answers := wire(t, "unix", socket, raw)
+		require.Equal(t, []int{403}, statuses(answers))
+		assert.Contains(t, answers[0].get(t, "message"), c.message)
+		g.line(t, `"msg":"api call"`, `"rule":"`+c.rule+`"`)
+	}
+}
+
+// A webhook that is refused is told apart in the log only.
+func TestRefusedWebhookIsNamed(t *testing.T) {
+	t.Parallel()
+	const check = "\norder_check SHOP/x"
+	unsigned := func(i issued) string { before, _, _ := strings.Cut(i.confirmURL, "?"); return before }
+	for name, c := range map[string]struct {
+		confirm string
+		target  func(issued) string
+		rule    string
+		reason  string
+	}{
+		"not allowed":       {"allow 10.0.0.0/8" + check, unsigned, "allow", "The address 127.0.0.1 may not call"},
+		"a bad signature":   {check, func(i issued) string { return i.confirmURL + "x" }, "signature", "not genuine"},
+		"an unknown one":    {check, func(i issued) string { return alter(t, i.confirmURL, "cvs_account", "third") }, "account", "not genuine"},
+		"another account":   {"account second" + check, func(i issued) string { return i.confirmURL }, "account", "not genuine"},
+		"unsigned":          {"unsigned reject" + check, unsigned, "unsigned reject", "not genuine"},
+		"unsigned, unknown": {check, unsigned, "unsigned lookup", "not genuine"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, setup{confirm: c.confirm, second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}"})
+			i := g.mustIssue(t, "order-1")
+			target := c.target(i)
+			if c.rule == "unsigned lookup" {
+				i.impUID = "imp_000000000000"
+			}
+			a := g.do(t, http.MethodPost, target, jsonType, i.webhook())
+			assert.Equal(t, 403, a.status, a.body)
+			assert.Contains(t, a.get(t, "reason"), c.reason)
+			g.line(t, `"msg":"confirm webhook"`, `"rule":"`+c.rule+`"`, `"status":403`, `"client_ip":"127.0.0.1"`)
+		})
+	}
+}
+
+// broken are addresses at which no answer is to be had, each for a reason of its own.
+func broken(t *testing.T) map[string]struct{ url, cause string } {
+	t.Helper()
+	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	untrusted.StartTLS()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(untrusted.Close)
+	t.Cleanup(plain.Close)
+	resetting := listener(t, func(conn net.Conn) {
+		_, _ = conn.Read(make([]byte, 1))
+		_ = conn.(*net.TCPConn).SetLinger(0)
+		_ = conn.Close()
+	})
+	closing := listener(t, func(conn net.Conn) {
+		_, _ = conn.Read(make([]byte, 64<<10))
+		_ = conn.Close()
+	})
+	silent := listener(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+	return map[string]struct{ url, cause string }{
+		"DNS":       {"http://nobody.invalid", "(DNS)"},
+		"refused":   {"http://" + address(t), "connection refused"},
+		"authority": {untrusted.URL, "TLS: the certificate is signed by an unknown authority"},
+		"no TLS":    {strings.Replace(plain.URL, "http:", "https:", 1), "TLS: the other side does not speak it"},
+		"reset":     {"http://" + resetting, "the connection was reset"},
+		"closed":    {"http://" + closing, "the connection was closed before the answer was whole"},
+		"time-out":  {"http://" + silent, "timed out"},
+	}
+}
+
+func listener(t *testing.T, serve func(net.Conn)) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { _ = conn.Close() })
+			go serve(conn)
+		}
+	}()
+	return l.Addr().String()
+}
+
+// One line of the log, and the app's answer, tell why the API was not reached.
+func TestWhyTheAPIWasNotReached(t *testing.T) {
+	t.Parallel()
+	for name, c := range broken(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, setup{apiURL: c.url, account: "timeout 500ms"})
+			a := g.issue(t, "order-1")
+			assert.Equal(t, 503, a.status, a.body)
+			assert.Contains(t, a.get(t, "message"), c.cause)
+			assert.NotEmpty(t, a.header.Get("Retry-After"))
+			g.line(t, `"msg":"api call"`, `"level":"error"`, `"cause":"no access token can be had from the API: `, c.cause)
+
+			i := issued{impUID: "imp_1", merchantUID: "order-1", confirmURL: g.outside + "/cvs/confirm"}
+			assert.GreaterOrEqual(t, g.confirm(t, i).status, 502)
+			g.line(t, `"msg":"confirm webhook"`, `"level":"error"`, `"cause":"look-up: `, `"detail":"`, c.cause)
+		})
+	}
+}
+
+// … likewise with a token at hand.
+func TestWhyACallFailed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer  http.HandlerFunc
+		status  int
+		message string
+		cause   string
+		after   string
+	}{
+		"a page of 503": {foreign(503, "30"), 502, "The answer, of HTTP status 503, was not PortOne's. Try again later.", "the answer is not the API's (HTTP 503)", "30"},
+		"a page of 429": {foreign(429, "Fri, 31 Dec 1999 23:59:59 GMT"), 502, "The answer, of HTTP status 429, was not PortOne's. Try again later.", "the answer is not the API's (HTTP 429)", "Fri, 31 Dec 1999 23:59:59 GMT"},
+		"a page of 404": {foreign(404, "soon"), 502, "The answer, of HTTP status 404, was not PortOne's. Check the option api", "the answer is not the API's (HTTP 404)", ""},
+		"the API's 429": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(429)
+			fmt.Fprint(w, `{"code":-1,"message":"천천히","response":null}`)
+		}, 429, "천천히", "", "7"},
+		"hung up": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 502, "PortOne's answer did not come: the connection was closed before the answer was whole.", "the connection was closed before the answer was whole", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, setup{api: emulatorWith("/payments/", c.answer)})
+			a := g.do(t, http.MethodGet, g.inside+"/payments/imp_1", "", "")
+			assert.Equal(t, c.status, a.status, a.body)
+			assert.Contains(t, a.get(t, "message"), c.message)
+			assert.Equal(t, c.after, a.header.Get("Retry-After"))
+			line := g.line(t, `"msg":"api call"`, `"operation":"payment"`)
+			if c.cause != "" {
+				assert.Contains(t, line, c.cause)
+			}
+			if c.after != "" {
+				assert.Contains(t, line, `"retry_after":"`+c.after+`"`)
+			}
+		})
+	}
+}
+
+// foreign answers with somebody else's page.
+func foreign(status int, retryAfter string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", retryAfter)
+		w.WriteHeader(status)
+		fmt.Fprint(w, "<html>busy</html>")
+	}
+}
+
+// emulatorWith is the emulator, but for the paths that begin so.
+func emulatorWith(prefix string, h http.HandlerFunc) http.Handler {
+	e := emulator.New(emulator.Options{BeforeRequest: noteTokens(nil)})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, prefix) {
+			h(w, r)
+			return
+		}
+		e.ServeHTTP(w, r)
+	})
+}
+
+// A call for a barcode in doubt says what came in PortOne's place.
+func TestDoubtSaysWhatCame(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer  http.HandlerFunc
+		status  int
+		message string
+		after   string
+	}{
+		"a page of 503": {foreign(503, "30"), 504, "Outcome unknown: the answer, of HTTP status 503, was not PortOne's, and order \"order-1\" may or may not have a barcode now.", "30"},
+		"a page of 403": {foreign(403, ""), 502, "The answer, of HTTP status 403, was not PortOne's, and PortOne knows of no new barcode for order \"order-1\".", ""},
+		"hung up":       {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 504, "Outcome unknown: PortOne's answer did not come: the connection was closed before the answer was whole, and", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, setup{api: emulatorWith("/cvs", c.answer), account: "timeout 300ms"})
+			a := g.issue(t, "order-1")
+			assert.Equal(t, c.status, a.status, a.body)
+			assert.Contains(t, a.get(t, "message"), c.message)
+			assert.Equal(t, c.after, a.header.Get("Retry-After"))
+		})
+	}
+}
+
+// One line of the log tells why a check was not reached, by URL or by a route.
+func TestWhyACheckWasNotReached(t *testing.T) {
+	t.Parallel()
+	for name, c := range broken(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, setup{confirm: "order_check " + c.url + "/payable {\ntimeout 500ms\nrequire payable true\n}"})
+			assert.GreaterOrEqual(t, g.confirm(t, g.mustIssue(t, "order-1")).status, 502)
+			g.line(t, `"msg":"confirm webhook"`, `"level":"error"`, `"verdict":"no answer","cause":"`, c.cause)
+			if name == "time-out" || name == "DNS" { // a reverse_proxy may find the name later than the check waits
+				return
+			}
+			g = start(t, setup{confirm: "order_check {\nrequire payable true\nroute {\nreverse_proxy " + c.url + "\n}\n}"})
+			assert.Equal(t, 502, g.confirm(t, g.mustIssue(t, "order-1")).status)
+			g.line(t, `"msg":"confirm webhook"`, `"level":"error"`, `"verdict":"no answer","cause":"server error","detail":"`+c.cause)
+		})
+	}
+}
+
+// One line of the log tells which condition failed, by path and kind of value. The value
+// may be about the buyer.
+func TestWhichConditionFailed(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"stock":{"left":"canary-shop-key"},"total":15000}`: `"cause":"condition","detail":"stock.left is a string of another value"`,
+		`{"stock":{"left":2},"total":15000}`:                 `"cause":"condition","detail":"stock.left is a number of another value"`,
+		`{"stock":{"left":false},"total":15000}`:             `"cause":"condition","detail":"stock.left is a boolean of another value"`,
+		`{"stock":{"left":null},"total":15000}`:              `"cause":"condition","detail":"stock.left is null"`,
+		`{"stock":{"left":[1]},"total":15000}`:               `"cause":"condition","detail":"stock.left is an array"`,
+		`{"stock":{"left":{"n":1}},"total":15000}`:           `"cause":"condition","detail":"stock.left is an object"`,
+		`{"stock":{},"total":15000}`:                         `"cause":"condition","detail":"stock.left is missing"`,
+		`[]`:                                                 `"cause":"condition","detail":"stock.left is missing"`,
+		`{"stock":{"left":1},"total":14000}`:                 `"cause":"amount","detail":"total is a number of another value"`,
+		`{"stock":{"left":1},"total":"만원"}`:                  `"cause":"amount","detail":"total is a string of another value"`,
+		`{"stock":{"left":1}}`:                               `"cause":"amount","detail":"total is missing"`,
+		`<br /><b>Warning</b>: {}`:                           `"cause":"unreadable JSON","detail":"the answer begins like HTML"`,
+		``:                                                   `"cause":"unreadable JSON","detail":"the answer is empty"`,
+		`{"stock"`:                                           `"cause":"unreadable JSON","detail":"the answer is not one JSON value"`,
+	} {
+		t.Run(strconv.Itoa(len(body)), func(t *testing.T) { // a name of the log's file
+			t.Parallel()
+			g := start(t, setup{confirm: "order_check SHOP/x {\nrequire stock.left 1\namount total\n}", payable: answers(200, body)})
+			assert.NotEqual(t, 200, g.confirm(t, g.mustIssue(t, "order-1")).status)
+			assert.Contains(t, g.line(t, `"msg":"confirm webhook"`), want)
+		})
+	}
+	g := start(t, setup{confirm: "unsigned allow\norder_check SHOP/x {\namount total\n}"})
+	i := issued{impUID: "imp_1", merchantUID: "order-1", confirmURL: g.outside + "/cvs/confirm"}
+	assert.Equal(t, 409, g.confirm(t, i).status)
+	g.line(t, `"msg":"confirm webhook"`, `"cause":"amount","detail":"the barcode's amount is not known"`)
+}
+
+// One line of the log, a warning, tells that a check looks misconfigured.
+func TestCheckThatLooksMisconfigured(t *testing.T) {
+	t.Parallel()
+	for status, detail := range map[int]string{
+		201: "201 is some frameworks' default for a POST: have the app answer 200, or accept 201", 204: "accept does not name this status",
+		401: "send a key by the option header", 403: "a wrong key, an address that it does not know, or CSRF protection",
+		404: "no such path, or no such order", 405: "see the option method", 415: "does not read this media type",
+		419: "CSRF protection: except the path from it", 429: "limits how often it is asked",
+		409: "", 400: "", 410: "", 422: "",
+	} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			g := start(t, setup{payable: answers(status, ""), confirm: usualConfirm + "\norder_check SHOP/y {\nname trial\nshadow\n}"})
+			assert.Equal(t, 409, g.confirm(t, g.mustIssue(t, "order-1")).status)
+			level := map[bool]string{true: `"level":"warn"`, false: `"level":"info"`}[detail != ""]
+			for _, message := range []string{`"msg":"confirm webhook"`, `"msg":"shadow order check"`} {
+				line := g.line(t, message)
+				assert.Contains(t, line, level)
+				assert.Equal(t, detail != "", strings.Contains(line, `"detail"`))
+				assert.Contains(t, line, detail)
+			}
+		})
+	}
+}
+
+// An answer comes back as it came, with a Content-Type or without one.
+func TestAnswerWithoutContentType(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{api: emulatorWith("/payments/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Content-Type"] = nil
+		fmt.Fprint(w, `{"code":0,"message":null,"response":null}`)
+	})})
+	a := g.do(t, http.MethodGet, g.inside+"/payments/imp_1", "", "")
+	assert.Equal(t, 200, a.status)
+	assert.Empty(t, a.header.Values("Content-Type"))
+}
+
+// What a query holds beside a POST /cvs, the app believes to have sent.
+func TestIssueWithAQuery(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{})
+	a := g.do(t, http.MethodPost, g.inside+"/cvs?notice_url=https://shop.example", jsonType, `{"merchant_uid":"order-1","amount":15000}`)
+	assert.Equal(t, 400, a.status)
+	assert.Contains(t, a.get(t, "message"), "takes its fields in the body")
+	assert.Empty(t, g.api.Payments())
+	a = g.do(t, http.MethodPost, g.inside+"/cvs?_token="+placeholderToken, jsonType, `{"merchant_uid":"order-1","amount":15000}`)
+	assert.Equal(t, 200, a.status, a.body)
+}
+
+func TestTimeInAHeaderIsOfTheRequest(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{confirm: "order_check SHOP/x {\nrequire payable true\nheader X-Time {time.now.unix_ms}\nheader X-Both {env.CVS_TEST_INTERNAL_KEY}-{time.now.year}\n}"})
+	i := g.mustIssue(t, "order-1")
+	var times []int64
+	for range 2 {
+		before := time.Now().UnixMilli()
+		require.Equal(t, 200, g.confirm(t, i).status)
+		sent, err := strconv.ParseInt(g.shop.seen[len(g.shop.seen)-1].Header.Get("X-Time"), 10, 64)
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, sent, before)
+		times = append(times, sent)
+	}
+	assert.LessOrEqual(t, times[0], times[1])
+	assert.Equal(t, canaries["CVS_TEST_INTERNAL_KEY"]+"-"+strconv.Itoa(time.Now().Year()), g.shop.seen[0].Header.Get("X-Both"))
+}
+
+func TestCallbackURLThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	const private, public = "http://127.0.0.1:8480", "https://api.iamport.kr"
+	for name, c := range map[string]struct{ api, option, url, warning string }{
+		"http at a public host":        {public, "confirm_url", "http://shop.example/cvs/confirm", "no redirect; use https"},
+		"… of a notice":                {public, "notice_url", "http://203.0.113.9/notice", "no redirect; use https"},
+		"… from a sandbox":             {private, "notice_url", "http://shop.example/notice", "no redirect; use https"},
+		"loopback":                     {public, "notice_url", "http://127.0.0.1:8080/notice", "PortOne cannot reach"},
+		"loopback, by name":            {public, "confirm_url", "https://localhost/cvs/confirm", "PortOne cannot reach"},
+		"loopback of IPv6":             {public, "confirm_url", "https://[::1]/cvs/confirm", "PortOne cannot reach"},
+		"a private address":            {public, "notice_url", "https://10.0.0.7/notice", "PortOne cannot reach"},
+		"a name without a domain":      {public, "notice_url", "https://shop/notice", "PortOne cannot reach"},
+		"a name of the inside":         {public, "notice_url", "https://shop.internal/notice", "PortOne cannot reach"},
+		"a public one":                 {public, "notice_url", "https://shop.example/notice", ""},
+		"loopback of the sandbox":      {private, "confirm_url", "http://127.0.0.1:8080/cvs/confirm", ""},
+		"a public one, with a sandbox": {private, "confirm_url", "https://shop.example/cvs/confirm", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, setup{apiURL: c.api, proxy: c.option + " " + c.url})
+			if c.warning == "" {
+				assert.NotContains(t, g.log(t), "a callback URL is")
+				return
+			}
+			u, err := url.Parse(c.url)
+			require.NoError(t, err)
+			g.line(t, `"level":"warn"`, "a callback URL is", c.warning, `"option":"`+c.option+`","host":"`+u.Host+`"`)
+		})
+	}
+}
