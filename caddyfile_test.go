@@ -227,10 +227,7 @@ func assertNothingHeld(t *testing.T) {
 		for _, pair := range [][2]string{{"FIXTURE_IMP_KEY", "FIXTURE_IMP_SECRET"}, {"FIXTURE_SECOND_KEY", "FIXTURE_SECOND_SECRET"}} {
 			_, key := acquireState(api, fixtureSecrets[pair[0]], fixtureSecrets[pair[1]])
 			releaseState(key)
-			ours[key] = true
-			for _, webhooks := range []string{"private", "any"} {
-				ours[sandboxKey{key.credentials, webhooks}] = true
-			}
+			ours[key], ours[key.credentials] = true, true
 		}
 	}
 	states.Range(func(key, _ any) bool {
@@ -238,7 +235,7 @@ func assertNothingHeld(t *testing.T) {
 		return true
 	})
 	sandboxes.Range(func(key, _ any) bool {
-		assert.False(t, ours[key], "an emulator was not released")
+		assert.False(t, ours[key.(sandboxKey).credentials], "an emulator was not released")
 		return true
 	})
 }
@@ -469,7 +466,9 @@ func TestJSONErrors(t *testing.T) {
 		{"sandbox: without app", ``, `{"handler":"cvs_sandbox"}`, ``},
 		{"sandbox: imp_key alone", ``, `{"handler":"cvs_sandbox","imp_key":"{env.FIXTURE_IMP_KEY}"}`, inSandbox + "imp_key and imp_secret go together: set both, or none to accept any"},
 		{"sandbox: imp_key literal", ``, `{"handler":"cvs_sandbox","imp_key":"any","imp_secret":"{env.FIXTURE_IMP_SECRET}"}`, inSandbox + "imp_key" + refusedLiteral},
-		{"sandbox: webhooks", ``, `{"handler":"cvs_sandbox","webhooks":"public"}`, inSandbox + `webhooks must be private or any, not "public"`},
+		{"sandbox: webhooks", ``, `{"handler":"cvs_sandbox","webhooks":"public"}`, inSandbox + `webhooks: "public" is none of: private, any`},
+		{"sandbox: channel", ``, `{"handler":"cvs_sandbox","channel":"real"}`, inSandbox + `channel: "real" is none of: test, live`},
+		{"sandbox: fractions", ``, `{"handler":"cvs_sandbox","fractions":"cut"}`, inSandbox + `fractions: "cut" is none of: refuse, keep, round`},
 		{"sandbox: unknown field", ``, `{"handler":"cvs_sandbox","keys":"any"}`, sandboxJSON + `json: unknown field "keys"`},
 	}
 	for _, tt := range tests {

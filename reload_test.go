@@ -23,7 +23,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
@@ -280,24 +279,4 @@ func TestReloadLeavesNoConnections(t *testing.T) {
 	close(release)
 	assert.Equal(t, 200, (<-answered).status, "after a 401, with a new token")
 	assert.Eventually(t, func() bool { return open.Load() == 0 }, 5*time.Second, 5*time.Millisecond, "connections of the old configuration")
-}
-
-func TestSandboxCommand(t *testing.T) {
-	addr := address(t)
-	require.NoError(t, startSandbox(addr))
-	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
-	g := &gateway{http: httpClient(t)}
-	assert.Equal(t, 200, g.do(t, http.MethodPost, "http://"+addr+"/users/getToken", formType, "imp_key=any&imp_secret=any").status)
-
-	page := g.do(t, http.MethodGet, "http://"+addr+"/till", "", "")
-	assert.Equal(t, 200, page.status)
-	assert.Contains(t, page.body, "<h1>")
-
-	err := startSandbox(addr)
-	require.ErrorContains(t, err, "starting the sandbox on "+addr+": ")
-	require.ErrorContains(t, err, "choose another address with --listen")
-	require.ErrorContains(t, startSandbox("not an address:"), "starting the sandbox on not an address:")
-	require.ErrorContains(t, startSandbox("192.0.2.1:80"), "starting the sandbox on 192.0.2.1:80: ")
-	require.ErrorContains(t, startSandbox("tcp/127.0.0.1:0-99999"), "starting the sandbox on tcp/127.0.0.1:0-99999: ")
-	assert.Contains(t, caddycmd.Commands(), "cvs-sandbox")
 }

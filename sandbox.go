@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"strconv"
 
 	"go.uber.org/zap"
 
@@ -62,16 +64,39 @@ type Sandbox struct {
 	// addresses, "any" every address. Default: private
 	Webhooks string `json:"webhooks,omitempty"`
 
+	// Channel says of which kind of channel the payments are: "test", which the API
+	// hides from GET /payments/{imp_uid} without include_sandbox=true, or "live".
+	// Default: test
+	Channel string `json:"channel,omitempty"`
+
+	// Fractions says what becomes of an amount with a fraction of a won: "refuse",
+	// "keep" or "round". Default: refuse
+	Fractions string `json:"fractions,omitempty"`
+
+	// CancelNotices sends a notice for each cancellation by POST /payments/cancel, as
+	// PortOne does on request. Default: false
+	CancelNotices bool `json:"cancel_notices,omitempty"`
+
 	emulator *emulator.Emulator
 	pooled   sandboxKey
 }
+
+// The words of the options that take one.
+var (
+	webhookWords  = []string{"private", "any"}
+	channelWords  = []string{"test", "live"}
+	fractionWords = []string{"refuse", "keep", "round"}
+)
 
 // sandboxes holds the emulators in use, by everything that defines them.
 var sandboxes = caddy.NewUsagePool()
 
 type sandboxKey struct {
-	credentials [sha256.Size]byte
-	webhooks    string
+	credentials   [sha256.Size]byte
+	webhooks      string
+	channel       string
+	fractions     string
+	cancelNotices bool
 }
 
 type pooledEmulator struct{ *emulator.Emulator }
@@ -92,8 +117,16 @@ func (s *Sandbox) Provision(ctx caddy.Context) error {
 	if err := s.validate(); err != nil {
 		return err
 	}
-	opts := emulator.Options{PublicWebhooks: s.Webhooks == "any"}
-	key := sandboxKey{webhooks: cmp.Or(s.Webhooks, "private")}
+	opts := emulator.Options{
+		PublicWebhooks: s.Webhooks == "any", LiveChannel: s.Channel == "live", CancelNotices: s.CancelNotices,
+	}
+	if s.Fractions != "refuse" {
+		opts.Fractions = emulator.Fractions(s.Fractions)
+	}
+	key := sandboxKey{
+		webhooks: cmp.Or(s.Webhooks, "private"), channel: cmp.Or(s.Channel, "test"),
+		fractions: cmp.Or(s.Fractions, "refuse"), cancelNotices: s.CancelNotices,
+	}
 	if s.ImpKey != "" {
 		impKey, err := resolveSecret("imp_key", s.ImpKey)
 		if err != nil {
@@ -121,9 +154,20 @@ func (s *Sandbox) Provision(ctx caddy.Context) error {
 }
 
 func (s *Sandbox) validate() error {
+	for _, option := range []struct {
+		name, value string
+		words       []string
+	}{
+		{"webhooks", s.Webhooks, webhookWords}, {"channel", s.Channel, channelWords}, {"fractions", s.Fractions, fractionWords},
+	} {
+		if option.value == "" {
+			continue
+		}
+		if err := oneOf(option.words...)(option.value); err != nil {
+			return fmt.Errorf("%s: %w", option.name, err)
+		}
+	}
 	switch {
-	case s.Webhooks != "" && s.Webhooks != "private" && s.Webhooks != "any":
-		return fmt.Errorf("webhooks must be private or any, not %q", s.Webhooks)
 	case (s.ImpKey == "") != (s.ImpSecret == ""):
 		return errors.New("imp_key and imp_secret go together: set both, or none to accept any")
 	}
@@ -150,6 +194,9 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 //		imp_key    <placeholder>
 //		imp_secret <placeholder>
 //		webhooks   private|any
+//		channel    test|live
+//		fractions  refuse|keep|round
+//		cancel_notices
 //	}
 func parseSandbox(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	s := new(Sandbox)
@@ -158,7 +205,11 @@ func parseSandbox(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	err := parseDirective(h, map[string]option{
 		"imp_key":    text(&s.ImpKey, checkSecret("imp_key")),
 		"imp_secret": text(&s.ImpSecret, checkSecret("imp_secret")),
-		"webhooks":   text(&s.Webhooks, oneOf("private", "any")),
+		"webhooks":   text(&s.Webhooks, oneOf(webhookWords...)),
+		"channel":    text(&s.Channel, oneOf(channelWords...)),
+		"fractions":  text(&s.Fractions, oneOf(fractionWords...)),
+
+		"cancel_notices": toggle(&s.CancelNotices),
 	})
 	if err != nil {
 		return nil, err
@@ -188,36 +239,58 @@ func sandboxConfig(listen string) *caddy.Config {
 	}
 }
 
-// checkFree refuses an address that is taken. Caddy itself would share the port
+// sandboxURL returns where a sandbox that listens so can be opened. It refuses an
+// address that cannot be opened, and one that is taken: Caddy itself would share the port
 // with its owner, so that each of two sandboxes got half of the requests.
-func checkFree(listen string) error {
+func sandboxURL(listen string) (string, error) {
 	addr, err := caddy.ParseNetworkAddress(listen)
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+		return "", err
+	case addr.Network != "tcp" && addr.Network != "tcp4" && addr.Network != "tcp6" || addr.PortRangeSize() != 1 || addr.StartPort == 0:
+		return "", errors.New("need one TCP port, such as 127.0.0.1:8480 or :8480")
 	}
 	listener, err := net.Listen(addr.Network, addr.JoinHostPort(0))
 	if err != nil {
-		return fmt.Errorf("%w: choose another address with --listen", err)
+		return "", fmt.Errorf("%w: choose another address with --listen", err)
 	}
-	return listener.Close()
+	host := addr.Host
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "localhost" // whoever listens everywhere does so here
+	}
+	return "http://" + net.JoinHostPort(host, strconv.FormatUint(uint64(addr.StartPort), 10)), listener.Close()
 }
 
-func startSandbox(listen string) error {
-	if err := checkFree(listen); err != nil {
-		return fmt.Errorf("starting the sandbox on %s: %w", listen, err)
+// startSandbox starts a sandbox and returns where it can be opened.
+func startSandbox(listen string) (string, error) {
+	url, err := sandboxURL(listen)
+	if err == nil {
+		err = caddy.Run(sandboxConfig(listen))
 	}
-	if err := caddy.Run(sandboxConfig(listen)); err != nil {
-		return fmt.Errorf("starting the sandbox on %s: %w", listen, err)
+	if err != nil {
+		return "", fmt.Errorf("starting the sandbox on %s: %w", listen, err)
 	}
-	fmt.Printf("caddy-cvs sandbox, not PortOne: no money moves here. API at http://%[1]s, till at http://%[1]s/till\n", listen)
+	return url, nil
+}
+
+// refuseWords refuses what would be ignored, such as an address without its flag.
+func refuseWords(words []string) error {
+	if len(words) > 0 {
+		return fmt.Errorf("cvs-sandbox takes no words but --listen <address>, and there is %q", words[0])
+	}
 	return nil
 }
 
 func runSandbox(flags caddycmd.Flags) (int, error) {
-	caddy.TrapSignals()
-	if err := startSandbox(flags.String("listen")); err != nil {
+	if err := refuseWords(flags.Args()); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
+	caddy.TrapSignals()
+	url, err := startSandbox(flags.String("listen"))
+	if err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	fmt.Printf("caddy-cvs sandbox, not PortOne: no money moves here. API at %[1]s, till at %[1]s/till\n", url)
 	select {}
 }
 

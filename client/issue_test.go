@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -312,7 +313,17 @@ func TestParseIssueKeepsTheRules(t *testing.T) {
 				assert.True(t, strings.HasPrefix(problem, strings.Fields(rule.problem)[0]), "%s: %v", rule.body, invalid.Problems)
 			}
 		}
+		if !slices.ContainsFunc(stricter, func(words string) bool { return strings.Contains(rule.problem, words) }) {
+			_, refusal := post(t, c, rule.contentType, rule.body)
+			assert.Error(t, refusal, "the emulator accepts what is refused here: %s", rule.body)
+		}
 	}
+}
+
+// stricter are the problems that only the client finds: the API documents no such rule, and the emulator adds none.
+var stricter = []string{
+	"merchant_uid has a control character", "merchant_uid begins or ends with a space", `merchant_uid must not have "."`,
+	"expired_at has passed", "this looks like milliseconds", "amount is more than 9007199254740992",
 }
 
 func TestParseIssueChecksTheURLsOfAFormList(t *testing.T) {

@@ -33,15 +33,21 @@ type Endpoint string
 
 // The endpoints. EndpointAll stands for all of them in a [Fault].
 const (
-	EndpointToken   Endpoint = "token"   // POST /users/getToken
-	EndpointIssue   Endpoint = "issue"   // POST /cvs
-	EndpointVoid    Endpoint = "void"    // DELETE /cvs/{imp_uid}
-	EndpointPayment Endpoint = "payment" // GET /payments/{imp_uid}
-	EndpointFind    Endpoint = "find"    // GET /payments/find/{merchant_uid}[/{payment_status}]
-	EndpointList    Endpoint = "list"    // GET /payments/status/{payment_status}
-	EndpointConfirm Endpoint = "confirm" // POST {confirm_url}, sent by the emulator
-	EndpointNotice  Endpoint = "notice"  // POST {notice_url}, sent by the emulator
-	EndpointAll     Endpoint = "all"
+	EndpointToken    Endpoint = "token"    // POST /users/getToken
+	EndpointIssue    Endpoint = "issue"    // POST /cvs
+	EndpointVoid     Endpoint = "void"     // DELETE /cvs/{imp_uid}
+	EndpointPayment  Endpoint = "payment"  // GET /payments/{imp_uid}
+	EndpointPayments Endpoint = "payments" // GET /payments?imp_uid[]=
+	EndpointBalance  Endpoint = "balance"  // GET /payments/{imp_uid}/balance
+	EndpointFind     Endpoint = "find"     // GET /payments/find/{merchant_uid}[/{payment_status}]
+	EndpointFindAll  Endpoint = "find_all" // GET /payments/findAll/{merchant_uid}[/{payment_status}]
+	EndpointList     Endpoint = "list"     // GET /payments/status/{payment_status}
+	EndpointCancel   Endpoint = "cancel"   // POST /payments/cancel
+	EndpointPrepare  Endpoint = "prepare"  // POST and PUT /payments/prepare, GET /payments/prepare/{merchant_uid}
+	EndpointCard     Endpoint = "card"     // POST /subscribe/payments/onetime
+	EndpointConfirm  Endpoint = "confirm"  // POST {confirm_url}, sent by the emulator
+	EndpointNotice   Endpoint = "notice"   // POST {notice_url}, sent by the emulator
+	EndpointAll      Endpoint = "all"
 )
 
 // Options are the settings of an [Emulator]. The zero value is usable.
@@ -66,10 +72,15 @@ type Options struct {
 	// MaxPayments bounds the ledger, by default to 10,000 payments. The oldest are forgotten first.
 	MaxPayments int
 
-	// RoundAmounts keeps amounts as whole won, halves rounded away from zero, as a database column of whole numbers would. The
-	// API's documents do not say whether it keeps a fraction, so a program that compares the amount it sent with the one that
-	// the API shows can be tried against both.
-	RoundAmounts bool
+	// Fractions says what becomes of an amount with a fraction of a won, by default [FractionsRefuse].
+	Fractions Fractions
+
+	// LiveChannel has the payments be those of a live channel. By default they are a test channel's, which the API hides from
+	// GET /payments/{imp_uid} without include_sandbox=true.
+	LiveChannel bool
+
+	// CancelNotices sends a notice for each cancellation by POST /payments/cancel, as the real service does on request only.
+	CancelNotices bool
 
 	// PublicWebhooks allows webhooks to public addresses. Otherwise they go only to loopback and private addresses,
 	// whatever name they are reached by.
@@ -87,13 +98,24 @@ type Options struct {
 	Fault func(endpoint Endpoint, r *http.Request) Fault
 }
 
+// Fractions says what becomes of an amount with a fraction of a won. The API's documents do not say whether it keeps one.
+type Fractions string
+
+// The ways to treat a fraction.
+const (
+	FractionsRefuse Fractions = ""      // as a gateway does that lets no doubt arise
+	FractionsKeep   Fractions = "keep"  // the amount is shown as it was sent
+	FractionsRound  Fractions = "round" // to whole won, halves away from zero, as a database column of whole numbers would
+)
+
 // Emulator is the API in memory, an [http.Handler]. Its methods may be called from several goroutines at once. It runs no
-// goroutine of its own between requests.
+// goroutine of its own between requests, but for the notices of cancellations, which Close ends.
 type Emulator struct {
 	opts      Options
 	routes    []route
 	tokens    *tokens
 	ledger    *ledger
+	prepared  prepared
 	faults    faultList
 	history   history
 	transport http.RoundTripper
@@ -123,6 +145,7 @@ func New(opts Options) *Emulator {
 		opts:      opts,
 		tokens:    newTokens(seconds(opts.TokenLife)),
 		ledger:    newLedger(opts.MaxPayments),
+		prepared:  prepared{amounts: make(map[orderID]float64)},
 		transport: opts.Transport,
 		origins:   http.NewCrossOriginProtection(),
 		ctx:       ctx,
@@ -207,10 +230,19 @@ func (e *Emulator) newRoutes() []route {
 		api(http.MethodPost, "users/getToken", EndpointToken, e.getToken),
 		api(http.MethodPost, "cvs", EndpointIssue, e.issue),
 		api(http.MethodDelete, "cvs/*", EndpointVoid, e.void),
+		api(http.MethodGet, "payments", EndpointPayments, e.payments),
 		api(http.MethodGet, "payments/*", EndpointPayment, e.payment),
+		api(http.MethodGet, "payments/*/balance", EndpointBalance, e.balance),
 		api(http.MethodGet, "payments/find/*", EndpointFind, e.find),
 		api(http.MethodGet, "payments/find/*/*", EndpointFind, e.find),
+		api(http.MethodGet, "payments/findAll/*", EndpointFindAll, e.findAll),
+		api(http.MethodGet, "payments/findAll/*/*", EndpointFindAll, e.findAll),
 		api(http.MethodGet, "payments/status/*", EndpointList, e.list),
+		api(http.MethodPost, "payments/cancel", EndpointCancel, e.cancelPayment),
+		api(http.MethodPost, "payments/prepare", EndpointPrepare, e.prepare),
+		api(http.MethodPut, "payments/prepare", EndpointPrepare, e.prepareAgain),
+		api(http.MethodGet, "payments/prepare/*", EndpointPrepare, e.preparedPayment),
+		api(http.MethodPost, "subscribe/payments/onetime", EndpointCard, e.payByCard),
 		control(http.MethodGet, "", e.serveRoot),
 		control(http.MethodGet, "till", e.servePage),
 		control(http.MethodGet, "till.css", e.serveFile("till.css", "text/css; charset=utf-8")),
@@ -226,13 +258,22 @@ func (e *Emulator) newRoutes() []route {
 	}
 }
 
-// matches reports whether the escaped segments are the route's, and returns those in the place of a "*".
+// fixedWords stand in paths where others have an imp_uid.
+var fixedWords = []string{"cancel", "find", "findAll", "prepare", "status"}
+
+// matches reports whether the escaped segments are the route's, and returns those in the place of a "*". One slash at the end
+// of a path of the API means nothing, as many clients write one.
 func (rt route) matches(segments []string) (args []string, ok bool) {
+	if last := len(segments) - 1; rt.api != nil && last > 0 && segments[last] == "" {
+		segments = segments[:last]
+	}
 	if len(segments) != len(rt.path) {
 		return nil, false
 	}
 	for i, want := range rt.path {
 		switch {
+		case want == "*" && i == 1 && rt.path[0] == "payments" && slices.Contains(fixedWords, segments[1]):
+			return nil, false
 		case want == "*":
 			arg, err := url.PathUnescape(segments[i])
 			if err != nil {
@@ -244,6 +285,14 @@ func (rt route) matches(segments []string) (args []string, ok bool) {
 		}
 	}
 	return args, true
+}
+
+// methods are those by which a route is called. Clients of the API look up by POST, too.
+func (rt route) methods() []string {
+	if rt.api != nil && rt.method == http.MethodGet {
+		return []string{http.MethodGet, http.MethodPost}
+	}
+	return []string{rt.method}
 }
 
 // ServeHTTP serves the API, the till and the controls of the sandbox.
@@ -258,8 +307,8 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		args, ok := rt.matches(segments)
 		switch {
 		case !ok:
-		case rt.method != r.Method:
-			allow = append(allow, rt.method)
+		case !slices.Contains(rt.methods(), r.Method):
+			allow = append(allow, rt.methods()...)
 		case rt.api != nil:
 			e.serveAPI(w, r, rt, args)
 			return

@@ -128,8 +128,8 @@ func (f *Fault) UnmarshalJSON(b []byte) error {
 
 // endpoints are those which a fault may name.
 var endpoints = []Endpoint{
-	EndpointToken, EndpointIssue, EndpointVoid, EndpointPayment, EndpointFind, EndpointList,
-	EndpointConfirm, EndpointNotice, EndpointAll,
+	EndpointToken, EndpointIssue, EndpointVoid, EndpointPayment, EndpointPayments, EndpointBalance, EndpointFind, EndpointFindAll,
+	EndpointList, EndpointCancel, EndpointPrepare, EndpointCard, EndpointConfirm, EndpointNotice, EndpointAll,
 }
 
 // validate returns everything that is wrong with a fault.

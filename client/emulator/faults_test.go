@@ -61,12 +61,18 @@ func TestFaultStatusWithoutBody(t *testing.T) {
 func TestFaultOnEachEndpoint(t *testing.T) {
 	t.Parallel()
 	requests := map[emulator.Endpoint]struct{ method, path, body string }{
-		emulator.EndpointToken:   {"POST", "/users/getToken", `{"imp_key":"k","imp_secret":"s"}`},
-		emulator.EndpointIssue:   {"POST", "/cvs", orderBody},
-		emulator.EndpointVoid:    {"DELETE", "/cvs/imp_0", ""},
-		emulator.EndpointPayment: {"GET", "/payments/imp_0", ""},
-		emulator.EndpointFind:    {"GET", "/payments/find/order", ""},
-		emulator.EndpointList:    {"GET", "/payments/status/all", ""},
+		emulator.EndpointToken:    {"POST", "/users/getToken", `{"imp_key":"k","imp_secret":"s"}`},
+		emulator.EndpointIssue:    {"POST", "/cvs", orderBody},
+		emulator.EndpointVoid:     {"DELETE", "/cvs/imp_0", ""},
+		emulator.EndpointPayment:  {"GET", "/payments/imp_0", ""},
+		emulator.EndpointPayments: {"GET", "/payments?imp_uid[]=imp_0", ""},
+		emulator.EndpointBalance:  {"GET", "/payments/imp_0/balance", ""},
+		emulator.EndpointFind:     {"GET", "/payments/find/order", ""},
+		emulator.EndpointFindAll:  {"GET", "/payments/findAll/order", ""},
+		emulator.EndpointList:     {"GET", "/payments/status/all", ""},
+		emulator.EndpointCancel:   {"POST", "/payments/cancel", `{"imp_uid":"imp_0"}`},
+		emulator.EndpointPrepare:  {"GET", "/payments/prepare/order", ""},
+		emulator.EndpointCard:     {"POST", "/subscribe/payments/onetime", cardBody("order", 1)},
 	}
 	for faulty := range requests {
 		for _, endpoint := range []emulator.Endpoint{faulty, emulator.EndpointAll} {
@@ -450,7 +456,7 @@ func TestInjectRefusesNonsense(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for body, want := range map[string]string{
-		`{}`:                               "endpoint must be one of token, issue, void, payment, find, list, confirm, notice, all; a fault needs a delay or an effect",
+		`{}`:                               "endpoint must be one of token, issue, void, payment, payments, balance, find, find_all, list, cancel, prepare, card, confirm, notice, all; a fault needs a delay or an effect",
 		`{"endpoint":"till","status":500}`: "endpoint must be one of token,",
 		`{"endpoint":"issue"}`:             "a fault needs a delay or an effect",
 		`{"endpoint":"issue","times":-1,"status":500}`:                 "times must not be negative",

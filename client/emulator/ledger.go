@@ -23,6 +23,10 @@ var (
 
 	errUnknownPayment = errors.New("payment is unknown")
 	errPaidOrder      = errors.New("order is already paid")
+	errNothingLeft    = errors.New("payment is refunded altogether")
+	errNotPaid        = errors.New("payment is not paid")
+	errTooMuch        = errors.New("amount is more than is left of the payment")
+	errChecksum       = errors.New("checksum is not what is left of the payment")
 	errLiveBarcode    = errors.New("barcode is in use")
 )
 
@@ -52,8 +56,7 @@ func newLedger(maxPayments int) *ledger {
 func (l *ledger) add(p payment, now int64) (payment, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	order := orderID{p.impKey, p.MerchantUID}
-	if slices.ContainsFunc(l.byOrder[order], func(p *payment) bool { return p.Status == statusPaid }) {
+	if l.isPaid(orderID{p.impKey, p.MerchantUID}) {
 		return p, errPaidOrder
 	}
 	// Assumption: barcodes are unique among all merchants, as the till knows nothing but the number.
@@ -63,16 +66,37 @@ func (l *ledger) add(p payment, now int64) (payment, error) {
 	if p.Barcode == "" {
 		p.Barcode = unused(l.byBarcode, "", 20)
 	}
-	p.ImpUID = unused(l.byUID, "imp_", 12)
 	p.Status, p.StartedAt = statusReady, now
-	l.touch(&p, now)
-
-	l.list = append(l.list, &p)
-	l.byUID[p.ImpUID] = &p
 	l.byBarcode[p.Barcode] = &p
-	l.byOrder[order] = append(l.byOrder[order], &p)
-	l.forget()
+	l.enter(&p, now)
 	return p, nil
+}
+
+// addPaid enters a payment that is made at once, without a barcode.
+func (l *ledger) addPaid(p payment, now int64) (payment, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isPaid(orderID{p.impKey, p.MerchantUID}) {
+		return p, errPaidOrder
+	}
+	p.Status, p.StartedAt, p.PaidAt = statusPaid, now, now
+	p.pgTID, p.applyNum = digits(20), digits(8)
+	l.enter(&p, now)
+	return p, nil
+}
+
+func (l *ledger) isPaid(order orderID) bool {
+	return slices.ContainsFunc(l.byOrder[order], func(p *payment) bool { return p.Status == statusPaid })
+}
+
+func (l *ledger) enter(p *payment, now int64) {
+	p.ImpUID = unused(l.byUID, "imp_", 12)
+	l.touch(p, now)
+	l.list = append(l.list, p)
+	l.byUID[p.ImpUID] = p
+	order := orderID{p.impKey, p.MerchantUID}
+	l.byOrder[order] = append(l.byOrder[order], p)
+	l.forget()
 }
 
 // forget drops the oldest payments beyond the maximum.
@@ -106,6 +130,65 @@ func (l *ledger) void(impKey, impUID string, now int64) (payment, error) {
 	p.Status, p.CancelledAt, p.cancelReason = statusCancelled, now, "수납번호 말소"
 	l.touch(p, now)
 	return *p, nil
+}
+
+// refund is what a merchant asks to be paid back.
+type refund struct {
+	impUID, merchantUID string
+	amount, checksum    *float64
+	reason              string
+}
+
+// cancel refunds a payment of a merchant's, or a part of it.
+func (l *ledger) cancel(impKey string, r refund, now int64) (payment, cancellation, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.refundable(impKey, r)
+	if p == nil {
+		return payment{}, cancellation{}, errUnknownPayment
+	}
+	left := p.left()
+	amount := left
+	if r.amount != nil {
+		amount = *r.amount
+	}
+	switch {
+	case p.PaidAt == 0:
+		return *p, cancellation{}, errNotPaid
+	case left == 0:
+		return *p, cancellation{}, errNothingLeft
+	case r.checksum != nil && *r.checksum != left:
+		return *p, cancellation{}, errChecksum
+	case amount > left:
+		return *p, cancellation{}, errTooMuch
+	}
+	done := cancellation{PGTID: digits(20), Amount: amount, CancelledAt: now, Reason: r.reason, CancellationID: "cancellation_" + digits(12)}
+	p.cancellations = append(slices.Clone(p.cancellations), done)
+	p.CancelAmount += amount
+	p.CancelledAt, p.cancelReason = now, r.reason
+	if p.left() == 0 { // Assumption: what is refunded in part stays paid.
+		p.Status = statusCancelled
+	}
+	l.touch(p, now)
+	return *p, done, nil
+}
+
+// refundable finds the payment that a refund means: by its imp_uid if there is one, else the paid one of the order, or the
+// newest.
+func (l *ledger) refundable(impKey string, r refund) *payment {
+	if r.impUID != "" {
+		if p := l.byUID[r.impUID]; p != nil && p.impKey == impKey {
+			return p
+		}
+		return nil
+	}
+	var found *payment
+	for _, p := range l.byOrder[orderID{impKey, r.merchantUID}] {
+		if found == nil || found.Status != statusPaid {
+			found = p
+		}
+	}
+	return found
 }
 
 // scan finds the payment of a barcode that can be paid now.
@@ -186,7 +269,7 @@ type listing struct {
 	counts   map[string]int // of all payments, by state
 }
 
-// search returns the payments of all merchants that are in a state, unless it is "", and have a text in their order's number,
+// search returns the barcodes of all merchants that are in a state, unless it is "", and have a text in their order's number,
 // name, barcode or imp_uid.
 func (l *ledger) search(text, state string, now int64, skip, limit int) listing {
 	l.mu.Lock()
@@ -194,6 +277,9 @@ func (l *ledger) search(text, state string, now int64, skip, limit int) listing 
 	found := listing{counts: make(map[string]int)}
 	text = strings.ToLower(text)
 	for _, p := range slices.Backward(l.list) {
+		if p.Barcode == "" { // no till has anything to do with it
+			continue
+		}
 		is := p.state(now)
 		found.counts[is]++
 		if state != "" && state != is || text != "" && !p.contains(text) {
@@ -241,6 +327,9 @@ func (p *payment) settled() error {
 	case statusPaid:
 		return ErrPaid
 	case statusCancelled:
+		if p.PaidAt != 0 { // and refunded
+			return ErrPaid
+		}
 		return ErrVoid
 	}
 	return nil

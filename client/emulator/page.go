@@ -7,7 +7,9 @@ import (
 	"embed"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"html/template"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -290,14 +292,21 @@ func readFault(r *http.Request) (Fault, error) {
 	form := r.PostForm
 	effect := form.Get("effect")
 	f := Fault{Endpoint: Endpoint(form.Get("endpoint"))}
+	var wrong []error
 	number := func(name string) int {
-		n, _ := strconv.Atoi(form.Get(name)) // what is no number has no effect, which Inject refuses
+		n, err := strconv.Atoi(cmp.Or(form.Get(name), "0")) // which Inject refuses where it has no effect
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("%s must be a whole number, not %q", strings.TrimSuffix(name, "_value"), form.Get(name)))
+		}
 		return n
 	}
 	f.Times = number("times")
 	switch effect {
 	case "delay":
-		seconds, _ := strconv.ParseFloat(form.Get("delay_value"), 64)
+		seconds, err := strconv.ParseFloat(form.Get("delay_value"), 64)
+		if err != nil || math.IsNaN(seconds) {
+			wrong = append(wrong, fmt.Errorf("delay must be a number of seconds, not %q", form.Get("delay_value")))
+		}
 		f.Delay = time.Duration(min(seconds, 2*maxDelay.Seconds()) * float64(time.Second))
 	case "status":
 		f.Status = number("status_value")
@@ -315,5 +324,5 @@ func readFault(r *http.Request) (Fault, error) {
 		drop, _ := strings.CutPrefix(effect, "drop_")
 		f.Drop = Drop(drop)
 	}
-	return f, nil
+	return f, errors.Join(wrong...)
 }

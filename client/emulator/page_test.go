@@ -97,7 +97,7 @@ func TestPage(t *testing.T) {
 
 func TestPageTimesAreKorean(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t, emulator.Options{Now: func() time.Time { return time.Date(2026, 12, 31, 15, 0, 0, 0, time.UTC) }, Deadline: time.Hour})
+	s := newSandbox(t, emulator.Options{Now: func() time.Time { return time.Date(2026, 12, 31, 15, 0, 0, 0, time.UTC) }, Deadline: time.Hour, Fractions: emulator.FractionsKeep})
 	s.issue(`"merchant_uid":"order","amount":1234567.5`)
 	mustContain(t, words(s.page("")), "기한 2027-01-01 01:00", "1,234,567.5원")
 	mustContain(t, words(s.page("", "Accept-Language", "en")), "until 1 Jan 2027, 01:00 KST", "1,234,567.5 KRW")
@@ -596,7 +596,12 @@ func TestPageRefusesFaults(t *testing.T) {
 	for form, want := range map[string]string{
 		"":               "endpoint must be one of",
 		"endpoint=issue": "a fault needs a delay or an effect",
-		"endpoint=issue&effect=delay&delay_value=x":     "a fault needs a delay or an effect",
+		"endpoint=issue&effect=delay&delay_value=x":     `delay must be a number of seconds, not "x"`,
+		"endpoint=issue&effect=delay&delay_value=NaN":   `delay must be a number of seconds, not "NaN"`,
+		"endpoint=issue&effect=garbage&times=two":       `times must be a whole number, not "two"`,
+		"endpoint=issue&effect=garbage&times=1.5":       `times must be a whole number, not "1.5"`,
+		"endpoint=issue&effect=status&status_value=5xx": `status must be a whole number, not "5xx"`,
+		"endpoint=issue&effect=code&code_value=one":     `code must be a whole number, not "one"`,
 		"endpoint=issue&effect=delay&delay_value=1e300": "delay must be between 0 and 1h",
 		"endpoint=issue&effect=delay&delay_value=-1":    "delay must be between 0 and 1h",
 		"endpoint=issue&effect=status&status_value=99":  "status must be between 200 and 599",
@@ -626,7 +631,7 @@ func TestPageOffersPossibleFaults(t *testing.T) {
 	page := s.page("")
 	endpoints := regexp.MustCompile(`<option value="(\w+)" data-kind="(\w+)"`).FindAllStringSubmatch(page, -1)
 	effects := regexp.MustCompile(`name="effect" value="(\w+)" data-kind="([\w ]+)"`).FindAllStringSubmatch(page, -1)
-	if len(endpoints) != 9 || len(effects) != 10 {
+	if len(endpoints) != 15 || len(effects) != 10 {
 		t.Fatalf("%d endpoints, %d effects", len(endpoints), len(effects))
 	}
 	for _, endpoint := range endpoints {

@@ -56,17 +56,16 @@ func parseForm(body []byte) (parameters, *answer) {
 	}
 	p := make(parameters, len(form))
 	for name, values := range form {
-		if list, isFirst := strings.CutSuffix(name, "[0]"); isFirst {
-			var all []string
-			for i := 0; form.Has(element(list, i)); i++ {
-				all = append(all, form.Get(element(list, i)))
-			}
-			p[list] = bytes.TrimSpace(encode(all, ""))
-			continue
+		list, index, isElement := cutIndex(name)
+		if isElement && index > 0 && form.Has(element(list, index-1)) {
+			continue // it is taken with the first
 		}
 		var value any = values
 		short, isArray := strings.CutSuffix(name, "[]")
-		if !isArray && len(values) == 1 {
+		switch {
+		case isElement && index == 0:
+			short, value = list, elements(form, list)
+		case !isArray && len(values) == 1:
 			value = values[0]
 		}
 		p[short] = bytes.TrimSpace(encode(value, ""))
@@ -77,6 +76,32 @@ func parseForm(body []byte) (parameters, *answer) {
 // element names a list's element as PHP's http_build_query does.
 func element(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
 
+// cutIndex takes such a name apart.
+func cutIndex(name string) (list string, index int, ok bool) {
+	list, rest, _ := strings.Cut(name, "[")
+	index, err := strconv.Atoi(strings.TrimSuffix(rest, "]"))
+	return list, index, err == nil && name == element(list, index)
+}
+
+// elements returns the values of a list that is written so, from the first on.
+func elements(values url.Values, list string) []string {
+	var all []string
+	for i := 0; values.Has(element(list, i)); i++ {
+		all = append(all, values.Get(element(list, i)))
+	}
+	return all
+}
+
+// hasMembers reports whether a form gives a field as a list or an object that it is not.
+func (p parameters) hasMembers(name string) bool {
+	for given := range p {
+		if strings.HasPrefix(given, name+"[") {
+			return true
+		}
+	}
+	return false
+}
+
 // raw returns a field's JSON, or nil if it is absent or null.
 func (p parameters) raw(name string) json.RawMessage {
 	if raw := p[name]; string(raw) != "null" {
@@ -85,7 +110,7 @@ func (p parameters) raw(name string) json.RawMessage {
 	return nil
 }
 
-// text returns a string. A number is taken for its digits, as order numbers and telephone numbers are often sent.
+// text returns a string. A number is none: an order's number that is sent as one loses its zeros and its digits beyond 2^53.
 func (p parameters) text(name string) (string, error) {
 	return textOf(p.raw(name))
 }
@@ -95,19 +120,24 @@ func textOf(raw json.RawMessage) (string, error) {
 		return "", nil
 	}
 	var s string
-	if json.Unmarshal(raw, &s) == nil {
-		return s, nil
+	if json.Unmarshal(raw, &s) != nil {
+		return "", errNotText
 	}
+	return s, nil
+}
+
+// digits returns a number's digits, which may be written as a string.
+func (p parameters) digits(name string) (string, error) {
 	var n json.Number
-	if json.Unmarshal(raw, &n) == nil {
+	if raw := p.raw(name); len(raw) > 0 && json.Unmarshal(raw, &n) == nil {
 		return n.String(), nil
 	}
-	return "", errNotText
+	return p.text(name)
 }
 
 // number returns a finite number, which may be written as a string, as in a form. It is absent if it is empty.
 func (p parameters) number(name string) (value float64, ok bool, err error) {
-	s, err := p.text(name)
+	s, err := p.digits(name)
 	if err != nil {
 		return 0, false, errNotNumber
 	}
@@ -127,7 +157,7 @@ func (p parameters) number(name string) (value float64, ok bool, err error) {
 
 // integer returns a whole number, which may be written as a string. It is 0 if it is absent or empty.
 func (p parameters) integer(name string) (value int64, ok bool, err error) {
-	s, err := p.text(name)
+	s, err := p.digits(name)
 	if err != nil {
 		return 0, false, errNotInteger
 	}
@@ -135,7 +165,7 @@ func (p parameters) integer(name string) (value int64, ok bool, err error) {
 		return 0, false, nil
 	}
 	value, err = strconv.ParseInt(s, 10, 64)
-	if err != nil {
+	if err != nil || strconv.FormatInt(value, 10) != s {
 		return 0, false, errNotInteger
 	}
 	return value, true, nil
@@ -151,8 +181,8 @@ func (p parameters) texts(name string) ([]string, error) {
 	var all []string
 	for _, item := range items {
 		s, err := textOf(item)
-		if err != nil {
-			return nil, err
+		if err != nil || string(item) == "null" {
+			return nil, errNotText
 		}
 		if s != "" {
 			all = append(all, s)

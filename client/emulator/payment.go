@@ -16,6 +16,13 @@ const (
 	stateExpired = "expired" // of the till's page only
 )
 
+// The methods of payment.
+const (
+	// Assumption: the schema lists the methods and has none for CVS, however the customer paid at the till.
+	payMethodCVS  = "cvs"
+	payMethodCard = "card"
+)
+
 // Payment is an entry of the ledger. Times are Unix seconds of the API's clock, 0 if unset.
 type Payment struct {
 	ImpUID      string  `json:"imp_uid"`
@@ -23,8 +30,10 @@ type Payment struct {
 	Name        string  `json:"name,omitempty"`
 	Amount      float64 `json:"amount"`
 	Status      string  `json:"status"`
-	Barcode     string  `json:"barcode"`
-	// PayType is how the customer paid, "card" or "cash".
+	// PayMethod is "cvs" for a barcode, "card" for a payment by card.
+	PayMethod string `json:"pay_method"`
+	Barcode   string `json:"barcode,omitempty"`
+	// PayType is how the customer paid a barcode, "card" or "cash".
 	PayType     string `json:"pay_type,omitempty"`
 	PG          string `json:"pg,omitempty"`
 	ChannelKey  string `json:"channel_key,omitempty"`
@@ -33,6 +42,8 @@ type Payment struct {
 	ExpiredAt   int64  `json:"expired_at"`
 	PaidAt      int64  `json:"paid_at"`
 	CancelledAt int64  `json:"cancelled_at"`
+	// CancelAmount is how much of a payment was refunded.
+	CancelAmount float64 `json:"cancel_amount"`
 	// FailReason is what the gateway gave for its last refusal at the till.
 	FailReason string `json:"fail_reason,omitempty"`
 	// ConfirmURL and NoticeURL lack their query strings. See [Emulator.WebhookURLs].
@@ -52,14 +63,20 @@ type payment struct {
 	buyerAddr     string
 	buyerPostcode string
 	customData    string
+	pgProvider    string
 	pgID          string
 	pgTID         string
 	applyNum      string
 	cancelReason  string
+	cardNumber    string // masked
+	cancellations []cancellation
 
 	updated   int64 // the order of the last change
 	updatedAt int64
 }
+
+// left returns how much of a payment is not refunded.
+func (p *Payment) left() float64 { return p.Amount - p.CancelAmount }
 
 // live reports whether the barcode can be paid.
 func (p *Payment) live(now int64) bool {
@@ -105,94 +122,79 @@ func (p *payment) changedAt() int64 {
 
 // annotation is the API's model PaymentAnnotation: every field, also those which a payment of this kind never sets.
 type annotation struct {
-	ImpUID            string   `json:"imp_uid"`
-	MerchantUID       string   `json:"merchant_uid"`
-	PayMethod         *string  `json:"pay_method"`
-	Channel           string   `json:"channel"`
-	PGProvider        string   `json:"pg_provider"`
-	EmbPGProvider     *string  `json:"emb_pg_provider"`
-	PGTID             *string  `json:"pg_tid"`
-	PGID              *string  `json:"pg_id"`
-	Sandbox           bool     `json:"sandbox"`
-	Escrow            bool     `json:"escrow"`
-	ApplyNum          *string  `json:"apply_num"`
-	BankCode          *string  `json:"bank_code"`
-	BankName          *string  `json:"bank_name"`
-	CardCode          *string  `json:"card_code"`
-	CardName          *string  `json:"card_name"`
-	CardIssuerCode    *string  `json:"card_issuer_code"`
-	CardIssuerName    *string  `json:"card_issuer_name"`
-	CardPublisherCode *string  `json:"card_publisher_code"`
-	CardPublisherName *string  `json:"card_publisher_name"`
-	CardQuota         int      `json:"card_quota"`
-	CardNumber        *string  `json:"card_number"`
-	CardType          any      `json:"card_type"`
-	VbankCode         *string  `json:"vbank_code"`
-	VbankName         *string  `json:"vbank_name"`
-	VbankNum          *string  `json:"vbank_num"`
-	VbankHolder       *string  `json:"vbank_holder"`
-	VbankDate         int64    `json:"vbank_date"`
-	VbankIssuedAt     int64    `json:"vbank_issued_at"`
-	Name              *string  `json:"name"`
-	Amount            float64  `json:"amount"`
-	CancelAmount      float64  `json:"cancel_amount"`
-	Currency          string   `json:"currency"`
-	BuyerName         *string  `json:"buyer_name"`
-	BuyerEmail        *string  `json:"buyer_email"`
-	BuyerTel          *string  `json:"buyer_tel"`
-	BuyerAddr         *string  `json:"buyer_addr"`
-	BuyerPostcode     *string  `json:"buyer_postcode"`
-	CustomData        *string  `json:"custom_data"`
-	UserAgent         *string  `json:"user_agent"`
-	Status            string   `json:"status"`
-	StartedAt         int64    `json:"started_at"`
-	PaidAt            int64    `json:"paid_at"`
-	FailedAt          int64    `json:"failed_at"`
-	CancelledAt       int64    `json:"cancelled_at"`
-	FailReason        *string  `json:"fail_reason"`
-	CancelReason      *string  `json:"cancel_reason"`
-	ReceiptURL        *string  `json:"receipt_url"`
-	CancelHistory     []any    `json:"cancel_history"`
-	DepositHistory    []any    `json:"deposit_history"`
-	CancelReceiptURLs []string `json:"cancel_receipt_urls"`
-	CashReceiptIssued bool     `json:"cash_receipt_issued"`
-	CustomerUID       *string  `json:"customer_uid"`
-	CustomerUIDUsage  *string  `json:"customer_uid_usage"`
-	Promotion         any      `json:"promotion"`
+	ImpUID            string         `json:"imp_uid"`
+	MerchantUID       string         `json:"merchant_uid"`
+	PayMethod         *string        `json:"pay_method"`
+	Channel           string         `json:"channel"`
+	PGProvider        string         `json:"pg_provider"`
+	EmbPGProvider     *string        `json:"emb_pg_provider"`
+	PGTID             *string        `json:"pg_tid"`
+	PGID              *string        `json:"pg_id"`
+	Sandbox           bool           `json:"sandbox"`
+	Escrow            bool           `json:"escrow"`
+	ApplyNum          *string        `json:"apply_num"`
+	BankCode          *string        `json:"bank_code"`
+	BankName          *string        `json:"bank_name"`
+	CardCode          *string        `json:"card_code"`
+	CardName          *string        `json:"card_name"`
+	CardIssuerCode    *string        `json:"card_issuer_code"`
+	CardIssuerName    *string        `json:"card_issuer_name"`
+	CardPublisherCode *string        `json:"card_publisher_code"`
+	CardPublisherName *string        `json:"card_publisher_name"`
+	CardQuota         int            `json:"card_quota"`
+	CardNumber        *string        `json:"card_number"`
+	CardType          *int           `json:"card_type"`
+	VbankCode         *string        `json:"vbank_code"`
+	VbankName         *string        `json:"vbank_name"`
+	VbankNum          *string        `json:"vbank_num"`
+	VbankHolder       *string        `json:"vbank_holder"`
+	VbankDate         int64          `json:"vbank_date"`
+	VbankIssuedAt     int64          `json:"vbank_issued_at"`
+	Name              *string        `json:"name"`
+	Amount            float64        `json:"amount"`
+	CancelAmount      float64        `json:"cancel_amount"`
+	Currency          string         `json:"currency"`
+	BuyerName         *string        `json:"buyer_name"`
+	BuyerEmail        *string        `json:"buyer_email"`
+	BuyerTel          *string        `json:"buyer_tel"`
+	BuyerAddr         *string        `json:"buyer_addr"`
+	BuyerPostcode     *string        `json:"buyer_postcode"`
+	CustomData        *string        `json:"custom_data"`
+	UserAgent         *string        `json:"user_agent"`
+	Status            string         `json:"status"`
+	StartedAt         int64          `json:"started_at"`
+	PaidAt            int64          `json:"paid_at"`
+	FailedAt          int64          `json:"failed_at"`
+	CancelledAt       int64          `json:"cancelled_at"`
+	FailReason        *string        `json:"fail_reason"`
+	CancelReason      *string        `json:"cancel_reason"`
+	ReceiptURL        *string        `json:"receipt_url"`
+	CancelHistory     []cancellation `json:"cancel_history"`
+	DepositHistory    []any          `json:"deposit_history"`
+	CancelReceiptURLs []string       `json:"cancel_receipt_urls"`
+	CashReceiptIssued bool           `json:"cash_receipt_issued"`
+	CustomerUID       *string        `json:"customer_uid"`
+	CustomerUIDUsage  *string        `json:"customer_uid_usage"`
+	Promotion         any            `json:"promotion"`
 }
 
 // annotate returns a payment as the API shows it.
-func annotate(p payment) annotation {
+func (e *Emulator) annotate(p payment) annotation {
 	a := annotation{
-		ImpUID: p.ImpUID, MerchantUID: p.MerchantUID,
-		Channel: "api", PGProvider: "galaxia", PGTID: text(p.pgTID), PGID: text(p.pgID), Sandbox: true,
-		ApplyNum: text(p.applyNum), CardType: cardType(p),
-		Name: text(p.Name), Amount: p.Amount, Currency: "KRW",
+		ImpUID: p.ImpUID, MerchantUID: p.MerchantUID, PayMethod: text(p.PayMethod),
+		Channel: "api", PGProvider: p.pgProvider, PGTID: text(p.pgTID), PGID: text(p.pgID), Sandbox: !e.opts.LiveChannel,
+		ApplyNum: text(p.applyNum), CardNumber: text(p.cardNumber),
+		Name: text(p.Name), Amount: p.Amount, CancelAmount: p.CancelAmount, Currency: "KRW",
 		BuyerName: text(p.buyerName), BuyerEmail: text(p.buyerEmail), BuyerTel: text(p.buyerTel),
 		BuyerAddr: text(p.buyerAddr), BuyerPostcode: text(p.buyerPostcode), CustomData: text(p.customData),
 		Status: p.Status, StartedAt: p.StartedAt, PaidAt: p.PaidAt, CancelledAt: p.CancelledAt,
 		FailReason: text(p.FailReason), CancelReason: text(p.cancelReason),
-		CancelHistory: []any{}, DepositHistory: []any{}, CancelReceiptURLs: []string{},
+		CancelHistory: append([]cancellation{}, p.cancellations...), DepositHistory: []any{}, CancelReceiptURLs: []string{},
 	}
-	assume(&a, p)
-	return a
-}
-
-// assume fills the fields whose use for CVS is documented nowhere. This is the only place that knows of it.
-func assume(a *annotation, p payment) {
+	if p.PayMethod == payMethodCard || p.PayType == PayTypeCard {
+		a.CardType = new(0) // a credit card
+	}
 	// Assumption: the model names no field for the number of the barcode; vbank_num is the only one that could carry it.
 	a.VbankNum = text(p.Barcode)
-	// Assumption: the listed payment methods contain none for CVS, however the customer paid at the till.
-	a.PayMethod = text("cvs")
-}
-
-// cardType is as loose as the API's documents: "null" in the one's example, a number or null in the other.
-func cardType(p payment) any {
-	switch {
-	case p.Status != statusPaid:
-		return "null"
-	case p.PayType == PayTypeCard:
-		return 0
-	}
-	return nil
+	return a
 }

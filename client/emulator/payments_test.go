@@ -24,7 +24,7 @@ const annotationFields = `imp_uid merchant_uid pay_method channel pg_provider em
 func TestIssueAnswersThePayment(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	s := newSandbox(t, emulator.Options{Now: c.now})
+	s := newSandbox(t, emulator.Options{Now: c.now, Fractions: emulator.FractionsKeep})
 	a := s.do("POST", "/cvs", asJSON, `{
 		"merchant_uid":"주문-1","amount":15000.5,"name":"김밥 <참치> & 라면","buyer_name":"홍길동","buyer_email":"a@b.kr",
 		"buyer_tel":"010-1234-5678","buyer_addr":"서울","buyer_postcode":"06234","pg":"galaxia.M1234567",
@@ -46,7 +46,7 @@ func TestIssueAnswersThePayment(t *testing.T) {
 		"merchant_uid": "주문-1", "amount": 15000.5, "name": "김밥 <참치> & 라면", "buyer_name": "홍길동",
 		"buyer_email": "a@b.kr", "buyer_tel": "010-1234-5678", "buyer_addr": "서울", "buyer_postcode": "06234",
 		"pg_id": "M1234567", "pg_provider": "galaxia", "custom_data": `{"b":1,"a":["<x>"]}`, "status": "ready",
-		"pay_method": "cvs", "sandbox": true, "currency": "KRW", "card_type": "null", "started_at": float64(c.now().Unix()),
+		"pay_method": "cvs", "sandbox": true, "currency": "KRW", "card_type": nil, "started_at": float64(c.now().Unix()),
 		"paid_at": 0.0, "cancelled_at": 0.0, "failed_at": 0.0, "fail_reason": nil, "pg_tid": nil,
 	} {
 		if got[name] != want {
@@ -60,7 +60,7 @@ func TestIssueAnswersThePayment(t *testing.T) {
 		t.Errorf("barcode %q", a.field("vbank_num"))
 	}
 	want := emulator.Payment{
-		ImpUID: a.field("imp_uid"), MerchantUID: "주문-1", Name: "김밥 <참치> & 라면", Amount: 15000.5, Status: "ready",
+		ImpUID: a.field("imp_uid"), MerchantUID: "주문-1", Name: "김밥 <참치> & 라면", Amount: 15000.5, Status: "ready", PayMethod: "cvs",
 		Barcode: a.field("vbank_num"), PG: "galaxia.M1234567", ChannelKey: "channel-key-1", Tier: "001",
 		StartedAt: c.now().Unix(), ExpiredAt: c.now().Add(72 * time.Hour).Unix(),
 	}
@@ -121,6 +121,10 @@ func TestIssueRefusesBadParameters(t *testing.T) {
 		{"empty amount", `{` + order + `,"amount":""}`, "amount: 필수 파라미터입니다."},
 		{"amount 0", `{` + order + `,"amount":0}`, "amount: 0보다 커야 합니다."},
 		{"negative amount", `{` + order + `,"amount":-1}`, "amount: 0보다 커야 합니다."},
+		{"merchant_uid a number", `{"merchant_uid":10231,"amount":1}`, "merchant_uid: 문자열이어야 합니다."},
+		{"name a number", `{` + order + `,"amount":1,"name":1}`, "name: 문자열이어야 합니다."},
+		{"a fraction of a won", `{` + order + `,"amount":1.5}`, "amount: 원 단위의 정수여야 합니다."},
+		{"a fraction of a won, as text", `{` + order + `,"amount":"15000.000000000002"}`, "amount: 원 단위의 정수여야 합니다."},
 		{"amount in words", `{` + order + `,"amount":"천원"}`, "amount: 숫자여야 합니다."},
 		{"amount NaN", `{` + order + `,"amount":"NaN"}`, "amount: 숫자여야 합니다."},
 		{"amount Inf", `{` + order + `,"amount":"Inf"}`, "amount: 숫자여야 합니다."},
@@ -160,7 +164,7 @@ func TestIssueRefusesBadParameters(t *testing.T) {
 
 func TestIssueReadsAmounts(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t, emulator.Options{})
+	s := newSandbox(t, emulator.Options{Fractions: emulator.FractionsKeep})
 	for raw, want := range map[string]string{
 		`15000`: "15000", `"15000"`: "15000", `0.01`: "0.01", `1.5e3`: "1500",
 	} {
@@ -172,7 +176,7 @@ func TestIssueReadsAmounts(t *testing.T) {
 
 func TestRoundAmounts(t *testing.T) {
 	t.Parallel()
-	s := newSandbox(t, emulator.Options{RoundAmounts: true})
+	s := newSandbox(t, emulator.Options{Fractions: emulator.FractionsRound})
 	for raw, want := range map[string]string{
 		`15000`: "15000", `15000.4`: "15000", `"15000.5"`: "15001", `15000.5`: "15001", `15001.5`: "15002", `0.5`: "1", `1.5e3`: "1500",
 	} {
@@ -279,7 +283,7 @@ func TestWebhookURLs(t *testing.T) {
 		want              []string
 	}{
 		{asJSON, `{"merchant_uid":"o","amount":1,"confirm_url":"http://a/c?q=1","notice_url":"http://a/n?q=2"}`, []string{"http://a/n?q=2"}},
-		{asJSON, `{"merchant_uid":"o","amount":1,"confirm_url":"http://a/c?q=1","notice_url":["http://a/1",null,"","http://a/2"]}`, []string{"http://a/1", "http://a/2"}},
+		{asJSON, `{"merchant_uid":"o","amount":1,"confirm_url":"http://a/c?q=1","notice_url":["http://a/1","","http://a/2"]}`, []string{"http://a/1", "http://a/2"}},
 		{asForm, "merchant_uid=o&amount=1&confirm_url=http://a/c?q=1&notice_url=http://a/1&notice_url=http://a/2", []string{"http://a/1", "http://a/2"}},
 		{asForm, "merchant_uid=o&amount=1&confirm_url=http://a/c?q=1&notice_url[]=http://a/1", []string{"http://a/1"}},
 		{asForm, "merchant_uid=o&amount=1&confirm_url=http://a/c?q=1&notice_url[1]=http://a/2&notice_url[0]=http://a/1", []string{"http://a/1", "http://a/2"}},
@@ -528,7 +532,7 @@ func TestListRefusesBadQueries(t *testing.T) {
 	s := newSandbox(t, emulator.Options{})
 	s.issue(`"merchant_uid":"order","amount":1`)
 	for _, bad := range []string{
-		"void", "", "all?page=0", "all?page=2", "all?page=x", "all?page=9999999999999999999", "all?page=1125899906842624",
+		"void", "all?page=0", "all?page=2", "all?page=x", "all?page=9999999999999999999", "all?page=1125899906842624",
 		"all?limit=0", "all?limit=1001", "all?limit=-1", "all?from=x", "all?to=-1", "all?to=x",
 		"all?from=1&to=7776002", "all?sorting=name", "failed?page=2",
 	} {
@@ -548,10 +552,15 @@ func TestRouting(t *testing.T) {
 		{"GET", "/users/getToken", 405, "POST"},
 		{"GET", "/cvs", 405, "POST"},
 		{"POST", "/cvs/imp_1", 405, "DELETE"},
-		{"POST", "/payments/imp_1", 405, "GET"},
-		{"DELETE", "/payments/find/order", 405, "GET"},
-		{"PUT", "/payments/find/order/ready", 405, "GET"},
-		{"POST", "/payments/status/all", 405, "GET"},
+		{"DELETE", "/payments/imp_1", 405, "GET, POST"},
+		{"DELETE", "/payments/find/order", 405, "GET, POST"},
+		{"PUT", "/payments/find/order/ready", 405, "GET, POST"},
+		{"PUT", "/payments/status/all/", 405, "GET, POST"},
+		{"GET", "/payments/cancel", 405, "POST"},
+		{"DELETE", "/payments/prepare", 405, "POST, PUT"},
+		{"GET", "/payments/findAll", 404, ""},
+		{"GET", "/subscribe/payments/onetime", 405, "POST"},
+		{"GET", "/till/", 404, ""},
 		{"DELETE", "/till", 405, "GET, POST"},
 		{"GET", "/till-faults", 405, "POST"},
 		{"GET", "/till-normal", 405, "POST"},
@@ -560,7 +569,6 @@ func TestRouting(t *testing.T) {
 		{"PUT", "/sandbox/faults", 405, "GET, POST, DELETE"},
 		{"POST", "/", 405, "GET"},
 		{"GET", "//", 404, ""},
-		{"GET", "/payments", 404, ""},
 		{"GET", "/payments/find/a/ready/c", 404, ""},
 		{"POST", "/payments/cancel/now/please", 404, ""},
 		{"GET", "/sandbox", 404, ""},

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 )
 
 // serveControl serves the till and the controls. They need no credentials, so what a page of another site makes a browser
@@ -24,12 +26,18 @@ func (e *Emulator) serveTill(w http.ResponseWriter, r *http.Request) {
 		write(w, *problem)
 		return
 	}
-	barcode, errBarcode := params.text("barcode")
+	barcode, errBarcode := params.digits("barcode")
 	payType, errPayType := params.text("pay_type")
 	scenario, errScenario := params.text("scenario")
 	if err := errors.Join(errBarcode, errPayType, errScenario); err != nil || barcode == "" {
 		write(w, failed(http.StatusBadRequest, `till needs {"barcode": "…", "pay_type": "card" or "cash"}`))
 		return
+	}
+	for name := range params {
+		if !slices.Contains([]string{"barcode", "pay_type", "scenario"}, name) {
+			write(w, failed(http.StatusBadRequest, fmt.Sprintf("till knows barcode, pay_type and scenario, not %q", name)))
+			return
+		}
 	}
 	req := ScanRequest{Barcode: barcode, PayType: payType, Scenario: Scenario(scenario)}
 	if wantsPage(r) {

@@ -135,7 +135,7 @@ func (e *Emulator) scan(ctx context.Context, req ScanRequest) (ScanResult, error
 	if errors.Is(err, ErrPaid) && req.Scenario == ScenarioRepeatedNotice {
 		result := newResult(req, p)
 		result.Accepted, result.resent, result.PayType = true, true, p.PayType
-		result.Notice = e.notify(context.WithoutCancel(ctx), p, false)
+		result.Notice = e.notify(context.WithoutCancel(ctx), p, "", false)
 		return result, nil
 	}
 	if err != nil {
@@ -175,7 +175,7 @@ func (e *Emulator) settle(ctx context.Context, p payment, req ScanRequest, reaso
 			result.Reason = err.Error()
 		} else {
 			result.Accepted = true
-			result.Notice = e.notify(context.WithoutCancel(ctx), paid, req.Scenario == ScenarioRepeatedNotice)
+			result.Notice = e.notify(context.WithoutCancel(ctx), paid, "", req.Scenario == ScenarioRepeatedNotice)
 		}
 	}
 	if held, ok := e.ledger.get(p.ImpUID); ok {
@@ -251,8 +251,9 @@ func isAcceptance(body []byte) bool {
 	return json.Unmarshal(body, &answer) == nil && string(answer["accepted"]) == "true"
 }
 
-// notify sends the notice webhooks of a paid payment, all at once, and once each unless they are to be repeated.
-func (e *Emulator) notify(ctx context.Context, p payment, repeat bool) []WebhookResult {
+// notify sends the notice webhooks of a payment, perhaps of a cancellation, all at once, and once each unless they are to be
+// repeated.
+func (e *Emulator) notify(ctx context.Context, p payment, cancellationID string, repeat bool) []WebhookResult {
 	ctx, cancel := e.untilClose(ctx)
 	defer cancel()
 	results := make([]WebhookResult, len(p.noticeURL))
@@ -265,7 +266,7 @@ func (e *Emulator) notify(ctx context.Context, p payment, repeat bool) []Webhook
 			url:      u,
 			timeout:  noticeTimeout,
 			fault:    fault,
-			message:  message{ImpUID: p.ImpUID, MerchantUID: p.MerchantUID, Status: p.Status},
+			message:  message{ImpUID: p.ImpUID, MerchantUID: p.MerchantUID, Status: p.Status, CancellationID: cancellationID},
 		}
 		wg.Go(func() { results[i] = e.sendWebhook(ctx, h) })
 	}

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"net/http"
@@ -116,9 +117,9 @@ func (e *Emulator) getToken(c *call) answer {
 	if problem != nil {
 		return *problem
 	}
-	// What is not a string fails like a wrong key.
-	impKey, _ := p.text("imp_key")
-	impSecret, _ := p.text("imp_secret")
+	// What is neither a string nor a number fails like a wrong key.
+	impKey, _ := p.digits("imp_key")
+	impSecret, _ := p.digits("imp_secret")
 	if !e.accepts(impKey, impSecret) {
 		return failed(http.StatusUnauthorized, "인증에 실패하였습니다. API키와 secret을 확인하세요.")
 	}
@@ -142,9 +143,12 @@ func (e *Emulator) accepts(impKey, impSecret string) bool {
 	return ok && want == impSecret
 }
 
-// bearer returns a request's token. The API takes it without its scheme, too.
+// bearer returns a request's token. The API takes it without its scheme, too, and in the places where old clients put it.
 func bearer(r *http.Request) string {
 	header := r.Header.Get("Authorization")
+	if header == "" {
+		return cmp.Or(r.Header.Get("X-Imptokenheader"), r.URL.Query().Get("_token"))
+	}
 	if scheme, value, ok := strings.Cut(header, " "); ok && strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(value)
 	}

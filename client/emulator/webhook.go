@@ -57,13 +57,14 @@ type WebhookResult struct {
 	foreign bool // a confirm webhook that something other than cvs_confirm answered 200
 }
 
-// message is the body of a webhook. The notice has neither event nor extra.
+// message is the body of a webhook. The notice has neither event nor extra, and that of a cancellation names it.
 type message struct {
-	Event       string `json:"event,omitempty"`
-	ImpUID      string `json:"imp_uid"`
-	MerchantUID string `json:"merchant_uid"`
-	Status      string `json:"status"`
-	Extra       *extra `json:"extra,omitempty"`
+	Event          string `json:"event,omitempty"`
+	ImpUID         string `json:"imp_uid"`
+	MerchantUID    string `json:"merchant_uid"`
+	Status         string `json:"status"`
+	CancellationID string `json:"cancellation_id,omitempty"`
+	Extra          *extra `json:"extra,omitempty"`
 }
 
 type extra struct {

@@ -127,11 +127,17 @@ func (l language) payment(p Payment, at place, now int64) paymentView {
 		Number: number(p.Barcode), Price: l.amount(p.Amount), Deadline: l.moment(p.ExpiredAt),
 		SVG: template.HTML(svg), URL: "till" + at.query() + "#scan-title", Chosen: chosen, //nolint:gosec // numbers and our own words
 	}
+	if state == statusCancelled && p.PaidAt != 0 {
+		v.StateName = l.t("환불", "Refunded")
+	}
 	switch state {
 	case statusPaid:
 		v.Moment = l.t("결제 ", "paid ") + l.moment(p.PaidAt)
 	case statusCancelled:
 		v.Moment = l.t("말소 ", "void since ") + l.moment(p.CancelledAt)
+		if p.PaidAt != 0 {
+			v.Moment = l.t("환불 ", "refunded ") + l.moment(p.CancelledAt)
+		}
 	default:
 		v.Moment = l.t("기한 ", "until ") + v.Deadline
 	}
@@ -200,8 +206,14 @@ func (l language) endpoints() []choice {
 		{Kind: kindAPI, Value: string(EndpointIssue), Name: l.t("바코드 발급", "Barcode") + ": POST /cvs"},
 		{Kind: kindAPI, Value: string(EndpointVoid), Name: l.t("말소", "Void") + ": DELETE /cvs/…"},
 		{Kind: kindAPI, Value: string(EndpointPayment), Name: l.t("결제 조회", "Payment") + ": GET /payments/…"},
+		{Kind: kindAPI, Value: string(EndpointPayments), Name: l.t("여러 결제 조회", "Several payments") + ": GET /payments?imp_uid[]=…"},
+		{Kind: kindAPI, Value: string(EndpointBalance), Name: l.t("잔액 조회", "Balance") + ": GET /payments/…/balance"},
 		{Kind: kindAPI, Value: string(EndpointFind), Name: l.t("주문번호로 조회", "Payment of an order") + ": GET /payments/find/…"},
+		{Kind: kindAPI, Value: string(EndpointFindAll), Name: l.t("주문번호의 모든 결제", "All payments of an order") + ": GET /payments/findAll/…"},
 		{Kind: kindAPI, Value: string(EndpointList), Name: l.t("목록", "List") + ": GET /payments/status/…"},
+		{Kind: kindAPI, Value: string(EndpointCancel), Name: l.t("환불", "Refund") + ": POST /payments/cancel"},
+		{Kind: kindAPI, Value: string(EndpointPrepare), Name: l.t("사전등록", "Prepared amount") + ": /payments/prepare"},
+		{Kind: kindAPI, Value: string(EndpointCard), Name: l.t("카드 결제", "Payment by card") + ": POST /subscribe/payments/onetime"},
 		{Kind: kindWebhook, Value: string(EndpointConfirm), Name: l.t("승인 웹훅", "Confirm webhook") + ": confirm_url"},
 		{Kind: kindWebhook, Value: string(EndpointNotice), Name: l.t("통보 웹훅", "Notice webhook") + ": notice_url"},
 	}

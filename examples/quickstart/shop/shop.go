@@ -332,7 +332,8 @@ func (s *shop) payable(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// notice hears that something was paid. Anybody can say so: the shop looks the payment up, and believes only that.
+// notice hears that something was paid. Anybody can say so: the shop looks the payment up, and believes only that. A 5xx asks
+// the sender to come again, which helps only if the look-up failed.
 func (s *shop) notice(w http.ResponseWriter, r *http.Request) {
 	impUID := webhook(r)
 	if impUID == "" {
@@ -340,7 +341,11 @@ func (s *shop) notice(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p, f := s.lookUp(url.PathEscape(impUID))
-	if f != nil {
+	switch {
+	case f != nil && f.status == http.StatusNotFound:
+		refuse(w, http.StatusNotFound, "알 수 없는 결제입니다")
+		return
+	case f != nil:
 		refuse(w, http.StatusBadGateway, "결제를 조회하지 못했습니다")
 		return
 	}

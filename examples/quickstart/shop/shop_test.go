@@ -486,7 +486,7 @@ func TestNotice(t *testing.T) {
 	m.pays("imp_1", "paid", 100)
 	assert.Equal(t, http.StatusOK, m.notify("imp_1"))
 	assert.Equal(t, "waiting", m.state(path), "of another amount")
-	assert.Equal(t, http.StatusBadGateway, m.notify("imp_9"), "unknown to the gateway")
+	assert.Equal(t, http.StatusNotFound, m.notify("imp_9"), "of no payment, and not to be sent again")
 
 	m.pays("imp_1", "paid", 15000)
 	m.fault("GET /payments/imp_1", fails(504, -1, "no answer"))

@@ -1,0 +1,85 @@
+package emulator
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// cancellation is the API's model PaymentCancelAnnotation.
+type cancellation struct {
+	PGTID          string  `json:"pg_tid"`
+	Amount         float64 `json:"amount"`
+	CancelledAt    int64   `json:"cancelled_at"`
+	Reason         string  `json:"reason"`
+	CancellationID string  `json:"cancellation_id"`
+	ReceiptURL     *string `json:"receipt_url"`
+}
+
+// cancelPayment answers POST /payments/cancel. A refusal is one of business, HTTP 200 with code 1.
+func (e *Emulator) cancelPayment(c *call) answer {
+	params, problem := c.parameters()
+	if problem != nil {
+		return *problem
+	}
+	r, wrong := readRefund(params)
+	if len(wrong) > 0 {
+		return failed(http.StatusBadRequest, strings.Join(wrong, " "))
+	}
+	p, done, err := e.ledger.cancel(c.impKey, r, e.now())
+	switch {
+	case errors.Is(err, errUnknownPayment):
+		return refused("취소할 결제건이 존재하지 않습니다.")
+	case errors.Is(err, errNothingLeft):
+		return refused("이미 전액취소된 주문입니다.")
+	// Assumption: the words of the others.
+	case errors.Is(err, errNotPaid):
+		return refused("결제가 완료되지 않은 주문은 취소할 수 없습니다.")
+	case errors.Is(err, errChecksum):
+		return refused("취소 가능 잔액(checksum)이 일치하지 않습니다.")
+	case errors.Is(err, errTooMuch):
+		return refused("취소 가능 잔액을 초과하였습니다.")
+	}
+	if e.opts.CancelNotices && len(p.noticeURL) > 0 && e.begin() {
+		// Not before the answer: the merchant's app may serve one request at a time.
+		go func() {
+			defer e.scans.Done()
+			e.notify(context.Background(), p, done.CancellationID, false)
+		}()
+	}
+	return succeeded(e.annotate(p))
+}
+
+func readRefund(params parameters) (refund, violations) {
+	var r refund
+	var wrong violations
+	for _, field := range []struct {
+		name string
+		to   *string
+	}{{"imp_uid", &r.impUID}, {"merchant_uid", &r.merchantUID}, {"reason", &r.reason}} {
+		var err error
+		if *field.to, err = params.text(field.name); err != nil {
+			wrong.add(field.name, err)
+		}
+	}
+	for _, field := range []struct {
+		name  string
+		least float64
+		to    **float64
+	}{{"amount", 0.01, &r.amount}, {"checksum", 0, &r.checksum}} { // a refund of 0 must not be one of all
+		n, ok, err := params.number(field.name)
+		switch {
+		case err != nil:
+			wrong.add(field.name, err)
+		case ok && n < field.least:
+			wrong.add(field.name, "0보다 커야 합니다")
+		case ok:
+			*field.to = &n
+		}
+	}
+	if len(wrong) == 0 && r.impUID == "" && r.merchantUID == "" {
+		wrong.add("imp_uid", missing)
+	}
+	return r, wrong
+}

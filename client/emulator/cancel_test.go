@@ -1,0 +1,181 @@
+package emulator_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+)
+
+// paid returns a barcode of 15,000 won that was paid.
+func (s *sandbox) paid(merchantUID string, members ...string) envelope {
+	s.t.Helper()
+	a := s.issue(strings.Join(append(members, `"merchant_uid":"`+merchantUID+`","amount":15000`), ","))
+	if code, result := s.scan(a.field("vbank_num"), "card"); code != 200 || !result.Accepted {
+		s.t.Fatalf("not paid: %d %+v", code, result)
+	}
+	return a
+}
+
+func (s *sandbox) cancel(members string) envelope {
+	s.t.Helper()
+	return s.do("POST", "/payments/cancel", asJSON, "{"+members+"}")
+}
+
+// cancelled is what an answer tells of cancellations.
+type cancelled struct {
+	Status        string  `json:"status"`
+	CancelAmount  float64 `json:"cancel_amount"`
+	CancelledAt   int64   `json:"cancelled_at"`
+	CancelReason  *string `json:"cancel_reason"`
+	CancelHistory []struct {
+		PGTID          string  `json:"pg_tid"`
+		Amount         float64 `json:"amount"`
+		CancelledAt    int64   `json:"cancelled_at"`
+		Reason         string  `json:"reason"`
+		CancellationID string  `json:"cancellation_id"`
+	} `json:"cancel_history"`
+}
+
+func (e envelope) cancelled(t *testing.T) (c cancelled) {
+	t.Helper()
+	if err := json.Unmarshal(e.Response, &c); err != nil {
+		t.Fatal(err, e.raw)
+	}
+	return c
+}
+
+func TestCancelInParts(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := newSandbox(t, emulator.Options{Now: c.now})
+	impUID := s.paid("order").field("imp_uid")
+	c.advance(time.Minute)
+	first := s.cancel(`"imp_uid":"` + impUID + `","amount":4000,"checksum":15000,"reason":"하나 반품"`).cancelled(t)
+	if first.Status != "paid" || first.CancelAmount != 4000 || first.CancelledAt != c.now().Unix() || *first.CancelReason != "하나 반품" || len(first.CancelHistory) != 1 {
+		t.Errorf("after a part: %+v", first)
+	}
+	for members, message := range map[string]string{
+		`"imp_uid":"` + impUID + `","amount":11001`:                 "취소 가능 잔액을 초과하였습니다.",
+		`"imp_uid":"` + impUID + `","amount":1000,"checksum":15000`: "취소 가능 잔액(checksum)이 일치하지 않습니다.",
+		`"imp_uid":"` + impUID + `","checksum":0`:                   "취소 가능 잔액(checksum)이 일치하지 않습니다.",
+	} {
+		a := s.cancel(members)
+		a.expect(t, 200, 1)
+		if *a.Message != message {
+			t.Errorf("%s: %s", members, a.raw)
+		}
+	}
+	c.advance(time.Minute)
+	rest := s.do("POST", "/payments/cancel/", asForm, "merchant_uid=order&checksum=11000").cancelled(t) // by the order, and all that is left
+	if rest.Status != "cancelled" || rest.CancelAmount != 15000 || len(rest.CancelHistory) != 2 || rest.CancelReason != nil {
+		t.Errorf("after the rest: %+v", rest)
+	}
+	one, two := rest.CancelHistory[0], rest.CancelHistory[1]
+	if one.Amount != 4000 || two.Amount != 11000 || one.CancellationID == two.CancellationID || one.PGTID == two.PGTID || one.CancelledAt >= two.CancelledAt || one.Reason != "하나 반품" {
+		t.Errorf("history: %+v", rest.CancelHistory)
+	}
+	a := s.cancel(`"imp_uid":"` + impUID + `"`)
+	a.expect(t, 200, 1)
+	if *a.Message != "이미 전액취소된 주문입니다." {
+		t.Error(a.raw)
+	}
+	if got := s.Payments()[0]; got.CancelAmount != 15000 || got.Status != "cancelled" {
+		t.Errorf("%+v", got)
+	}
+	if got := s.get("/payments/status/cancelled").field("total"); got != "1" {
+		t.Errorf("%s are listed as cancelled", got)
+	}
+	if code, _ := s.scan(s.Payments()[0].Barcode, "card"); code != 409 {
+		t.Errorf("a refunded barcode was scanned: %d", code)
+	}
+}
+
+func TestCancelRefuses(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	s.issue(`"merchant_uid":"open","amount":1`)
+	s.paid("order")
+	paid := s.Payments()[0].ImpUID
+	for members, want := range map[string]struct {
+		status, code int
+		message      string
+	}{
+		``:                                           {400, -1, "imp_uid: 필수 파라미터입니다."},
+		`"imp_uid":1`:                                {400, -1, "imp_uid: 문자열이어야 합니다."},
+		`"imp_uid":"` + paid + `","amount":0`:        {400, -1, "amount: 0보다 커야 합니다."}, // not all of it
+		`"imp_uid":"` + paid + `","amount":"x"`:      {400, -1, "amount: 숫자여야 합니다."},
+		`"imp_uid":"` + paid + `","checksum":-1`:     {400, -1, "checksum: 0보다 커야 합니다."},
+		`"imp_uid":"nothing"`:                        {200, 1, "취소할 결제건이 존재하지 않습니다."},
+		`"imp_uid":"nothing","merchant_uid":"order"`: {200, 1, "취소할 결제건이 존재하지 않습니다."},
+		`"merchant_uid":"nothing"`:                   {200, 1, "취소할 결제건이 존재하지 않습니다."},
+		`"merchant_uid":"open"`:                      {200, 1, "결제가 완료되지 않은 주문은 취소할 수 없습니다."},
+	} {
+		a := s.cancel(members)
+		a.expect(t, want.status, want.code)
+		if a.Message == nil || *a.Message != want.message {
+			t.Errorf("%s: %s", members, a.raw)
+		}
+	}
+	a := s.as("other").cancel(`"imp_uid":"` + paid + `"`)
+	a.expect(t, 200, 1)
+	if got := s.Payments()[0]; got.CancelAmount != 0 || got.Status != "paid" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A cancellation sends a notice only where the real service was asked for it.
+func TestCancelNotices(t *testing.T) {
+	t.Parallel()
+	for _, wanted := range []bool{true, false} {
+		came := make(chan struct{}, 2)
+		shop := newGateway(t, func(http.ResponseWriter, *http.Request) { came <- struct{}{} })
+		s := newSandbox(t, emulator.Options{CancelNotices: wanted})
+		impUID := s.paid("order", `"notice_url":"`+shop.URL+`/notice"`).field("imp_uid")
+		done := s.cancel(`"imp_uid":"` + impUID + `","amount":4000`).cancelled(t)
+		<-came
+		if wanted {
+			<-came // behind the answer
+		}
+		_ = s.Close()
+		got := shop.got()
+		if want := map[bool]int{true: 2, false: 1}[wanted]; len(got) != want {
+			t.Fatalf("%d notices, want %d", len(got), want)
+		}
+		if last := got[len(got)-1]; wanted {
+			want := fmt.Sprintf(`{"imp_uid":%q,"merchant_uid":"order","status":"paid","cancellation_id":%q}`, impUID, done.CancelHistory[0].CancellationID)
+			if last.body != want {
+				t.Errorf("%s, want %s", last.body, want)
+			}
+		}
+	}
+}
+
+func TestPrepare(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{MaxPayments: 2})
+	const body = `{"merchant_uid":"order","amount":15000}`
+	s.get("/payments/prepare/order").expect(t, 404, -1)
+	s.do("PUT", "/payments/prepare", asJSON, body).expect(t, 404, -1)
+	a := s.do("POST", "/payments/prepare/", asJSON, body)
+	a.expect(t, 200, 0)
+	if string(a.Response) != body {
+		t.Error(a.raw)
+	}
+	s.do("POST", "/payments/prepare", asJSON, body).expect(t, 200, 1)
+	s.do("PUT", "/payments/prepare", asForm, "merchant_uid=order&amount=9000").expect(t, 200, 0)
+	if got := s.get("/payments/prepare/order/").field("amount"); got != "9000" {
+		t.Errorf("%s", got)
+	}
+	s.as("other").get("/payments/prepare/order").expect(t, 404, -1)
+	s.do("POST", "/payments/prepare", asJSON, `{"amount":-1}`).expect(t, 400, -1)
+	for i := range 5 {
+		s.do("POST", "/payments/prepare", asJSON, fmt.Sprintf(`{"merchant_uid":"order-%d","amount":1}`, i)).expect(t, 200, 0)
+	}
+	s.get("/payments/prepare/order-4").expect(t, 200, 0)
+	s.get("/payments/prepare/order").expect(t, 404, -1) // bounded
+}

@@ -1,0 +1,85 @@
+package emulator
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// prepared holds the amounts that merchants announced for their orders. Only the API's payment window compares them with what
+// is paid; the emulator has none.
+type prepared struct {
+	mu      sync.Mutex
+	amounts map[orderID]float64
+}
+
+// preparation is the API's model PrepareAnnotation.
+type preparation struct {
+	MerchantUID string  `json:"merchant_uid"`
+	Amount      float64 `json:"amount"`
+}
+
+// prepare answers POST /payments/prepare.
+func (e *Emulator) prepare(c *call) answer {
+	return e.setPrepared(c, func(known bool) *answer {
+		if known {
+			return new(refused("이미 등록된 merchant_uid입니다."))
+		}
+		return nil
+	})
+}
+
+// prepareAgain answers PUT /payments/prepare.
+func (e *Emulator) prepareAgain(c *call) answer {
+	return e.setPrepared(c, func(known bool) *answer {
+		if !known {
+			return new(failed(http.StatusNotFound, messageNotPrepared))
+		}
+		return nil
+	})
+}
+
+const messageNotPrepared = "사전등록된 결제정보가 존재하지 않습니다."
+
+// setPrepared sets an order's amount, unless there is a reason against it.
+func (e *Emulator) setPrepared(c *call, refusal func(known bool) *answer) answer {
+	params, problem := c.parameters()
+	if problem != nil {
+		return *problem
+	}
+	var wrong violations
+	merchantUID, err := params.text("merchant_uid")
+	switch {
+	case err != nil:
+		wrong.add("merchant_uid", err)
+	case merchantUID == "":
+		wrong.add("merchant_uid", missing)
+	}
+	amount := readAmount(params, e.opts.Fractions, &wrong)
+	if len(wrong) > 0 {
+		return failed(http.StatusBadRequest, strings.Join(wrong, " "))
+	}
+	order := orderID{c.impKey, merchantUID}
+	e.prepared.mu.Lock()
+	defer e.prepared.mu.Unlock()
+	_, known := e.prepared.amounts[order]
+	if problem := refusal(known); problem != nil {
+		return *problem
+	}
+	if !known && len(e.prepared.amounts) >= e.opts.MaxPayments {
+		clear(e.prepared.amounts) // which is what bounds it
+	}
+	e.prepared.amounts[order] = amount
+	return succeeded(preparation{merchantUID, amount})
+}
+
+// preparedPayment answers GET /payments/prepare/{merchant_uid}.
+func (e *Emulator) preparedPayment(c *call) answer {
+	e.prepared.mu.Lock()
+	defer e.prepared.mu.Unlock()
+	amount, known := e.prepared.amounts[orderID{c.impKey, c.args[0]}]
+	if !known {
+		return failed(http.StatusNotFound, messageNotPrepared)
+	}
+	return succeeded(preparation{c.args[0], amount})
+}

@@ -1,0 +1,103 @@
+package caddycvs
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+)
+
+func TestSandboxCommand(t *testing.T) {
+	addr := address(t)
+	url, err := startSandbox(addr)
+	require.NoError(t, err)
+	assert.Equal(t, "http://"+addr, url)
+	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
+	g := &gateway{http: httpClient(t)}
+	assert.Equal(t, 200, g.do(t, http.MethodPost, "http://"+addr+"/users/getToken", formType, "imp_key=any&imp_secret=any").status)
+
+	page := g.do(t, http.MethodGet, "http://"+addr+"/till", "", "")
+	assert.Equal(t, 200, page.status)
+	assert.Contains(t, page.body, "<h1>")
+
+	_, err = startSandbox(addr)
+	require.ErrorContains(t, err, "starting the sandbox on "+addr+": ")
+	require.ErrorContains(t, err, "choose another address with --listen")
+	for listen, want := range map[string]string{
+		"not an address:": "", "192.0.2.1:80": "choose another address", "tcp/127.0.0.1:0-99999": "",
+		":0": "need one TCP port", ":8480-8482": "need one TCP port", "unix//tmp/sandbox.sock": "need one TCP port", "udp/:8480": "need one TCP port",
+	} {
+		_, err := startSandbox(listen)
+		require.ErrorContains(t, err, "starting the sandbox on "+listen+": ")
+		require.ErrorContains(t, err, want)
+	}
+	assert.Contains(t, caddycmd.Commands(), "cvs-sandbox")
+	require.NoError(t, refuseWords(nil))
+	assert.ErrorContains(t, refuseWords([]string{":8480"}), `and there is ":8480"`)
+}
+
+// What is printed can be opened, whatever is listened on.
+func TestSandboxSaysWhereItIs(t *testing.T) {
+	t.Parallel()
+	_, port, err := net.SplitHostPort(address(t))
+	require.NoError(t, err)
+	for listen, want := range map[string]string{
+		":" + port: "http://localhost:" + port, "0.0.0.0:" + port: "http://localhost:" + port, "[::]:" + port: "http://localhost:" + port,
+		"127.0.0.1:" + port: "http://127.0.0.1:" + port, "localhost:" + port: "http://localhost:" + port, "tcp/127.0.0.1:" + port: "http://127.0.0.1:" + port,
+	} {
+		url, err := sandboxURL(listen)
+		require.NoError(t, err)
+		assert.Equal(t, want, url)
+	}
+}
+
+// Each option of the sandbox changes what an app sees.
+func TestSandboxOptions(t *testing.T) {
+	t.Parallel()
+	notices := make(chan string, 2)
+	for name, c := range map[string]struct {
+		options string
+		amount  string
+		shown   any
+		status  int // of a look-up without include_sandbox
+		notices int
+	}{
+		"default": {"", "15000", 15000.0, 404, 1},
+		"others":  {"channel live\nfractions round\ncancel_notices", "15000.4", 15000.0, 200, 2},
+		"keep":    {"fractions keep", "15000.4", 15000.4, 404, 1},
+		"refuse":  {"fractions refuse\nchannel test", "15000.4", nil, 404, 0},
+	} {
+		shop := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { notices <- r.URL.Path }))
+		t.Cleanup(shop.Close)
+		site := "http://" + address(t)
+		g := start(t, setup{sites: site + " {\ncvs_sandbox {\n" + c.options + "\n}\n}\n"})
+		token := g.do(t, http.MethodPost, site+"/users/getToken", formType, "imp_key=k&imp_secret=s").payment(t)["access_token"].(string)
+		ask := func(method, path, body string) answer {
+			r, err := http.NewRequestWithContext(t.Context(), method, site+path, strings.NewReader(body))
+			require.NoError(t, err)
+			r.Header = http.Header{"Content-Type": {formType}, "Authorization": {token}}
+			return g.send(t, r)
+		}
+		issued := ask(http.MethodPost, "/cvs", "merchant_uid=order-1&amount="+c.amount+"&notice_url="+shop.URL+"/notice")
+		if c.shown == nil {
+			assert.Equal(t, 400, issued.status, name)
+			continue
+		}
+		p := issued.payment(t)
+		assert.Equal(t, c.shown, p["amount"], name)
+		assert.Equal(t, c.status, ask(http.MethodGet, "/payments/"+p["imp_uid"].(string), "").status, name)
+		require.Equal(t, 200, g.do(t, http.MethodPost, site+"/till", formType, "pay_type=cash&barcode="+p["vbank_num"].(string)).status)
+		require.Equal(t, 200, ask(http.MethodPost, "/payments/cancel", "imp_uid="+p["imp_uid"].(string)).status)
+		for range c.notices {
+			assert.Equal(t, "/notice", <-notices, name)
+		}
+		assert.Empty(t, notices, name)
+	}
+}
