@@ -1,6 +1,7 @@
 package caddycvs
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -12,7 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // configurations returns every Caddyfile of examples/ and of the README by name.
@@ -70,6 +73,36 @@ func TestEveryCaddyfileThatIsShownWorks(t *testing.T) {
 			require.NoError(t, caddy.Validate(adapt(t, withSecrets(config))))
 		})
 	}
+}
+
+// An app calls the gateway by whatever name it has for the machine. A site of one Host would
+// answer another with Caddy's empty 200: nothing issued, nothing logged.
+func TestShownGatewaysListenByPort(t *testing.T) {
+	t.Parallel()
+	gateways := 0
+	for name, config := range configurations(t) {
+		for _, server := range servers(t, adapt(t, withSecrets(config))) {
+			routes := string(caddyconfig.JSON(server.Routes, nil))
+			if !strings.Contains(routes, `"handler":"cvs_proxy"`) {
+				continue
+			}
+			gateways++
+			assert.NotContains(t, routes, `"host":`, name)
+			for _, listen := range server.Listen {
+				assert.Regexp(t, `^127\.0\.0\.1:\d+$`, listen, "%s: not to be reached from elsewhere", name)
+			}
+		}
+	}
+	assert.Equal(t, 7, gateways)
+}
+
+func servers(t *testing.T, cfg *caddy.Config) map[string]*caddyhttp.Server {
+	t.Helper()
+	var app caddyhttp.App
+	if raw := cfg.AppsRaw["http"]; raw != nil {
+		require.NoError(t, json.Unmarshal(raw, &app))
+	}
+	return app.Servers
 }
 
 func TestTheJSONThatIsShownWorks(t *testing.T) {
