@@ -28,8 +28,8 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
-	if r.Header.Get("Content-Encoding") != "" {
-		return nil, &httpError{status: http.StatusUnsupportedMediaType, message: "send the body without Content-Encoding"}
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" {
+		return nil, &httpError{status: http.StatusUnsupportedMediaType, message: "Content-Encoding " + strconv.Quote(encoding[:min(len(encoding), 60)]) + " is not read here: send the body as it is"}
 	}
 	defer readUntil(w, deadline)()
 	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)

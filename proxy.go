@@ -212,10 +212,10 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, x *exchange) (*cli
 		return nil, &httpError{status: http.StatusMethodNotAllowed, message: "use " + x.call.method + " here"}
 	}
 	if !x.call.valid() {
-		return nil, &httpError{status: http.StatusBadRequest, message: "the path has a value that could be taken for another path"}
+		return nil, &httpError{status: http.StatusBadRequest, message: "a value in the path is . or .., or has a control character, and would lead to another call of the API"}
 	}
 	if strings.Contains(r.URL.RawQuery, " ") { // HTTP/2 lets it through, and it would end the target of an HTTP/1 request
-		return nil, &httpError{status: http.StatusBadRequest, message: "the query has a space"}
+		return nil, &httpError{status: http.StatusBadRequest, message: "the query has a space: write it as %20"}
 	}
 	if x.call.operation == "issue" {
 		if x.query != "" { // dropped, it would be a field that the app believes to have sent
