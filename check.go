@@ -20,6 +20,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
@@ -68,6 +69,7 @@ type OrderCheck struct {
 	url       template
 	header    map[string]template
 	handler   caddyhttp.Handler
+	used      []string // placeholders in Route that the site may define
 	transport http.RoundTripper
 }
 
@@ -97,6 +99,7 @@ func (o *OrderCheck) provision(ctx caddy.Context, transport http.RoundTripper) (
 		return err
 	}
 	if o.Route != nil {
+		o.used = sitePlaceholders(caddyconfig.JSON(o.Route, nil))
 		if err := o.Route.Provision(ctx); err != nil {
 			return fmt.Errorf("route: %w", err)
 		}
@@ -292,6 +295,7 @@ type inquiry struct {
 	check   *OrderCheck
 	request *http.Request
 	repl    *caddy.Replacer // a route's own
+	vars    map[string]any  // of a route, as the site set them
 	body    []byte
 	amount  string
 	cause   string // why it cannot be asked
@@ -302,8 +306,9 @@ func (o *OrderCheck) prepare(q *question) *inquiry {
 	in := &inquiry{check: o, body: q.body, amount: q.ticket.Amount}
 	header := q.header(min(time.Duration(o.Timeout), time.Until(q.deadline)))
 	if o.handler != nil {
-		in.request, in.repl = o.routeRequest(q, header), caddy.NewReplacer()
+		in.request, in.repl, in.vars = o.routeRequest(q, header), caddy.NewReplacer(), siteVars(q.request)
 		in.repl.Map(q.placeholder)
+		in.repl.Map(o.snapshot(q.repl))
 		return in
 	}
 	target, err := o.url.expandURL(q.repl)
@@ -451,7 +456,11 @@ func (in *inquiry) askRoute(ctx context.Context, answer *reply) why {
 	server, _ := in.request.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	r := in.request.WithContext(joinedContext{ctx, in.request.Context()})
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(in.body)), int64(len(in.body))
-	err := in.check.handler.ServeHTTP(answer, caddyhttp.PrepareRequest(r, in.repl, answer, server))
+	r = caddyhttp.PrepareRequest(r, in.repl, answer, server)
+	for name, value := range in.vars {
+		caddyhttp.SetVar(r.Context(), name, value)
+	}
+	err := in.check.handler.ServeHTTP(answer, r)
 	if status, _, _ := answer.soFar(); err == nil || in.check.saysNo(status) {
 		return why{}
 	}
