@@ -78,6 +78,7 @@ const (
 	ruleTrustedProxies  = "trusted_proxies"
 	ruleClientIPHeaders = "client_ip_headers"
 	ruleBrowser         = "browser"
+	ruleServe           = "serve"
 )
 
 func forbidden(rule, message string) error {

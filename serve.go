@@ -208,7 +208,9 @@ func (c *apiCall) valid() bool {
 	})
 }
 
-// notServed is the answer to a call that no option lets through.
+// notServed is the answer to a call that no option lets through. It is not 404, which is
+// PortOne's word for a payment that it does not know: there are SDKs that take that for an
+// answer like any other, so that a refund would look done.
 func (c *apiCall) notServed(r *http.Request) error {
 	name := r.Method + " " + strings.TrimSuffix(r.URL.Path, "/")
 	var message string
@@ -220,7 +222,7 @@ func (c *apiCall) notServed(r *http.Request) error {
 	default:
 		message = "The gateway does not serve " + strconv.Quote(name) + ", and nothing was done. If the app is to call it, add \"serve " + name + "\" to cvs_proxy, with * in the place of a value."
 	}
-	return &httpError{status: http.StatusNotFound, message: message}
+	return forbidden(ruleServe, message)
 }
 
 // Old SDKs put the access token here, too. Neither is passed on.

@@ -43,13 +43,13 @@ func TestTheAPIsNameSpaceIsAnsweredHere(t *testing.T) {
 		{"POST", "/payments%2Fcancel", "write the path as PortOne does"},
 	} {
 		a := g.do(t, c.method, g.inside+c.path, jsonType, "{}")
-		require.Equal(t, http.StatusNotFound, a.status, c)
+		require.Equal(t, http.StatusForbidden, a.status, c)
 		assert.EqualValues(t, -1, a.get(t, "code"), c)
 		assert.Contains(t, a.get(t, "message"), c.message, c)
 	}
 	assert.Zero(t, g.api.Requests(emulator.EndpointAll), "and nothing is sent")
-	g.logs(t, `"operation":"unserved","account":"","merchant_uid":"","imp_uid":"","amount":"","status":404,"code":-1`)
-	g.logs(t, `"method":"POST","path":"/payments/cancel"`)
+	g.logs(t, `"operation":"unserved","account":"","merchant_uid":"","imp_uid":"","amount":"","status":403,"code":-1`)
+	g.logs(t, `"method":"POST","path":"/payments/cancel","client_ip":"127.0.0.1","rule":"serve"`)
 }
 
 func TestASlashAtTheEndMeansNothing(t *testing.T) {
@@ -147,7 +147,7 @@ func TestServeLetsFurtherCallsThrough(t *testing.T) {
 	sent := api.count()
 	for _, path := range []string{"PUT /payments/prepare", "GET /payments/cancel", "POST /payments/imp_1/balance", "GET /payments/a%2Fb/c/balance", "POST /payments//cancel", "POST /payments%2Fcancel", "GET /payments/prepare/%2e%2e"} {
 		method, path, _ := strings.Cut(path, " ")
-		assert.Equal(t, 404, g.do(t, method, g.inside+path, "", "").status, path)
+		assert.Equal(t, 403, g.do(t, method, g.inside+path, "", "").status, path)
 	}
 	assert.Equal(t, 400, g.do(t, http.MethodGet, g.inside+"/payments/prepare/..%2Fcancel", "", "").status)
 	assert.Equal(t, 418, g.do(t, http.MethodPost, g.inside+"/orders", "", "").status)
@@ -165,8 +165,8 @@ func TestServeAll(t *testing.T) {
 	}
 	sent := api.count()
 	assert.Equal(t, 200, g.do(t, http.MethodPost, g.inside+"/users/getToken", jsonType, "{}").status, "by the gateway")
-	assert.Equal(t, 404, g.do(t, http.MethodPost, g.inside+"/CVS", jsonType, `{"merchant_uid":"a","amount":1}`).status, "only /cvs is read strictly, so nothing like it is sent")
-	assert.Equal(t, 404, g.do(t, http.MethodPost, g.inside+"/cvs/a/b", jsonType, "{}").status)
+	assert.Equal(t, 403, g.do(t, http.MethodPost, g.inside+"/CVS", jsonType, `{"merchant_uid":"a","amount":1}`).status, "only /cvs is read strictly, so nothing like it is sent")
+	assert.Equal(t, 403, g.do(t, http.MethodPost, g.inside+"/cvs/a/b", jsonType, "{}").status)
 	assert.Equal(t, 418, g.do(t, http.MethodGet, g.inside+"/users/1", "", "").status)
 	assert.Equal(t, sent, api.count())
 }

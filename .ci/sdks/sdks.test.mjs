@@ -70,7 +70,7 @@ function portOne(status, text) { return { from: "PortOne's", status, text }; }
 // unserved is what the gateway answers to a call that no option lets through.
 function unserved(call) {
 	const text = `The gateway does not serve "${call}", and nothing was done. If the app is to call it, add "serve ${call}" to cvs_proxy, with * in the place of a value.`;
-	return gateway(404, text);
+	return gateway(403, text);
 }
 
 function token({ access_token: accessToken }) {
@@ -135,6 +135,7 @@ async function see(row, sdk, site) {
 	const kept = await caddy.payment(order);
 	if (!served) {
 		assert.deepEqual(kept, before, 'something was done');
+		assert.ok(outcome.rejected, 'its user could take it for a success');
 		return failure(sdk, outcome, unserved(row.call.replace(/\/$/, '').replace(/{(\w+)}/g, (_, name) => order[name])));
 	}
 	if (row.error) return failure(sdk, outcome, row.error);

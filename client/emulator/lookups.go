@@ -35,20 +35,27 @@ func (e *Emulator) payment(c *call) answer {
 	return succeeded(e.annotate(p))
 }
 
-// payments answers GET /payments?imp_uid[]=, in the order that is asked for. Assumption: a payment that is unknown is left out,
-// and one of a test channel is not hidden.
+// payments answers GET /payments?imp_uid[]=, in the order that is asked for: 207 if some are unknown, as the official client
+// for Node.js expects it. Assumption: a payment of a test channel is not hidden.
 func (e *Emulator) payments(c *call) answer {
 	asked := impUIDs(c.request.URL.Query())
 	if len(asked) == 0 || len(asked) > maxImpUIDs {
 		return failed(http.StatusBadRequest, fmt.Sprintf("imp_uid[]는 1개 이상 %d개 이하여야 합니다.", maxImpUIDs))
 	}
-	list := []annotation{}
+	var found []annotation
 	for _, impUID := range asked {
 		if p, ok := e.ledger.get(impUID); ok && p.impKey == c.impKey {
-			list = append(list, e.annotate(p))
+			found = append(found, e.annotate(p))
 		}
 	}
-	return succeeded(list)
+	a := succeeded(found)
+	switch {
+	case found == nil:
+		return failed(http.StatusNotFound, messageUnknownPayment)
+	case len(found) < len(asked):
+		a.status = http.StatusMultiStatus
+	}
+	return a
 }
 
 // impUIDs returns the values of imp_uid in a query, written as any client writes a list.
