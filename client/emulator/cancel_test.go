@@ -101,24 +101,25 @@ func TestCancelRefuses(t *testing.T) {
 	s.issue(`"merchant_uid":"open","amount":1`)
 	s.paid("order")
 	paid := s.Payments()[0].ImpUID
-	for members, want := range map[string]struct {
+	for _, c := range []struct {
+		members      string
 		status, code int
 		message      string
 	}{
-		``:                                           {400, -1, "imp_uid: 필수 파라미터입니다."},
-		`"imp_uid":1`:                                {400, -1, "imp_uid: 문자열이어야 합니다."},
-		`"imp_uid":"` + paid + `","amount":0`:        {400, -1, "amount: 0보다 커야 합니다."}, // not all of it
-		`"imp_uid":"` + paid + `","amount":"x"`:      {400, -1, "amount: 숫자여야 합니다."},
-		`"imp_uid":"` + paid + `","checksum":-1`:     {400, -1, "checksum: 0보다 커야 합니다."},
-		`"imp_uid":"nothing"`:                        {200, 1, "취소할 결제건이 존재하지 않습니다."},
-		`"imp_uid":"nothing","merchant_uid":"order"`: {200, 1, "취소할 결제건이 존재하지 않습니다."},
-		`"merchant_uid":"nothing"`:                   {200, 1, "취소할 결제건이 존재하지 않습니다."},
-		`"merchant_uid":"open"`:                      {200, 1, "결제가 완료되지 않은 주문은 취소할 수 없습니다."},
+		{"", 400, -1, "imp_uid: 필수 파라미터입니다."},
+		{`"imp_uid":1`, 400, -1, "imp_uid: 문자열이어야 합니다."},
+		{`"imp_uid":"` + paid + `","amount":0`, 400, -1, "amount: 0보다 커야 합니다."}, // not all of it
+		{`"imp_uid":"` + paid + `","amount":"x"`, 400, -1, "amount: 숫자여야 합니다."},
+		{`"imp_uid":"` + paid + `","checksum":-1`, 400, -1, "checksum: 0보다 커야 합니다."},
+		{`"imp_uid":"nothing"`, 200, 1, "취소할 결제건이 존재하지 않습니다."},
+		{`"imp_uid":"nothing","merchant_uid":"order"`, 200, 1, "취소할 결제건이 존재하지 않습니다."},
+		{`"merchant_uid":"nothing"`, 200, 1, "취소할 결제건이 존재하지 않습니다."},
+		{`"merchant_uid":"open"`, 200, 1, "결제가 완료되지 않은 주문은 취소할 수 없습니다."},
 	} {
-		a := s.cancel(members)
-		a.expect(t, want.status, want.code)
-		if a.Message == nil || *a.Message != want.message {
-			t.Errorf("%s: %s", members, a.raw)
+		a := s.cancel(c.members)
+		a.expect(t, c.status, c.code)
+		if a.Message == nil || *a.Message != c.message {
+			t.Errorf("%s: %s", c.members, a.raw)
 		}
 	}
 	a := s.as("other").cancel(`"imp_uid":"` + paid + `"`)
