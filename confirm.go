@@ -117,8 +117,7 @@ func (c *Confirm) Provision(ctx caddy.Context) error {
 				zap.String("order_check", check.Name))
 		}
 	}
-	c.app.watch(ctx)
-	return nil
+	return c.app.watch(ctx)
 }
 
 func (c *Confirm) applyDefaults() {
@@ -213,6 +212,8 @@ func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	if d.verdict == invalid {
 		closeUnread(w, r)
 	}
+	d.settle()
+	caddyhttp.SetVar(r.Context(), decidedVar, d.status)
 	d.write(w)
 	c.log(d, r, time.Since(began))
 	return nil
@@ -479,11 +480,15 @@ func when(known bool, text string) string {
 
 var acceptable = []byte(`{"accepted":true}`)
 
-// write answers GalaxiaMoneytree: 200 is "acceptable", any other status is not.
-func (d *decision) write(w http.ResponseWriter) {
-	if d.status == 0 || d.status == http.StatusOK && d.verdict != accepted { // a mistake of ours must not accept
+// settle keeps a mistake of ours from accepting.
+func (d *decision) settle() {
+	if d.status == 0 || d.status == http.StatusOK && d.verdict != accepted {
 		d.status = http.StatusInternalServerError
 	}
+}
+
+// write answers GalaxiaMoneytree: 200 is "acceptable", any other status is not.
+func (d *decision) write(w http.ResponseWriter) {
 	body := acceptable
 	if d.status != http.StatusOK {
 		body, _ = json.Marshal(struct {

@@ -44,7 +44,7 @@ type App struct {
 	Accounts map[string]*Account `json:"account,omitempty"`
 
 	accounts map[string]*account
-	servers  []*caddyhttp.Server // with a cvs_confirm
+	servers  map[*caddyhttp.Server]bool // with a cvs_confirm; true if guarded
 	calls    *underWay
 	started  bool
 	logger   *zap.Logger
@@ -102,6 +102,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger, a.calls = ctx.Logger(), processCalls
 	a.accounts = make(map[string]*account, len(a.Accounts)+1)
+	a.servers = make(map[*caddyhttp.Server]bool)
 	fallback, err := newTransport(ctx, 0)
 	if err != nil {
 		return err
@@ -210,8 +211,8 @@ func (a *App) Start() error {
 	for _, acc := range a.accounts {
 		acc.client.TakeOver()
 	}
-	for _, server := range a.servers {
-		a.warnOf(server)
+	for server, guarded := range a.servers {
+		a.warnOf(server, guarded)
 	}
 	return nil
 }

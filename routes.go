@@ -76,27 +76,32 @@ func (w *walk) standsBefore(u *Unrouted, routes caddyhttp.RouteList) bool {
 	return false
 }
 
-// watch has the server looked at when all of it is loaded.
-func (a *App) watch(ctx caddy.Context) {
-	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && !slices.Contains(a.servers, server) {
-		a.servers = append(a.servers, server)
+// watch has the server guarded, and looked at when all of it is loaded.
+func (a *App) watch(ctx caddy.Context) (err error) {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return nil
 	}
+	if _, known := a.servers[server]; !known {
+		a.servers[server], err = a.guardServer(ctx, server)
+	}
+	return err
 }
 
 // warnOf warns of sites where a webhook that misses cvs_confirm would be accepted:
-// where a request can run past the last route, as Caddy then answers an empty 200, and
-// where cvs_confirm stands within a block, so that the rest of the site answers what
-// misses the block.
-func (a *App) warnOf(server *caddyhttp.Server) {
-	sites := caddyhttp.RouteList{}
-	for _, route := range server.Routes {
+// where a request can run past the last route, as Caddy then answers an empty 200, and,
+// without a guard, where cvs_confirm stands within a block, so that the rest of the site
+// answers what misses the block.
+func (a *App) warnOf(server *caddyhttp.Server, guarded bool) {
+	sites, routes := caddyhttp.RouteList{}, routesOf(server)
+	for _, route := range routes {
 		if route.Terminal && newWalk(server).hasAny(route.Handlers, isConfirm) {
 			sites = append(sites, route)
 		}
 	}
 	if len(sites) == 0 { // one site for every host
-		sites = caddyhttp.RouteList{{Handlers: []caddyhttp.MiddlewareHandler{&caddyhttp.Subroute{Routes: server.Routes}}}}
-	} else if len(server.TLSConnPolicies) == 0 && !newWalk(server).answersAll(server.Routes) {
+		sites = caddyhttp.RouteList{{Handlers: []caddyhttp.MiddlewareHandler{&caddyhttp.Subroute{Routes: routes}}}}
+	} else if len(server.TLSConnPolicies) == 0 && !newWalk(server).answersAll(routes) {
 		// Over TLS there is no certificate for a host that is not served.
 		a.logger.Warn("a webhook for a Host that no site of this server has gets an empty 200, which its sender takes for acceptable: listen by port only, as http://:8080, or add a site for every Host with respond 404",
 			zap.Strings("listen", server.Listen))
@@ -106,8 +111,8 @@ func (a *App) warnOf(server *caddyhttp.Server) {
 		if !newWalk(server).hasAnswer(site.Handlers) {
 			a.logger.Warn("a request that no route of this site answers gets an empty 200, which the sender of a confirm webhook takes for acceptable: end the site with a directive that answers everything, such as respond 404", fields...)
 		}
-		if !newWalk(server).meetsUnrouted(site.Handlers) {
-			a.logger.Warn("cvs_confirm stands within a block, such as handle: a webhook with a mistyped path misses the block, and the rest of the site may accept it; write cvs_confirm <path> at the top of the site", fields...)
+		if !guarded && !newWalk(server).meetsUnrouted(site.Handlers) {
+			a.logger.Warn("cvs_confirm stands within a block, such as handle, of a named route: a webhook with a mistyped path misses the block, and the rest of the site may accept it; write cvs_confirm <path> at the top of the site", fields...)
 		}
 	}
 }

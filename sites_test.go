@@ -5,11 +5,17 @@ package caddycvs
 
 import (
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/fcgi"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -61,4 +67,165 @@ func TestRouteOfACheckSeesTheSite(t *testing.T) {
 			assert.Equal(t, 200, a.status, "%s\n%s", a.body, logText{g, t})
 		})
 	}
+}
+
+// shape is a whole site, as people write it. CONFIRM stands for a cvs_confirm at CONFIRM's
+// path, without it, and CHECK for its order check.
+type shape struct {
+	name string
+	site string
+	path string // of cvs_confirm; default /cvs/confirm
+}
+
+const guardedCheck = `unsigned reject
+		timeout 1s
+		order_check CHECK/orders/{http.cvs.merchant_uid}/payable {
+			timeout 200ms
+			require payable true
+			amount total
+		}`
+
+var shapes = []shape{
+	{name: "`cvs_confirm` and nothing else", site: "CONFIRM"},
+	{name: "`reverse_proxy`", site: "CONFIRM\nreverse_proxy APP"},
+	{name: "WordPress: `php_fastcgi`, `file_server`", site: "root WEBROOT\nCONFIRM\nphp_fastcgi PHP\nfile_server"},
+	{name: "Laravel: `try_files {path} /index.php?{query}`, `php_fastcgi`", site: "root WEBROOT\nCONFIRM\ntry_files {path} /index.php?{query}\nphp_fastcgi PHP"},
+	{name: "an SPA: `try_files {path} /index.html`, `file_server`", site: "root WEBROOT\nCONFIRM\ntry_files {path} /index.html\nfile_server"},
+	{name: "`rewrite * /index.php`", site: "CONFIRM\nrewrite * /index.php\nreverse_proxy APP"},
+	{name: "`method GET`", site: "CONFIRM\nmethod GET\nreverse_proxy APP"},
+	{name: "`basic_auth` on the whole site", site: "basic_auth {\nshop $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\nCONFIRM\nreverse_proxy APP"},
+	{name: "`redir` to other paths", site: "CONFIRM\nredir https://shop.example{uri}"},
+	{name: "`respond 200` for the rest", site: "CONFIRM\nrespond \"the shop\" 200"},
+	{name: "`respond 404` for the rest", site: "CONFIRM\nrespond 404"},
+	{name: "`handle_errors` that answers 200", site: "CONFIRM\nerror 404\nhandle_errors {\nrespond \"sorry\" 200\n}"},
+	{name: "`encode`, `header`", site: "encode gzip\nheader X-Frame-Options DENY\nCONFIRM\nreverse_proxy APP"},
+	{name: "`intercept` that answers 200", site: "intercept {\n@any status 4xx 5xx\nhandle_response @any {\nrespond \"sorry\" 200\n}\n}\nCONFIRM\nreverse_proxy APP"},
+	{name: "`route` with such an `intercept` before it", site: "route {\nintercept {\n@any status 4xx 5xx\nhandle_response @any {\nrespond \"sorry\" 200\n}\n}\nCONFIRM\nreverse_proxy APP\n}"},
+	{name: "`handle /cvs/*` around it, an app in `handle`", site: "handle /cvs/* {\nCONFIRM\n}\nhandle {\nreverse_proxy APP\n}"},
+	{name: "`handle_path /shop/*` around it, an app for the rest", site: "handle_path /shop/* {\nCONFIRM\n}\nreverse_proxy APP", path: "/shop/cvs/confirm"},
+	{name: "`route` around all of it", site: "route {\nCONFIRM\nreverse_proxy APP\n}"},
+	{name: "`route /cvs/*` in a `handle`, an app for the rest", site: "handle {\nroute /cvs/* {\nCONFIRM\n}\nreverse_proxy APP\n}"},
+	{name: "`cvs_proxy` on the same site", site: "cvs_proxy {\nconfirm_url SITE/cvs/confirm\n}\nCONFIRM\nreverse_proxy APP"},
+	{name: "a wildcard site, its shop in `handle @shop`", site: "@shop host 127.0.0.1\nhandle @shop {\nCONFIRM\nreverse_proxy APP\n}\nhandle {\nrespond 200\n}"},
+	{name: "a named route, by `invoke`", site: "invoke shop"},
+}
+
+// site is a shape that runs.
+type site struct {
+	*gateway
+	at string
+}
+
+func startShape(t *testing.T, s shape, check string) (*site, string) {
+	t.Helper()
+	app := fastCGI(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<h1>the shop</h1>") })
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<h1>the shop</h1>") }))
+	t.Cleanup(page.Close)
+	at := "http://" + address(t)
+	path := s.path
+	if path == "" {
+		path = "/cvs/confirm"
+	}
+	fill := strings.NewReplacer("CONFIRM", "cvs_confirm /cvs/confirm {\n"+guardedCheck+"\n}", "SITE", at)
+	values := strings.NewReplacer("CHECK", check, "APP", page.URL, "WEBROOT", webRoot(t, "index.php", "index.html"), "PHP", app)
+	named := "&(shop) {\n" + fill.Replace("CONFIRM\nreverse_proxy APP") + "\n}\n"
+	g := start(t, setup{
+		proxy: "confirm_url " + at + path,
+		sites: values.Replace(named + at + " {\nlog {\noutput file LOGS\n}\n" + fill.Replace(s.site) + "\n}\n"),
+	})
+	written.Lock()
+	written.exempt[g.logFile] = true // reverse_proxy prints the URLs of webhooks that went astray, at DEBUG
+	written.Unlock()
+	g.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &site{g, at}, path
+}
+
+// words tells an answer as the README's table does: whose it is, besides its status.
+func (a answer) words() string {
+	if strings.HasPrefix(a.body, `{"accepted":`) {
+		return strconv.Itoa(a.status)
+	}
+	return "the site's " + strconv.Itoa(a.status)
+}
+
+// On each shape a yes is 200, a no 409, a check that hangs 504, an app that is down 503; a
+// path that is nearly right is taken, and a wrong one 404, whatever else the site answers.
+func TestShapesOfSites(t *testing.T) {
+	t.Parallel()
+	shop := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		switch r.URL.Path {
+		case "/orders/yes/payable":
+			fmt.Fprint(w, `{"payable":true,"total":15000}`)
+		case "/orders/no/payable":
+			fmt.Fprint(w, `{"payable":false,"total":15000,"reason":"sold out"}`)
+		default:
+			<-r.Context().Done()
+		}
+	}))
+	t.Cleanup(shop.Close)
+	rows := make([]string, len(shapes))
+	t.Run("each", func(t *testing.T) {
+		for n, s := range shapes {
+			t.Run(strconv.Itoa(n), func(t *testing.T) {
+				t.Parallel()
+				here, path := startShape(t, s, shop.URL)
+				down, _ := startShape(t, s, "http://"+address(t))
+				rows[n] = here.row(t, s.name, path, down)
+			})
+		}
+	})
+	table := "| site | yes | no | hung | down | near | wrong | wrong, unsigned |\n|---|---|---|---|---|---|---|---|\n" + strings.Join(rows, "\n") + "\n"
+	compareWithREADME(t, "sites", table)
+}
+
+func (s *site) row(t *testing.T, name, path string, down *site) string {
+	t.Helper()
+	send := func(on *site, i issued, to string) answer {
+		_, query, _ := strings.Cut(i.confirmURL, "?")
+		i.confirmURL = on.at + to
+		if query != "" {
+			i.confirmURL += "?" + query
+		}
+		a := on.confirm(t, i)
+		assert.False(t, a.status == 200 && i.merchantUID != "yes" && query != "", "%s: %s of %s: accepted by %s", name, to, i.merchantUID, a.body)
+		return a
+	}
+	yes, no, hung := s.mustIssue(t, "yes"), s.mustIssue(t, "no"), s.mustIssue(t, "hung")
+	near := make(map[string]bool)
+	for _, to := range []string{path + "/", strings.Replace(path, "/cvs/", "//cvs//", 1), strings.ToUpper(path)} {
+		for _, i := range []issued{yes, no} {
+			a := send(s, i, to)
+			near[a.words()] = true
+			assert.Contains(t, []int{200, 404, 409}, a.status, to)
+		}
+	}
+	for _, i := range []issued{yes, no} {
+		for _, to := range []string{"/", "/wrong", path + "/x", "/confirm.php", "/index.php", "/cvs/notice"} {
+			a := send(s, i, to)
+			assert.GreaterOrEqual(t, a.status, 400, "%s: %s: %s", name, to, a.body) // cvs_proxy has words of its own
+		}
+	}
+	unsigned := yes
+	unsigned.confirmURL = s.at
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s | %s |", name,
+		send(s, yes, path).words(), send(s, no, path).words(), send(s, hung, path).words(), send(down, down.mustIssue(t, "yes"), path).words(),
+		strings.Join(slices.Sorted(maps.Keys(near)), ", "), send(s, yes, "/wrong").words(), send(s, unsigned, "/wrong").words())
+}
+
+// compareWithREADME holds a table in the README against the one that a test has made.
+func compareWithREADME(t *testing.T, name, table string) {
+	t.Helper()
+	content, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	begin, end := "<!-- "+name+": written by UPDATE_README=1 go test -run "+t.Name()+" . -->\n\n", "\n<!-- /"+name+" -->"
+	before, rest, found := strings.Cut(string(content), begin)
+	require.True(t, found, "README.md has no %q", begin)
+	shown, after, found := strings.Cut(rest, end)
+	require.True(t, found)
+	if os.Getenv("UPDATE_README") != "" {
+		require.NoError(t, os.WriteFile("README.md", []byte(before+begin+table+end+after), 0o600))
+		return
+	}
+	assert.Equal(t, table, shown)
 }

@@ -4,12 +4,10 @@ package caddycvs
 
 import (
 	"bytes"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/tidwall/gjson"
 	"go.uber.org/zap"
@@ -51,7 +49,7 @@ func (u *Unrouted) Provision(ctx caddy.Context) error {
 	var once sync.Once
 	var last bool
 	u.isLast = func(server *caddyhttp.Server) bool {
-		once.Do(func() { last = server != nil && !newWalk(server).standsBefore(u, server.Routes) })
+		once.Do(func() { last = server != nil && !newWalk(server).standsBefore(u, routesOf(server)) })
 		return last
 	}
 	return nil
@@ -64,25 +62,43 @@ func (u *Unrouted) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	// Caddy's access log prints the URL, and with it the signature. The lines that are
 	// written here stand in for it.
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
-	if r.Method != http.MethodPost || isNotice(w, r) {
-		u.logger.Info("a request with a signature in its URL was passed on", u.fields(r)...)
+	body := &seenBody{source: r.Body}
+	r.Body = body
+	if r.Method != http.MethodPost || isNotice(body.all(w)) {
+		if !isGuarded(r) {
+			logPassed(u.logger, r)
+		}
 		return next.ServeHTTP(w, r)
 	}
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !u.isLast(server) {
-		guarded := &guardedWriter{ResponseWriter: w, request: r}
-		err := next.ServeHTTP(guarded, r)
-		if isTaken(r) {
-			return err
-		}
+	switch {
+	case u.isLast(server):
+		take(r)
+		return answerAstray(u.logger, w, r)
+	case isGuarded(r):
+		return next.ServeHTTP(w, r)
 	}
+	err := next.ServeHTTP(&guardedWriter{ResponseWriter: w, request: r, isNotice: func() bool { return false }}, r)
+	if isTaken(r) {
+		return err
+	}
+	return answerAstray(u.logger, w, r)
+}
+
+// answerAstray answers a confirm webhook that no cvs handler has taken.
+func answerAstray(logger *zap.Logger, w http.ResponseWriter, r *http.Request) error {
 	closeUnread(w, r)
+	caddyhttp.SetVar(r.Context(), decidedVar, http.StatusNotFound)
 	err := sendAnswer(w, http.StatusNotFound, strict.JSON, []byte(`{"accepted":false,"reason":"no handler of this site takes this webhook"}`))
-	u.logger.Warn("a signed confirm webhook reached no cvs_confirm: compare the path with those of cvs_confirm, and with confirm_url", u.fields(r)...)
+	logger.Warn("a signed confirm webhook reached no cvs_confirm: compare the path with those of cvs_confirm, and with confirm_url", requestFields(r)...)
 	return err
 }
 
-func (u *Unrouted) fields(r *http.Request) []zap.Field {
+func logPassed(logger *zap.Logger, r *http.Request) {
+	logger.Info("a request with a signature in its URL was passed on", requestFields(r)...)
+}
+
+func requestFields(r *http.Request) []zap.Field {
 	return []zap.Field{zap.String("method", r.Method), zap.String("host", r.Host), zap.String("path", r.URL.Path), zap.String("client_ip", clientIP(r))}
 }
 
@@ -94,17 +110,11 @@ func hasSignature(query string) bool {
 	return strings.Contains(strings.ToLower(query), name) || strings.Contains(strings.ToLower(plain), name)
 }
 
-// isNotice reports whether a request's body is that of a notice, whose URL may be
-// signed, too: it names a payment and not the event of a confirm. The body can be read
-// again behind it. A notice is sent once, so that nothing but its content decides.
-func isNotice(w http.ResponseWriter, r *http.Request) bool {
-	defer readUntil(w, time.Now().Add(bodyTimeout))()
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxWebhook))
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(body), r.Body), r.Body}
-	return err == nil && names(body, "imp_uid", "imp_uid") && !names(body, "event", webhook.EventConfirm)
+// isNotice reports whether a body is that of a notice, whose URL may be signed, too: it
+// names a payment and not the event of a confirm. A notice is sent once, so that nothing but
+// its content decides.
+func isNotice(body []byte) bool {
+	return names(body, "imp_uid", "imp_uid") && !names(body, "event", webhook.EventConfirm)
 }
 
 // names reports whether a body has a text in it, as it is or escaped, or a JSON member
@@ -124,43 +134,6 @@ func isTaken(r *http.Request) bool {
 	taken, _ := caddyhttp.GetVar(r.Context(), takenVar).(bool)
 	return taken
 }
-
-// guardedWriter lets through what a handler of this module answers, and drops all else.
-type guardedWriter struct {
-	http.ResponseWriter
-	request *http.Request
-}
-
-func (g *guardedWriter) Header() http.Header {
-	if !isTaken(g.request) {
-		return make(http.Header)
-	}
-	return g.ResponseWriter.Header()
-}
-
-func (g *guardedWriter) WriteHeader(status int) {
-	if isTaken(g.request) {
-		g.ResponseWriter.WriteHeader(status)
-	}
-}
-
-func (g *guardedWriter) Write(p []byte) (int, error) {
-	if !isTaken(g.request) {
-		return len(p), nil
-	}
-	return g.ResponseWriter.Write(p)
-}
-
-// FlushError is for http.ResponseController, which would else flush what Unwrap gives.
-func (g *guardedWriter) FlushError() error {
-	if !isTaken(g.request) {
-		return nil
-	}
-	return http.NewResponseController(g.ResponseWriter).Flush()
-}
-
-// Unwrap lets http.ResponseController set deadlines.
-func (g *guardedWriter) Unwrap() http.ResponseWriter { return g.ResponseWriter }
 
 // Interface guards
 var (

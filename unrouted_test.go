@@ -221,8 +221,7 @@ func TestSeveralHandlersOnOneSite(t *testing.T) {
 	}
 }
 
-// A block takes what matches it, and the rest of the site what does not: to write
-// cvs_confirm in one is warned of. What is at the top is safe beside any block.
+// A block takes what matches it, and the rest of the site what does not.
 func TestWebhookThatMissesABlock(t *testing.T) {
 	t.Parallel()
 	other := strings.Replace(onlyConfirm, "/cvs/confirm", "/other/confirm", 1)
@@ -304,10 +303,11 @@ func TestSitesThatWouldAcceptAMissAreWarnedOf(t *testing.T) {
 		"a wildcard":                      {"https://*.shop.example:8443 {\ntls internal\n@a host a.shop.example\nhandle @a {\n" + onlyConfirm + "reverse_proxy SHOP\n}\nhandle {\nabort\n}\n}", ""},
 		"a named route":                   {"&(app) {\nrespond 404\n}\n" + anyHost + onlyConfirm + "invoke app\n}", ""},
 		"a named route of itself":         {"&(again) {\n@x path /x/*\nroute @x {\nuri strip_prefix /x\ninvoke again\n}\nrespond 404\n}\n" + anyHost + onlyConfirm + "invoke again\n}", ""},
-		"a handle around it":              {anyHost + "handle /cvs/confirm {\ncvs_confirm {\n" + usualConfirm + "\n}\n}\nrespond 404\n}", block},
-		"a handle for its paths":          {anyHost + "handle /cvs/* {\n" + onlyConfirm + "}\nrespond 404\n}", block},
+		"a handle around it":              {anyHost + "handle /cvs/confirm {\ncvs_confirm {\n" + usualConfirm + "\n}\n}\nrespond 404\n}", ""},
+		"a handle for its paths":          {anyHost + "handle /cvs/* {\n" + onlyConfirm + "}\nrespond 404\n}", ""},
 		"a route around it":               {anyHost + "route {\n" + onlyConfirm + "respond 404\n}\n}", ""},
-		"a route for its paths":           {anyHost + "route /cvs/* {\n" + onlyConfirm + "}\nrespond 404\n}", block},
+		"a route for its paths":           {anyHost + "route /cvs/* {\n" + onlyConfirm + "}\nrespond 404\n}", ""},
+		"a handle in a named route":       {"&(shop) {\nhandle /cvs/* {\n" + onlyConfirm + "}\nrespond 404\n}\n" + anyHost + "invoke shop\n}", block},
 		"no cvs_confirm":                  {anyHost + "respond /a 404\n}", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
