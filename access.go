@@ -92,14 +92,12 @@ func notAllowed(who string) error {
 }
 
 func (a *access) check(r *http.Request) error {
-	const unixSocket, itsProxy = "", "@" // that is trusted, and names nobody
-	ip := clientIP(r)
-	switch {
-	case r.RemoteAddr == "@" && ip == itsProxy:
-		return forbidden(ruleTrustedProxies, "The proxy at the unix socket, which trusted_proxies_unix trusts, names no client: have it send X-Forwarded-For.")
-	case r.RemoteAddr == "@" && ip == unixSocket: // this machine
+	switch ip := clientIP(r); {
+	case r.RemoteAddr == "@" && ip == "@":
+		return forbidden(ruleTrustedProxies, "The proxy at the unix socket, which trusted_proxies_unix trusts, does not name the client: configure it to send X-Forwarded-For.")
+	case r.RemoteAddr == "@" && ip == "": // a unix socket is this machine
 		if !a.contains("127.0.0.1") {
-			return notAllowed("A unix socket")
+			return notAllowed(caller(r))
 		}
 		return nil
 	}
@@ -108,9 +106,17 @@ func (a *access) check(r *http.Request) error {
 		return &httpError{status: http.StatusTooEarly, message: "The TLS handshake is not complete: send the request again."}
 	}
 	if !ok {
-		return notAllowed("The address " + ip)
+		return notAllowed(caller(r))
 	}
 	return nil
+}
+
+// caller names who calls at the start of a sentence.
+func caller(r *http.Request) string {
+	if ip := clientIP(r); ip != "" {
+		return "The address " + ip
+	}
+	return "A unix socket"
 }
 
 func (a *access) contains(ip string) bool {
@@ -150,7 +156,11 @@ func (a *access) checkForwarded(r *http.Request) error {
 	forwarded := slices.ContainsFunc(forwardingHeaders, func(name string) bool { return len(r.Header[name]) > 0 }) ||
 		slices.ContainsFunc(ipHeaders, func(name string) bool { return len(r.Header.Values(name)) > 0 })
 	if forwarded {
-		return forbidden(ruleTrustedProxies, "The request was forwarded by the proxy "+clientIP(r)+", which is not trusted: see the global option trusted_proxies.")
+		option := "trusted_proxies"
+		if clientIP(r) == "" {
+			option = "trusted_proxies_unix"
+		}
+		return forbidden(ruleTrustedProxies, caller(r)+" forwarded the request, and is not a trusted proxy: see the global option "+option+".")
 	}
 	return nil
 }
@@ -174,7 +184,7 @@ func (a *access) checkTold(r *http.Request, ipHeaders []string, strictly bool) e
 		}
 	}
 	if strictly && !told {
-		return forbidden(ruleTrustedProxies, "The proxy, which is trusted strictly, names no client: have it send "+strings.Join(ipHeaders, " or ")+".")
+		return forbidden(ruleTrustedProxies, "The proxy, which is trusted strictly, does not name the client: configure it to send "+strings.Join(ipHeaders, " or ")+".")
 	}
 	for _, name := range addressHeaders {
 		if slices.ContainsFunc(ipHeaders, func(read string) bool { return strings.EqualFold(read, name) }) {

@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// warnOfCallback warns of a callback URL that can be written, and not be used.
+// warnOfCallback warns of a callback URL to which no webhook can come.
 func (p *Proxy) warnOfCallback(option, raw string) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -28,15 +28,17 @@ func (p *Proxy) warnOfCallback(option, raw string) {
 	}
 }
 
+var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
+
 // isPublicHost reports whether a host can be reached from the internet, as far as its name
 // or address tells.
 func isPublicHost(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.IsGlobalUnicast() && !addr.IsPrivate()
+		return addr.IsGlobalUnicast() && !addr.IsPrivate() && !carrierNAT.Contains(addr)
 	}
 	name := strings.ToLower(strings.TrimSuffix(host, "."))
 	_, top, isQualified := strings.Cut(name, ".")
-	for _, private := range []string{"localhost", "local", "internal", "lan", "test", "home.arpa"} {
+	for _, private := range []string{"localhost", "localdomain", "local", "internal", "intranet", "corp", "home", "lan", "svc", "test", "home.arpa"} {
 		if name == private || strings.HasSuffix(name, "."+private) {
 			return false
 		}

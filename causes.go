@@ -5,9 +5,9 @@ package caddycvs
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/http"
-	"strings"
 
 	"github.com/tidwall/gjson"
 
@@ -50,10 +50,11 @@ func statusFor(cause string) int {
 // failed says why a request to a shop's app got no answer, or not all of one.
 func failed(err error) why {
 	detail := client.Cause(err)
+	_, isCertificate := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
 	case client.IsTimeout(err) || errors.Is(err, context.Canceled):
 		return why{cause: causeTimeout}
-	case strings.HasPrefix(detail, "TLS: "): // nothing was sent
+	case isCertificate || errors.Is(err, http.ErrSchemeMismatch): // nothing was sent
 		return why{causeUnreachable, detail}
 	default:
 		return why{causeBroken, detail}
@@ -66,7 +67,7 @@ var setupFaults = map[int]string{
 	http.StatusCreated:              "201 is some frameworks' default for a POST: have the app answer 200, or accept 201",
 	http.StatusUnauthorized:         "the app wants to know who asks: send a key by the option header",
 	http.StatusForbidden:            "the app refuses who asks: a wrong key, an address that it does not know, or CSRF protection",
-	http.StatusNotFound:             "the app has no such path, or no such order: compare the URL, and let an unknown order be refused by 409",
+	http.StatusNotFound:             "the app has no such path, or no such order: compare the URL, and have the app answer 409 to an unknown order",
 	http.StatusMethodNotAllowed:     "the app knows the path by another method: see the option method",
 	http.StatusUnsupportedMediaType: "the app does not read this media type: the webhook's body comes as it was sent",
 	419:                             "the app's CSRF protection: except the path from it",
@@ -104,6 +105,8 @@ func notJSON(body []byte) string {
 		return "the answer is empty"
 	case body[0] == '<':
 		return "the answer begins like HTML"
+	case bytes.HasPrefix(body, []byte("\ufeff")):
+		return "the answer begins with a byte order mark"
 	default:
 		return "the answer is not one JSON value"
 	}

@@ -1,6 +1,9 @@
 package caddycvs
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"log"
@@ -17,6 +20,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
@@ -63,10 +69,10 @@ func TestRefusedCallerIsNamed(t *testing.T) {
 		message string
 	}{
 		"not allowed":           {setup{proxy: "allow 10.0.0.0/8"}, nil, "allow", "The address 127.0.0.1 may not call this gateway: see the option allow."},
-		"a stranger's proxy":    {setup{}, http.Header{"X-Forwarded-For": {"10.0.0.7"}}, "trusted_proxies", "forwarded by the proxy 127.0.0.1, which is not trusted: see the global option trusted_proxies."},
+		"a stranger's proxy":    {setup{}, http.Header{"X-Forwarded-For": {"10.0.0.7"}}, "trusted_proxies", "The address 127.0.0.1 forwarded the request, and is not a trusted proxy: see the global option trusted_proxies."},
 		"a client of a proxy":   {setup{globals: proxied("")}, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "allow", "The address 203.0.113.9 may not call"},
 		"clients of a proxy":    {setup{globals: proxied("")}, http.Header{"X-Forwarded-For": {"10.0.0.7, 203.0.113.9"}}, "allow", "A client that the proxy names in X-Forwarded-For may not call"},
-		"a proxy that is mute":  {setup{globals: proxied("trusted_proxies_strict\n")}, nil, "trusted_proxies", "names no client: have it send X-Forwarded-For."},
+		"a proxy that is mute":  {setup{globals: proxied("trusted_proxies_strict\n")}, nil, "trusted_proxies", "does not name the client: configure it to send X-Forwarded-For."},
 		"another field":         {setup{globals: proxied("")}, http.Header{"X-Real-Ip": {"203.0.113.9"}}, "client_ip_headers", "The proxy names a client in X-Real-Ip: see the global option client_ip_headers."},
 		"a browser":             {setup{}, http.Header{"Origin": {"https://shop.example"}}, "browser", "A browser may not call the gateway: call it from the app's server"},
 		"a browser, by its own": {setup{}, http.Header{"Sec-Fetch-Site": {"same-origin"}}, "browser", "A browser may not call"},
@@ -97,7 +103,7 @@ func TestRefusedUnixSocketIsNamed(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	for i, c := range []struct{ globals, proxy, rule, message string }{
 		{"", "allow 10.0.0.0/8", "allow", "A unix socket may not call this gateway"},
-		{"servers {\ntrusted_proxies_unix\n}", "", "trusted_proxies", "which trusted_proxies_unix trusts, names no client: have it send X-Forwarded-For."},
+		{"servers {\ntrusted_proxies_unix\n}", "", "trusted_proxies", "which trusted_proxies_unix trusts, does not name the client: configure it to send X-Forwarded-For."},
 	} {
 		socket := filepath.Join(dir, strconv.Itoa(i))
 		g := start(t, setup{globals: c.globals, sites: "http://socket {\nbind unix/" + socket + "\nlog {\noutput file LOGS\n}\ncvs_proxy {\n" + c.proxy + "\n}\n}\n"})
@@ -120,7 +126,7 @@ func TestRefusedWebhookIsNamed(t *testing.T) {
 		rule    string
 		reason  string
 	}{
-		"not allowed":       {"allow 10.0.0.0/8" + check, unsigned, "allow", "The address 127.0.0.1 may not call"},
+		"not allowed":       {"allow 10.0.0.0/8" + check, unsigned, "allow", "this address may not send webhooks"},
 		"a bad signature":   {check, func(i issued) string { return i.confirmURL + "x" }, "signature", "not genuine"},
 		"an unknown one":    {check, func(i issued) string { return alter(t, i.confirmURL, "cvs_account", "third") }, "account", "not genuine"},
 		"another account":   {"account second" + check, func(i issued) string { return i.confirmURL }, "account", "not genuine"},
@@ -191,13 +197,16 @@ func listener(t *testing.T, serve func(net.Conn)) (addr string) {
 	return l.Addr().String()
 }
 
+// waits are long for what ends by itself, and short for what the end of the time ends.
+var waits = map[bool]string{false: "3s", true: "500ms"}
+
 // One line of the log, and the app's answer, tell why the API was not reached.
 func TestWhyTheAPIWasNotReached(t *testing.T) {
 	t.Parallel()
 	for name, c := range broken(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{apiURL: c.url, account: "timeout 500ms"})
+			g := start(t, setup{apiURL: c.url, account: "timeout " + waits[name == "time-out"]})
 			a := g.issue(t, "order-1")
 			assert.Equal(t, 503, a.status, a.body)
 			assert.Contains(t, a.get(t, "message"), c.cause)
@@ -279,7 +288,7 @@ func TestDoubtSaysWhatCame(t *testing.T) {
 		message string
 		after   string
 	}{
-		"a page of 503": {foreign(503, "30"), 504, "Outcome unknown: the answer, of HTTP status 503, was not PortOne's, and order \"order-1\" may or may not have a barcode now.", "30"},
+		"a page of 503": {foreign(503, "30"), 504, "Outcome unknown: the answer, of HTTP status 503, was not PortOne's, and order \"order-1\" may or may not have a barcode now.", ""},
 		"a page of 403": {foreign(403, ""), 502, "The answer, of HTTP status 403, was not PortOne's, and PortOne knows of no new barcode for order \"order-1\".", ""},
 		"hung up":       {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 504, "Outcome unknown: PortOne's answer did not come: the connection was closed before the answer was whole, and", ""},
 	} {
@@ -289,8 +298,25 @@ func TestDoubtSaysWhatCame(t *testing.T) {
 			a := g.issue(t, "order-1")
 			assert.Equal(t, c.status, a.status, a.body)
 			assert.Contains(t, a.get(t, "message"), c.message)
-			assert.Equal(t, c.after, a.header.Get("Retry-After"))
+			assert.Equal(t, c.after, a.header.Get("Retry-After"), "no leave to send again what may be done")
+			if strings.HasPrefix(name, "a page of 503") {
+				g.line(t, `"msg":"api call"`, `"retry_after":"30"`)
+			}
 		})
+	}
+}
+
+// With a token at hand, too, an API that cannot be reached has done nothing.
+func TestUnreachableWithAToken(t *testing.T) {
+	t.Parallel()
+	g := start(t, setup{account: "timeout 500ms"})
+	i := g.mustIssue(t, "order-1")
+	g.apiServer.Close()
+	for _, call := range []string{"GET /payments/" + i.impUID, "DELETE /cvs/" + i.impUID, "POST /cvs"} {
+		method, path, _ := strings.Cut(call, " ")
+		a := g.do(t, method, g.inside+path, formType, "merchant_uid=order-2&amount=1")
+		assert.Equal(t, 502, a.status, call)
+		assert.Equal(t, "PortOne cannot be reached: connection refused. Nothing was done.", a.get(t, "message"), call)
 	}
 }
 
@@ -300,7 +326,7 @@ func TestWhyACheckWasNotReached(t *testing.T) {
 	for name, c := range broken(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{confirm: "order_check " + c.url + "/payable {\ntimeout 500ms\nrequire payable true\n}"})
+			g := start(t, setup{confirm: "order_check " + c.url + "/payable {\ntimeout " + waits[name == "time-out" || name == "refused" || name == "DNS"] + "\nrequire payable true\n}"})
 			assert.GreaterOrEqual(t, g.confirm(t, g.mustIssue(t, "order-1")).status, 502)
 			g.line(t, `"msg":"confirm webhook"`, `"level":"error"`, `"verdict":"no answer","cause":"`, c.cause)
 			if name == "time-out" || name == "DNS" { // a reverse_proxy may find the name later than the check waits
@@ -311,6 +337,42 @@ func TestWhyACheckWasNotReached(t *testing.T) {
 			g.line(t, `"msg":"confirm webhook"`, `"level":"error"`, `"verdict":"no answer","cause":"server error","detail":"`+c.cause)
 		})
 	}
+}
+
+// The words for a route that fails.
+func TestWhyARouteFailed(t *testing.T) {
+	t.Parallel()
+	half := listener(t, func(conn net.Conn) {
+		_, _ = conn.Read(make([]byte, 64<<10))
+		fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+		_ = conn.Close()
+	})
+	for route, want := range map[string]string{
+		`error "no stock" 503`:                  `"cause":"server error","detail":"the route ended with an error"`,
+		"reverse_proxy " + half:                 `"cause":"connection broke","detail":"the answer broke off"`,
+		"abort":                                 `"cause":"connection broke","detail":"the answer broke off"`,
+		"reverse_proxy unix//nowhere/shop.sock": `"cause":"server error","detail":"there is no such socket"`,
+	} {
+		g := start(t, setup{confirm: "order_check {\nrequire payable true\nroute {\n" + route + "\n}\n}"})
+		assert.Equal(t, 502, g.confirm(t, g.mustIssue(t, "order-1")).status)
+		assert.Contains(t, g.line(t, `"msg":"confirm webhook"`), want, route)
+	}
+	// The end of the time is the cause, whatever a handler says of it.
+	ended, end := context.WithCancel(t.Context())
+	end()
+	failing := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return caddyhttp.Error(502, ended.Err()) })
+	in := &inquiry{check: &OrderCheck{handler: failing}, request: httptest.NewRequest(http.MethodPost, "/", nil), repl: caddy.NewReplacer()}
+	r := newReply()
+	in.fetch(ended, r)
+	_, _, broken := r.soFar()
+	assert.Equal(t, causeTimeout, broken.cause)
+}
+
+// Only what comes before the request is certain not to have been sent.
+func TestTLSFailureThatMayComeLate(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, causeUnreachable, failed(&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}).cause)
+	assert.Equal(t, why{causeBroken, "TLS: the other side refused the handshake"}, failed(&net.OpError{Op: "remote error", Err: tls.AlertError(116)}), "a client's certificate is asked for behind the handshake of TLS 1.3")
 }
 
 // One line of the log tells which condition failed, by path and kind of value. The value
@@ -332,6 +394,7 @@ func TestWhichConditionFailed(t *testing.T) {
 		`<br /><b>Warning</b>: {}`:                           `"cause":"unreadable JSON","detail":"the answer begins like HTML"`,
 		``:                                                   `"cause":"unreadable JSON","detail":"the answer is empty"`,
 		`{"stock"`:                                           `"cause":"unreadable JSON","detail":"the answer is not one JSON value"`,
+		"\ufeff" + `{"stock":{"left":1},"total":15000}`:      `"cause":"unreadable JSON","detail":"the answer begins with a byte order mark"`,
 	} {
 		t.Run(strconv.Itoa(len(body)), func(t *testing.T) { // a name of the log's file
 			t.Parallel()

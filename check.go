@@ -398,7 +398,9 @@ func (in *inquiry) ask(ctx context.Context) result {
 func (in *inquiry) fetch(ctx context.Context, r *reply) {
 	broken := why{causeBroken, "a handler panicked"}
 	defer func() {
-		_ = recover()
+		if recover() == http.ErrAbortHandler { //nolint:errorlint // panics are not wrapped
+			broken.detail = "the answer broke off"
+		}
 		if ctx.Err() != nil && broken.cause == "" { // what ends with the time is no answer in time
 			broken.cause = causeTimeout
 		}
@@ -461,8 +463,11 @@ func (in *inquiry) askRoute(ctx context.Context, answer *reply) why {
 		caddyhttp.SetVar(r.Context(), name, value)
 	}
 	err := in.check.handler.ServeHTTP(answer, r)
-	if status, _, _ := answer.soFar(); err == nil || in.check.saysNo(status) {
+	switch status, _, _ := answer.soFar(); {
+	case err == nil || in.check.saysNo(status):
 		return why{}
+	case ctx.Err() != nil: // whatever the handlers say of it
+		return why{cause: causeTimeout}
 	}
 	// Whatever was written before, an error cannot mean yes.
 	if handler, ok := errors.AsType[caddyhttp.HandlerError](err); ok && handler.StatusCode >= 400 {
@@ -470,10 +475,10 @@ func (in *inquiry) askRoute(ctx context.Context, answer *reply) why {
 	} else {
 		answer.fail(http.StatusInternalServerError)
 	}
-	if ctx.Err() != nil { // the end of the time is the cause, whatever the handlers say
-		return why{}
+	if detail := client.Cause(err); detail != client.CauseUnknown {
+		return why{causeServerError, detail}
 	}
-	return why{causeServerError, client.Cause(err)}
+	return why{causeServerError, "the route ended with an error"}
 }
 
 // joinedContext has the end of one context and the values of another, without those

@@ -212,9 +212,7 @@ func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	if d.verdict == invalid {
 		closeUnread(w, r)
 	}
-	d.settle()
-	caddyhttp.SetVar(r.Context(), decidedVar, d.status)
-	d.write(w)
+	d.write(w, r)
 	c.log(d, r, time.Since(began))
 	return nil
 }
@@ -246,7 +244,11 @@ func (c *Confirm) receive(ctx context.Context, d *decision, w http.ResponseWrite
 		return nil, &httpError{status: http.StatusMethodNotAllowed, message: "use POST"}
 	}
 	if c.Allow != nil {
-		if err := c.access.check(r); err != nil {
+		err := c.access.check(r)
+		if own, ok := errors.AsType[*httpError](err); ok && own.rule != "" {
+			return nil, forbidden(own.rule, "this address may not send webhooks") // the log names it
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -480,15 +482,12 @@ func when(known bool, text string) string {
 
 var acceptable = []byte(`{"accepted":true}`)
 
-// settle keeps a mistake of ours from accepting.
-func (d *decision) settle() {
-	if d.status == 0 || d.status == http.StatusOK && d.verdict != accepted {
+// write answers GalaxiaMoneytree: 200 is "acceptable", any other status is not.
+func (d *decision) write(w http.ResponseWriter, r *http.Request) {
+	if d.status == 0 || d.status == http.StatusOK && d.verdict != accepted { // a mistake of ours must not accept
 		d.status = http.StatusInternalServerError
 	}
-}
-
-// write answers GalaxiaMoneytree: 200 is "acceptable", any other status is not.
-func (d *decision) write(w http.ResponseWriter) {
+	caddyhttp.SetVar(r.Context(), decidedVar, d.status)
 	body := acceptable
 	if d.status != http.StatusOK {
 		body, _ = json.Marshal(struct {

@@ -710,7 +710,7 @@ func TestOnlyAnAcceptanceIs200(t *testing.T) {
 	t.Parallel()
 	for _, d := range []decision{{}, {status: 200}, {status: 200, verdict: refused}, {status: 200, verdict: unanswered}, {status: 200, verdict: invalid}} {
 		w := httptest.NewRecorder()
-		d.write(w)
+		d.write(w, httptest.NewRequest(http.MethodPost, "/", nil))
 		assert.Equal(t, 500, w.Code, "%+v", d)
 		assert.Contains(t, w.Body.String(), `"accepted":false`)
 	}

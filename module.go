@@ -267,7 +267,7 @@ func checkSecret(option string) func(string) error {
 		case strings.HasPrefix(raw, "{$"): // in JSON; in a Caddyfile its value stands here
 			return fmt.Errorf("%s: {$NAME} is for a Caddyfile's other options: use {env.NAME}", option)
 		case strings.ContainsAny(raw, "{}") && !placeholderPattern.MatchString(raw):
-			return fmt.Errorf("%s must be one placeholder such as {env.NAME} or {file./path}, with nothing beside it and no other inside it", option)
+			return fmt.Errorf("%s must be one placeholder such as {env.NAME} or {file./path}, and nothing else", option)
 		case !placeholderPattern.MatchString(raw):
 			return fmt.Errorf("%s must be one placeholder such as {env.NAME} or {file./path}: a literal could be read in /config/ and in the autosaved configuration; {$NAME} becomes a literal when the Caddyfile is parsed", option)
 		}

@@ -397,8 +397,10 @@ func (p *Proxy) log(x *exchange, r *http.Request, resp *client.Response, err err
 	if isRefused {
 		fields = append(fields, zap.String("client_ip", clientIP(r)), zap.String("rule", own.rule))
 	}
-	if resp.RetryAfter != "" {
-		fields = append(fields, zap.String("retry_after", resp.RetryAfter))
+	if foreign, ok := errors.AsType[*client.NotAPIError](err); ok {
+		fields = append(fields, unlessEmpty("retry_after", foreign.RetryAfter)) // perhaps not passed on
+	} else {
+		fields = append(fields, unlessEmpty("retry_after", resp.RetryAfter))
 	}
 	if resp.Recovered {
 		fields = append(fields, zap.Bool("recovered", true))
@@ -431,19 +433,26 @@ func (x *exchange) own(err error) *client.Response {
 	status, message := x.statusOf(err)
 	body, _ := json.Marshal(map[string]any{"code": -1, "message": message, "response": nil})
 	return &client.Response{
-		Status: status, ContentType: strict.JSON, RetryAfter: retryAfter(status, err), Body: body, Code: -1,
+		Status: status, ContentType: strict.JSON, RetryAfter: x.retryAfter(status, err), Body: body, Code: -1,
 	}
 }
 
-// retryAfter passes on what was asked for in the API's name, too.
-func retryAfter(status int, err error) string {
+// retryAfter passes on what was asked for in the API's name, too, unless the work may be
+// done: to a client that repeats by itself the field is leave to do it twice.
+func (x *exchange) retryAfter(status int, err error) string {
 	if unavailable, ok := errors.AsType[*client.UnavailableError](err); ok {
 		return strconv.Itoa(int(math.Ceil(max(unavailable.RetryAfter.Seconds(), 1))))
 	}
-	if foreign, ok := errors.AsType[*client.NotAPIError](err); ok {
+	if foreign, ok := errors.AsType[*client.NotAPIError](err); ok && !x.mayBeDone(err) {
 		return foreign.RetryAfter
 	}
 	return when(status == http.StatusServiceUnavailable, "1")
+}
+
+// mayBeDone reports whether a call that failed may have changed something. Of one that
+// issues a barcode the client finds out, unless it says that the outcome is unknown.
+func (x *exchange) mayBeDone(err error) bool {
+	return x.call.changes() && (errors.Is(err, client.ErrOutcomeUnknown) || errors.Is(err, client.ErrNotAPI) && x.call.operation != "issue")
 }
 
 func (x *exchange) statusOf(err error) (int, string) {
@@ -454,7 +463,7 @@ func (x *exchange) statusOf(err error) (int, string) {
 	isForeign := errors.Is(err, client.ErrNotAPI)
 	order := strconv.Quote(x.call.merchantUID)
 	switch {
-	case x.call.operation == "other" && x.call.changes() && (inDoubt || isForeign):
+	case x.call.operation == "other" && x.mayBeDone(err):
 		return http.StatusGatewayTimeout, "Outcome unknown: " + told(err) + ", and what was asked for may or may not have been done. Look the payment up before you ask again."
 	case inDoubt && x.call.operation == "issue":
 		return http.StatusGatewayTimeout, "Outcome unknown: " + told(err) + ", and order " + order + " may or may not have a barcode now. Look it up with GET /payments/find/" + url.PathEscape(x.call.merchantUID) + " before you ask again."
@@ -466,10 +475,14 @@ func (x *exchange) statusOf(err error) (int, string) {
 		return http.StatusBadGateway, capital(told(err)) + ", and PortOne knows of no new barcode for order " + order + ". It may be asked for again."
 	case isForeign:
 		return http.StatusBadGateway, capital(told(err)) + "." + x.afterwards() + advice(err)
+	case errors.Is(err, client.ErrUnreachable):
+		status := http.StatusBadGateway
+		if client.IsTimeout(err) {
+			status = http.StatusGatewayTimeout
+		}
+		return status, "PortOne cannot be reached: " + client.Cause(err) + ". Nothing was done."
 	case client.IsTimeout(err):
 		return http.StatusGatewayTimeout, "PortOne did not answer in time." + x.afterwards()
-	case errors.Is(err, client.ErrUnreachable):
-		return http.StatusBadGateway, "PortOne cannot be reached: " + client.Cause(err) + ". Nothing was done."
 	default:
 		return http.StatusBadGateway, capital(told(err)) + "." + x.afterwards()
 	}

@@ -236,10 +236,17 @@ func TestSandboxSurvivesAReload(t *testing.T) {
 	require.Equal(t, 200, g.send(t, r).status)
 
 	require.NoError(t, reload(t, fmt.Sprintf(config, "header X-New 1\n")))
-	a = g.do(t, http.MethodGet, "http://"+addr+"/sandbox/payments", "", "")
-	assert.Equal(t, "1", a.header.Get("X-New"))
-	assert.Equal(t, "true", a.header.Get("X-Cvs-Sandbox"))
-	assert.Contains(t, a.body, `"merchant_uid": "a"`)
+	var resp *http.Response
+	require.Eventually(t, func() bool { // a connection that waits in the queue of the old listener breaks
+		resp, err = g.http.Get("http://" + addr + "/sandbox/payments")
+		return err == nil
+	}, 5*time.Second, 5*time.Millisecond)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	assert.Equal(t, "1", resp.Header.Get("X-New"))
+	assert.Equal(t, "true", resp.Header.Get("X-Cvs-Sandbox"))
+	assert.Contains(t, string(body), `"merchant_uid": "a"`)
 }
 
 // A call that goes on after a reload, and asks again, leaves no connection behind.

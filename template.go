@@ -73,10 +73,13 @@ func parsePlaceholder(name string) (part, error) {
 	if cvs, ok := strings.CutPrefix(name, placeholderPrefix); ok && !slices.Contains(placeholders, cvs) {
 		return part{}, fmt.Errorf("there is no placeholder {%s}; there are {http.cvs.%s}", name, strings.Join(placeholders, "|"))
 	}
-	if strings.HasPrefix(name, "http.") || strings.HasPrefix(name, "time.") {
+	if strings.HasPrefix(name, "http.") {
 		return part{placeholder: name}, nil
 	}
 	value, err := caddy.NewReplacer().ReplaceOrErr("{"+name+"}", true, true)
+	if strings.HasPrefix(name, "time.") { // it must be known now, and has another value later
+		return part{placeholder: name}, err
+	}
 	return part{literal: value}, err
 }
 

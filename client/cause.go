@@ -16,10 +16,16 @@ import (
 	"syscall"
 )
 
+// CauseUnknown is the Cause of an error of which nothing is known.
+const CauseUnknown = "the exchange failed"
+
 // Cause names the cause of a failed request: of one of this package's errors, or of the
 // error of an http.RoundTripper. It tells DNS, connecting, TLS, a broken connection, a
 // time-out and a foreign answer apart, and repeats nothing of the request or the answer.
 func Cause(err error) string {
+	if err == nil {
+		return ""
+	}
 	if token, ok := errors.AsType[*tokenError](err); ok {
 		return Cause(token.cause)
 	}
@@ -34,7 +40,7 @@ func Cause(err error) string {
 			return cause
 		}
 	}
-	return "the exchange failed"
+	return CauseUnknown
 }
 
 // has returns a function that looks for a text of net or net/http in an error's own. It
@@ -48,7 +54,7 @@ func has(err error) func(string) bool {
 func connectingCause(err error) string {
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	op, isOp := errors.AsType[*net.OpError](err)
-	isDial := isOp && op.Op == "dial"
+	isDial := isOp && (op.Op == "dial" || op.Op == "proxyconnect")
 	has := has(err)
 	hidden := !isOp && has("dial ")
 	switch {
@@ -60,6 +66,10 @@ func connectingCause(err error) string {
 		return "connection refused"
 	case isDial && isUnroutable(err), hidden && (has(syscall.EHOSTUNREACH.Error()) || has(syscall.ENETUNREACH.Error())):
 		return "no route to the host"
+	case isDial && errors.Is(err, syscall.ENOENT), hidden && has(syscall.ENOENT.Error()):
+		return "there is no such socket"
+	case isDial && errors.Is(err, syscall.EACCES), hidden && has(syscall.EACCES.Error()):
+		return "the socket's permissions refuse it"
 	case isDial && op.Timeout(), hidden && has("i/o timeout"):
 		return "connecting timed out"
 	case isDial, hidden:
@@ -133,7 +143,7 @@ func brokenCause(err error) string {
 		return "the connection is dead: a ping was not answered"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), has("server closed idle connection"):
 		return "the connection was closed before the answer was whole"
-	case has("malformed HTTP "):
+	case has("malformed "):
 		return "the answer is not HTTP"
 	case isOp:
 		return "the connection broke"

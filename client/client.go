@@ -271,6 +271,9 @@ func newNotAPIError(resp *http.Response) *NotAPIError {
 // readRetryAfter returns the header field as it came, if it can be read.
 func readRetryAfter(resp *http.Response) string {
 	value := resp.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
+		return strconv.FormatUint(seconds, 10)
+	}
 	if untilRetry(value) < 0 {
 		return ""
 	}

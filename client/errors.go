@@ -24,7 +24,7 @@ var (
 	// ErrOutcomeUnknown means that the request may have reached the API and
 	// that no usable answer came back. It comes first: an error of this kind may
 	// be of another besides, which is then its cause.
-	ErrOutcomeUnknown = errors.New("the API did not answer; whether it did the work is unknown")
+	ErrOutcomeUnknown = errors.New("no answer of the API's came; whether it did the work is unknown")
 	// ErrNotAPI means that something answered, but not with the API's envelope.
 	ErrNotAPI = errors.New("the answer is not the API's")
 )

@@ -302,6 +302,14 @@ func TestTransportErrorsAreDescribedNotRepeated(t *testing.T) {
 		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}, "no route to the host"},
 		{&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, "connecting timed out"},
 		{&net.OpError{Op: "dial", Err: canary}, "connecting failed"},
+		{&net.OpError{Op: "proxyconnect", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "connection refused"},
+		{&net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.ENOENT)}, "there is no such socket"},
+		{&net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)}, "the socket's permissions refuse it"},
+		{hidden{"dial unix /run/canary.sock: connect: no such file or directory"}, "there is no such socket"},
+		{hidden{"dial unix /run/canary.sock: connect: permission denied"}, "the socket's permissions refuse it"},
+		{errors.New("stream error: stream ID 1; INTERNAL_ERROR; error-canary"), "the connection was reset"},
+		{errors.New("http2: server sent GOAWAY and closed the connection; error-canary"), "the connection was reset"},
+		{errors.New("malformed MIME header: error-canary"), "the answer is not HTTP"},
 		{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, "the connection was reset"},
 		{&net.OpError{Op: "read", Err: canary}, "the connection broke"},
 		{hidden{"dial tcp: lookup host-canary on 127.0.0.53:53: no such host"}, "no such host name (DNS)"},
@@ -332,6 +340,7 @@ func TestTransportErrorsAreDescribedNotRepeated(t *testing.T) {
 		require.ErrorIs(t, err, tc.err, "the cause is kept")
 		assert.EqualError(t, err, client.ErrOutcomeUnknown.Error()+": "+tc.want)
 		assert.Equal(t, tc.want, client.Cause(err))
+		assert.Empty(t, client.Cause(nil))
 		assertDiscreet(t, err)
 	}
 }

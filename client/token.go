@@ -239,7 +239,10 @@ func worthRepeating(err error) bool {
 // fetchPause is how long the API is left alone after that many failed fetches: for as
 // long as it asks for, within reason.
 func fetchPause(err error, failures int) time.Duration {
-	const longest = 2 * time.Minute
+	longest := 2 * time.Minute
+	if worthRepeating(err) { // something before the API may be up again long before
+		longest = 20 * time.Second
+	}
 	return max(backoffAfter(err, failures), min(retryAfter(err), longest))
 }
 

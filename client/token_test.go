@@ -399,15 +399,17 @@ func TestPauseAfterAFailedFetch(t *testing.T) {
 			assert.GreaterOrEqual(t, got, want*3/4, "%v, %d", c.err, failures)
 		}
 	}
-	for asked, want := range map[string]time.Duration{"30": 30 * time.Second, "86400": 2 * time.Minute} {
-		assert.Equal(t, want, fetchPause(&tokenError{&NotAPIError{Status: 503, RetryAfter: asked}}, 1))
+	for asked, want := range map[string]time.Duration{"15": 15 * time.Second, "86400": 2 * time.Minute} {
 		assert.Equal(t, want, fetchPause(&tokenError{&APIError{Status: 429, RetryAfter: asked}}, 1))
+		assert.Equal(t, want, fetchPause(&tokenError{&NotAPIError{Status: 429, RetryAfter: asked}}, 1))
+		assert.Equal(t, min(want, 20*time.Second), fetchPause(&tokenError{&NotAPIError{Status: 503, RetryAfter: asked}}, 1))
 	}
 }
 
 func TestUntilRetry(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		assert.Equal(t, "5", readRetryAfter(&http.Response{Header: http.Header{"Retry-After": {strings.Repeat("0", 3000) + "5"}}}), "as short as it can be")
 		for value, want := range map[string]time.Duration{
 			"": 0, "0": 0, "120": 2 * time.Minute, "99999999999999": 1_000_000_000 * time.Second,
 			time.Now().Add(time.Minute).UTC().Format(http.TimeFormat): time.Minute,

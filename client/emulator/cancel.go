@@ -23,7 +23,7 @@ func (e *Emulator) cancelPayment(c *call) answer {
 	if problem != nil {
 		return *problem
 	}
-	r, wrong := readRefund(params)
+	r, wrong := readRefund(params, e.opts.Fractions)
 	if len(wrong) > 0 {
 		return failed(http.StatusBadRequest, strings.Join(wrong, " "))
 	}
@@ -51,7 +51,7 @@ func (e *Emulator) cancelPayment(c *call) answer {
 	return succeeded(e.annotate(p))
 }
 
-func readRefund(params parameters) (refund, violations) {
+func readRefund(params parameters, fractions Fractions) (refund, violations) {
 	var r refund
 	var wrong violations
 	for _, field := range []struct {
@@ -63,20 +63,17 @@ func readRefund(params parameters) (refund, violations) {
 			wrong.add(field.name, err)
 		}
 	}
-	for _, field := range []struct {
-		name  string
-		least float64
-		to    **float64
-	}{{"amount", 0.01, &r.amount}, {"checksum", 0, &r.checksum}} { // a refund of 0 must not be one of all
-		n, ok, err := params.number(field.name)
-		switch {
-		case err != nil:
-			wrong.add(field.name, err)
-		case ok && n < field.least:
-			wrong.add(field.name, "0보다 커야 합니다")
-		case ok:
-			*field.to = &n
-		}
+	if params.raw("amount") != nil { // a refund of 0, or of "", must not be one of all
+		amount := readAmount(params, "amount", fractions, &wrong)
+		r.amount = &amount
+	}
+	switch checksum, ok, err := params.number("checksum"); {
+	case err != nil:
+		wrong.add("checksum", err)
+	case ok && checksum < 0:
+		wrong.add("checksum", "0 이상이어야 합니다")
+	case ok:
+		r.checksum = &checksum
 	}
 	if len(wrong) == 0 && r.impUID == "" && r.merchantUID == "" {
 		wrong.add("imp_uid", missing)

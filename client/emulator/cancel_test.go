@@ -2,10 +2,12 @@ package emulator_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
@@ -110,7 +112,9 @@ func TestCancelRefuses(t *testing.T) {
 		{`"imp_uid":1`, 400, -1, "imp_uid: 문자열이어야 합니다."},
 		{`"imp_uid":"` + paid + `","amount":0`, 400, -1, "amount: 0보다 커야 합니다."}, // not all of it
 		{`"imp_uid":"` + paid + `","amount":"x"`, 400, -1, "amount: 숫자여야 합니다."},
-		{`"imp_uid":"` + paid + `","checksum":-1`, 400, -1, "checksum: 0보다 커야 합니다."},
+		{`"imp_uid":"` + paid + `","checksum":-1`, 400, -1, "checksum: 0 이상이어야 합니다."},
+		{`"imp_uid":"` + paid + `","amount":""`, 400, -1, "amount: 필수 파라미터입니다."},
+		{`"imp_uid":"` + paid + `","amount":0.5`, 400, -1, "amount: 원 단위의 정수여야 합니다."},
 		{`"imp_uid":"nothing"`, 200, 1, "취소할 결제건이 존재하지 않습니다."},
 		{`"imp_uid":"nothing","merchant_uid":"order"`, 200, 1, "취소할 결제건이 존재하지 않습니다."},
 		{`"merchant_uid":"nothing"`, 200, 1, "취소할 결제건이 존재하지 않습니다."},
@@ -129,30 +133,73 @@ func TestCancelRefuses(t *testing.T) {
 	}
 }
 
-// A cancellation sends a notice only where the real service was asked for it.
+// Sums of fractions are sums of money.
+func TestCancelOfFractions(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{Fractions: emulator.FractionsKeep})
+	a := s.issue(`"merchant_uid":"order","amount":0.3`)
+	s.scan(a.field("vbank_num"), "cash")
+	for _, left := range []string{"0.3", "0.2", "0.1"} {
+		if got := s.get("/payments/" + a.field("imp_uid") + "/balance").field("amount"); got != left {
+			t.Errorf("%s is left, want %s", got, left)
+		}
+		s.cancel(`"merchant_uid":"order","amount":0.1,"checksum":`+left).expect(t, 200, 0)
+	}
+	if got := s.Payments()[0]; got.Status != "cancelled" || got.CancelAmount != 0.3 {
+		t.Errorf("%+v", got)
+	}
+	if _, err := s.Scan(t.Context(), emulator.ScanRequest{Barcode: a.field("vbank_num"), Scenario: emulator.ScenarioRepeatedNotice}); !errors.Is(err, emulator.ErrPaid) {
+		t.Errorf("a refunded barcode was scanned: %v", err)
+	}
+	rounding := newSandbox(t, emulator.Options{Fractions: emulator.FractionsRound})
+	rounding.paid("order")
+	if got := rounding.cancel(`"merchant_uid":"order","amount":4000.6`).field("cancel_amount"); got != "4001" {
+		t.Errorf("%s were refunded", got)
+	}
+}
+
+// Without being asked for, a cancellation sends no notice.
+func TestCancelWithoutANotice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, wanted := range []bool{true, false} {
+			notices := 0
+			e := emulator.New(emulator.Options{CancelNotices: wanted, Transport: answering(func() { notices++ })})
+			token := issueDirectly(t, e, `{"merchant_uid":"order","amount":1,"notice_url":"http://shop.example/notice"}`)
+			if _, err := e.Scan(t.Context(), emulator.ScanRequest{Barcode: e.Payments()[0].Barcode}); err != nil {
+				t.Fatal(err)
+			}
+			serve(e, "POST", "/payments/cancel", strings.NewReader(`{"merchant_uid":"order"}`), "Authorization", token)
+			synctest.Wait()
+			if want := map[bool]int{true: 2, false: 1}[wanted]; notices != want {
+				t.Errorf("%d notices, want %d", notices, want)
+			}
+			_ = e.Close()
+		}
+	})
+}
+
+// answering is a transport that answers every webhook 200.
+type answering func()
+
+func (a answering) RoundTrip(*http.Request) (*http.Response, error) {
+	a()
+	return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+}
+
+// What a notice of a cancellation says.
 func TestCancelNotices(t *testing.T) {
 	t.Parallel()
-	for _, wanted := range []bool{true, false} {
-		came := make(chan struct{}, 2)
-		shop := newGateway(t, func(http.ResponseWriter, *http.Request) { came <- struct{}{} })
-		s := newSandbox(t, emulator.Options{CancelNotices: wanted})
-		impUID := s.paid("order", `"notice_url":"`+shop.URL+`/notice"`).field("imp_uid")
-		done := s.cancel(`"imp_uid":"` + impUID + `","amount":4000`).cancelled(t)
-		<-came
-		if wanted {
-			<-came // behind the answer
-		}
-		_ = s.Close()
-		got := shop.got()
-		if want := map[bool]int{true: 2, false: 1}[wanted]; len(got) != want {
-			t.Fatalf("%d notices, want %d", len(got), want)
-		}
-		if last := got[len(got)-1]; wanted {
-			want := fmt.Sprintf(`{"imp_uid":%q,"merchant_uid":"order","status":"paid","cancellation_id":%q}`, impUID, done.CancelHistory[0].CancellationID)
-			if last.body != want {
-				t.Errorf("%s, want %s", last.body, want)
-			}
-		}
+	came := make(chan struct{}, 2)
+	shop := newGateway(t, func(http.ResponseWriter, *http.Request) { came <- struct{}{} })
+	s := newSandbox(t, emulator.Options{CancelNotices: true})
+	impUID := s.paid("order", `"notice_url":"`+shop.URL+`/notice"`).field("imp_uid")
+	done := s.cancel(`"imp_uid":"` + impUID + `","amount":4000`).cancelled(t)
+	<-came
+	<-came // behind the answer
+	want := fmt.Sprintf(`{"imp_uid":%q,"merchant_uid":"order","status":"paid","cancellation_id":%q}`, impUID, done.CancelHistory[0].CancellationID)
+	if got := shop.got(); got[1].body != want {
+		t.Errorf("%s, want %s", got[1].body, want)
 	}
 }
 
@@ -178,5 +225,8 @@ func TestPrepare(t *testing.T) {
 		s.do("POST", "/payments/prepare", asJSON, fmt.Sprintf(`{"merchant_uid":"order-%d","amount":1}`, i)).expect(t, 200, 0)
 	}
 	s.get("/payments/prepare/order-4").expect(t, 200, 0)
+	s.get("/payments/prepare/order-3").expect(t, 200, 0)
+	s.get("/payments/prepare/order-2").expect(t, 404, -1)
+	s.do("POST", "/payments/prepare", asJSON, `{"merchant_uid":"`+strings.Repeat("가", 41)+`","amount":1}`).expect(t, 400, -1)
 	s.get("/payments/prepare/order").expect(t, 404, -1) // bounded
 }

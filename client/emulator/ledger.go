@@ -164,7 +164,7 @@ func (l *ledger) cancel(impKey string, r refund, now int64) (payment, cancellati
 	}
 	done := cancellation{PGTID: digits(20), Amount: amount, CancelledAt: now, Reason: r.reason, CancellationID: "cancellation_" + digits(12)}
 	p.cancellations = append(slices.Clone(p.cancellations), done)
-	p.CancelAmount += amount
+	p.CancelAmount = toCents(p.CancelAmount + amount)
 	p.CancelledAt, p.cancelReason = now, r.reason
 	if p.left() == 0 { // Assumption: what is refunded in part stays paid.
 		p.Status = statusCancelled

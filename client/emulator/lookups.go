@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -24,7 +25,7 @@ const (
 
 // payment answers GET /payments/{imp_uid}. The API hides payments of a test channel, unless it is asked for them.
 func (e *Emulator) payment(c *call) answer {
-	includeSandbox, _ := strconv.ParseBool(c.request.URL.Query().Get("include_sandbox"))
+	includeSandbox, _ := strconv.ParseBool(c.query().Get("include_sandbox"))
 	p, ok := e.ledger.get(c.args[0])
 	switch {
 	case !ok || p.impKey != c.impKey:
@@ -38,7 +39,7 @@ func (e *Emulator) payment(c *call) answer {
 // payments answers GET /payments?imp_uid[]=, in the order that is asked for: 207 if some are unknown, as the official client
 // for Node.js expects it. Assumption: a payment of a test channel is not hidden.
 func (e *Emulator) payments(c *call) answer {
-	asked := impUIDs(c.request.URL.Query())
+	asked := impUIDs(c.query())
 	if len(asked) == 0 || len(asked) > maxImpUIDs {
 		return failed(http.StatusBadRequest, fmt.Sprintf("imp_uid[]는 1개 이상 %d개 이하여야 합니다.", maxImpUIDs))
 	}
@@ -95,7 +96,7 @@ func (e *Emulator) find(c *call) answer {
 		return failed(http.StatusBadRequest, messageStatus)
 	}
 	payments := e.ledger.order(c.impKey, c.args[0])
-	if !sortPayments(payments, c.request.URL.Query().Get("sorting")) {
+	if !sortPayments(payments, c.query().Get("sorting")) {
 		return failed(http.StatusBadRequest, messageSorting)
 	}
 	for _, p := range payments {
@@ -122,7 +123,7 @@ func (e *Emulator) findAll(c *call) answer {
 	if !ok {
 		return failed(http.StatusBadRequest, messageStatus)
 	}
-	s, wrong := readSearch(c.request.URL.Query(), e.now())
+	s, wrong := readSearch(c.query(), e.now())
 	if len(wrong) > 0 {
 		return failed(http.StatusBadRequest, strings.Join(wrong, " "))
 	}
@@ -139,7 +140,7 @@ func (e *Emulator) list(c *call) answer {
 	if !isStatus(status) {
 		return failed(http.StatusBadRequest, messageStatus)
 	}
-	s, wrong := readSearch(c.request.URL.Query(), e.now())
+	s, wrong := readSearch(c.query(), e.now())
 	if len(wrong) > 0 {
 		return failed(http.StatusBadRequest, strings.Join(wrong, " "))
 	}
@@ -218,4 +219,16 @@ func isStatus(s string) bool {
 		return true
 	}
 	return false
+}
+
+// query returns a look-up's parameters: of its URL, and of the form with which old clients POST it.
+func (c *call) query() url.Values {
+	query := c.request.URL.Query()
+	if media, _, _ := mime.ParseMediaType(c.request.Header.Get("Content-Type")); media == mediaForm {
+		form, _ := url.ParseQuery(string(c.body)) // what cannot be read asks for nothing
+		for name, values := range form {
+			query[name] = append(query[name], values...)
+		}
+	}
+	return query
 }

@@ -129,6 +129,7 @@ func TestPaymentsByTheirNumbers(t *testing.T) {
 		}
 	}
 	s.get("/payments?imp_uid[]=nothing").expect(t, 404, -1)
+	s.do("POST", "/payments", asForm, "imp_uid[]="+one+"&imp_uid[]="+two).expect(t, 200, 0)
 	s.get("/payments").expect(t, 400, -1)
 	s.get("/payments?"+strings.Repeat("imp_uid[]=x&", 101)).expect(t, 400, -1)
 }

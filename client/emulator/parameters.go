@@ -68,6 +68,9 @@ func parseForm(body []byte) (parameters, *answer) {
 		case !isArray && len(values) == 1:
 			value = values[0]
 		}
+		if _, twice := p[short]; twice {
+			return nil, new(failed(http.StatusBadRequest, short+": 두 가지 형식으로 주어졌습니다."))
+		}
 		p[short] = bytes.TrimSpace(encode(value, ""))
 	}
 	return p, nil

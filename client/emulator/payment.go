@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"math"
 	"slices"
 	"strings"
 )
@@ -76,7 +77,10 @@ type payment struct {
 }
 
 // left returns how much of a payment is not refunded.
-func (p *Payment) left() float64 { return p.Amount - p.CancelAmount }
+func (p *Payment) left() float64 { return toCents(p.Amount - p.CancelAmount) }
+
+// toCents rounds away what floating-point arithmetic adds to a sum of amounts.
+func toCents(amount float64) float64 { return math.Round(amount*100) / 100 }
 
 // live reports whether the barcode can be paid.
 func (p *Payment) live(now int64) bool {

@@ -15,7 +15,8 @@ import (
 const (
 	missing = "필수 파라미터입니다"
 
-	maxNoticeURLs = 10 // the sandbox's own bound, as each is a connection
+	maxMerchantUID = 40 // characters
+	maxNoticeURLs  = 10 // the sandbox's own bound, as each is a connection
 )
 
 // issue answers POST /cvs.
@@ -56,7 +57,7 @@ func readPayment(params parameters, fractions Fractions) (payment, violations) {
 	var p payment
 	var wrong violations
 	readTexts(params, &p, &wrong)
-	p.Amount = readAmount(params, fractions, &wrong)
+	p.Amount = readAmount(params, "amount", fractions, &wrong)
 	expiredAt, ok, err := params.integer("expired_at")
 	if err != nil {
 		wrong.add("expired_at", err)
@@ -76,22 +77,22 @@ func readPayment(params parameters, fractions Fractions) (payment, violations) {
 }
 
 // readAmount reads an amount of money that must be given.
-func readAmount(params parameters, fractions Fractions, wrong *violations) float64 {
-	amount, ok, err := params.number("amount")
-	written, _ := params.digits("amount")
+func readAmount(params parameters, name string, fractions Fractions, wrong *violations) float64 {
+	amount, ok, err := params.number(name)
+	written, _ := params.digits(name)
 	exact, _ := decimal.Canonical(written)
 	if fractions == FractionsRound {
 		amount = math.Round(amount) // before the check, as what is kept must be more than 0
 	}
 	switch {
 	case err != nil:
-		wrong.add("amount", err)
+		wrong.add(name, err)
 	case !ok:
-		wrong.add("amount", missing)
+		wrong.add(name, missing)
 	case amount <= 0:
-		wrong.add("amount", "0보다 커야 합니다")
+		wrong.add(name, "0보다 커야 합니다")
 	case fractions == FractionsRefuse && !decimal.Whole(exact):
-		wrong.add("amount", "원 단위의 정수여야 합니다")
+		wrong.add(name, "원 단위의 정수여야 합니다")
 	}
 	return amount
 }
@@ -103,7 +104,7 @@ func readTexts(params parameters, p *payment, wrong *violations) {
 		limit int // 0: none documented
 		to    *string
 	}{
-		{"merchant_uid", 40, &p.MerchantUID},
+		{"merchant_uid", maxMerchantUID, &p.MerchantUID},
 		{"barcode", 0, &p.Barcode},
 		{"name", 40, &p.Name},
 		{"buyer_name", 16, &p.buyerName},

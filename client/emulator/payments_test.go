@@ -162,6 +162,17 @@ func TestIssueRefusesBadParameters(t *testing.T) {
 	}
 }
 
+// A name in two forms is refused, whichever is read first.
+func TestFormNamesAFieldOnce(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	for range 20 {
+		for _, twice := range []string{"merchant_uid=a&merchant_uid[0]=b", "merchant_uid=a&merchant_uid[]=b", "merchant_uid[]=a&merchant_uid[0]=b"} {
+			s.do("POST", "/cvs", asForm, twice+"&amount=1").expect(t, 400, -1)
+		}
+	}
+}
+
 func TestIssueReadsAmounts(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{Fractions: emulator.FractionsKeep})

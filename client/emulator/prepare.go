@@ -1,9 +1,11 @@
 package emulator
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // prepared holds the amounts that merchants announced for their orders. Only the API's payment window compares them with what
@@ -11,6 +13,7 @@ import (
 type prepared struct {
 	mu      sync.Mutex
 	amounts map[orderID]float64
+	orders  []orderID // in the order in which they were announced
 }
 
 // preparation is the API's model PrepareAnnotation.
@@ -54,8 +57,10 @@ func (e *Emulator) setPrepared(c *call, refusal func(known bool) *answer) answer
 		wrong.add("merchant_uid", err)
 	case merchantUID == "":
 		wrong.add("merchant_uid", missing)
+	case utf8.RuneCountInString(merchantUID) > maxMerchantUID:
+		wrong.add("merchant_uid", fmt.Sprintf("%d자를 넘을 수 없습니다", maxMerchantUID))
 	}
-	amount := readAmount(params, e.opts.Fractions, &wrong)
+	amount := readAmount(params, "amount", e.opts.Fractions, &wrong)
 	if len(wrong) > 0 {
 		return failed(http.StatusBadRequest, strings.Join(wrong, " "))
 	}
@@ -66,8 +71,12 @@ func (e *Emulator) setPrepared(c *call, refusal func(known bool) *answer) answer
 	if problem := refusal(known); problem != nil {
 		return *problem
 	}
-	if !known && len(e.prepared.amounts) >= e.opts.MaxPayments {
-		clear(e.prepared.amounts) // which is what bounds it
+	if !known {
+		e.prepared.orders = append(e.prepared.orders, order)
+	}
+	if len(e.prepared.orders) > e.opts.MaxPayments { // the oldest is forgotten
+		delete(e.prepared.amounts, e.prepared.orders[0])
+		e.prepared.orders = e.prepared.orders[1:]
 	}
 	e.prepared.amounts[order] = amount
 	return succeeded(preparation{merchantUID, amount})

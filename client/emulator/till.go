@@ -132,7 +132,7 @@ func (e *Emulator) scan(ctx context.Context, req ScanRequest) (ScanResult, error
 		e.ledger.expire(req.Barcode, e.now())
 	}
 	p, err := e.ledger.scan(req.Barcode, e.now())
-	if errors.Is(err, ErrPaid) && req.Scenario == ScenarioRepeatedNotice {
+	if errors.Is(err, ErrPaid) && p.Status == statusPaid && req.Scenario == ScenarioRepeatedNotice {
 		result := newResult(req, p)
 		result.Accepted, result.resent, result.PayType = true, true, p.PayType
 		result.Notice = e.notify(context.WithoutCancel(ctx), p, "", false)

@@ -342,7 +342,7 @@ func (s *shop) notice(w http.ResponseWriter, r *http.Request) {
 	}
 	p, f := s.lookUp(url.PathEscape(impUID))
 	switch {
-	case f != nil && f.status == http.StatusNotFound:
+	case f != nil && f.status == http.StatusNotFound && !f.inDoubt: // the API's own word
 		refuse(w, http.StatusNotFound, "알 수 없는 결제입니다")
 		return
 	case f != nil:
