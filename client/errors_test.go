@@ -145,7 +145,7 @@ func TestUnavailableErrorTellsWhenToTryAgain(t *testing.T) {
 		want error
 		most time.Duration
 	}{
-		{"down", deadAddress(t), client.ErrNoToken, 5 * time.Second},
+		{"down", deadAddress, client.ErrNoToken, 5 * time.Second},
 		{"failing", newServer(t, &scriptedAPI{token: page(503)}).URL, client.ErrNoToken, 5 * time.Second},
 		{"wrong keys", newServer(t, emulator.New(emulator.Options{Keys: map[string]string{impKey: "another"}})).URL, client.ErrCredentials, 2 * time.Minute},
 	} {
