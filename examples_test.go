@@ -2,6 +2,8 @@ package caddycvs
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -16,6 +18,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
 // configurations returns every Caddyfile of examples/ and of the README by name.
@@ -37,7 +41,7 @@ func configurations(t *testing.T) map[string]string {
 			configs[name] = accounts + block
 		}
 	}
-	require.Len(t, configs, 5+4)
+	require.Len(t, configs, 5+5)
 	return configs
 }
 
@@ -103,6 +107,79 @@ func servers(t *testing.T, cfg *caddy.Config) map[string]*caddyhttp.Server {
 		require.NoError(t, json.Unmarshal(raw, &app))
 	}
 	return app.Servers
+}
+
+// startExample runs an example as it is shipped, but for what one machine lacks: the names,
+// certificates and ports of real shops, and PortOne, in whose place the emulator stands.
+func startExample(t *testing.T, name string, lacks map[string]string) *gateway {
+	t.Helper()
+	content, err := os.ReadFile("examples/" + name + ".caddyfile")
+	require.NoError(t, err)
+	g := &gateway{logFile: logFile(t), http: httpClient(t), api: emulator.New(emulator.Options{BeforeRequest: noteTokens(nil)})}
+	g.apiServer = httptest.NewServer(g.api)
+	t.Cleanup(func() {
+		_ = g.api.Close()
+		g.apiServer.Close()
+	})
+	g.shop = newShop(t, exampleShop)
+	g.inside, g.outside = "http://"+address(t), "http://"+address(t)
+	pairs := []string{
+		"http://:8081 {", "http://:" + port(host(g.inside)) + " {",
+		"shop.example {", g.outside + " {", "https://shop.example", g.outside,
+		"books.example {", g.outside + " {", "https://books.example", g.outside,
+	}
+	for _, upstream := range []string{"127.0.0.1:3000", "127.0.0.1:3001", "127.0.0.1:5000", "10.0.0.12:8000"} {
+		pairs = append(pairs, upstream, host(g.shop.URL))
+	}
+	for was, is := range lacks {
+		require.Contains(t, string(content), was)
+		pairs = append(pairs, was, is)
+	}
+	config := strings.NewReplacer(pairs...).Replace(withSecrets(string(content)))
+	inAccount := regexp.MustCompile(`(?m)^(\s+)imp_key `)
+	require.Regexp(t, inAccount, config)
+	config = inAccount.ReplaceAllString(config, "${1}api "+g.apiServer.URL+"\n${1}imp_key ")
+	config = strings.Replace(config, "\n{\n", "\n{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tlog {\n\t\toutput file "+g.logFile+"\n\t}\n", 1)
+	runCaddy(t, config)
+	return g
+}
+
+// exampleShop answers the order checks of all examples: no to the order of that name.
+func exampleShop(w http.ResponseWriter, r *http.Request) {
+	isNo := strings.HasSuffix(r.URL.Path, "/no/payable") || r.URL.Query().Get("order") == "no"
+	state, total := "open", 15000
+	if isNo {
+		state, total = "sold out", 0
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"payable": !isNo, "total": total, "state": state, "stock": map[string]any{"available": !isNo}, "score": map[string]any{"ok": true},
+	})
+}
+
+// Each example, as it is shipped, takes an order from the barcode to the till, and refuses
+// another there.
+func TestExamplesFromBarcodeToTill(t *testing.T) {
+	t.Parallel()
+	for name, lacks := range map[string]map[string]string{
+		"http-shop": nil, "order-checks": nil,
+		"two-merchants": {
+			"http://:8082 {": "http://:" + port(address(t)) + " {", "https://flowers.example": "http://flowers.invalid",
+			"flowers.example {": "http://" + address(t) + " {",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := startExample(t, name, lacks)
+			for order, accepted := range map[string]bool{"yes": true, "no": false} {
+				i := g.mustIssue(t, order)
+				result, err := g.api.Scan(t.Context(), emulator.ScanRequest{Barcode: i.barcode})
+				require.NoError(t, err)
+				assert.Equal(t, accepted, result.Accepted, "%s: %+v\n%s", order, result.Confirm, logText{g, t})
+				assert.Equal(t, map[bool]int{true: 200, false: 409}[accepted], result.Confirm.Status)
+				assert.Empty(t, result.Warning)
+			}
+		})
+	}
 }
 
 func TestTheJSONThatIsShownWorks(t *testing.T) {

@@ -4,6 +4,7 @@ package caddycvs
 // cvs_confirm.
 
 import (
+	"encoding/pem"
 	"fmt"
 	"io"
 	"maps"
@@ -17,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -66,6 +68,34 @@ func TestRouteOfACheckSeesTheSite(t *testing.T) {
 			a := g.confirm(t, i)
 			assert.Equal(t, 200, a.status, "%s\n%s", a.body, logText{g, t})
 		})
+	}
+}
+
+// By a route a check is asked over whatever Caddy can speak.
+func TestRouteOfACheckReachesUnixAndTLS(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	unix, err := net.Listen("unix", filepath.Join(dir, "shop.sock"))
+	require.NoError(t, err)
+	shop := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"payable":%v,"total":15000}`, r.Header.Get("X-Cvs-Merchant-Uid") == "yes")
+	})
+	server := &http.Server{Handler: shop, ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(unix) }()
+	t.Cleanup(func() { _ = server.Close() })
+	overTLS := httptest.NewTLSServer(shop)
+	t.Cleanup(overTLS.Close)
+	authority := filepath.Join(dir, "ca.pem")
+	require.NoError(t, os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: overTLS.Certificate().Raw}), 0o600))
+	for name, route := range map[string]string{
+		"unix": "reverse_proxy unix/" + unix.Addr().String(),
+		"TLS":  "reverse_proxy " + overTLS.URL + " {\ntransport http {\ntls_trust_pool file " + authority + "\n}\n}",
+	} {
+		g := start(t, setup{confirm: "order_check {\nrequire payable true\namount total\nroute {\n" + route + "\n}\n}"})
+		for order, status := range map[string]int{"yes": 200, "no": 409} {
+			a := g.confirm(t, g.mustIssue(t, order))
+			assert.Equal(t, status, a.status, "%s: %s", name, a.body)
+		}
 	}
 }
 

@@ -1,0 +1,208 @@
+package caddycvs
+
+// This file holds tests with what runs beside a real Caddy: php-fpm behind it, nginx and
+// HAProxy in front. CI installs them, and fails where one is missing; elsewhere a test
+// without its part is skipped.
+
+import (
+	"bytes"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// program returns the path of a program that may be missing. Debian has the version in the
+// name of php-fpm, which nothing else may depend on.
+func program(t *testing.T, name string) string {
+	t.Helper()
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} {
+		if found, _ := filepath.Glob(filepath.Join(dir, name+"*")); len(found) > 0 {
+			return found[len(found)-1]
+		}
+	}
+	t.Skip(name + " is not installed")
+	return ""
+}
+
+// runPart runs a program until the test ends, and waits until it accepts connections.
+func runPart(t *testing.T, network, address string, command ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 5 * time.Second
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Wait() })
+	require.Eventually(t, func() bool {
+		conn, err := net.Dial(network, address)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	}, 10*time.Second, 10*time.Millisecond, "%s does not serve %s", command[0], address)
+}
+
+// shortDir is a directory whose path leaves room for a socket's name.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cvs")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// phpFPM starts php-fpm with a pool of its own, and returns its socket.
+func phpFPM(t *testing.T) string {
+	t.Helper()
+	fpm, dir := program(t, "php-fpm"), shortDir(t)
+	socket := filepath.Join(dir, "php-fpm.sock")
+	conf := "[global]\nerror_log = " + dir + "/error.log\n[shop]\nlisten = " + socket + "\nlisten.mode = 0666\npm = static\npm.max_children = 4\nphp_admin_flag[display_errors] = on\nphp_admin_value[error_log] = " + dir + "/php.log\n"
+	if os.Geteuid() == 0 {
+		conf += "user = root\n"
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "fpm.conf"), []byte(conf), 0o600))
+	runPart(t, "unix", socket, fpm, "--nodaemonize", "--allow-to-run-as-root", "--fpm-config", filepath.Join(dir, "fpm.conf"), "-n")
+	return socket
+}
+
+// The example of a PHP shop, as it is shipped, with a real php-fpm.
+func TestPHPExampleWithARealPHP(t *testing.T) {
+	t.Parallel()
+	socket, root := phpFPM(t), t.TempDir()
+	script, err := os.ReadFile("testdata/php/confirm.php")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(root, "confirm.php"), script, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(root, "index.php"), []byte("<h1>the shop</h1>"), 0o600))
+	g := startExample(t, "php-shop", map[string]string{"/srv/shop/public": root, "unix//run/php/php-fpm.sock": "unix/" + socket})
+	for order, want := range map[string]struct {
+		status int
+		detail string
+	}{
+		"yes":     {200, `"verdict":"accepted"`},
+		"no":      {409, `"cause":"status"`},
+		"fatal":   {502, `"cause":"unreadable JSON","detail":"the answer begins like HTML"`},
+		"warning": {502, `"cause":"unreadable JSON","detail":"the answer begins like HTML"`},
+		"slow":    {504, `"cause":"timed out"`},
+	} {
+		i := g.mustIssue(t, order)
+		began := time.Now()
+		a := g.confirm(t, i)
+		assert.Equal(t, want.status, a.status, "%s: %s", order, a.body)
+		assert.Less(t, time.Since(began), 4*time.Second)
+		assert.Contains(t, g.line(t, `"msg":"confirm webhook"`, `"merchant_uid":"`+order+`"`), want.detail)
+		if order == "no" {
+			assert.Equal(t, "품절되었습니다", a.get(t, "reason"))
+		}
+		i.confirmURL = strings.Replace(i.confirmURL, "/cvs/confirm", "/cvs/confrim", 1)
+		assert.Equal(t, 404, g.confirm(t, i).status, "the front controller answers 200")
+	}
+	assert.Equal(t, 404, g.do(t, http.MethodGet, g.outside+"/confirm.php", "", "").status)
+	assert.Contains(t, g.do(t, http.MethodGet, g.outside+"/", "", "").body, "the shop")
+}
+
+// from sends a request from an address of this machine.
+func (g *gateway) from(t *testing.T, source, method, target, body string, header http.Header) answer {
+	t.Helper()
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
+	transport := &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}
+	r, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+	require.NoError(t, err)
+	r.Header = http.Header{"Content-Type": {jsonType}}
+	maps.Copy(r.Header, header)
+	other := *g
+	other.http = &http.Client{Transport: transport}
+	return other.send(t, r)
+}
+
+// shown returns the README's one code block of a language, with what the machine lacks
+// replaced.
+func shown(t *testing.T, language string, with ...string) string {
+	t.Helper()
+	blocks := fenced(t, language)
+	require.Len(t, blocks, 1)
+	for i := 0; i < len(with); i += 2 {
+		require.Contains(t, blocks[0], with[i])
+	}
+	return strings.NewReplacer(with...).Replace(blocks[0])
+}
+
+// Behind nginx and HAProxy, as the README has them, Caddy knows the client; without the
+// options that it names, everybody would be the proxy, and is refused.
+func TestBehindAProxy(t *testing.T) {
+	t.Parallel()
+	const (
+		client   = "127.0.0.2"
+		stranger = "127.0.0.3"
+		spoofed  = "X-Forwarded-For"
+	)
+	nginx := func(t *testing.T, front, caddy string) {
+		dir := shortDir(t)
+		conf := "daemon off;\nmaster_process off;\npid " + dir + "/nginx.pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\nclient_body_temp_path " + dir + ";\nproxy_temp_path " + dir + ";\nfastcgi_temp_path " + dir + ";\nuwsgi_temp_path " + dir + ";\nscgi_temp_path " + dir + ";\n" +
+			shown(t, "nginx", "listen 443 ssl;", "listen "+front+";", "ssl_certificate /etc/ssl/shop.pem;", "", "ssl_certificate_key /etc/ssl/shop.key;", "", "127.0.0.1:8080", caddy) + "}\n"
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(conf), 0o600))
+		runPart(t, "tcp", front, program(t, "nginx"), "-p", dir, "-e", "stderr", "-c", filepath.Join(dir, "nginx.conf"))
+	}
+	haproxy := func(t *testing.T, front, caddy string) {
+		dir := shortDir(t)
+		conf := "defaults\n\tmode http\n\ttimeout connect 5s\n\ttimeout client 30s\n\ttimeout server 30s\n" +
+			shown(t, "haproxy", "bind :443 ssl crt /etc/ssl/shop.pem", "bind "+front, "127.0.0.1:8080", caddy)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "haproxy.cfg"), []byte(conf), 0o600))
+		runPart(t, "tcp", front, program(t, "haproxy"), "-f", filepath.Join(dir, "haproxy.cfg"))
+	}
+	const (
+		believesHeader = "servers BEHIND {\ntrusted_proxies static 127.0.0.1/32\ntrusted_proxies_strict\n}"
+		believesPROXY  = "servers BEHIND {\nlistener_wrappers {\nproxy_protocol {\nallow 127.0.0.1/32\n}\n}\n}"
+	)
+	for name, c := range map[string]struct {
+		proxy             func(t *testing.T, front, caddy string)
+		needs             string
+		globals           string
+		allowed, stranger int // of a webhook
+	}{
+		"nginx":                               {nginx, "nginx", believesHeader, 200, 403},
+		"nginx, without trusted_proxies":      {nginx, "nginx", "", 403, 403},
+		"HAProxy":                             {haproxy, "haproxy", believesPROXY, 200, 403},
+		"HAProxy, without the PROXY protocol": {haproxy, "haproxy", "", 400, 400}, // or HAProxy's own 502, of Caddy's 400
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			program(t, c.needs)
+			front, behind := address(t), address(t)
+			g := start(t, setup{
+				globals: strings.Replace(c.globals, "BEHIND", behind, 1),
+				proxy:   "confirm_url http://" + front + "/cvs/confirm",
+				sites:   "http://:" + port(behind) + " {\nbind 127.0.0.1\nlog {\noutput file LOGS\n}\ncvs_confirm /cvs/confirm {\nallow " + client + "\n" + usualConfirm + "\n}\nhandle /inside/* {\nuri strip_prefix /inside\ncvs_proxy {\nallow " + client + "\n}\n}\nrespond \"the shop\" 200\n}\n",
+			})
+			c.proxy(t, front, behind)
+			i := g.mustIssue(t, "order-1")
+			send := func(source, target, body string, header http.Header) int {
+				a := g.from(t, source, http.MethodPost, target, body, header)
+				if a.status == http.StatusBadGateway && c.allowed == 400 {
+					return 400
+				}
+				return a.status
+			}
+			assert.Equal(t, c.allowed, send(client, i.confirmURL, i.webhook(), nil))
+			assert.Equal(t, c.stranger, send(stranger, i.confirmURL, i.webhook(), nil))
+			assert.Equal(t, c.stranger, send(stranger, i.confirmURL, i.webhook(), http.Header{spoofed: {client}}), "a field that the sender made up")
+			for source, want := range map[string]int{client: c.allowed, stranger: c.stranger} {
+				assert.Equal(t, want, send(source, "http://"+front+"/inside/users/getToken", "{}", nil), "cvs_proxy, from %s", source)
+			}
+		})
+	}
+}
+
+func port(addr string) string { _, port, _ := net.SplitHostPort(addr); return port }
