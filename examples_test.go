@@ -128,7 +128,7 @@ func startExample(t *testing.T, name string, lacks map[string]string) *gateway {
 		"shop.example {", g.outside + " {", "https://shop.example", g.outside,
 		"books.example {", g.outside + " {", "https://books.example", g.outside,
 	}
-	for _, upstream := range []string{"127.0.0.1:3000", "127.0.0.1:3001", "127.0.0.1:5000", "10.0.0.12:8000"} {
+	for _, upstream := range []string{"127.0.0.1:3000", "127.0.0.1:3001", "127.0.0.1:3002", "127.0.0.1:5000", "10.0.0.12:8000"} {
 		pairs = append(pairs, upstream, host(g.shop.URL))
 	}
 	for was, is := range lacks {
@@ -160,18 +160,29 @@ func exampleShop(w http.ResponseWriter, r *http.Request) {
 // another there.
 func TestExamplesFromBarcodeToTill(t *testing.T) {
 	t.Parallel()
+	inside, outside := address(t), "http://"+address(t) // of the second merchant
 	for name, lacks := range map[string]map[string]string{
 		"http-shop": nil, "order-checks": nil,
 		"two-merchants": {
-			"http://:8082 {": "http://:" + port(address(t)) + " {", "https://flowers.example": "http://flowers.invalid",
-			"flowers.example {": "http://" + address(t) + " {",
+			"http://:8082 {": "http://:" + port(inside) + " {", "https://flowers.example": outside, "flowers.example {": outside + " {",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := startExample(t, name, lacks)
-			for order, accepted := range map[string]bool{"yes": true, "no": false} {
-				i := g.mustIssue(t, order)
+			second := *g
+			if lacks != nil {
+				second.inside = "http://" + inside
+			}
+			for order, accepted := range map[string]bool{"yes": true, "no": false, "yes, elsewhere": true} {
+				from := g
+				if strings.Contains(order, "elsewhere") {
+					from = &second
+				}
+				i := from.mustIssue(t, order)
+				if from == &second && lacks != nil {
+					assert.Contains(t, i.confirmURL, outside+"/cvs/confirm?", "the second merchant's own site")
+				}
 				result, err := g.api.Scan(t.Context(), emulator.ScanRequest{Barcode: i.barcode})
 				require.NoError(t, err)
 				assert.Equal(t, accepted, result.Accepted, "%s: %+v\n%s", order, result.Confirm, logText{g, t})
