@@ -141,6 +141,13 @@ func (b *seenBody) all(w http.ResponseWriter) []byte {
 	return bytes.Clone(b.seen)
 }
 
+// peek returns the beginning of a request's body, which can be read again behind it.
+func peek(w http.ResponseWriter, r *http.Request) []byte {
+	body := &seenBody{source: r.Body}
+	r.Body = body
+	return body.all(w)
+}
+
 // guardedWriter lets through what a handler of this module answers, and what a site answers
 // to a notice. It drops all else.
 type guardedWriter struct {

@@ -73,8 +73,8 @@ type Sandbox struct {
 	// "keep" or "round". Default: refuse
 	Fractions string `json:"fractions,omitempty"`
 
-	// CancelNotices sends a notice for each cancellation by POST /payments/cancel, as
-	// PortOne does on request. Default: false
+	// CancelNotices sends a notice for each cancellation by POST /payments/cancel. PortOne
+	// does so if the call has enable_webhook. Default: false
 	CancelNotices bool `json:"cancel_notices,omitempty"`
 
 	emulator *emulator.Emulator

@@ -62,9 +62,7 @@ func (u *Unrouted) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	// Caddy's access log prints the URL, and with it the signature. The lines that are
 	// written here stand in for it.
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
-	body := &seenBody{source: r.Body}
-	r.Body = body
-	if r.Method != http.MethodPost || isNotice(body.all(w)) {
+	if r.Method != http.MethodPost || isNotice(peek(w, r)) {
 		if !isGuarded(r) {
 			logPassed(u.logger, r)
 		}

@@ -46,7 +46,7 @@ const rows = [
 	{ call: 'GET /payments', of: 'with `imp_uid[]`', by: calls.payments, order: 'paid', sees: payments },
 	{ call: 'GET /payments/{imp_uid}/balance', by: calls.balance, order: 'paid', sees: balance },
 	{ call: 'POST /payments/cancel', by: calls.cancel(), order: 'paid', sees: payment('cancelled', 15000) },
-	{ call: 'POST /payments/cancel', of: 'of a part', by: calls.cancel({ amount: 5000, checksum: 15000 }), order: 'paid', sees: payment('paid', 5000) },
+	{ call: 'POST /payments/cancel', of: 'of a part', by: calls.cancel({ amount: 5000, checksum: 15000 }), order: 'paid', sees: payment('cancelled', 5000) },
 	{
 		call: 'POST /payments/cancel', of: 'of an unpaid order', by: calls.cancel(), order: 'ready',
 		error: portOne(200, '결제가 완료되지 않은 주문은 취소할 수 없습니다.'),

@@ -41,7 +41,7 @@ func (e *Emulator) cancelPayment(c *call) answer {
 	case errors.Is(err, errTooMuch):
 		return refused("취소 가능 잔액을 초과하였습니다.")
 	}
-	if e.opts.CancelNotices && len(p.noticeURL) > 0 && e.begin() {
+	if (r.notify || e.opts.CancelNotices) && len(p.noticeURL) > 0 && e.begin() {
 		// Not before the answer: the merchant's app may serve one request at a time.
 		go func() {
 			defer e.scans.Done()
@@ -75,6 +75,7 @@ func readRefund(params parameters, fractions Fractions) (refund, violations) {
 	case ok:
 		r.checksum = &checksum
 	}
+	r.notify = string(params.raw("enable_webhook")) == "true" || string(params.raw("enable_webhook")) == `"true"`
 	if len(wrong) == 0 && r.impUID == "" && r.merchantUID == "" {
 		wrong.add("imp_uid", missing)
 	}

@@ -58,7 +58,7 @@ func TestCancelInParts(t *testing.T) {
 	impUID := s.paid("order").field("imp_uid")
 	c.advance(time.Minute)
 	first := s.cancel(`"imp_uid":"` + impUID + `","amount":4000,"checksum":15000,"reason":"하나 반품"`).cancelled(t)
-	if first.Status != "paid" || first.CancelAmount != 4000 || first.CancelledAt != c.now().Unix() || *first.CancelReason != "하나 반품" || len(first.CancelHistory) != 1 {
+	if first.Status != "cancelled" || first.CancelAmount != 4000 || first.CancelledAt != c.now().Unix() || *first.CancelReason != "하나 반품" || len(first.CancelHistory) != 1 {
 		t.Errorf("after a part: %+v", first)
 	}
 	for members, message := range map[string]string{
@@ -92,6 +92,7 @@ func TestCancelInParts(t *testing.T) {
 	if got := s.get("/payments/status/cancelled").field("total"); got != "1" {
 		t.Errorf("%s are listed as cancelled", got)
 	}
+	s.do("POST", "/cvs", asJSON, `{"merchant_uid":"order","amount":15000}`).expect(t, 200, 1) // it was paid
 	if code, _ := s.scan(s.Payments()[0].Barcode, "card"); code != 409 {
 		t.Errorf("a refunded barcode was scanned: %d", code)
 	}
@@ -158,18 +159,21 @@ func TestCancelOfFractions(t *testing.T) {
 	}
 }
 
-// Without being asked for, a cancellation sends no notice.
-func TestCancelWithoutANotice(t *testing.T) {
+// A cancellation sends a notice if the call asks for one.
+func TestCancelSendsANoticeOnRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		for _, wanted := range []bool{true, false} {
+		for body, wanted := range map[string]bool{
+			`{"merchant_uid":"order","enable_webhook":true}`: true, `{"merchant_uid":"order","enable_webhook":"true"}`: true,
+			`{"merchant_uid":"order","enable_webhook":false}`: false, `{"merchant_uid":"order"}`: false,
+		} {
 			notices := 0
-			e := emulator.New(emulator.Options{CancelNotices: wanted, Transport: answering(func() { notices++ })})
+			e := emulator.New(emulator.Options{Transport: answering(func() { notices++ })})
 			token := issueDirectly(t, e, `{"merchant_uid":"order","amount":1,"notice_url":"http://shop.example/notice"}`)
 			if _, err := e.Scan(t.Context(), emulator.ScanRequest{Barcode: e.Payments()[0].Barcode}); err != nil {
 				t.Fatal(err)
 			}
-			serve(e, "POST", "/payments/cancel", strings.NewReader(`{"merchant_uid":"order"}`), "Authorization", token)
+			serve(e, "POST", "/payments/cancel", strings.NewReader(body), "Authorization", token)
 			synctest.Wait()
 			if want := map[bool]int{true: 2, false: 1}[wanted]; notices != want {
 				t.Errorf("%d notices, want %d", notices, want)
@@ -197,7 +201,7 @@ func TestCancelNotices(t *testing.T) {
 	done := s.cancel(`"imp_uid":"` + impUID + `","amount":4000`).cancelled(t)
 	<-came
 	<-came // behind the answer
-	want := fmt.Sprintf(`{"imp_uid":%q,"merchant_uid":"order","status":"paid","cancellation_id":%q}`, impUID, done.CancelHistory[0].CancellationID)
+	want := fmt.Sprintf(`{"imp_uid":%q,"merchant_uid":"order","status":"cancelled","cancellation_id":%q}`, impUID, done.CancelHistory[0].CancellationID)
 	if got := shop.got(); got[1].body != want {
 		t.Errorf("%s, want %s", got[1].body, want)
 	}

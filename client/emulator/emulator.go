@@ -79,7 +79,8 @@ type Options struct {
 	// GET /payments/{imp_uid} without include_sandbox=true.
 	LiveChannel bool
 
-	// CancelNotices sends a notice for each cancellation by POST /payments/cancel, as the real service does on request only.
+	// CancelNotices sends a notice for each cancellation by POST /payments/cancel. The real service does so if the call asks for
+	// it by enable_webhook, which works here, too.
 	CancelNotices bool
 
 	// PublicWebhooks allows webhooks to public addresses. Otherwise they go only to loopback and private addresses,

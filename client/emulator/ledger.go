@@ -85,8 +85,9 @@ func (l *ledger) addPaid(p payment, now int64) (payment, error) {
 	return p, nil
 }
 
+// isPaid reports whether an order was ever paid. One that was refunded is refused, too.
 func (l *ledger) isPaid(order orderID) bool {
-	return slices.ContainsFunc(l.byOrder[order], func(p *payment) bool { return p.Status == statusPaid })
+	return slices.ContainsFunc(l.byOrder[order], func(p *payment) bool { return p.PaidAt != 0 })
 }
 
 func (l *ledger) enter(p *payment, now int64) {
@@ -137,6 +138,7 @@ type refund struct {
 	impUID, merchantUID string
 	amount, checksum    *float64
 	reason              string
+	notify              bool
 }
 
 // cancel refunds a payment of a merchant's, or a part of it.
@@ -165,16 +167,14 @@ func (l *ledger) cancel(impKey string, r refund, now int64) (payment, cancellati
 	done := cancellation{PGTID: digits(20), Amount: amount, CancelledAt: now, Reason: r.reason, CancellationID: "cancellation_" + digits(12)}
 	p.cancellations = append(slices.Clone(p.cancellations), done)
 	p.CancelAmount = toCents(p.CancelAmount + amount)
-	p.CancelledAt, p.cancelReason = now, r.reason
-	if p.left() == 0 { // Assumption: what is refunded in part stays paid.
-		p.Status = statusCancelled
-	}
+	// Assumption: a refund in part makes it cancelled, too, as the provider's own plugins for shops read it.
+	p.Status, p.CancelledAt, p.cancelReason = statusCancelled, now, r.reason
 	l.touch(p, now)
 	return *p, done, nil
 }
 
-// refundable finds the payment that a refund means: by its imp_uid if there is one, else the paid one of the order, or the
-// newest.
+// refundable finds the payment that a refund means: by its imp_uid if there is one, else the order's payment of which something
+// is left, or the newest.
 func (l *ledger) refundable(impKey string, r refund) *payment {
 	if r.impUID != "" {
 		if p := l.byUID[r.impUID]; p != nil && p.impKey == impKey {
@@ -184,7 +184,7 @@ func (l *ledger) refundable(impKey string, r refund) *payment {
 	}
 	var found *payment
 	for _, p := range l.byOrder[orderID{impKey, r.merchantUID}] {
-		if found == nil || found.Status != statusPaid {
+		if found == nil || found.PaidAt == 0 || found.left() == 0 {
 			found = p
 		}
 	}
