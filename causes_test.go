@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -26,35 +25,6 @@ import (
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
-
-// line waits for the one line of the log that has all of these texts.
-func (g *gateway) line(t testing.TB, texts ...string) string {
-	t.Helper()
-	var found string
-	require.Eventually(t, func() bool {
-		for line := range strings.Lines(g.log(t)) {
-			hits := 0
-			for _, text := range texts {
-				if strings.Contains(line, text) {
-					hits++
-				}
-			}
-			if hits == len(texts) {
-				found = line
-			}
-		}
-		return found != ""
-	}, 5*time.Second, 2*time.Millisecond, "%q in one line of:\n%s", texts, logText{g, t})
-	return found
-}
-
-// logText reads the log only when it is printed.
-type logText struct {
-	g *gateway
-	t testing.TB
-}
-
-func (l logText) String() string { return l.g.log(l.t) }
 
 // A caller who is refused is named in one line, with the rule, and is told what to do.
 func TestRefusedCallerIsNamed(t *testing.T) {
@@ -98,9 +68,7 @@ func TestRefusedCallerIsNamed(t *testing.T) {
 
 func TestRefusedUnixSocketIsNamed(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "cvs") // a socket's path must be short
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	for i, c := range []struct{ globals, proxy, rule, message string }{
 		{"", "allow 10.0.0.0/8", "allow", "A unix socket may not call this gateway"},
 		{"servers {\ntrusted_proxies_unix\n}", "", "trusted_proxies", "which trusted_proxies_unix trusts, does not name the client: configure it to send X-Forwarded-For."},

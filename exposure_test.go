@@ -211,9 +211,7 @@ func TestPublicListenerInFront(t *testing.T) {
 
 func TestUnixSocketBehindAProxy(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "cvs")
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	for globals, want := range map[string]map[string]int{
 		"": {"": 200, "X-Forwarded-For: 10.0.0.1\r\n": 403, "X-Forwarded-For: 203.0.113.9\r\n": 403, "Forwarded: for=127.0.0.1\r\n": 403},
 		// Who trusts its sockets has a proxy behind them, which must say for whom it asks.

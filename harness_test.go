@@ -199,6 +199,15 @@ func logFile(t testing.TB) string {
 	return filepath.Join(written.dir, fmt.Sprintf("%s-%d.log", strings.ReplaceAll(t.Name(), "/", "-"), rand.Uint32()))
 }
 
+// shortDir is a directory whose path leaves room for a socket's name.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cvs")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 func httpClient(t testing.TB) *http.Client {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 100}
@@ -332,8 +341,37 @@ func (g *gateway) log(t testing.TB) string {
 // logs waits for a text in the log: lines are written after the answer has left.
 func (g *gateway) logs(t testing.TB, text string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return strings.Contains(g.log(t), text) }, 5*time.Second, 2*time.Millisecond, text)
+	g.line(t, text)
 }
+
+// line waits for the one line of the log that has all of these texts.
+func (g *gateway) line(t testing.TB, texts ...string) string {
+	t.Helper()
+	var found string
+	require.Eventually(t, func() bool {
+		for line := range strings.Lines(g.log(t)) {
+			hits := 0
+			for _, text := range texts {
+				if strings.Contains(line, text) {
+					hits++
+				}
+			}
+			if hits == len(texts) {
+				found = line
+			}
+		}
+		return found != ""
+	}, 5*time.Second, 2*time.Millisecond, "%q in one line of:\n%s", texts, logText{g, t})
+	return found
+}
+
+// logText reads the log only when it is printed.
+type logText struct {
+	g *gateway
+	t testing.TB
+}
+
+func (l logText) String() string { return l.g.log(l.t) }
 
 // shop is the merchant's app with its order check.
 type shop struct {

@@ -55,15 +55,6 @@ func runPart(t *testing.T, network, address string, command ...string) {
 	}, 10*time.Second, 10*time.Millisecond, "%s does not serve %s", command[0], address)
 }
 
-// shortDir is a directory whose path leaves room for a socket's name.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "cvs")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 // phpFPM starts php-fpm with a pool of its own, and returns its socket.
 func phpFPM(t *testing.T) string {
 	t.Helper()

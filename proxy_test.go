@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -248,9 +247,7 @@ func TestOnlyAllowedAddressesMayCall(t *testing.T) {
 
 func TestUnixSocketIsThisMachine(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "cvs")
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	open, closed := filepath.Join(dir, "a"), filepath.Join(dir, "b")
 	start(t, setup{sites: "http://open {\nbind unix/" + open + "\ncvs_proxy\n}\nhttp://closed {\nbind unix/" + closed + "\ncvs_proxy {\nallow 10.0.0.0/8\n}\n}\n"})
 	for socket, want := range map[string]int{open: 200, closed: 403} {
