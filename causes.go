@@ -12,6 +12,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
 // why is the cause of a verdict and what else an operator must know of it. It never holds
@@ -84,18 +85,14 @@ func setupFault(status int) string {
 
 // mismatch says what stands at a path in place of what must, without its value.
 func mismatch(path string, v gjson.Result) string {
-	switch {
-	case !v.Exists():
+	switch kind := strict.KindOf(v); kind {
+	case strict.Absent:
 		return path + " is missing"
-	case v.Type == gjson.Null:
-		return path + " is null"
-	case v.IsArray():
-		return path + " is an array"
-	case v.IsObject():
-		return path + " is an object"
+	case strict.Null, strict.Array, strict.Object:
+		return path + " is " + kind.String()
+	default:
+		return path + " is " + kind.String() + " of another value"
 	}
-	kind := map[gjson.Type]string{gjson.True: "a boolean", gjson.False: "a boolean", gjson.Number: "a number", gjson.String: "a string"}
-	return path + " is " + kind[v.Type] + " of another value"
 }
 
 // notJSON says what a body that is not JSON looks like.

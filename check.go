@@ -463,11 +463,9 @@ func (in *inquiry) askRoute(ctx context.Context, answer *reply) why {
 		caddyhttp.SetVar(r.Context(), name, value)
 	}
 	err := in.check.handler.ServeHTTP(answer, r)
-	switch status, _, _ := answer.soFar(); {
-	case err == nil || in.check.saysNo(status):
+	// If the time is over that is the cause, as fetch says, whatever the handlers say.
+	if status, _, _ := answer.soFar(); err == nil || in.check.saysNo(status) || ctx.Err() != nil {
 		return why{}
-	case ctx.Err() != nil: // whatever the handlers say of it
-		return why{cause: causeTimeout}
 	}
 	// Whatever was written before, an error cannot mean yes.
 	if handler, ok := errors.AsType[caddyhttp.HandlerError](err); ok && handler.StatusCode >= 400 {

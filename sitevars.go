@@ -50,9 +50,6 @@ func sitePlaceholders(route []byte) (names []string) {
 // snapshot returns a lookup of those placeholders with the values that they have now: later
 // they are no longer safe to ask for.
 func (o *OrderCheck) snapshot(repl *caddy.Replacer) caddy.ReplacerFunc {
-	if len(o.used) == 0 {
-		return func(string) (any, bool) { return nil, false }
-	}
 	values := make(map[string]any, len(o.used))
 	for _, name := range o.used {
 		if value, known := repl.Get(name); known {

@@ -54,33 +54,29 @@ func has(err error) func(string) bool {
 func connectingCause(err error) string {
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	op, isOp := errors.AsType[*net.OpError](err)
-	isDial := isOp && (op.Op == "dial" || op.Op == "proxyconnect")
 	has := has(err)
 	hidden := !isOp && has("dial ")
+	is := func(errno syscall.Errno) bool { return errors.Is(err, errno) || hidden && has(errno.Error()) }
 	switch {
 	case isDNS && dns.IsNotFound, hidden && has("no such host"):
 		return "no such host name (DNS)"
 	case isDNS, hidden && has(": lookup "):
 		return "the host name cannot be resolved (DNS)"
-	case isDial && errors.Is(err, syscall.ECONNREFUSED), hidden && has(syscall.ECONNREFUSED.Error()):
-		return "connection refused"
-	case isDial && isUnroutable(err), hidden && (has(syscall.EHOSTUNREACH.Error()) || has(syscall.ENETUNREACH.Error())):
-		return "no route to the host"
-	case isDial && errors.Is(err, syscall.ENOENT), hidden && has(syscall.ENOENT.Error()):
-		return "there is no such socket"
-	case isDial && errors.Is(err, syscall.EACCES), hidden && has(syscall.EACCES.Error()):
-		return "the socket's permissions refuse it"
-	case isDial && op.Timeout(), hidden && has("i/o timeout"):
-		return "connecting timed out"
-	case isDial, hidden:
-		return "connecting failed"
-	default:
+	case !hidden && (!isOp || op.Op != "dial" && op.Op != "proxyconnect"):
 		return ""
+	case is(syscall.ECONNREFUSED):
+		return "connection refused"
+	case is(syscall.EHOSTUNREACH), is(syscall.ENETUNREACH):
+		return "no route to the host"
+	case is(syscall.ENOENT):
+		return "there is no such socket"
+	case is(syscall.EACCES):
+		return "the socket's permissions refuse it"
+	case isOp && op.Timeout(), hidden && has("i/o timeout"):
+		return "connecting timed out"
+	default:
+		return "connecting failed"
 	}
-}
-
-func isUnroutable(err error) bool {
-	return errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }
 
 // tlsCause is for errors of a TLS handshake. Those of the other side come as an alert.

@@ -26,14 +26,20 @@ const (
 // payment answers GET /payments/{imp_uid}. The API hides payments of a test channel, unless it is asked for them.
 func (e *Emulator) payment(c *call) answer {
 	includeSandbox, _ := strconv.ParseBool(c.query().Get("include_sandbox"))
-	p, ok := e.ledger.get(c.args[0])
+	p, ok := e.own(c, c.args[0])
 	switch {
-	case !ok || p.impKey != c.impKey:
+	case !ok:
 		return failed(http.StatusNotFound, messageUnknownPayment)
 	case !includeSandbox && !e.opts.LiveChannel:
 		return failed(http.StatusNotFound, messageHiddenPayment)
 	}
 	return succeeded(e.annotate(p))
+}
+
+// own returns a payment of the merchant who asks.
+func (e *Emulator) own(c *call, impUID string) (p payment, ok bool) {
+	p, ok = e.ledger.get(impUID)
+	return p, ok && p.impKey == c.impKey
 }
 
 // payments answers GET /payments?imp_uid[]=, in the order that is asked for: 207 if some are unknown, as the official client
@@ -45,7 +51,7 @@ func (e *Emulator) payments(c *call) answer {
 	}
 	var found []annotation
 	for _, impUID := range asked {
-		if p, ok := e.ledger.get(impUID); ok && p.impKey == c.impKey {
+		if p, ok := e.own(c, impUID); ok {
 			found = append(found, e.annotate(p))
 		}
 	}
@@ -66,8 +72,8 @@ func impUIDs(query url.Values) []string {
 
 // balance answers GET /payments/{imp_uid}/balance. Assumption: all of it was paid by the primary means.
 func (e *Emulator) balance(c *call) answer {
-	p, ok := e.ledger.get(c.args[0])
-	if !ok || p.impKey != c.impKey || p.PaidAt == 0 {
+	p, ok := e.own(c, c.args[0])
+	if !ok || p.PaidAt == 0 {
 		return failed(http.StatusNotFound, messageUnknownPayment)
 	}
 	type part struct {
@@ -123,15 +129,9 @@ func (e *Emulator) findAll(c *call) answer {
 	if !ok {
 		return failed(http.StatusBadRequest, messageStatus)
 	}
-	s, wrong := readSearch(c.query(), e.now())
-	if len(wrong) > 0 {
-		return failed(http.StatusBadRequest, strings.Join(wrong, " "))
-	}
-	found := slices.DeleteFunc(e.ledger.order(c.impKey, c.args[0]), func(p payment) bool { return status != statusAll && status != p.Status })
-	if !sortPayments(found, s.sorting) {
-		return failed(http.StatusBadRequest, messageSorting)
-	}
-	return e.page(s, found)
+	return e.search(c, e.ledger.order(c.impKey, c.args[0]), func(p payment, _ search) bool {
+		return status == statusAll || status == p.Status
+	})
 }
 
 // list answers GET /payments/status/{payment_status}.
@@ -140,20 +140,22 @@ func (e *Emulator) list(c *call) answer {
 	if !isStatus(status) {
 		return failed(http.StatusBadRequest, messageStatus)
 	}
-	s, wrong := readSearch(c.query(), e.now())
-	if len(wrong) > 0 {
-		return failed(http.StatusBadRequest, strings.Join(wrong, " "))
-	}
-	var found []payment
-	for _, p := range e.ledger.snapshot() {
+	return e.search(c, e.ledger.snapshot(), func(p payment, s search) bool {
 		at := p.changedAt()
 		if status == statusAll {
 			at = p.StartedAt
 		}
-		if p.impKey == c.impKey && (status == statusAll || status == p.Status) && s.from <= at && at <= s.to {
-			found = append(found, p)
-		}
+		return p.impKey == c.impKey && (status == statusAll || status == p.Status) && s.from <= at && at <= s.to
+	})
+}
+
+// search answers with a page of those payments that are looked for.
+func (e *Emulator) search(c *call, payments []payment, matches func(payment, search) bool) answer {
+	s, wrong := readSearch(c.query(), e.now())
+	if len(wrong) > 0 {
+		return failed(http.StatusBadRequest, strings.Join(wrong, " "))
 	}
+	found := slices.DeleteFunc(payments, func(p payment) bool { return !matches(p, s) })
 	if !sortPayments(found, s.sorting) {
 		return failed(http.StatusBadRequest, messageSorting)
 	}

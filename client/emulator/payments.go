@@ -115,20 +115,24 @@ func readTexts(params parameters, p *payment, wrong *violations) {
 		{"pg", 0, &p.PG},
 		{"channel_key", 0, &p.ChannelKey},
 	} {
-		s, err := params.text(field.name)
-		switch {
-		case err != nil || params.hasMembers(field.name):
-			wrong.add(field.name, errNotText)
-		case strings.ContainsRune(s, 0):
-			wrong.add(field.name, "NUL 문자를 포함할 수 없습니다")
-		case strings.TrimSpace(s) == "" && field.name == "merchant_uid":
-			wrong.add(field.name, missing)
-		case field.limit > 0 && utf8.RuneCountInString(s) > field.limit:
-			wrong.add(field.name, fmt.Sprintf("%d자를 넘을 수 없습니다", field.limit))
-		default:
-			*field.to = s
-		}
+		*field.to = readText(params, field.name, field.limit, wrong)
 	}
+}
+
+// readText reads one of them.
+func readText(params parameters, name string, limit int, wrong *violations) string {
+	s, err := params.text(name)
+	switch {
+	case err != nil || params.hasMembers(name):
+		wrong.add(name, errNotText)
+	case strings.ContainsRune(s, 0):
+		wrong.add(name, "NUL 문자를 포함할 수 없습니다")
+	case strings.TrimSpace(s) == "" && name == "merchant_uid":
+		wrong.add(name, missing)
+	case limit > 0 && utf8.RuneCountInString(s) > limit:
+		wrong.add(name, fmt.Sprintf("%d자를 넘을 수 없습니다", limit))
+	}
+	return s
 }
 
 // readURLs reads confirm_url and notice_url. The messages never repeat them: their query may carry a signature.

@@ -1,11 +1,9 @@
 package emulator
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
-	"unicode/utf8"
 )
 
 // prepared holds the amounts that merchants announced for their orders. Only the API's payment window compares them with what
@@ -23,43 +21,21 @@ type preparation struct {
 }
 
 // prepare answers POST /payments/prepare.
-func (e *Emulator) prepare(c *call) answer {
-	return e.setPrepared(c, func(known bool) *answer {
-		if known {
-			return new(refused("이미 등록된 merchant_uid입니다."))
-		}
-		return nil
-	})
-}
+func (e *Emulator) prepare(c *call) answer { return e.setPrepared(c, false) }
 
 // prepareAgain answers PUT /payments/prepare.
-func (e *Emulator) prepareAgain(c *call) answer {
-	return e.setPrepared(c, func(known bool) *answer {
-		if !known {
-			return new(failed(http.StatusNotFound, messageNotPrepared))
-		}
-		return nil
-	})
-}
+func (e *Emulator) prepareAgain(c *call) answer { return e.setPrepared(c, true) }
 
 const messageNotPrepared = "사전등록된 결제정보가 존재하지 않습니다."
 
-// setPrepared sets an order's amount, unless there is a reason against it.
-func (e *Emulator) setPrepared(c *call, refusal func(known bool) *answer) answer {
+// setPrepared sets an order's amount, for the first time or again.
+func (e *Emulator) setPrepared(c *call, again bool) answer {
 	params, problem := c.parameters()
 	if problem != nil {
 		return *problem
 	}
 	var wrong violations
-	merchantUID, err := params.text("merchant_uid")
-	switch {
-	case err != nil:
-		wrong.add("merchant_uid", err)
-	case merchantUID == "":
-		wrong.add("merchant_uid", missing)
-	case utf8.RuneCountInString(merchantUID) > maxMerchantUID:
-		wrong.add("merchant_uid", fmt.Sprintf("%d자를 넘을 수 없습니다", maxMerchantUID))
-	}
+	merchantUID := readText(params, "merchant_uid", maxMerchantUID, &wrong)
 	amount := readAmount(params, "amount", e.opts.Fractions, &wrong)
 	if len(wrong) > 0 {
 		return failed(http.StatusBadRequest, strings.Join(wrong, " "))
@@ -67,11 +43,12 @@ func (e *Emulator) setPrepared(c *call, refusal func(known bool) *answer) answer
 	order := orderID{c.impKey, merchantUID}
 	e.prepared.mu.Lock()
 	defer e.prepared.mu.Unlock()
-	_, known := e.prepared.amounts[order]
-	if problem := refusal(known); problem != nil {
-		return *problem
-	}
-	if !known {
+	switch _, known := e.prepared.amounts[order]; {
+	case known && !again:
+		return refused("이미 등록된 merchant_uid입니다.")
+	case !known && again:
+		return failed(http.StatusNotFound, messageNotPrepared)
+	case !known:
 		e.prepared.orders = append(e.prepared.orders, order)
 	}
 	if len(e.prepared.orders) > e.opts.MaxPayments { // the oldest is forgotten

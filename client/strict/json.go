@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -124,6 +125,8 @@ func (b *Body) parseJSON(raw []byte) error {
 	return nil
 }
 
+var formPattern = regexp.MustCompile(`^\s*[A-Za-z_]+(\[[^\]]*\])*=`)
+
 // notObject says why a body is not one JSON object.
 func notObject(raw []byte) error {
 	const message = "the body is not one valid JSON object"
@@ -131,12 +134,14 @@ func notObject(raw []byte) error {
 	switch {
 	case len(bytes.TrimSpace(raw)) == 0:
 		return errors.New(message + ": it is empty")
+	case formPattern.Match(raw):
+		return errors.New("the body looks like a form, but its Content-Type is " + JSON + ": send Content-Type: " + Form)
 	case invalid && syntax.Offset >= int64(len(raw)):
 		return errors.New(message + ": it ends too early, or with a mistake")
 	case invalid:
 		return fmt.Errorf("%s: there is a mistake at byte %d", message, syntax.Offset)
 	default:
-		return fmt.Errorf("%s: it is %s", message, jsonValue(gjson.ParseBytes(raw)).Kind)
+		return fmt.Errorf("%s: it is %s", message, KindOf(gjson.ParseBytes(raw)))
 	}
 }
 

@@ -34,20 +34,36 @@ func (v Value) Missing() bool {
 	return v.Kind == Absent || v.Kind == Null || (v.Kind == String && v.Text == "")
 }
 
-func jsonValue(r gjson.Result) Value {
-	switch r.Type {
-	case gjson.Null:
-		return Value{Kind: Null}
-	case gjson.True, gjson.False:
-		return Value{Kind: Bool, Text: r.Raw}
-	case gjson.Number:
-		return Value{Kind: Number, Text: r.Raw}
-	case gjson.String:
-		return Value{Kind: String, Text: r.Str}
+// KindOf returns the kind of a JSON value, Absent if it does not exist.
+func KindOf(r gjson.Result) Kind {
+	switch {
+	case !r.Exists():
+		return Absent
+	case r.Type == gjson.Null:
+		return Null
+	case r.Type == gjson.True || r.Type == gjson.False:
+		return Bool
+	case r.Type == gjson.Number:
+		return Number
+	case r.Type == gjson.String:
+		return String
+	case r.IsArray():
+		return Array
 	default:
-		if r.IsArray() {
-			return Value{Kind: Array, raw: r.Raw}
-		}
-		return Value{Kind: Object, raw: r.Raw}
+		return Object
 	}
+}
+
+func jsonValue(r gjson.Result) Value {
+	v := Value{Kind: KindOf(r)}
+	switch v.Kind {
+	case Bool, Number:
+		v.Text = r.Raw
+	case String:
+		v.Text = r.Str
+	case Array, Object:
+		v.raw = r.Raw
+	case Absent, Null:
+	}
+	return v
 }
