@@ -75,6 +75,13 @@ func (d *deck[T]) next() T {
 	return card
 }
 
+// again deals a card once more that had no effect.
+func (d *deck[T]) again(card T) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.left = slices.Insert(d.left, 0, card)
+}
+
 // among returns cards, and as many blank ones as it takes to make size.
 func among(size int, cards ...string) []string {
 	return append(cards, make([]string, size-len(cards))...)

@@ -125,6 +125,9 @@ func (f *front) forward(gateway *net.TCPConn) {
 	both.Go(l.toAPI)
 	both.Go(l.toGateway)
 	both.Wait()
+	if l.cutAfter >= 0 && !l.cut { // it ended before
+		f.fates.again(netCutOff)
+	}
 	stop()
 	f.links.Delete(from)
 	_ = gateway.Close()
@@ -159,6 +162,7 @@ type link struct {
 	pieces     int       // of data, in either direction
 	blackAfter int       // so many; -1: never
 	cutAfter   int       // bytes of the API's; -1: never
+	cut        bool      // within an answer
 	severed    bool      // the gateway's side is reset, and the API does not know
 	black      time.Time // since when nothing is forwarded
 	writable   time.Time // since when the gateway may find out
@@ -202,6 +206,7 @@ func (l *link) toGateway() {
 		_, _ = l.gateway.Write(buf[:whole])
 		if whole < n {
 			l.front.strike(netCutOff)
+			l.cut = true
 			break
 		}
 	}
