@@ -31,24 +31,16 @@ func (c *Client) IssueRaw(ctx context.Context, i *Issue) (*Response, error) {
 	}
 	r := Request{Method: http.MethodPost, Path: "/cvs", ContentType: i.body.MediaType(), Body: i.body.Bytes()}
 	key := i.identity(c.tier)
-	if ctx.Done() == nil { // a caller who never leaves needs no other goroutine
-		val, err, _ := c.state.issues.Do(key, func() (any, error) { return c.issueSafely(ctx, r, i) })
-		return issued(val, err)
-	}
 	lasting := context.WithoutCancel(ctx)
 	select {
 	case result := <-c.state.issues.DoChan(key, func() (any, error) { return c.issueSafely(lasting, r, i) }):
-		return issued(result.Val, result.Err)
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		return result.Val.(*Response), nil
 	case <-ctx.Done():
 		return nil, &failure{ErrOutcomeUnknown, ctx.Err()}
 	}
-}
-
-func issued(val any, err error) (*Response, error) {
-	if err != nil {
-		return nil, err
-	}
-	return val.(*Response), nil
 }
 
 // issueSafely turns a transport's panic into doubt: nobody above this goroutine

@@ -298,7 +298,7 @@ func TestPingsFindADeadConnectionUnderLoad(t *testing.T) {
 	n := newNetwork(t, tlsServer(t, e, true))
 	rt := overTLS(true)
 	client.KeepHealthy(rt)
-	c := newClient(t, "https://"+n.listener.Addr().String(), timeout(time.Second), transport(rt))
+	c := newClient(t, "https://"+n.listener.Addr().String(), timeout(brief), transport(rt))
 	fetchToken(t, c)
 	n.forget()
 	done := make(chan struct{})
@@ -617,8 +617,15 @@ func TestCallsAreBounded(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{"no answer": hang, "drips": drip} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			api := &scriptedAPI{issue: h, find: h, other: h}
+			api := &scriptedAPI{issue: h, find: h, other: func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/payments/imp_0" {
+					missing(w, r)
+					return
+				}
+				h(w, r)
+			}}
 			c := newClient(t, newServer(t, api).URL, timeout(limit))
+			fetchToken(t, c)
 			for what, tc := range map[string]struct {
 				call  func() error
 				limit time.Duration
