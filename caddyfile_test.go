@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -59,65 +60,59 @@ func init() {
 	}
 }
 
-// The kinds of fixtures. The file's name begins with the kind, if it has one,
-// so that a fixture cannot change its kind unnoticed.
+// A fixture's folder in testdata/caddyfile says what must become of its Caddyfile.
 const (
-	adapts           = ""          // to the JSON below the line, which loads
-	failsToAdapt     = "error"     // with the message below the line
-	failsToProvision = "provision" // adapts, but with the message when it is loaded
+	adapts           = "adapt"     // to the JSON below the line of dashes, which loads
+	failsToAdapt     = "error"     // with the message below the line of dashes
+	failsToProvision = "provision" // adapts, but loading it fails with the message below the line of dashes
 )
 
-// fixture is a Caddyfile and what must become of it, separated by a line of dashes.
+var fixtureFolders = []string{adapts, failsToAdapt, failsToProvision}
+
+// fixture is a Caddyfile and its expected result, separated by a line of dashes.
 type fixture struct {
 	path, name      string
-	kind            string
 	input, expected string
 }
 
-var fixtureSeparator = regexp.MustCompile(`(?m)^----------(?: (.*))?\n`)
+const fixtureSeparator = "\n----------\n"
 
-func readFixtures(t *testing.T) []fixture {
+// readFixtures returns the fixtures of each folder.
+func readFixtures(t *testing.T) map[string][]fixture {
 	t.Helper()
-	paths, err := filepath.Glob("testdata/caddyfile/*")
-	require.NoError(t, err)
-	kinds := make(map[string]int)
-	fixtures := make([]fixture, 0, len(paths))
-	for _, path := range paths {
-		name, isFixture := strings.CutSuffix(filepath.Base(path), ".caddyfiletest")
+	fixtures := make(map[string][]fixture)
+	require.NoError(t, filepath.WalkDir("testdata/caddyfile", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		name, isFixture := strings.CutSuffix(entry.Name(), ".caddyfiletest")
 		require.True(t, isFixture, "%s is not read: name it *.caddyfiletest", path)
+		folder, err := filepath.Rel("testdata/caddyfile", filepath.Dir(path))
+		require.NoError(t, err)
+		require.Contains(t, fixtureFolders, folder, "%s is in the wrong folder", path)
 		content, err := os.ReadFile(path)
 		require.NoError(t, err)
-		text := strings.ReplaceAll(string(content), "\r\n", "\n")
-		lines := fixtureSeparator.FindAllStringSubmatchIndex(text, -1)
-		require.Len(t, lines, 1, "%s needs one line of dashes", path)
-		f := fixture{path: path, name: name, input: text[:lines[0][0]], expected: strings.TrimSpace(text[lines[0][1]:])}
-		if prefix, _, _ := strings.Cut(name, "_"); prefix == failsToAdapt || prefix == failsToProvision {
-			f.kind = prefix
-		}
-		onLine := fixtureSeparator.FindStringSubmatch(text)[1]
-		require.Equal(t, f.kind == failsToProvision, onLine == failsToProvision, "%s: name and line of dashes disagree", path)
-		kinds[f.kind]++
-		fixtures = append(fixtures, f)
-	}
-	for _, kind := range []string{adapts, failsToAdapt, failsToProvision} {
-		require.NotZero(t, kinds[kind], "no fixture of the kind %q was read", kind)
+		parts := strings.Split(strings.ReplaceAll(string(content), "\r\n", "\n"), fixtureSeparator)
+		require.Len(t, parts, 2, "%s needs one line of dashes", path)
+		fixtures[folder] = append(fixtures[folder], fixture{path, name, parts[0] + "\n", strings.TrimSpace(parts[1])})
+		return nil
+	}))
+	for _, folder := range fixtureFolders {
+		require.NotEmpty(t, fixtures[folder], "no fixture was read from the folder %s", folder)
 	}
 	return fixtures
 }
 
-// update rewrites the fixture if UPDATE_FIXTURES is set, for the eyes of whoever
-// reviews the difference.
+// update writes the actual result into the fixture if UPDATE_FIXTURES is set. The
+// difference must be reviewed before it is committed.
 func (f *fixture) update(t *testing.T, actual string) {
 	t.Helper()
 	if os.Getenv("UPDATE_FIXTURES") == "" {
 		return
 	}
-	line := "----------\n"
-	if f.kind == failsToProvision {
-		line = "---------- " + failsToProvision + "\n"
-	}
 	f.expected = actual
-	require.NoError(t, os.WriteFile(f.path, []byte(f.input+line+actual+"\n"), 0o600))
+	content := strings.TrimSuffix(f.input, "\n") + fixtureSeparator + actual + "\n"
+	require.NoError(t, os.WriteFile(f.path, []byte(content), 0o600))
 }
 
 func adaptCaddyfile(input string) ([]byte, []caddyconfig.Warning, error) {
@@ -138,55 +133,62 @@ func assertNoSecret(t *testing.T, where, text string) {
 	}
 }
 
-func TestCaddyfileAdapts(t *testing.T) {
-	t.Parallel()
-	for _, f := range readFixtures(t) {
-		t.Run(f.name, func(t *testing.T) {
-			t.Parallel()
-			adapted, warnings, err := adaptCaddyfile(f.input)
-			assertNoSecret(t, "the adapted configuration", string(adapted))
-			if f.kind == failsToAdapt {
-				require.Error(t, err)
-				assertNoSecret(t, "the error", err.Error())
-				f.update(t, err.Error())
-				assert.Equal(t, f.expected, err.Error())
-				return
-			}
-			require.NoError(t, err)
-			assert.Empty(t, warnings)
-			if f.kind == adapts {
-				f.update(t, prettyJSON(t, adapted))
-				assert.JSONEq(t, f.expected, string(adapted))
-				assert.Equal(t, f.expected, prettyJSON(t, []byte(f.expected)), "the JSON is not indented with tabs")
-			}
-		})
-	}
-}
-
 // Not parallel: loading a configuration sets globals of Caddy.
-func TestCaddyfileLoads(t *testing.T) {
+func TestCaddyfile(t *testing.T) {
 	restoreDefaultLogger(t)
 	logged := false
-	for _, f := range readFixtures(t) {
-		if f.kind == failsToAdapt {
-			continue
-		}
-		t.Run(f.name, func(t *testing.T) {
-			adapted, _, err := adaptCaddyfile(f.input)
-			require.NoError(t, err)
+	tests := map[string]func(*testing.T, fixture){
+		adapts: func(t *testing.T, f fixture) {
+			adapted := requireAdapts(t, f.input)
+			f.update(t, prettyJSON(t, adapted))
+			assert.JSONEq(t, f.expected, string(adapted))
+			assert.Equal(t, f.expected, prettyJSON(t, []byte(f.expected)), "the JSON is not indented with tabs")
 			log, err := loadConfig(t, adapted)
 			logged = logged || log != ""
-			if f.kind == adapts {
-				assert.NoError(t, err)
-				return
-			}
+			assert.NoError(t, err)
+		},
+		failsToAdapt: func(t *testing.T, f fixture) {
+			message := requireAdaptError(t, f.input)
+			f.update(t, message)
+			assert.Equal(t, f.expected, message)
+		},
+		failsToProvision: func(t *testing.T, f fixture) {
+			_, err := loadConfig(t, requireAdapts(t, f.input))
 			require.Error(t, err)
 			f.update(t, err.Error())
 			assert.Equal(t, f.expected, err.Error())
+		},
+	}
+	fixtures := readFixtures(t)
+	for _, folder := range fixtureFolders {
+		t.Run(folder, func(t *testing.T) {
+			for _, f := range fixtures[folder] {
+				t.Run(f.name, func(t *testing.T) { tests[folder](t, f) })
+			}
 		})
 	}
 	assert.True(t, logged, "no log was read")
 	assertNothingHeld(t)
+}
+
+// requireAdapts returns the JSON of a Caddyfile that must adapt without a warning.
+func requireAdapts(t *testing.T, input string) []byte {
+	t.Helper()
+	adapted, warnings, err := adaptCaddyfile(input)
+	assertNoSecret(t, "the adapted configuration", string(adapted))
+	require.NoError(t, err)
+	assert.Empty(t, warnings)
+	return adapted
+}
+
+// requireAdaptError returns the error of a Caddyfile that must not adapt.
+func requireAdaptError(t *testing.T, input string) string {
+	t.Helper()
+	adapted, _, err := adaptCaddyfile(input)
+	assertNoSecret(t, "the adapted configuration", string(adapted))
+	require.Error(t, err)
+	assertNoSecret(t, "the error", err.Error())
+	return err.Error()
 }
 
 // loadConfig provisions and validates a configuration, without starting it, and
@@ -285,10 +287,7 @@ func optionsOf(t *testing.T, block string) []string {
 func TestCaddyfileFixturesUseEveryOption(t *testing.T) {
 	t.Parallel()
 	used := make(map[string]bool)
-	for _, f := range readFixtures(t) {
-		if f.kind != adapts {
-			continue
-		}
+	for _, f := range readFixtures(t)[adapts] {
 		servers, err := caddyfile.Parse("Caddyfile", []byte(f.input))
 		require.NoError(t, err, f.path)
 		for _, server := range servers {
@@ -512,15 +511,14 @@ func orderChecks(checks string) string {
 // FuzzCaddyfile: whatever stands in the options, parsing ends in an error or in
 // JSON that our types read back without loss.
 func FuzzCaddyfile(f *testing.F) {
-	files, err := filepath.Glob("testdata/caddyfile/*.caddyfiletest")
+	// Only Caddyfiles that adapt: the fuzzer makes mistakes by itself.
+	files, err := filepath.Glob("testdata/caddyfile/" + adapts + "/*.caddyfiletest")
 	require.NoError(f, err)
+	require.NotEmpty(f, files)
 	for _, name := range files {
-		if base := filepath.Base(name); strings.HasPrefix(base, failsToAdapt+"_") || strings.HasPrefix(base, failsToProvision+"_") {
-			continue // a mutation makes mistakes by itself
-		}
 		content, err := os.ReadFile(name)
 		require.NoError(f, err)
-		input, _, _ := strings.Cut(string(content), "\n----------")
+		input, _, _ := strings.Cut(string(content), fixtureSeparator)
 		f.Add(input)
 	}
 	adapter := caddyconfig.GetAdapter("caddyfile")
