@@ -1,7 +1,8 @@
 package caddycvs
 
-// This file holds the tests of the configuration: the fixtures in
-// testdata/caddyfile, and what only JSON can get wrong.
+// This file holds the tests of the configuration: the fixtures in testdata/caddyfile,
+// errors in JSON, and the fuzz test of the Caddyfile. The tests of the blocks' options
+// are in caddyfile_options_test.go.
 
 import (
 	"bytes"
@@ -11,9 +12,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -22,7 +20,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 )
 
@@ -133,7 +130,8 @@ func assertNoSecret(t *testing.T, where, text string) {
 	}
 }
 
-// Not parallel: loading a configuration sets globals of Caddy.
+// Each fixture gives its expected result. Not parallel, because loading a configuration
+// sets globals of Caddy.
 func TestCaddyfile(t *testing.T) {
 	restoreDefaultLogger(t)
 	logged := false
@@ -214,14 +212,15 @@ func loadConfig(t *testing.T, config []byte) (logged string, err error) {
 	return string(content), err
 }
 
-// restoreDefaultLogger undoes at the end what loadConfig does to Caddy's default logger.
+// restoreDefaultLogger replaces Caddy's default logger at the end of the test, because
+// loadConfig makes it write to a file of the test.
 func restoreDefaultLogger(t *testing.T) {
 	t.Helper()
 	t.Cleanup(func() { assert.NoError(t, caddy.Validate(new(caddy.Config))) })
 }
 
-// assertNothingHeld checks that every configuration, those that failed half-way
-// included, has released what outlives it.
+// assertNothingHeld checks that every configuration has released the state that it shares
+// with others, also if provisioning it failed.
 func assertNothingHeld(t *testing.T) {
 	t.Helper()
 	ours := make(map[any]bool)
@@ -242,7 +241,7 @@ func assertNothingHeld(t *testing.T) {
 	})
 }
 
-func TestCaddyfileSecretFromFile(t *testing.T) {
+func TestCaddyfileAcceptsSecretFromFile(t *testing.T) {
 	restoreDefaultLogger(t)
 	dir := t.TempDir()
 	for _, name := range []string{"FIXTURE_IMP_KEY", "FIXTURE_IMP_SECRET"} {
@@ -253,99 +252,6 @@ func TestCaddyfileSecretFromFile(t *testing.T) {
 	assert.JSONEq(t, fmt.Sprintf(`{"apps":{"cvs":{"imp_key":"{file.%s/FIXTURE_IMP_KEY}","imp_secret":"{file.%[1]s/FIXTURE_IMP_SECRET}"}}}`, dir), string(adapted))
 	_, err = loadConfig(t, adapted)
 	assert.NoError(t, err)
-}
-
-// optionBlocks has, for every block of options, a Caddyfile that gives it an unknown
-// one, and the type that the block fills in.
-var optionBlocks = map[string]struct {
-	caddyfile string
-	config    any
-	jsonOnly  []string
-}{
-	"cvs":         {"{\n\tcvs {\n\t\tbogus\n\t}\n}\n", App{}, nil},
-	"account":     {"{\n\tcvs {\n\t\taccount second {\n\t\t\tbogus\n\t\t}\n\t}\n}\n", Account{}, nil},
-	"cvs_proxy":   {":80 {\n\tcvs_proxy {\n\t\tbogus\n\t}\n}\n", Proxy{}, nil},
-	"cvs_confirm": {":80 {\n\tcvs_confirm {\n\t\tbogus\n\t}\n}\n", Confirm{}, nil},
-	"order_check": {":80 {\n\tcvs_confirm {\n\t\torder_check {\n\t\t\tbogus\n\t\t}\n\t}\n}\n", OrderCheck{}, []string{"url"}},
-	"cvs_sandbox": {":80 {\n\tcvs_sandbox {\n\t\tbogus\n\t}\n}\n", Sandbox{}, nil},
-}
-
-var unknownOption = regexp.MustCompile(`unrecognized option bogus; there are: ([a-z_, ]+), at Caddyfile:`)
-
-func optionsOf(t *testing.T, block string) []string {
-	t.Helper()
-	_, _, err := adaptCaddyfile(optionBlocks[block].caddyfile)
-	require.Error(t, err)
-	found := unknownOption.FindStringSubmatch(err.Error())
-	require.NotNil(t, found, "%s: %v", block, err)
-	options := strings.Split(found[1], ", ")
-	require.NotEmpty(t, options)
-	return options
-}
-
-// Every option has a fixture that adapts and loads, in every block that takes it.
-func TestCaddyfileFixturesUseEveryOption(t *testing.T) {
-	t.Parallel()
-	used := make(map[string]bool)
-	for _, f := range readFixtures(t)[adapts] {
-		servers, err := caddyfile.Parse("Caddyfile", []byte(f.input))
-		require.NoError(t, err, f.path)
-		for _, server := range servers {
-			for _, segment := range server.Segments {
-				d := caddyfile.NewDispenser(segment)
-				d.Next()
-				collectOptions(d, used)
-			}
-		}
-	}
-	for block := range optionBlocks {
-		for _, option := range optionsOf(t, block) {
-			assert.True(t, used[block+" "+option], "no fixture uses the option %s of %s", option, block)
-		}
-	}
-}
-
-// collectOptions notes the options of the block that the dispenser's line
-// opens, and of the blocks in it.
-func collectOptions(d *caddyfile.Dispenser, used map[string]bool) {
-	block := d.Val()
-	d.RemainingArgs()
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		used[block+" "+d.Val()] = true
-		collectOptions(d, used)
-	}
-}
-
-// Whoever knows the Caddyfile knows the JSON: the names are the same.
-func TestJSONHasTheCaddyfilesNames(t *testing.T) {
-	t.Parallel()
-	for name, block := range optionBlocks {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			want := slices.Sorted(slices.Values(slices.Concat(optionsOf(t, name), block.jsonOnly)))
-			assert.Equal(t, want, slices.Sorted(maps.Keys(jsonFields(reflect.TypeOf(block.config)))))
-		})
-	}
-}
-
-func jsonFields(typ reflect.Type) map[string]bool {
-	fields := make(map[string]bool)
-	for field := range typ.Fields() {
-		tag, tagged := field.Tag.Lookup("json")
-		switch {
-		case !field.IsExported():
-		case field.Anonymous:
-			maps.Copy(fields, jsonFields(field.Type))
-		default:
-			name, rest, _ := strings.Cut(tag, ",")
-			if tagged && rest == "omitempty" {
-				fields[name] = true
-			} else {
-				fields["untagged "+field.Name] = true
-			}
-		}
-	}
-	return fields
 }
 
 const (
@@ -366,8 +272,8 @@ const (
 	noDecision     = "need at least one order_check that is not a shadow: without it every genuine webhook would be accepted"
 )
 
-// What the Caddyfile refuses with a line, JSON refuses as well.
-func TestJSONErrors(t *testing.T) {
+// JSON is rejected for the same mistakes as a Caddyfile.
+func TestJSONRejectsMistakes(t *testing.T) {
 	restoreDefaultLogger(t)
 	tests := []struct {
 		name    string
@@ -508,8 +414,8 @@ func orderChecks(checks string) string {
 	return `{"handler":"cvs_confirm","order_check":[` + checks + `]}`
 }
 
-// FuzzCaddyfile: whatever stands in the options, parsing ends in an error or in
-// JSON that our types read back without loss.
+// FuzzCaddyfile checks that parsing any Caddyfile ends in an error, or in JSON that our
+// types can read and write again without loss.
 func FuzzCaddyfile(f *testing.F) {
 	// Only Caddyfiles that adapt: the fuzzer makes mistakes by itself.
 	files, err := filepath.Glob("testdata/caddyfile/" + adapts + "/*.caddyfiletest")
@@ -524,7 +430,7 @@ func FuzzCaddyfile(f *testing.F) {
 	adapter := caddyconfig.GetAdapter("caddyfile")
 	f.Fuzz(func(t *testing.T, input string) {
 		if strings.Contains(input, "import") {
-			return // would read files of this machine
+			return // it would read files of this machine
 		}
 		adapted, _, err := adapter.Adapt([]byte(input), map[string]any{"filename": "Caddyfile"})
 		if err != nil {
@@ -536,8 +442,8 @@ func FuzzCaddyfile(f *testing.F) {
 	})
 }
 
-// checkOwnModules reads each of our modules in a configuration as Caddy does, and
-// compares it with what it is written as again.
+// checkOwnModules decodes each of our modules in a configuration as Caddy does, encodes it
+// again, and compares the two.
 func checkOwnModules(t *testing.T, config any) {
 	t.Helper()
 	switch c := config.(type) {
@@ -573,10 +479,10 @@ func rewrite(t *testing.T, options, module any) {
 	require.JSONEq(t, string(written), string(again))
 }
 
-func TestSecretsWithSomethingAtAnEnd(t *testing.T) {
+func TestSecretRejectsWhitespaceOrBOMAtItsEnds(t *testing.T) {
 	t.Parallel()
 	for content, ok := range map[string]bool{
-		"s1-b82e64a0d1c95f37": true, "s1-b82e64a0d1c95f37\n": true, // Caddy takes one line break off
+		"s1-b82e64a0d1c95f37": true, "s1-b82e64a0d1c95f37\n": true, // Caddy removes one line break
 		"s1-b82e64a0d1c95f37\n\n": false, "s1-b82e64a0d1c95f37 ": false, "\ts1-b82e64a0d1c95f37": false, "\ufeffs1-b82e64a0d1c95f37": false,
 	} {
 		file := filepath.Join(t.TempDir(), "secret")
