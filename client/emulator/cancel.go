@@ -1,10 +1,10 @@
 package emulator
 
+// Refunds: POST /payments/cancel.
+
 import (
 	"context"
 	"errors"
-	"net/http"
-	"strings"
 )
 
 // cancellation is the API's model PaymentCancelAnnotation.
@@ -17,23 +17,23 @@ type cancellation struct {
 	ReceiptURL     *string `json:"receipt_url"`
 }
 
-// cancelPayment answers POST /payments/cancel. A refusal is one of business, HTTP 200 with code 1.
-func (e *Emulator) cancelPayment(c *call) answer {
+// cancelPayment handles POST /payments/cancel. Refusals come with HTTP 200 and code 1.
+func (e *Emulator) cancelPayment(c *call) response {
 	params, problem := c.parameters()
 	if problem != nil {
 		return *problem
 	}
 	r, wrong := readRefund(params, e.opts.Fractions)
 	if len(wrong) > 0 {
-		return failed(http.StatusBadRequest, strings.Join(wrong, " "))
+		return wrong.response()
 	}
-	p, done, err := e.ledger.cancel(c.impKey, r, e.now())
+	p, cancelled, err := e.store.cancel(c.impKey, r, e.now())
 	switch {
 	case errors.Is(err, errUnknownPayment):
 		return refused("취소할 결제건이 존재하지 않습니다.")
 	case errors.Is(err, errNothingLeft):
 		return refused("이미 전액취소된 주문입니다.")
-	// Assumption: the words of the others.
+	// Assumption: the messages of the following refusals.
 	case errors.Is(err, errNotPaid):
 		return refused("결제가 완료되지 않은 주문은 취소할 수 없습니다.")
 	case errors.Is(err, errChecksum):
@@ -41,11 +41,11 @@ func (e *Emulator) cancelPayment(c *call) answer {
 	case errors.Is(err, errTooMuch):
 		return refused("취소 가능 잔액을 초과하였습니다.")
 	}
-	if (r.notify || e.opts.CancelNotices) && len(p.noticeURL) > 0 && e.begin() {
-		// Not before the answer: the merchant's app may serve one request at a time.
+	if (r.notify || e.opts.CancelNotices) && len(p.noticeURL) > 0 && e.startTask() {
+		// In the background, because the merchant's app may serve only one request at a time, the one that waits for this response.
 		go func() {
-			defer e.scans.Done()
-			e.notify(context.Background(), p, done.CancellationID, false)
+			defer e.tasks.Done()
+			e.notify(context.Background(), p, cancelled.CancellationID, false)
 		}()
 	}
 	return succeeded(e.annotate(p))
@@ -63,7 +63,7 @@ func readRefund(params parameters, fractions Fractions) (refund, violations) {
 			wrong.add(field.name, err)
 		}
 	}
-	if params.raw("amount") != nil { // a refund of 0, or of "", must not be one of all
+	if params.raw("amount") != nil { // an amount of 0 or "" is an error, and does not refund all
 		amount := readAmount(params, "amount", fractions, &wrong)
 		r.amount = &amount
 	}
@@ -77,7 +77,7 @@ func readRefund(params parameters, fractions Fractions) (refund, violations) {
 	}
 	r.notify = string(params.raw("enable_webhook")) == "true" || string(params.raw("enable_webhook")) == `"true"`
 	if len(wrong) == 0 && r.impUID == "" && r.merchantUID == "" {
-		wrong.add("imp_uid", missing)
+		wrong.add("imp_uid", messageRequired)
 	}
 	return r, wrong
 }

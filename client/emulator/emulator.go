@@ -1,9 +1,14 @@
-// Package emulator imitates, in memory, PortOne's V1 API for payment in convenience stores (CVS): tokens, barcodes,
-// payments, the till that scans a barcode, and the webhooks that follow from it.
+// Package emulator imitates PortOne's V1 API for payment in convenience stores (CVS) in memory: tokens, barcodes, payments, the
+// till that scans a barcode, and the webhooks that follow. It moves no money, and every response says so in the header
+// X-Cvs-Sandbox.
 //
-// It keeps the API's documented rules, and on demand it misbehaves (see [Fault]), so that a program can be tried over HTTP
-// against everything that the real API may do. It moves no money, and every answer says so in the header X-Cvs-Sandbox.
-// Where the API's documents leave a rule open, the choice made here is marked "assumption" at the place where it is made.
+// It keeps the API's documented rules and can be told to fail (see [Fault]), so that a program can be tried over HTTP against
+// everything that the real API may do. Where the API's documents do not say how the API behaves, a comment beginning with
+// "Assumption" marks the choice made here.
+//
+// The package knows the API's requests, responses, rules and webhooks. It must not know Caddy. It must not import package client
+// either, and client must not import it, so that a wrong idea of the API in one of them fails a test. What the till's page looks
+// like and says is in package tillpage.
 package emulator
 
 import (
@@ -13,7 +18,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -28,110 +32,88 @@ const (
 	maxRequestBody        = 1 << 20
 )
 
-// Endpoint names a kind of request: the API's endpoints, which the emulator answers, and the two webhooks, which it sends.
-type Endpoint string
-
-// The endpoints. EndpointAll stands for all of them in a [Fault].
-const (
-	EndpointToken    Endpoint = "token"    // POST /users/getToken
-	EndpointIssue    Endpoint = "issue"    // POST /cvs
-	EndpointVoid     Endpoint = "void"     // DELETE /cvs/{imp_uid}
-	EndpointPayment  Endpoint = "payment"  // GET /payments/{imp_uid}
-	EndpointPayments Endpoint = "payments" // GET /payments?imp_uid[]=
-	EndpointBalance  Endpoint = "balance"  // GET /payments/{imp_uid}/balance
-	EndpointFind     Endpoint = "find"     // GET /payments/find/{merchant_uid}[/{payment_status}]
-	EndpointFindAll  Endpoint = "find_all" // GET /payments/findAll/{merchant_uid}[/{payment_status}]
-	EndpointList     Endpoint = "list"     // GET /payments/status/{payment_status}
-	EndpointCancel   Endpoint = "cancel"   // POST /payments/cancel
-	EndpointPrepare  Endpoint = "prepare"  // POST and PUT /payments/prepare, GET /payments/prepare/{merchant_uid}
-	EndpointCard     Endpoint = "card"     // POST /subscribe/payments/onetime
-	EndpointConfirm  Endpoint = "confirm"  // POST {confirm_url}, sent by the emulator
-	EndpointNotice   Endpoint = "notice"   // POST {notice_url}, sent by the emulator
-	EndpointAll      Endpoint = "all"
-)
-
 // Options are the settings of an [Emulator]. The zero value is usable.
 type Options struct {
-	// Now is the API's clock, by default time.Now. Webhook time-outs and the delays of faults run by the real clock.
+	// Now is the API's clock, by default time.Now. The timeouts of webhooks and the delays of faults use the real clock.
 	Now func() time.Time
 
 	// Keys holds the accepted pairs of imp_key and imp_secret. If nil, any pair of non-empty keys is accepted.
 	Keys map[string]string
 
-	// TokenLife is the life of a new token in whole seconds, by default 30 minutes.
+	// TokenLife is the life of a new token, rounded up to whole seconds. By default 30 minutes.
 	TokenLife time.Duration
 
-	// Deadline is the time, in whole seconds, in which a barcode issued without expired_at must be paid: what the real
-	// service's contract defines. By default 72 hours.
+	// Deadline is the time in which a barcode issued without expired_at must be paid, rounded up to whole seconds. In the real
+	// service the contract defines it. By default 72 hours.
 	Deadline time.Duration
 
-	// ConfirmTimeout is how long the till waits for the answer to the confirm webhook, by default 10 seconds. The API's
-	// pages give 10 seconds in one place and 5 in another.
+	// ConfirmTimeout is how long the till waits for the response to the confirm webhook, by default 10 seconds. The API's
+	// documents give 10 seconds in one place and 5 in another.
 	ConfirmTimeout time.Duration
 
-	// MaxPayments bounds the ledger, by default to 10,000 payments. The oldest are forgotten first.
+	// MaxPayments is the number of payments that are kept, by default 10,000. The oldest are removed first.
 	MaxPayments int
 
-	// Fractions says what becomes of an amount with a fraction of a won, by default [FractionsRefuse].
+	// Fractions says what happens to an amount with a fraction of a won, by default [FractionsRefuse].
 	Fractions Fractions
 
-	// LiveChannel has the payments be those of a live channel. By default they are a test channel's, which the API hides from
-	// GET /payments/{imp_uid} without include_sandbox=true.
+	// LiveChannel makes the payments those of a live channel. By default they are those of a test channel, which the API hides
+	// from GET /payments/{imp_uid} without include_sandbox=true.
 	LiveChannel bool
 
-	// CancelNotices sends a notice for each cancellation by POST /payments/cancel. The real service does so if the call asks for
-	// it by enable_webhook, which works here, too.
+	// CancelNotices sends a notice for each cancellation by POST /payments/cancel. The real service does so if the request has
+	// enable_webhook, which works here, too.
 	CancelNotices bool
 
-	// PublicWebhooks allows webhooks to public addresses. Otherwise they go only to loopback and private addresses,
-	// whatever name they are reached by.
+	// PublicWebhooks allows webhooks to public addresses. Otherwise they are sent only to loopback and private addresses,
+	// whatever the host name in the URL.
 	PublicWebhooks bool
 
 	// Transport, if set, sends the webhooks instead of the emulator's own transport. PublicWebhooks then has no effect.
 	Transport http.RoundTripper
 
-	// BeforeRequest, if set, is called with each API request before a fault or the API's own work. It may block, and it may
-	// read the body.
+	// BeforeRequest, if set, is called with each API request before a fault takes effect and before the request is processed.
+	// It may block, and it may read the body.
 	BeforeRequest func(endpoint Endpoint, r *http.Request)
 
-	// Fault, if set, chooses the fault of each API request, which it may read, and of each webhook, for which there is no
-	// request yet, if none of those injected meets it. What cannot go wrong at the endpoint does not.
+	// Fault, if set, chooses the fault of each API request and of each webhook that no injected fault affects. It may read the
+	// request, which is nil for a webhook. A fault that cannot have an effect on the endpoint is ignored.
 	Fault func(endpoint Endpoint, r *http.Request) Fault
 }
 
-// Fractions says what becomes of an amount with a fraction of a won. The API's documents do not say whether it keeps one.
+// Fractions says what happens to an amount with a fraction of a won. The API's documents do not say whether it keeps the fraction.
 type Fractions string
 
-// The ways to treat a fraction.
+// The values of [Fractions].
 const (
-	FractionsRefuse Fractions = ""      // as a gateway does that lets no doubt arise
-	FractionsKeep   Fractions = "keep"  // the amount is shown as it was sent
-	FractionsRound  Fractions = "round" // to whole won, halves away from zero, as a database column of whole numbers would
+	FractionsRefuse Fractions = ""      // as a gateway must do to be sure of the amount
+	FractionsKeep   Fractions = "keep"  // the amount is kept as it was sent
+	FractionsRound  Fractions = "round" // to whole won, halves away from zero, as a database column for whole numbers does
 )
 
-// Emulator is the API in memory, an [http.Handler]. Its methods may be called from several goroutines at once. It runs no
-// goroutine of its own between requests, but for the notices of cancellations, which Close ends.
+// Emulator is the API in memory. It is an [http.Handler]. Its methods may be called from several goroutines at the same time. It
+// has no goroutines except those that serve a request and those that send the notices of cancellations. Close ends the latter.
 type Emulator struct {
 	opts      Options
 	routes    []route
 	tokens    *tokens
-	ledger    *ledger
-	prepared  prepared
+	store     *store
+	prepared  preparedAmounts
 	faults    faultList
-	history   history
+	scanLog   scanLog
 	transport http.RoundTripper
 	origins   *http.CrossOriginProtection
 
 	ctx    context.Context // ended by Close
 	cancel context.CancelFunc
 
-	mu     sync.Mutex // guards counts, and closed together with scans.Add
+	mu     sync.Mutex // guards counts and closed, and tasks.Add
 	counts map[Endpoint]int
 	closed bool
-	scans  sync.WaitGroup
+	tasks  sync.WaitGroup // scans, and notices of cancellations
 }
 
-// New returns an emulator with an empty ledger.
+// New returns an emulator without payments.
 func New(opts Options) *Emulator {
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -145,8 +127,8 @@ func New(opts Options) *Emulator {
 	e := &Emulator{
 		opts:      opts,
 		tokens:    newTokens(seconds(opts.TokenLife)),
-		ledger:    newLedger(opts.MaxPayments),
-		prepared:  prepared{amounts: make(map[orderID]float64)},
+		store:     newStore(opts.MaxPayments),
+		prepared:  preparedAmounts{amounts: make(map[orderID]float64)},
 		transport: opts.Transport,
 		origins:   http.NewCrossOriginProtection(),
 		ctx:       ctx,
@@ -160,42 +142,49 @@ func New(opts Options) *Emulator {
 	return e
 }
 
-// Close ends the delays of faults, cuts the webhooks under way off and waits for their scans to end. Later scans are refused
-// with [ErrClosed]; the API goes on answering. The error is always nil.
+// Close ends the delays of faults, cancels the webhooks that are being sent, and waits until their scans have ended. Later scans
+// fail with [ErrClosed]. The API continues to respond. The error is always nil.
 func (e *Emulator) Close() error {
 	e.mu.Lock()
 	e.closed = true
 	e.mu.Unlock()
 	e.cancel()
-	e.scans.Wait()
+	e.tasks.Wait()
 	return nil
 }
 
-// Payments returns the ledger, the payments of all merchants, newest first.
+// Payments returns the payments of all merchants, newest first.
 func (e *Emulator) Payments() []Payment {
-	return e.ledger.all()
+	payments := e.store.all()
+	all := make([]Payment, 0, len(payments))
+	for _, p := range slices.Backward(payments) {
+		all = append(all, p.public())
+	}
+	return all
 }
 
-// WebhookURLs returns the confirm_url and the notice_urls of a payment as they were given, with their query strings, which
-// may carry a signature: they must not be printed. Both are empty if there are none or the payment is unknown.
+// WebhookURLs returns the confirm_url and the notice_urls of a payment with their query strings. The query strings may carry a
+// signature, so they must not be printed. Both results are empty if the payment has no such URLs or is unknown.
 func (e *Emulator) WebhookURLs(impUID string) (confirmURL string, noticeURL []string) {
-	p, _ := e.ledger.get(impUID)
+	p, _ := e.store.get(impUID)
 	return p.confirmURL, slices.Clone(p.noticeURL)
 }
 
-// Requests returns how many requests reached an endpoint of the API, answered or not, or how many webhooks of a kind were sent.
+// Requests returns the number of requests to an endpoint of the API, including those without a response, or the number of
+// webhooks sent.
 func (e *Emulator) Requests(endpoint Endpoint) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.counts[endpoint]
 }
 
-// TokensIssued returns how many different access tokens have been issued.
+// TokensIssued returns the number of different access tokens that were issued.
 func (e *Emulator) TokensIssued() int {
 	return e.tokens.count()
 }
 
-// ExpireTokens ends the life of every access token now: each is answered 401, and the next POST /users/getToken gives a new one.
+// ExpireTokens expires every access token now. Requests with these tokens get 401, and the next POST /users/getToken gets a new
+// token.
 func (e *Emulator) ExpireTokens() {
 	e.tokens.expireAll()
 }
@@ -206,102 +195,17 @@ func (e *Emulator) count(endpoint Endpoint) {
 	e.counts[endpoint]++
 }
 
-// now returns the API's time in Unix seconds, the API's only resolution.
+// now returns the API's time in Unix seconds. The API has no finer resolution.
 func (e *Emulator) now() int64 {
 	return e.opts.Now().Unix()
 }
 
-// route is one request that the emulator serves: an endpoint of the API, or a control of the sandbox.
-type route struct {
-	path     []string // escaped segments, "*" for any
-	method   string
-	endpoint Endpoint
-	api      func(*call) answer
-	control  http.HandlerFunc
-}
-
-func (e *Emulator) newRoutes() []route {
-	api := func(method, path string, endpoint Endpoint, do func(*call) answer) route {
-		return route{path: strings.Split(path, "/"), method: method, endpoint: endpoint, api: do}
-	}
-	control := func(method, path string, do http.HandlerFunc) route {
-		return route{path: strings.Split(path, "/"), method: method, control: do}
-	}
-	return []route{
-		api(http.MethodPost, "users/getToken", EndpointToken, e.getToken),
-		api(http.MethodPost, "cvs", EndpointIssue, e.issue),
-		api(http.MethodDelete, "cvs/*", EndpointVoid, e.void),
-		api(http.MethodGet, "payments", EndpointPayments, e.payments),
-		api(http.MethodGet, "payments/*", EndpointPayment, e.payment),
-		api(http.MethodGet, "payments/*/balance", EndpointBalance, e.balance),
-		api(http.MethodGet, "payments/find/*", EndpointFind, e.find),
-		api(http.MethodGet, "payments/find/*/*", EndpointFind, e.find),
-		api(http.MethodGet, "payments/findAll/*", EndpointFindAll, e.findAll),
-		api(http.MethodGet, "payments/findAll/*/*", EndpointFindAll, e.findAll),
-		api(http.MethodGet, "payments/status/*", EndpointList, e.list),
-		api(http.MethodPost, "payments/cancel", EndpointCancel, e.cancelPayment),
-		api(http.MethodPost, "payments/prepare", EndpointPrepare, e.prepare),
-		api(http.MethodPut, "payments/prepare", EndpointPrepare, e.prepareAgain),
-		api(http.MethodGet, "payments/prepare/*", EndpointPrepare, e.preparedPayment),
-		api(http.MethodPost, "subscribe/payments/onetime", EndpointCard, e.payByCard),
-		control(http.MethodGet, "", e.serveRoot),
-		control(http.MethodGet, "till", e.servePage),
-		control(http.MethodGet, "till.css", e.serveFile("till.css", "text/css; charset=utf-8")),
-		control(http.MethodGet, "till.js", e.serveFile("till.js", "text/javascript; charset=utf-8")),
-		control(http.MethodGet, "till.svg", e.serveFile("till.svg", "image/svg+xml")),
-		control(http.MethodPost, "till", e.serveTill),
-		control(http.MethodPost, "till-faults", e.serveFaultForm),
-		control(http.MethodPost, "till-normal", e.serveNormal),
-		control(http.MethodGet, "sandbox/payments", e.servePayments),
-		control(http.MethodGet, "sandbox/faults", e.serveFaults),
-		control(http.MethodPost, "sandbox/faults", e.serveInject),
-		control(http.MethodDelete, "sandbox/faults", e.serveClear),
-	}
-}
-
-// fixedWords stand in paths where others have an imp_uid.
-var fixedWords = []string{"cancel", "find", "findAll", "prepare", "status"}
-
-// matches reports whether the escaped segments are the route's, and returns those in the place of a "*". One slash at the end
-// of a path of the API means nothing, as many clients write one.
-func (rt route) matches(segments []string) (args []string, ok bool) {
-	if last := len(segments) - 1; rt.api != nil && last > 0 && segments[last] == "" {
-		segments = segments[:last]
-	}
-	if len(segments) != len(rt.path) {
-		return nil, false
-	}
-	for i, want := range rt.path {
-		switch {
-		case want == "*" && i == 1 && rt.path[0] == "payments" && slices.Contains(fixedWords, segments[1]):
-			return nil, false
-		case want == "*":
-			arg, err := url.PathUnescape(segments[i])
-			if err != nil {
-				return nil, false
-			}
-			args = append(args, arg)
-		case want != segments[i]:
-			return nil, false
-		}
-	}
-	return args, true
-}
-
-// methods are those by which a route is called. Clients of the API look up by POST, too.
-func (rt route) methods() []string {
-	if rt.api != nil && rt.method == http.MethodGet {
-		return []string{http.MethodGet, http.MethodPost}
-	}
-	return []string{rt.method}
-}
-
-// ServeHTTP serves the API, the till and the controls of the sandbox.
+// ServeHTTP serves the API, the till and its page, and the emulator's own endpoints below /sandbox.
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Cvs-Sandbox", "true")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	// The escaped path keeps an order number apart from the path around it even if it contains a slash.
+	// The path is split in its escaped form, because an order number may contain a slash.
 	segments := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	var allow []string
 	for _, rt := range e.routes {
@@ -319,37 +223,38 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if allow == nil {
-		write(w, failed(http.StatusNotFound, "존재하지 않는 API입니다. 주소를 확인해주세요."))
+		writeResponse(w, failed(http.StatusNotFound, "존재하지 않는 API입니다. 주소를 확인해주세요."))
 		return
 	}
 	w.Header().Set("Allow", strings.Join(allow, ", "))
-	write(w, failed(http.StatusMethodNotAllowed, "허용되지 않는 메서드입니다."))
+	writeResponse(w, failed(http.StatusMethodNotAllowed, "허용되지 않는 메서드입니다."))
 }
 
-// call is one request to the API on its way through the emulator.
+// call is one request to the API.
 type call struct {
 	request *http.Request
 	body    []byte
-	args    []string // what the path carries
-	impKey  string   // whose token the request carries
+	args    []string // the variable segments of the path
+	impKey  string   // of the merchant to whom the token was issued
 }
 
+// serveAPI serves a request to an endpoint of the API, with its fault.
 func (e *Emulator) serveAPI(w http.ResponseWriter, r *http.Request, rt route, args []string) {
 	e.count(rt.endpoint)
 	body, problem := readBody(w, r)
 	if problem != nil {
-		write(w, *problem)
+		writeResponse(w, *problem)
 		return
 	}
-	seen := func() *http.Request {
-		r := r.WithContext(r.Context()) // a copy
+	requestCopy := func() *http.Request {
+		r := r.WithContext(r.Context())
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		return r
 	}
 	if e.opts.BeforeRequest != nil {
-		e.opts.BeforeRequest(rt.endpoint, seen())
+		e.opts.BeforeRequest(rt.endpoint, requestCopy())
 	}
-	fault := e.fault(rt.endpoint, seen)
+	fault := e.fault(rt.endpoint, requestCopy)
 	ctx := r.Context()
 	if !fault.CancelWithClient {
 		ctx = context.WithoutCancel(ctx)
@@ -357,18 +262,18 @@ func (e *Emulator) serveAPI(w http.ResponseWriter, r *http.Request, rt route, ar
 	if e.pause(ctx, fault.Delay) != nil || fault.Drop == DropBefore {
 		panic(http.ErrAbortHandler)
 	}
-	deliver(w, fault, e.perform(rt, &call{request: r, body: body, args: args}, fault))
+	writeFaulty(w, fault, e.process(rt, &call{request: r, body: body, args: args}, fault))
 }
 
-// perform does a request's work, unless the fault stands in for it.
-func (e *Emulator) perform(rt route, c *call, fault Fault) answer {
-	if a, ok := fault.answer(); ok {
-		return a
+// process authenticates and processes a request, unless the fault has a response of its own.
+func (e *Emulator) process(rt route, c *call, fault Fault) response {
+	if r, ok := fault.response(); ok {
+		return r
 	}
 	if rt.endpoint == EndpointToken {
 		return rt.api(c)
 	}
-	token := bearer(c.request)
+	token := requestToken(c.request)
 	if fault.ExpiredToken {
 		e.tokens.expire(token)
 	}
@@ -379,7 +284,7 @@ func (e *Emulator) perform(rt route, c *call, fault Fault) answer {
 	return rt.api(c)
 }
 
-// pause waits for the delay of a fault. It returns early, with the context's error, if ctx ends, and without one on Close.
+// pause waits for the delay of a fault. It returns early if ctx ends, with the error of ctx, and on Close, without an error.
 func (e *Emulator) pause(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil
@@ -395,8 +300,8 @@ func (e *Emulator) pause(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// readBody reads a request's body to its end, which also lets the server notice that the client has left.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *answer) {
+// readBody reads a request's body to its end. Only then can the server notice that the client closes the connection.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *response) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequestBody))
 	if err == nil {
 		return body, nil
@@ -414,7 +319,7 @@ func defaultTo[T int | time.Duration](v, fallback T) T {
 	return v
 }
 
-// seconds rounds up, so that a life of less than a second is not none.
+// seconds returns a duration in seconds. It rounds up, so that a duration of less than a second does not become 0.
 func seconds(d time.Duration) int64 {
 	return int64((d + time.Second - 1) / time.Second)
 }

@@ -2,22 +2,22 @@ package emulator
 
 import "net/http"
 
-// RefusePublic is the check of the address that a webhook dials.
+// RefusePublic validates the address that a webhook connects to.
 var RefusePublic = refusePublic
 
-// TokensHeld returns how many tokens take up memory.
+// TokensHeld returns the number of tokens in memory.
 func TokensHeld(e *Emulator) int {
 	e.tokens.mu.Lock()
 	defer e.tokens.mu.Unlock()
 	return len(e.tokens.byValue)
 }
 
-// LedgerSize returns the sizes of the ledger's indexes.
-func LedgerSize(e *Emulator) [4]int {
-	l := e.ledger
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return [4]int{len(l.list), len(l.byUID), len(l.byBarcode), len(l.byOrder)}
+// StoreSize returns the number of payments in the store and in each of its indexes.
+func StoreSize(e *Emulator) [4]int {
+	s := e.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return [4]int{len(s.list), len(s.byUID), len(s.byBarcode), len(s.byOrder)}
 }
 
 // Transport returns the transport of the webhooks.

@@ -1,5 +1,7 @@
 package emulator
 
+// Faults: their form, the list of those in force, and their effect on responses.
+
 import (
 	"bytes"
 	"cmp"
@@ -16,81 +18,70 @@ import (
 )
 
 const (
-	maxFaults = 1000
-	maxDelay  = time.Hour
-	injecting = "injecting fault: "
+	maxFaults       = 1000
+	maxDelay        = time.Hour
+	injectingPrefix = "injecting fault: "
 
-	// The sizes of oversized messages: well above what a careful reader takes of an answer, and of a webhook.
-	oversizedAnswer  = 16 << 20
-	oversizedWebhook = 2 << 20
+	// The sizes of oversized bodies, above what a careful reader accepts of a response and of a webhook.
+	oversizedResponse = 16 << 20
+	oversizedWebhook  = 2 << 20
 
 	garbage = "<!DOCTYPE html>\n<html><head><title>503 Service Temporarily Unavailable</title></head>" +
 		"<body><h1>점검 중입니다.</h1></body></html>\n"
 )
 
-// Drop says when a connection is closed instead of an answer being given.
+// Drop says when a connection is closed without a response.
 type Drop string
 
-// The moments of a [Drop]. A webhook dropped before is never sent; one dropped after arrives, and its answer is lost.
+// The values of [Drop]. A webhook with DropBefore is not sent. A webhook with DropAfter arrives, and its response is lost.
 const (
-	DropBefore Drop = "before" // before the work is done
-	DropAfter  Drop = "after"  // after the work, without an answer
-	DropBody   Drop = "body"   // after the work, the headers and half the body; not for webhooks
+	DropBefore Drop = "before" // before the request is processed
+	DropAfter  Drop = "after"  // after the request was processed, without a response
+	DropBody   Drop = "body"   // after the headers and half of the body; not for webhooks
 )
 
-// Forgery says what is altered in a forged webhook.
-type Forgery string
-
-// The forgeries. The first two alter the query parameters cvs_sig and cvs_amount, or add them to a URL without.
-const (
-	ForgedSignature   Forgery = "signature"
-	ForgedAmount      Forgery = "amount"
-	ForgedMerchantUID Forgery = "merchant_uid" // in the body
-	ForgedUnsigned    Forgery = "unsigned"     // the whole query is removed
-)
-
-// Fault makes requests to the API, or the emulator's webhooks, go wrong. Beside a delay it has one effect. Its JSON form is
+// Fault makes requests to the API or the emulator's webhooks fail. Beside a delay it has at most one effect. Its JSON form is
 // that of POST /sandbox/faults.
 type Fault struct {
-	// Endpoint is the kind of request that goes wrong. EndpointAll stands for all on which the fault can have an effect.
+	// Endpoint is the kind of request that fails. EndpointAll means each kind that the fault can affect.
 	Endpoint Endpoint `json:"endpoint"`
 
-	// Times is how many requests go wrong, 0 for all until the fault is cleared. As listed, how many are left.
+	// Times is the number of requests that fail. 0 means all until the fault is cleared. [Emulator.Faults] returns the number left.
 	Times int `json:"times,omitempty"`
 
-	// Delay comes before the work, or before the webhook is sent. It is at most an hour, and Close ends it. In JSON it is a
-	// string such as "1.5s". The work is done after it even if the client has left, as with a real server.
+	// Delay is the time before the request is processed or the webhook is sent, at most an hour. Close ends it. In JSON it is a
+	// string such as "1.5s". The request is processed even if the client closes the connection, as on a real server.
 	Delay time.Duration `json:"-"`
 
-	// CancelWithClient gives the delay and the work up when the client leaves.
+	// CancelWithClient ends the delay, and does not process the request, when the client closes the connection.
 	CancelWithClient bool `json:"cancel_with_client,omitempty"`
 
-	// Status answers with this HTTP status and an envelope, and Code with this code (and HTTP 200 if there is no Status),
-	// instead of doing the work. Message is the envelope's message.
+	// Status is the HTTP status of an error response, and Code its code. The request is not processed. Without Code it is -1,
+	// and without Status it is HTTP 200. Message is the envelope's message.
 	Status  int    `json:"status,omitempty"`
 	Code    int    `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
 
-	// Drop closes the connection instead of answering.
+	// Drop closes the connection without a response.
 	Drop Drop `json:"drop,omitempty"`
 
-	// Garbage does the work, then answers 200 with an HTML page. A webhook is sent with the page for a body.
+	// Garbage processes the request, then responds with 200 and an HTML page. A webhook is sent with the page as its body.
 	Garbage bool `json:"garbage,omitempty"`
 
-	// Oversized does the work, then answers with 16 MiB: the right JSON after spaces. A webhook is sent with 2 MiB.
+	// Oversized processes the request, then responds with 16 MiB: spaces and the right JSON. A webhook is sent with 2 MiB.
 	Oversized bool `json:"oversized,omitempty"`
 
-	// ExpiredToken expires the request's token before its time, so that the request is answered 401.
+	// ExpiredToken expires the request's token early, so that the response is 401.
 	ExpiredToken bool `json:"expired_token,omitempty"`
 
-	// Duplicate sends a webhook twice, one after the other. The first answer decides.
+	// Duplicate sends a webhook twice, one after the other. The first response decides.
 	Duplicate bool `json:"duplicate,omitempty"`
 
-	// Forged alters a webhook as a forger would.
+	// Forged alters a webhook as a forger would do.
 	Forged Forgery `json:"forged,omitempty"`
 }
 
-// plainFault is a Fault without its methods, lest they call themselves.
+// plainFault is a Fault without its methods, so that MarshalJSON and UnmarshalJSON do not call themselves.
 type plainFault Fault
 
 // MarshalJSON writes the delay as a string.
@@ -126,36 +117,36 @@ func (f *Fault) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// endpoints are those which a fault may name.
+// endpoints are the values that a fault may name.
 var endpoints = []Endpoint{
 	EndpointToken, EndpointIssue, EndpointVoid, EndpointPayment, EndpointPayments, EndpointBalance, EndpointFind, EndpointFindAll,
 	EndpointList, EndpointCancel, EndpointPrepare, EndpointCard, EndpointConfirm, EndpointNotice, EndpointAll,
 }
 
-// validate returns everything that is wrong with a fault.
+// validate returns all errors in a fault.
 func (f Fault) validate() error {
 	var wrong []string
-	check := func(ok bool, format string, args ...any) {
+	require := func(ok bool, format string, args ...any) {
 		if !ok {
 			wrong = append(wrong, fmt.Sprintf(format, args...))
 		}
 	}
 	effects := f.effects()
-	check(slices.Contains(endpoints, f.Endpoint), "endpoint must be one of %s", list(endpoints))
-	check(f.Times >= 0, "times must not be negative; 0 means until cleared")
-	check(f.Delay >= 0 && f.Delay <= maxDelay, "delay must be between 0 and %v", maxDelay)
-	check(f.Status == 0 || f.Status >= 200 && f.Status <= 599, "status must be between 200 and 599")
-	check(f.Message == "" || f.Status != 0 || f.Code != 0, "message needs a status or a code")
-	check(!f.CancelWithClient || f.Delay > 0, "cancel_with_client needs a delay")
+	require(slices.Contains(endpoints, f.Endpoint), "endpoint must be one of %s", joinNames(endpoints))
+	require(f.Times >= 0, "times must not be negative; 0 means until cleared")
+	require(f.Delay >= 0 && f.Delay <= maxDelay, "delay must be between 0 and %v", maxDelay)
+	require(f.Status == 0 || f.Status >= 200 && f.Status <= 599, "status must be between 200 and 599")
+	require(f.Message == "" || f.Status != 0 || f.Code != 0, "message needs a status or a code")
+	require(!f.CancelWithClient || f.Delay > 0, "cancel_with_client needs a delay")
 	drops := []Drop{"", DropBefore, DropAfter, DropBody}
-	check(slices.Contains(drops, f.Drop), "drop must be one of %s", list(drops[1:]))
+	require(slices.Contains(drops, f.Drop), "drop must be one of %s", joinNames(drops[1:]))
 	forgeries := []Forgery{"", ForgedSignature, ForgedAmount, ForgedMerchantUID, ForgedUnsigned}
-	check(slices.Contains(forgeries, f.Forged), "forged must be one of %s", list(forgeries[1:]))
-	check(len(effects) <= 1, "one fault cannot combine %s; inject one for each", list(effects))
-	check(len(effects) == 1 || f.Delay > 0, "a fault needs a delay or an effect")
+	require(slices.Contains(forgeries, f.Forged), "forged must be one of %s", joinNames(forgeries[1:]))
+	require(len(effects) <= 1, "one fault cannot combine %s; inject one for each", joinNames(effects))
+	require(len(effects) == 1 || f.Delay > 0, "a fault needs a delay or an effect")
 	if len(wrong) == 0 {
-		check(f.Endpoint == EndpointAll || f.affects(f.Endpoint), "%s has no effect on endpoint %s", list(effects), f.Endpoint)
-		check(!f.CancelWithClient || !f.Endpoint.isWebhook(), "cancel_with_client has no effect on endpoint %s", f.Endpoint)
+		require(f.Endpoint == EndpointAll || f.affects(f.Endpoint), "%s has no effect on endpoint %s", joinNames(effects), f.Endpoint)
+		require(!f.CancelWithClient || !f.Endpoint.isWebhook(), "cancel_with_client has no effect on endpoint %s", f.Endpoint)
 	}
 	if len(wrong) == 0 {
 		return nil
@@ -163,7 +154,7 @@ func (f Fault) validate() error {
 	return errors.New(strings.Join(wrong, "; "))
 }
 
-// effects returns the names of what a fault does beside its delay.
+// effects returns the names of a fault's effects, without the delay.
 func (f Fault) effects() []string {
 	var names []string
 	for _, effect := range []struct {
@@ -185,7 +176,7 @@ func (f Fault) effects() []string {
 	return names
 }
 
-// affects reports whether a fault can take effect on an endpoint.
+// affects reports whether a fault can have an effect on a request to an endpoint.
 func (f Fault) affects(endpoint Endpoint) bool {
 	switch {
 	case f.Endpoint != EndpointAll && f.Endpoint != endpoint:
@@ -202,94 +193,95 @@ func (e Endpoint) isWebhook() bool {
 	return e == EndpointConfirm || e == EndpointNotice
 }
 
-// answer returns what a fault answers instead of the API.
-func (f Fault) answer() (answer, bool) {
+// response returns the error response of a fault, if it has one.
+func (f Fault) response() (response, bool) {
 	if f.Status == 0 && f.Code == 0 {
-		return answer{}, false
+		return response{}, false
 	}
-	return answer{
+	return response{
 		status:  cmp.Or(f.Status, http.StatusOK),
 		code:    cmp.Or(f.Code, codeFailed),
 		message: cmp.Or(f.Message, "요청을 처리할 수 없습니다."),
 	}, true
 }
 
-// deliver sends an answer as well as the fault allows.
-func deliver(w http.ResponseWriter, f Fault, a answer) {
+// writeFaulty writes a response with the effect of a fault, if it has one.
+func writeFaulty(w http.ResponseWriter, f Fault, r response) {
 	switch {
 	case f.Drop == DropAfter:
 		panic(http.ErrAbortHandler)
 	case f.Drop == DropBody:
-		body := a.encode()
+		body := r.encode()
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-		w.WriteHeader(a.status)
+		w.WriteHeader(r.status)
 		_, _ = w.Write(body[:len(body)/2])
-		_ = http.NewResponseController(w).Flush() // or the server would drop this half, too
+		_ = http.NewResponseController(w).Flush() // otherwise the server would drop this half, too
 		panic(http.ErrAbortHandler)
 	case f.Garbage:
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = io.WriteString(w, garbage)
 	case f.Oversized:
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		w.WriteHeader(a.status)
-		_, _ = io.Copy(w, oversize(a.encode(), oversizedAnswer))
+		w.WriteHeader(r.status)
+		_, _ = io.Copy(w, oversize(r.encode(), oversizedResponse))
 	default:
-		write(w, a)
+		writeResponse(w, r)
 	}
 }
 
-// oversize returns JSON behind so many spaces that it has size bytes.
+// oversize returns JSON with spaces before it, size bytes in all.
 func oversize(body []byte, size int) io.Reader {
 	padding := io.LimitReader(spaces{}, int64(size-len(body)))
 	return io.MultiReader(padding, bytes.NewReader(body))
 }
 
-var blank = strings.Repeat(" ", 32<<10)
-
 // spaces is an endless reader of spaces.
 type spaces struct{}
 
 func (spaces) Read(p []byte) (int, error) {
-	return copy(p, blank), nil
+	for i := range p {
+		p[i] = ' '
+	}
+	return len(p), nil
 }
 
-// faultList holds the faults in force. A request takes the first that affects it.
+// faultList holds the faults in force. The first that affects a request is used.
 type faultList struct {
 	mu     sync.Mutex
 	faults []Fault
 }
 
-// Inject puts a fault in force. It returns an error if the fault makes no sense, or if there are too many already.
+// Inject puts a fault in force. It returns an error if the fault is invalid, or if too many are in force.
 func (e *Emulator) Inject(f Fault) error {
 	if err := f.validate(); err != nil {
-		return fmt.Errorf(injecting+"%w", err)
+		return fmt.Errorf(injectingPrefix+"%w", err)
 	}
 	l := &e.faults
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.faults) >= maxFaults {
-		return fmt.Errorf(injecting+"%d are in force already", maxFaults)
+		return fmt.Errorf(injectingPrefix+"%d are in force already", maxFaults)
 	}
 	l.faults = append(l.faults, f)
 	return nil
 }
 
-// Faults returns the faults in force, in the order in which they take effect.
+// Faults returns the faults in force, in the order in which they are used.
 func (e *Emulator) Faults() []Fault {
 	e.faults.mu.Lock()
 	defer e.faults.mu.Unlock()
 	return slices.Clone(e.faults.faults)
 }
 
-// ClearFaults brings the emulator back to normal. Delays under way run on.
+// ClearFaults removes all injected faults. Delays that have begun go on.
 func (e *Emulator) ClearFaults() {
 	e.faults.mu.Lock()
 	defer e.faults.mu.Unlock()
 	e.faults.faults = nil
 }
 
-// fault returns the fault for one request to an endpoint, or none.
+// fault returns the fault for one request to an endpoint, or an empty one.
 func (e *Emulator) fault(endpoint Endpoint, r func() *http.Request) Fault {
 	if f, ok := e.faults.take(endpoint); ok || e.opts.Fault == nil {
 		return f
@@ -301,10 +293,10 @@ func (e *Emulator) fault(endpoint Endpoint, r func() *http.Request) Fault {
 	return f
 }
 
-// noRequest stands for a webhook that is still to be made.
+// noRequest is the request of a webhook, which does not exist before the fault is known.
 func noRequest() *http.Request { return nil }
 
-// take returns the injected fault for one request to an endpoint, if there is one, and counts it down.
+// take returns the injected fault for one request to an endpoint, and reduces its Times.
 func (l *faultList) take(endpoint Endpoint) (f Fault, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -322,7 +314,8 @@ func (l *faultList) take(endpoint Endpoint) (f Fault, ok bool) {
 	return f, true
 }
 
-func list[S ~string](items []S) string {
+// joinNames returns the names for an error message.
+func joinNames[S ~string](items []S) string {
 	names := make([]string, len(items))
 	for i, item := range items {
 		names[i] = string(item)

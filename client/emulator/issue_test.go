@@ -604,13 +604,13 @@ func TestLedgerIsBounded(t *testing.T) {
 		s.issue(`"merchant_uid":"order","amount":1`)
 	}
 	s.issue(`"merchant_uid":"other","amount":1`)
-	if got := emulator.LedgerSize(s.Emulator); got != [4]int{3, 3, 3, 2} {
+	if got := emulator.StoreSize(s.Emulator); got != [4]int{3, 3, 3, 2} {
 		t.Errorf("the ledger holds %v", got)
 	}
 	for range 3 {
 		s.issue(`"merchant_uid":"third","amount":1,"barcode":""`)
 	}
-	if got := emulator.LedgerSize(s.Emulator); got != [4]int{3, 3, 3, 1} {
+	if got := emulator.StoreSize(s.Emulator); got != [4]int{3, 3, 3, 1} {
 		t.Errorf("the ledger holds %v", got)
 	}
 	s.get("/payments/"+first.field("imp_uid")+"?include_sandbox=true").expect(t, 404, -1)

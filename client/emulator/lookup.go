@@ -1,5 +1,7 @@
 package emulator
 
+// Looking up payments: GET /payments and the paths below it. Old clients use POST.
+
 import (
 	"cmp"
 	"fmt"
@@ -9,7 +11,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 const (
@@ -18,15 +19,16 @@ const (
 	messageStatus         = "유효하지 않은 payment_status입니다."
 	messageSorting        = "유효하지 않은 sorting입니다."
 
-	maxImpUIDs = 100 // of one request; assumption
+	maxImpUIDs = 100 // in one request; assumption
 	maxLimit   = 1000
-	maxRange   = 90 * 24 * 60 * 60 // seconds that a search may span
+	maxRange   = 90 * 24 * 60 * 60 // seconds between from and to
 )
 
-// payment answers GET /payments/{imp_uid}. The API hides payments of a test channel, unless it is asked for them.
-func (e *Emulator) payment(c *call) answer {
+// payment handles GET /payments/{imp_uid}. The API hides payments of a test channel unless the request has
+// include_sandbox=true.
+func (e *Emulator) payment(c *call) response {
 	includeSandbox, _ := strconv.ParseBool(c.query().Get("include_sandbox"))
-	p, ok := e.own(c, c.args[0])
+	p, ok := e.ownPayment(c, c.args[0])
 	switch {
 	case !ok:
 		return failed(http.StatusNotFound, messageUnknownPayment)
@@ -36,43 +38,43 @@ func (e *Emulator) payment(c *call) answer {
 	return succeeded(e.annotate(p))
 }
 
-// own returns a payment of the merchant who asks.
-func (e *Emulator) own(c *call, impUID string) (p payment, ok bool) {
-	p, ok = e.ledger.get(impUID)
+// ownPayment returns a payment of the merchant who sent the request.
+func (e *Emulator) ownPayment(c *call, impUID string) (p payment, ok bool) {
+	p, ok = e.store.get(impUID)
 	return p, ok && p.impKey == c.impKey
 }
 
-// payments answers GET /payments?imp_uid[]=, in the order that is asked for: 207 if some are unknown, as the official client
-// for Node.js expects it. Assumption: a payment of a test channel is not hidden.
-func (e *Emulator) payments(c *call) answer {
-	asked := impUIDs(c.query())
-	if len(asked) == 0 || len(asked) > maxImpUIDs {
+// payments handles GET /payments?imp_uid[]=, and keeps the order of the request. If some payments are unknown, the status is
+// 207, as the official client for Node.js expects. Assumption: payments of a test channel are not hidden.
+func (e *Emulator) payments(c *call) response {
+	requested := impUIDs(c.query())
+	if len(requested) == 0 || len(requested) > maxImpUIDs {
 		return failed(http.StatusBadRequest, fmt.Sprintf("imp_uid[]는 1개 이상 %d개 이하여야 합니다.", maxImpUIDs))
 	}
 	var found []annotation
-	for _, impUID := range asked {
-		if p, ok := e.own(c, impUID); ok {
+	for _, impUID := range requested {
+		if p, ok := e.ownPayment(c, impUID); ok {
 			found = append(found, e.annotate(p))
 		}
 	}
-	a := succeeded(found)
+	r := succeeded(found)
 	switch {
 	case found == nil:
 		return failed(http.StatusNotFound, messageUnknownPayment)
-	case len(found) < len(asked):
-		a.status = http.StatusMultiStatus
+	case len(found) < len(requested):
+		r.status = http.StatusMultiStatus
 	}
-	return a
+	return r
 }
 
-// impUIDs returns the values of imp_uid in a query, written as any client writes a list.
+// impUIDs returns the values of imp_uid in a query, in each of the ways in which clients write a list.
 func impUIDs(query url.Values) []string {
-	return slices.Concat(query["imp_uid"], query["imp_uid[]"], elements(query, "imp_uid"))
+	return slices.Concat(query["imp_uid"], query["imp_uid[]"], listElements(query, "imp_uid"))
 }
 
-// balance answers GET /payments/{imp_uid}/balance. Assumption: all of it was paid by the primary means.
-func (e *Emulator) balance(c *call) answer {
-	p, ok := e.own(c, c.args[0])
+// balance handles GET /payments/{imp_uid}/balance. Assumption: all of the amount was paid by the primary means of payment.
+func (e *Emulator) balance(c *call) response {
+	p, ok := e.ownPayment(c, c.args[0])
 	if !ok || p.PaidAt == 0 {
 		return failed(http.StatusNotFound, messageUnknownPayment)
 	}
@@ -82,7 +84,7 @@ func (e *Emulator) balance(c *call) answer {
 		Supply  float64 `json:"supply"`
 		VAT     float64 `json:"vat"`
 	}
-	left := part{Amount: p.left()}
+	left := part{Amount: p.unrefunded()}
 	left.VAT = math.Round(left.Amount / 11)
 	left.Supply = left.Amount - left.VAT
 	return succeeded(struct {
@@ -95,13 +97,13 @@ func (e *Emulator) balance(c *call) answer {
 	}{Amount: left.Amount, Primary: left, Histories: []any{}})
 }
 
-// find answers GET /payments/find/{merchant_uid}[/{payment_status}].
-func (e *Emulator) find(c *call) answer {
-	status, ok := c.statusOfOrder()
+// find handles GET /payments/find/{merchant_uid}[/{payment_status}].
+func (e *Emulator) find(c *call) response {
+	status, ok := c.orderStatus()
 	if !ok {
 		return failed(http.StatusBadRequest, messageStatus)
 	}
-	payments := e.ledger.order(c.impKey, c.args[0])
+	payments := e.store.ofOrder(c.impKey, c.args[0])
 	if !sortPayments(payments, c.query().Get("sorting")) {
 		return failed(http.StatusBadRequest, messageSorting)
 	}
@@ -113,34 +115,34 @@ func (e *Emulator) find(c *call) answer {
 	return failed(http.StatusNotFound, messageUnknownPayment)
 }
 
-// statusOfOrder returns the status that the path names behind an order's number, or "all". The API names that by leaving
-// it out.
-func (c *call) statusOfOrder() (status string, ok bool) {
+// orderStatus returns the status in the path after the order's number, or "all" if there is none. The API does not accept "all"
+// itself there.
+func (c *call) orderStatus() (status string, ok bool) {
 	if len(c.args) == 1 || c.args[1] == "" {
 		return statusAll, true
 	}
 	return c.args[1], c.args[1] != statusAll && isStatus(c.args[1])
 }
 
-// findAll answers GET /payments/findAll/{merchant_uid}[/{payment_status}]. Assumption: an order without payments has an empty
-// list.
-func (e *Emulator) findAll(c *call) answer {
-	status, ok := c.statusOfOrder()
+// findAll handles GET /payments/findAll/{merchant_uid}[/{payment_status}]. Assumption: for an order without payments the list is
+// empty.
+func (e *Emulator) findAll(c *call) response {
+	status, ok := c.orderStatus()
 	if !ok {
 		return failed(http.StatusBadRequest, messageStatus)
 	}
-	return e.search(c, e.ledger.order(c.impKey, c.args[0]), func(p payment, _ search) bool {
+	return e.search(c, e.store.ofOrder(c.impKey, c.args[0]), func(p payment, _ search) bool {
 		return status == statusAll || status == p.Status
 	})
 }
 
-// list answers GET /payments/status/{payment_status}.
-func (e *Emulator) list(c *call) answer {
+// list handles GET /payments/status/{payment_status}.
+func (e *Emulator) list(c *call) response {
 	status := c.args[0]
 	if !isStatus(status) {
 		return failed(http.StatusBadRequest, messageStatus)
 	}
-	return e.search(c, e.ledger.snapshot(), func(p payment, s search) bool {
+	return e.search(c, e.store.all(), func(p payment, s search) bool {
 		at := p.changedAt()
 		if status == statusAll {
 			at = p.StartedAt
@@ -149,11 +151,11 @@ func (e *Emulator) list(c *call) answer {
 	})
 }
 
-// search answers with a page of those payments that are looked for.
-func (e *Emulator) search(c *call, payments []payment, matches func(payment, search) bool) answer {
+// search returns one page of those payments that match.
+func (e *Emulator) search(c *call, payments []payment, matches func(payment, search) bool) response {
 	s, wrong := readSearch(c.query(), e.now())
 	if len(wrong) > 0 {
-		return failed(http.StatusBadRequest, strings.Join(wrong, " "))
+		return wrong.response()
 	}
 	found := slices.DeleteFunc(payments, func(p payment) bool { return !matches(p, s) })
 	if !sortPayments(found, s.sorting) {
@@ -162,13 +164,13 @@ func (e *Emulator) search(c *call, payments []payment, matches func(payment, sea
 	return e.page(s, found)
 }
 
-// search is the query of a list.
+// search holds the query parameters of a list.
 type search struct {
 	page, limit, from, to int64
 	sorting               string
 }
 
-// readSearch reads it. Without other times it covers the 90 days until now.
+// readSearch reads the query parameters of a list. By default the list covers the last 90 days.
 func readSearch(query url.Values, now int64) (search, violations) {
 	var wrong violations
 	integer := func(name string, fallback, least, most int64) int64 {
@@ -178,21 +180,21 @@ func readSearch(query url.Values, now int64) (search, violations) {
 		}
 		return v
 	}
-	const never = 1 << 50 // later than any time, and far from overflowing
+	const never = 1 << 50 // later than any real time, and small enough for additions not to overflow
 	s := search{sorting: query.Get("sorting")}
 	s.page = integer("page", 1, 1, never)
 	s.limit = integer("limit", 20, 1, maxLimit)
 	s.to = integer("to", now, 0, never)
 	s.from = integer("from", s.to-maxRange, -maxRange, never)
-	// Assumption: a longer search is refused, not cut to the 90 days that are documented as the most.
+	// Assumption: a longer period than the documented maximum of 90 days is refused, and not shortened.
 	if s.to-s.from > maxRange {
 		wrong.add("from", "검색기간은 최대 90일입니다")
 	}
 	return s, wrong
 }
 
-// page returns a page of the payments found. The first page may be empty; any other is beyond the data then.
-func (e *Emulator) page(s search, found []payment) answer {
+// page returns one page of the payments found. The first page may be empty. Any other page must have payments.
+func (e *Emulator) page(s search, found []payment) response {
 	total := int64(len(found))
 	pages := max(1, (total+s.limit-1)/s.limit)
 	if s.page > pages {
@@ -223,11 +225,11 @@ func isStatus(s string) bool {
 	return false
 }
 
-// query returns a look-up's parameters: of its URL, and of the form with which old clients POST it.
+// query returns the parameters of a look-up from its URL, and from the form in which old clients POST them.
 func (c *call) query() url.Values {
 	query := c.request.URL.Query()
 	if media, _, _ := mime.ParseMediaType(c.request.Header.Get("Content-Type")); media == mediaForm {
-		form, _ := url.ParseQuery(string(c.body)) // what cannot be read asks for nothing
+		form, _ := url.ParseQuery(string(c.body)) // a broken form counts as empty
 		for name, values := range form {
 			query[name] = append(query[name], values...)
 		}

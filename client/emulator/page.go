@@ -1,291 +1,159 @@
 package emulator
 
+// The till's page: the data that package tillpage renders, and the forms of the page.
+
 import (
-	"bytes"
 	"cmp"
-	"crypto/sha256"
-	"embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"html/template"
 	"math"
 	"net/http"
-	"net/url"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator/tillpage"
 )
 
-// The till's page is rendered here altogether; its script only takes the parts that changed from a fresh copy.
-
-const (
-	pageSize       = 20 // payments
-	languageQuery  = "lang"
-	languageCookie = "cvs_sandbox_lang" // of its own: a cookie is sent to every port of a host
-
-	// The page loads nothing but its own files, and runs no script that stands in it.
-	contentPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; " +
-		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-
-//go:embed page
-var pageFiles embed.FS
-
-// pages holds the page's template in each language, parsed when a page is first asked for.
-var pages = sync.OnceValue(func() map[language]*template.Template {
-	parsed := make(map[language]*template.Template)
-	for _, l := range languages {
-		t := template.New("till.html").Funcs(template.FuncMap{"t": l.t, "langOf": langOf})
-		parsed[l] = template.Must(t.ParseFS(pageFiles, "page/till.html"))
-	}
-	return parsed
-})
-
-// serveRoot answers GET /.
+// serveRoot handles GET /.
 func (e *Emulator) serveRoot(w http.ResponseWriter, r *http.Request) {
-	seeOther(w, "till", r.URL.Query())
+	tillpage.Redirect(w, r.URL.Query())
 }
 
-// servePage answers GET /till.
-func (e *Emulator) servePage(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	if l := language(query.Get(languageQuery)); slices.Contains(languages, l) {
-		http.SetCookie(w, &http.Cookie{Name: languageCookie, Value: string(l), Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode}) //nolint:gosec // a sandbox speaks plain HTTP
-		query.Del(languageQuery)
-		seeOther(w, "till", query)
-		return
+// tillPage returns what the page shows. The parts may differ by a moment; the page's next refresh shows them all up to date.
+func (e *Emulator) tillPage(query tillpage.Query) tillpage.Page {
+	now := e.now()
+	found := e.store.search(query.Text, query.State, now, (query.Page-1)*tillpage.PageSize, tillpage.PageSize)
+	page := tillpage.Page{Query: query, Matches: found.total, Counts: found.counts}
+	for _, p := range found.payments {
+		page.Payments = append(page.Payments, shownPayment(p, now))
 	}
-	e.render(w, r, http.StatusOK, "")
+	if p, ok := e.store.findBarcode(query.Barcode); ok {
+		page.Selected = new(shownPayment(p.Payment, now))
+	}
+	for _, s := range e.scanLog.newest() {
+		page.Scans = append(page.Scans, shownScan(s))
+	}
+	for _, f := range e.Faults() {
+		page.Faults = append(page.Faults, shownFault(f))
+	}
+	return page
 }
 
-// render writes the page, or 304 if it is the one that the browser has.
-func (e *Emulator) render(w http.ResponseWriter, r *http.Request, status int, problem string) {
-	l := languageOf(r)
-	view := e.view(l, readPlace(r.URL.Query()))
-	view.Problem = problem
-	var page bytes.Buffer
-	if err := pages()[l].Execute(&page, view); err != nil {
-		panic("emulator: rendering the page: " + err.Error()) // the template is ours, and every test renders it
-	}
-	sum := sha256.Sum256(page.Bytes())
-	tag := `"` + hex.EncodeToString(sum[:8]) + `"`
-	w.Header().Set("ETag", tag)
-	w.Header().Set("Vary", "Accept-Language, Cookie")
-	if status == http.StatusOK && r.Header.Get("If-None-Match") == tag {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	secure(w, "text/html; charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = w.Write(page.Bytes())
-}
-
-// serveFile returns a handler for one of the page's files.
-func (e *Emulator) serveFile(name, contentType string) http.HandlerFunc {
-	content, err := pageFiles.ReadFile("page/" + name)
-	if err != nil {
-		panic("emulator: " + err.Error()) // names a file that is not embedded
-	}
-	return func(w http.ResponseWriter, _ *http.Request) {
-		secure(w, contentType)
-		_, _ = w.Write(content)
+func shownPayment(p Payment, now int64) tillpage.Payment {
+	return tillpage.Payment{
+		ImpUID: p.ImpUID, MerchantUID: p.MerchantUID, Name: p.Name, Amount: p.Amount, Barcode: p.Barcode, State: p.state(now),
+		ExpiredAt: p.ExpiredAt, PaidAt: p.PaidAt, CancelledAt: p.CancelledAt, FailReason: p.FailReason,
 	}
 }
 
-// scanFromPage answers POST /till for a browser: the page then shows what happened.
-func (e *Emulator) scanFromPage(w http.ResponseWriter, r *http.Request, req ScanRequest) {
-	if _, known := e.ledger.find(req.Barcode); !known {
-		// People type the number as they see it, in groups.
+func shownScan(s scanRecord) tillpage.Scan {
+	shown := tillpage.Scan{
+		ID: s.id, At: s.at, Barcode: s.request.Barcode, Scenario: string(s.request.Scenario),
+		PayType: cmp.Or(s.result.PayType, s.request.PayType),
+	}
+	switch {
+	case s.err == nil:
+		shown.Result = shownResult(s.result)
+	case errors.Is(s.err, ErrPaid):
+		shown.NotAsked = statusPaid
+	case errors.Is(s.err, ErrVoid):
+		shown.NotAsked = statusCancelled
+	case errors.Is(s.err, ErrExpired):
+		shown.NotAsked = stateExpired
+	default:
+		shown.NotAsked = "unknown"
+	}
+	if s.result.Second != nil {
+		shown.Second = new(shownResult(*s.result.Second))
+	}
+	return shown
+}
+
+func shownResult(r ScanResult) tillpage.Result {
+	shown := tillpage.Result{
+		Accepted: r.Accepted, NoticeOnly: r.noticeOnly, Reason: r.gatewayReason,
+		Confirm: shownWebhook(r.Confirm), ImpUID: r.Payment.ImpUID, Status: r.Payment.Status,
+	}
+	for _, n := range r.Notice {
+		shown.Notices = append(shown.Notices, *shownWebhook(&n))
+	}
+	return shown
+}
+
+func shownWebhook(r *WebhookResult) *tillpage.Webhook {
+	if r == nil {
+		return nil
+	}
+	return &tillpage.Webhook{
+		URL: r.URL, Sent: r.Sent, Status: r.Status, Body: r.Body, DurationMS: r.DurationMS, Error: r.Error,
+		Forged: string(r.Forged), NotCvsConfirm: r.notCvsConfirm, Duplicate: shownWebhook(r.Duplicate),
+	}
+}
+
+func shownFault(f Fault) tillpage.Fault {
+	shown := tillpage.Fault{Endpoint: string(f.Endpoint), Times: f.Times, Delay: f.Delay}
+	switch {
+	case f.Status != 0:
+		shown.Effect, shown.Number = "status", f.Status
+	case f.Code != 0:
+		shown.Effect, shown.Number = "code", f.Code
+	case f.Drop != "":
+		shown.Effect = "drop_" + string(f.Drop)
+	case f.Forged != "":
+		shown.Effect = forgedPrefix + string(f.Forged)
+	default:
+		shown.Effect = strings.Join(f.effects(), "") // one at most
+	}
+	return shown
+}
+
+// serveScanForm handles POST /till from the page, and redirects to the page, which shows what happened.
+func (e *Emulator) serveScanForm(w http.ResponseWriter, r *http.Request, req ScanRequest) {
+	if _, known := e.store.findBarcode(req.Barcode); !known {
+		// People type the number in groups of digits, as the page shows it.
 		req.Barcode = strings.Join(strings.Fields(req.Barcode), "")
 	}
 	_, err := e.Scan(r.Context(), req)
-	switch {
-	case errors.Is(err, ErrClosed), errors.Is(err, ErrPayType), errors.Is(err, ErrScenario):
-		write(w, failed(scanStatus(err), err.Error()))
+	if errors.Is(err, ErrClosed) || errors.Is(err, ErrPayType) || errors.Is(err, ErrScenario) {
+		writeResponse(w, failed(scanStatus(err), err.Error()))
 		return
 	}
 	query := r.URL.Query()
 	query.Set("barcode", req.Barcode)
 	query.Set("pay_type", cmp.Or(req.PayType, PayTypeCard))
-	seeOther(w, "till", query)
+	tillpage.Redirect(w, query)
 }
 
-// serveFaultForm answers POST /till-faults, the page's form.
+// serveFaultForm handles POST /till-faults.
 func (e *Emulator) serveFaultForm(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxRequestBody)
-	fault, err := readFault(r)
+	fault, err := readFaultForm(r)
 	if err == nil {
 		err = e.Inject(fault)
 	}
 	if err != nil {
-		e.render(w, r, http.StatusBadRequest, strings.TrimPrefix(err.Error(), injecting))
+		page := e.tillPage(tillpage.ReadQuery(r.URL.Query()))
+		page.Problem = strings.TrimPrefix(err.Error(), injectingPrefix)
+		tillpage.Render(w, r, http.StatusBadRequest, page)
 		return
 	}
-	seeOther(w, "till", r.URL.Query())
+	tillpage.Redirect(w, r.URL.Query())
 }
 
-// serveNormal answers POST /till-normal.
-func (e *Emulator) serveNormal(w http.ResponseWriter, r *http.Request) {
+// serveClearForm handles POST /till-normal.
+func (e *Emulator) serveClearForm(w http.ResponseWriter, r *http.Request) {
 	e.ClearFaults()
-	seeOther(w, "till", r.URL.Query())
+	tillpage.Redirect(w, r.URL.Query())
 }
 
-// seeOther redirects to a path beside the request's. The location is relative, as a proxy may have cut a prefix off.
-func seeOther(w http.ResponseWriter, path string, query url.Values) {
-	w.Header().Set("Location", (&url.URL{Path: path, RawQuery: query.Encode()}).String())
-	w.WriteHeader(http.StatusSeeOther)
-}
-
-// secure sets the headers that keep a page to itself.
-func secure(w http.ResponseWriter, contentType string) {
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Security-Policy", contentPolicy)
-	// Not "no-referrer": a form would then come without an origin, and be refused.
-	w.Header().Set("Referrer-Policy", "same-origin")
-}
-
-// wantsPage reports whether a browser asks, which names HTML; other clients get JSON.
+// wantsPage reports whether a browser sent the request, which accepts HTML. Other clients get JSON.
 func wantsPage(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
-// place is which part of the ledger the page shows: its query.
-type place struct {
-	Barcode string // on the till
-	PayType string
-	Text    string
-	State   string
-	Page    int
-}
-
-func readPlace(query url.Values) place {
-	page, _ := strconv.Atoi(query.Get("page"))
-	return place{
-		Barcode: query.Get("barcode"),
-		PayType: query.Get("pay_type"),
-		Text:    strings.TrimSpace(query.Get("q")),
-		State:   query.Get("state"),
-		Page:    max(1, page),
-	}
-}
-
-// query returns the place's query with its "?", or "" for the page as it first opens. How the customer pays is no part of it:
-// every link would change with that.
-func (p place) query() string {
-	query := make(url.Values)
-	set := func(name, value string) {
-		if value != "" {
-			query.Set(name, value)
-		}
-	}
-	set("barcode", p.Barcode)
-	set("q", p.Text)
-	set("state", p.State)
-	if p.Page > 1 {
-		query.Set("page", strconv.Itoa(p.Page))
-	}
-	if len(query) == 0 {
-		return ""
-	}
-	return "?" + query.Encode()
-}
-
-// pageView is what the template shows.
-type pageView struct {
-	place
-	Lang      language
-	Faults    []string
-	Problem   string
-	Selected  *paymentView
-	Scenarios []choice
-	Endpoints []choice
-	Effects   []choice
-	Exchanges []exchangeView
-	Counts    string
-	States    []choice
-	Payments  []paymentView
-	Pages     int
-}
-
-// choice is one of several values of a control.
-type choice struct {
-	Value, Name, About      string
-	Kind                    string // of a fault: which requests it can meet
-	Chosen                  bool
-	Input                   string // the label of an effect's number
-	Min, Max, Step, Default string
-}
-
-// view reads what the page shows. The parts may be a moment apart; the next look mends that.
-func (e *Emulator) view(l language, at place) pageView {
-	now := e.now()
-	v := pageView{
-		place: at, Lang: l,
-		Scenarios: l.scenarios(), Endpoints: l.endpoints(), Effects: l.effects(),
-	}
-	for _, f := range e.Faults() {
-		v.Faults = append(v.Faults, l.fault(f))
-	}
-	for _, x := range e.history.newest() {
-		v.Exchanges = append(v.Exchanges, l.exchange(x, at))
-	}
-	found := e.ledger.search(at.Text, at.State, now, (at.Page-1)*pageSize, pageSize)
-	v.Pages = max(1, (found.total+pageSize-1)/pageSize)
-	v.Counts = l.counts(found.counts)
-	for _, s := range states {
-		v.States = append(v.States, choice{Value: s, Name: l.state(s), Chosen: s == at.State})
-	}
-	for _, p := range found.payments {
-		v.Payments = append(v.Payments, l.payment(p, at, now))
-	}
-	if p, ok := e.ledger.find(at.Barcode); ok {
-		v.Selected = new(l.payment(p.entry(), at, now))
-	}
-	return v
-}
-
-// Here is the query that comes back to this page.
-func (v pageView) Here() string { return v.query() }
-
-// LangURL is this page in another language.
-func (v pageView) LangURL(l language) string {
-	query := v.query()
-	if query == "" {
-		return "till?lang=" + string(l)
-	}
-	return "till" + query + "&lang=" + string(l)
-}
-
-// Filtered reports whether the list is a part of the ledger.
-func (v pageView) Filtered() bool { return v.Text != "" || v.State != "" || v.Page > 1 }
-
-// Newer is the page before, or "".
-func (v pageView) Newer() string {
-	if v.Page == 1 {
-		return ""
-	}
-	return v.turn(min(v.Page-1, v.Pages))
-}
-
-// Older is the page behind, or "".
-func (v pageView) Older() string {
-	if v.Page >= v.Pages {
-		return ""
-	}
-	return v.turn(v.Page + 1)
-}
-
-func (v pageView) turn(page int) string {
-	to := v.place
-	to.Page = page
-	return "till" + to.query() + "#list-title"
-}
-
-// readFault reads the form of the faults.
-func readFault(r *http.Request) (Fault, error) {
+// readFaultForm reads the form of a fault. It leaves to Inject what the fields mean together.
+func readFaultForm(r *http.Request) (Fault, error) {
 	if err := r.ParseForm(); err != nil {
 		return Fault{}, err
 	}
@@ -294,7 +162,7 @@ func readFault(r *http.Request) (Fault, error) {
 	f := Fault{Endpoint: Endpoint(form.Get("endpoint"))}
 	var wrong []error
 	number := func(name string) int {
-		n, err := strconv.Atoi(cmp.Or(form.Get(name), "0")) // which Inject refuses where it has no effect
+		n, err := strconv.Atoi(cmp.Or(form.Get(name), "0"))
 		if err != nil {
 			wrong = append(wrong, fmt.Errorf("%s must be a whole number, not %q", strings.TrimSuffix(name, "_value"), form.Get(name)))
 		}

@@ -1,19 +1,28 @@
 package emulator
 
+// Reading and validating the fields of requests, from JSON and from forms.
+
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/caddy-cvs/caddy-cvs/client/decimal"
 )
 
 const (
 	mediaJSON = "application/json"
 	mediaForm = "application/x-www-form-urlencoded"
+
+	messageRequired = "필수 파라미터입니다"
 )
 
 var (
@@ -22,11 +31,11 @@ var (
 	errNotInteger = errors.New("정수여야 합니다")
 )
 
-// parameters are a request's fields, from JSON or a form, each as JSON.
+// parameters are the fields of a request, from JSON or a form, each as JSON.
 type parameters map[string]json.RawMessage
 
-// parameters reads a request's fields.
-func (c *call) parameters() (parameters, *answer) {
+// parameters reads the fields of a request's body.
+func (c *call) parameters() (parameters, *response) {
 	media, _, _ := mime.ParseMediaType(c.request.Header.Get("Content-Type"))
 	switch {
 	case media == mediaJSON:
@@ -40,7 +49,7 @@ func (c *call) parameters() (parameters, *answer) {
 		"Content-Type은 application/json 또는 application/x-www-form-urlencoded이어야 합니다."))
 }
 
-func parseJSON(body []byte) (parameters, *answer) {
+func parseJSON(body []byte) (parameters, *response) {
 	var p parameters
 	if err := json.Unmarshal(body, &p); err != nil {
 		return nil, new(failed(http.StatusBadRequest, "요청 본문이 올바른 JSON 객체가 아닙니다."))
@@ -48,54 +57,55 @@ func parseJSON(body []byte) (parameters, *answer) {
 	return p, nil
 }
 
-// parseForm takes a repeated field, or one named as PHP names an array (notice_url[], or notice_url[0] and so on), for an array.
-func parseForm(body []byte) (parameters, *answer) {
+// parseForm makes an array of a repeated field, and of a field that is named as PHP names an array: notice_url[], or
+// notice_url[0], notice_url[1] and so on.
+func parseForm(body []byte) (parameters, *response) {
 	form, err := url.ParseQuery(string(body))
 	if err != nil {
 		return nil, new(failed(http.StatusBadRequest, "요청 본문이 올바른 form 형식이 아닙니다."))
 	}
 	p := make(parameters, len(form))
 	for name, values := range form {
-		list, index, isElement := cutIndex(name)
-		if isElement && index > 0 && form.Has(element(list, index-1)) {
-			continue // it is taken with the first
+		list, index, isElement := parseElementName(name)
+		if isElement && index > 0 && form.Has(elementName(list, index-1)) {
+			continue // read together with the first element
 		}
 		var value any = values
 		short, isArray := strings.CutSuffix(name, "[]")
 		switch {
 		case isElement && index == 0:
-			short, value = list, elements(form, list)
+			short, value = list, listElements(form, list)
 		case !isArray && len(values) == 1:
 			value = values[0]
 		}
 		if _, twice := p[short]; twice {
 			return nil, new(failed(http.StatusBadRequest, short+": 두 가지 형식으로 주어졌습니다."))
 		}
-		p[short] = bytes.TrimSpace(encode(value, ""))
+		p[short] = bytes.TrimSpace(encodeJSON(value, ""))
 	}
 	return p, nil
 }
 
-// element names a list's element as PHP's http_build_query does.
-func element(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
+// elementName returns the name of a list's element as PHP's http_build_query writes it.
+func elementName(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
 
-// cutIndex takes such a name apart.
-func cutIndex(name string) (list string, index int, ok bool) {
+// parseElementName splits such a name.
+func parseElementName(name string) (list string, index int, ok bool) {
 	list, rest, _ := strings.Cut(name, "[")
 	index, err := strconv.Atoi(strings.TrimSuffix(rest, "]"))
-	return list, index, err == nil && name == element(list, index)
+	return list, index, err == nil && name == elementName(list, index)
 }
 
-// elements returns the values of a list that is written so, from the first on.
-func elements(values url.Values, list string) []string {
+// listElements returns the values of a list whose elements have such names.
+func listElements(values url.Values, list string) []string {
 	var all []string
-	for i := 0; values.Has(element(list, i)); i++ {
-		all = append(all, values.Get(element(list, i)))
+	for i := 0; values.Has(elementName(list, i)); i++ {
+		all = append(all, values.Get(elementName(list, i)))
 	}
 	return all
 }
 
-// hasMembers reports whether a form gives a field as a list or an object that it is not.
+// hasMembers reports whether a form gives a field as a list with other names, or as an object.
 func (p parameters) hasMembers(name string) bool {
 	for given := range p {
 		if strings.HasPrefix(given, name+"[") {
@@ -113,7 +123,7 @@ func (p parameters) raw(name string) json.RawMessage {
 	return nil
 }
 
-// text returns a string. A number is none: an order's number that is sent as one loses its zeros and its digits beyond 2^53.
+// text returns a string. It refuses a number, because an order number in JSON loses its leading zeros and its digits beyond 2^53.
 func (p parameters) text(name string) (string, error) {
 	return textOf(p.raw(name))
 }
@@ -129,7 +139,7 @@ func textOf(raw json.RawMessage) (string, error) {
 	return s, nil
 }
 
-// digits returns a number's digits, which may be written as a string.
+// digits returns the text of a number. The number may be written as a string.
 func (p parameters) digits(name string) (string, error) {
 	var n json.Number
 	if raw := p.raw(name); len(raw) > 0 && json.Unmarshal(raw, &n) == nil {
@@ -138,7 +148,7 @@ func (p parameters) digits(name string) (string, error) {
 	return p.text(name)
 }
 
-// number returns a finite number, which may be written as a string, as in a form. It is absent if it is empty.
+// number returns a finite number, which may be written as a string, as it is in a form. An empty one counts as absent.
 func (p parameters) number(name string) (value float64, ok bool, err error) {
 	s, err := p.digits(name)
 	if err != nil {
@@ -147,7 +157,7 @@ func (p parameters) number(name string) (value float64, ok bool, err error) {
 	if s == "" {
 		return 0, false, nil
 	}
-	// JSON's grammar keeps out what ParseFloat takes besides: NaN, Inf, hexadecimals.
+	// ParseFloat also accepts NaN, Inf and hexadecimal numbers. They are no valid JSON.
 	if !json.Valid([]byte(s)) {
 		return 0, false, errNotNumber
 	}
@@ -158,7 +168,7 @@ func (p parameters) number(name string) (value float64, ok bool, err error) {
 	return value, true, nil
 }
 
-// integer returns a whole number, which may be written as a string. It is 0 if it is absent or empty.
+// integer returns a whole number, which may be written as a string. An empty one counts as absent.
 func (p parameters) integer(name string) (value int64, ok bool, err error) {
 	s, err := p.digits(name)
 	if err != nil {
@@ -174,7 +184,7 @@ func (p parameters) integer(name string) (value int64, ok bool, err error) {
 	return value, true, nil
 }
 
-// texts returns the strings of a field that is either an array of them or one. Empty ones are left out.
+// texts returns the strings of a field that is an array of strings or one string. It leaves out empty ones.
 func (p parameters) texts(name string) ([]string, error) {
 	raw := p.raw(name)
 	var items []json.RawMessage
@@ -194,14 +204,63 @@ func (p parameters) texts(name string) ([]string, error) {
 	return all, nil
 }
 
-// stored returns a field as the API keeps custom_data: a string as it is, anything else as JSON.
-func (p parameters) stored(name string) string {
+// textOrJSON returns a string as it is, and any other value as JSON, as the API stores custom_data.
+func (p parameters) textOrJSON(name string) string {
 	raw := p.raw(name)
 	var s string
 	if json.Unmarshal(raw, &s) == nil {
 		return s
 	}
 	var compact bytes.Buffer
-	_ = json.Compact(&compact, raw) // it came out of valid JSON
+	_ = json.Compact(&compact, raw) // cannot fail: raw is part of valid JSON
 	return compact.String()
+}
+
+// violations are the errors in a request's fields, one sentence for each field.
+type violations []string
+
+func (v *violations) add(name string, problem any) {
+	*v = append(*v, fmt.Sprintf("%s: %v.", name, problem))
+}
+
+// response returns the response to a request with errors.
+func (v violations) response() response {
+	return failed(http.StatusBadRequest, strings.Join(v, " "))
+}
+
+// readAmount reads a required amount of money.
+func readAmount(params parameters, name string, fractions Fractions, wrong *violations) float64 {
+	amount, ok, err := params.number(name)
+	written, _ := params.digits(name)
+	exact, _ := decimal.Canonical(written)
+	if fractions == FractionsRound {
+		amount = math.Round(amount) // before the comparison, because the stored amount must be more than 0
+	}
+	switch {
+	case err != nil:
+		wrong.add(name, err)
+	case !ok:
+		wrong.add(name, messageRequired)
+	case amount <= 0:
+		wrong.add(name, "0보다 커야 합니다")
+	case fractions == FractionsRefuse && !decimal.Whole(exact):
+		wrong.add(name, "원 단위의 정수여야 합니다")
+	}
+	return amount
+}
+
+// readText reads a string. The limit is in characters, and 0 for none.
+func readText(params parameters, name string, limit int, wrong *violations) string {
+	s, err := params.text(name)
+	switch {
+	case err != nil || params.hasMembers(name):
+		wrong.add(name, errNotText)
+	case strings.ContainsRune(s, 0):
+		wrong.add(name, "NUL 문자를 포함할 수 없습니다")
+	case strings.TrimSpace(s) == "" && name == "merchant_uid":
+		wrong.add(name, messageRequired)
+	case limit > 0 && utf8.RuneCountInString(s) > limit:
+		wrong.add(name, fmt.Sprintf("%d자를 넘을 수 없습니다", limit))
+	}
+	return s
 }

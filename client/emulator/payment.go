@@ -1,30 +1,32 @@
 package emulator
 
+// A payment: what the emulator tells of it, what it keeps of it, and the payment object of the API.
+
 import (
 	"math"
 	"slices"
 	"strings"
 )
 
-// The states of a payment. There is none for a barcode whose deadline has passed: it stays ready.
+// The statuses of a payment. A barcode whose deadline has passed stays ready.
 const (
-	statusAll       = "all" // of a search only
+	statusAll       = "all" // only in a search
 	statusReady     = "ready"
 	statusPaid      = "paid"
 	statusCancelled = "cancelled"
 	statusFailed    = "failed"
 
-	stateExpired = "expired" // of the till's page only
+	stateExpired = "expired" // only on the till's page
 )
 
 // The methods of payment.
 const (
-	// Assumption: the schema lists the methods and has none for CVS, however the customer paid at the till.
+	// Assumption: the API's schema lists no method for CVS. This one is given for cash and for cards at the till.
 	payMethodCVS  = "cvs"
 	payMethodCard = "card"
 )
 
-// Payment is an entry of the ledger. Times are Unix seconds of the API's clock, 0 if unset.
+// Payment is what the emulator tells of a payment. Times are Unix seconds of the API's clock, 0 if unset.
 type Payment struct {
 	ImpUID      string  `json:"imp_uid"`
 	MerchantUID string  `json:"merchant_uid"`
@@ -45,17 +47,17 @@ type Payment struct {
 	CancelledAt int64  `json:"cancelled_at"`
 	// CancelAmount is how much of a payment was refunded.
 	CancelAmount float64 `json:"cancel_amount"`
-	// FailReason is what the gateway gave for its last refusal at the till.
+	// FailReason is the reason that the gateway gave for its last refusal at the till.
 	FailReason string `json:"fail_reason,omitempty"`
 	// ConfirmURL and NoticeURL lack their query strings. See [Emulator.WebhookURLs].
 	ConfirmURL string   `json:"confirm_url,omitempty"`
 	NoticeURL  []string `json:"notice_url,omitempty"`
 }
 
-// payment is a payment with what only the API itself gives or needs.
+// payment is a payment with the fields that only the API shows or needs.
 type payment struct {
 	Payment
-	impKey        string // the merchant's
+	impKey        string // of the merchant
 	confirmURL    string
 	noticeURL     []string
 	buyerName     string
@@ -72,31 +74,31 @@ type payment struct {
 	cardNumber    string // masked
 	cancellations []cancellation
 
-	updated   int64 // the order of the last change
+	updated   int64 // the number of the last change in the store
 	updatedAt int64
 }
 
-// left returns how much of a payment is not refunded.
-func (p *Payment) left() float64 { return toCents(p.Amount - p.CancelAmount) }
+// unrefunded returns the amount that is not refunded.
+func (p *Payment) unrefunded() float64 { return toCents(p.Amount - p.CancelAmount) }
 
-// toCents rounds away what floating-point arithmetic adds to a sum of amounts.
+// toCents rounds to hundredths of a won, which removes the errors of floating-point arithmetic.
 func toCents(amount float64) float64 { return math.Round(amount*100) / 100 }
 
-// live reports whether the barcode can be paid.
-func (p *Payment) live(now int64) bool {
+// payable reports whether the barcode can be paid.
+func (p *Payment) payable(now int64) bool {
 	return p.Status == statusReady && now <= p.ExpiredAt
 }
 
-// state is the status, or "expired".
+// state returns the status, or "expired" for a barcode that is ready but whose deadline has passed.
 func (p *Payment) state(now int64) string {
-	if p.Status == statusReady && !p.live(now) {
+	if p.Status == statusReady && !p.payable(now) {
 		return stateExpired
 	}
 	return p.Status
 }
 
-// contains reports whether a text in lower case stands in what people search by, in any case; of a barcode, also in groups of
-// digits.
+// contains reports whether the payment contains a text in one of the fields that the till's page searches. The text is in
+// lower case, and may have the spaces between the digits that the page shows.
 func (p *Payment) contains(text string) bool {
 	for _, s := range []string{p.MerchantUID, p.Name, p.Barcode, p.ImpUID} {
 		if strings.Contains(strings.ToLower(s), text) {
@@ -106,11 +108,11 @@ func (p *Payment) contains(text string) bool {
 	return strings.Contains(p.Barcode, strings.ReplaceAll(text, " ", ""))
 }
 
-// entry returns the payment's entry of the ledger as a copy that shares nothing with it.
-func (p *payment) entry() Payment {
-	entry := p.Payment
-	entry.NoticeURL = slices.Clone(entry.NoticeURL)
-	return entry
+// public returns a deep copy of the exported part.
+func (p *payment) public() Payment {
+	public := p.Payment
+	public.NoticeURL = slices.Clone(public.NoticeURL)
+	return public
 }
 
 // changedAt returns the time by which payments of its status are searched.
@@ -124,7 +126,7 @@ func (p *payment) changedAt() int64 {
 	return p.StartedAt
 }
 
-// annotation is the API's model PaymentAnnotation: every field, also those which a payment of this kind never sets.
+// annotation is the API's model PaymentAnnotation. It has every field, even those that are never set for such payments.
 type annotation struct {
 	ImpUID            string         `json:"imp_uid"`
 	MerchantUID       string         `json:"merchant_uid"`
@@ -182,23 +184,23 @@ type annotation struct {
 	Promotion         any            `json:"promotion"`
 }
 
-// annotate returns a payment as the API shows it.
+// annotate returns the payment object of the API.
 func (e *Emulator) annotate(p payment) annotation {
 	a := annotation{
-		ImpUID: p.ImpUID, MerchantUID: p.MerchantUID, PayMethod: text(p.PayMethod),
-		Channel: "api", PGProvider: p.pgProvider, PGTID: text(p.pgTID), PGID: text(p.pgID), Sandbox: !e.opts.LiveChannel,
-		ApplyNum: text(p.applyNum), CardNumber: text(p.cardNumber),
-		Name: text(p.Name), Amount: p.Amount, CancelAmount: p.CancelAmount, Currency: "KRW",
-		BuyerName: text(p.buyerName), BuyerEmail: text(p.buyerEmail), BuyerTel: text(p.buyerTel),
-		BuyerAddr: text(p.buyerAddr), BuyerPostcode: text(p.buyerPostcode), CustomData: text(p.customData),
+		ImpUID: p.ImpUID, MerchantUID: p.MerchantUID, PayMethod: nullIfEmpty(p.PayMethod),
+		Channel: "api", PGProvider: p.pgProvider, PGTID: nullIfEmpty(p.pgTID), PGID: nullIfEmpty(p.pgID), Sandbox: !e.opts.LiveChannel,
+		ApplyNum: nullIfEmpty(p.applyNum), CardNumber: nullIfEmpty(p.cardNumber),
+		Name: nullIfEmpty(p.Name), Amount: p.Amount, CancelAmount: p.CancelAmount, Currency: "KRW",
+		BuyerName: nullIfEmpty(p.buyerName), BuyerEmail: nullIfEmpty(p.buyerEmail), BuyerTel: nullIfEmpty(p.buyerTel),
+		BuyerAddr: nullIfEmpty(p.buyerAddr), BuyerPostcode: nullIfEmpty(p.buyerPostcode), CustomData: nullIfEmpty(p.customData),
 		Status: p.Status, StartedAt: p.StartedAt, PaidAt: p.PaidAt, CancelledAt: p.CancelledAt,
-		FailReason: text(p.FailReason), CancelReason: text(p.cancelReason),
+		FailReason: nullIfEmpty(p.FailReason), CancelReason: nullIfEmpty(p.cancelReason),
 		CancelHistory: append([]cancellation{}, p.cancellations...), DepositHistory: []any{}, CancelReceiptURLs: []string{},
 	}
 	if p.PayMethod == payMethodCard || p.PayType == PayTypeCard {
 		a.CardType = new(0) // a credit card
 	}
-	// Assumption: the model names no field for the number of the barcode; vbank_num is the only one that could carry it.
-	a.VbankNum = text(p.Barcode)
+	// Assumption: the model has no field for the barcode's number. vbank_num is the only one that could carry it.
+	a.VbankNum = nullIfEmpty(p.Barcode)
 	return a
 }

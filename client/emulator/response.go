@@ -1,5 +1,7 @@
 package emulator
 
+// The API's responses: the envelope, and how it is written.
+
 import (
 	"bytes"
 	"encoding/json"
@@ -7,73 +9,72 @@ import (
 	"strconv"
 )
 
-// The codes of the envelope. No list of them is published: a business refusal comes with HTTP 200 and 1 or -1, any other
-// failure with its HTTP status and -1.
+// The codes of the envelope. The API's documents list none. A refusal by a business rule comes with HTTP 200 and code 1 or -1,
+// any other failure with its HTTP status and -1.
 const (
 	codeOK      = 0
 	codeRefused = 1
 	codeFailed  = -1
 )
 
-// answer is what the API answers: an HTTP status and the envelope {"code", "message", "response"}.
-type answer struct {
-	status   int
-	code     int
-	message  string
-	response any
+// response is a response of the API: an HTTP status and the envelope {"code", "message", "response"}.
+type response struct {
+	status  int
+	code    int
+	message string
+	content any // the envelope's "response"
 }
 
-func succeeded(response any) answer {
-	return answer{status: http.StatusOK, code: codeOK, response: response}
+func succeeded(content any) response {
+	return response{status: http.StatusOK, code: codeOK, content: content}
 }
 
-func refused(message string) answer {
-	return answer{status: http.StatusOK, code: codeRefused, message: message}
+func refused(message string) response {
+	return response{status: http.StatusOK, code: codeRefused, message: message}
 }
 
-func failed(status int, message string) answer {
-	return answer{status: status, code: codeFailed, message: message}
+func failed(status int, message string) response {
+	return response{status: status, code: codeFailed, message: message}
 }
 
-func (a answer) encode() []byte {
-	envelope := struct {
+func (r response) encode() []byte {
+	return encodeJSON(struct {
 		Code     int     `json:"code"`
 		Message  *string `json:"message"`
 		Response any     `json:"response"`
-	}{Code: a.code, Message: text(a.message), Response: a.response}
-	return encode(envelope, "")
+	}{r.code, nullIfEmpty(r.message), r.content}, "")
 }
 
-// write sends an answer as the API does when nothing is wrong with it.
-func write(w http.ResponseWriter, a answer) {
-	send(w, a.status, a.encode())
+// writeResponse writes a response without a fault.
+func writeResponse(w http.ResponseWriter, r response) {
+	writeJSON(w, r.status, r.encode())
 }
 
-func send(w http.ResponseWriter, status int, body []byte) {
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	if status == http.StatusNoContent || status == http.StatusNotModified {
-		w.WriteHeader(status) // neither may have a body, only a fault asks for them
+		w.WriteHeader(status) // these have no body; only a fault asks for them
 		return
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // the client may have left
+	_, _ = w.Write(body) // fails if the client has closed the connection
 }
 
-// encode returns v as JSON. It leaves <, > and & as they are: no browser reads these answers as HTML.
-func encode(v any, indent string) []byte {
+// encodeJSON returns v as JSON with <, > and & unescaped, because no browser reads these responses as HTML.
+func encodeJSON(v any, indent string) []byte {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", indent)
 	if err := enc.Encode(v); err != nil {
-		panic("emulator: encoding an answer: " + err.Error()) // only types of this package come here
+		panic("emulator: encoding a response: " + err.Error()) // every type that is encoded here is one of this package
 	}
 	return buf.Bytes()
 }
 
-// text returns what the API gives for a string: null if there is none.
-func text(s string) *string {
+// nullIfEmpty returns what the API gives for a string: null if it is empty.
+func nullIfEmpty(s string) *string {
 	if s == "" {
 		return nil
 	}

@@ -1,44 +1,46 @@
 package emulator
 
+// The log of the last scans, which the till's page shows.
+
 import (
 	"slices"
 	"sync"
 )
 
-const maxHistory = 20
+const maxScanRecords = 20
 
-// exchange is a scan as the till's page shows it.
-type exchange struct {
-	ID      int64
-	At      int64 // Unix seconds of the API's clock
-	Request ScanRequest
-	Result  ScanResult
-	Err     error // why the gateway was not asked
+// scanRecord is one scan in the log.
+type scanRecord struct {
+	id      int64
+	at      int64 // Unix seconds of the API's clock
+	request ScanRequest
+	result  ScanResult
+	err     error // why the gateway was not asked
 }
 
-// history holds the last scans.
-type history struct {
-	mu    sync.Mutex
-	count int64
-	list  []exchange
+// scanLog holds the last scans.
+type scanLog struct {
+	mu      sync.Mutex
+	count   int64
+	records []scanRecord
 }
 
-func (h *history) add(x exchange) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.count++
-	x.ID = h.count
-	if len(h.list) == maxHistory {
-		h.list = slices.Delete(h.list, 0, 1)
+func (l *scanLog) add(r scanRecord) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count++
+	r.id = l.count
+	if len(l.records) == maxScanRecords {
+		l.records = slices.Delete(l.records, 0, 1)
 	}
-	h.list = append(h.list, x)
+	l.records = append(l.records, r)
 }
 
 // newest returns the last scans, the newest first.
-func (h *history) newest() []exchange {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	list := slices.Clone(h.list)
-	slices.Reverse(list)
-	return list
+func (l *scanLog) newest() []scanRecord {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	records := slices.Clone(l.records)
+	slices.Reverse(records)
+	return records
 }

@@ -1,5 +1,7 @@
 package emulator
 
+// The payments of all merchants in memory, and the rules by which a payment changes.
+
 import (
 	"cmp"
 	"crypto/rand"
@@ -10,7 +12,7 @@ import (
 	"sync"
 )
 
-// The reasons why a barcode cannot be paid or a payment not be changed.
+// The reasons why a barcode cannot be paid, or why a payment cannot be changed.
 var (
 	// ErrUnknownBarcode is returned for a barcode that was never issued.
 	ErrUnknownBarcode = errors.New("barcode is unknown")
@@ -23,28 +25,29 @@ var (
 
 	errUnknownPayment = errors.New("payment is unknown")
 	errPaidOrder      = errors.New("order is already paid")
-	errNothingLeft    = errors.New("payment is refunded altogether")
+	errNothingLeft    = errors.New("payment is fully refunded")
 	errNotPaid        = errors.New("payment is not paid")
-	errTooMuch        = errors.New("amount is more than is left of the payment")
-	errChecksum       = errors.New("checksum is not what is left of the payment")
-	errLiveBarcode    = errors.New("barcode is in use")
+	errTooMuch        = errors.New("amount exceeds what is left of the payment")
+	errChecksum       = errors.New("checksum differs from what is left of the payment")
+	errBarcodeInUse   = errors.New("barcode is in use")
 )
 
+// orderID identifies an order. Two merchants may use the same number.
 type orderID struct{ impKey, merchantUID string }
 
-// ledger holds the payments of all merchants. What it returns are copies.
-type ledger struct {
+// store holds the payments of all merchants. It returns copies.
+type store struct {
 	mu        sync.Mutex
 	max       int
-	changes   int64      // counts changes, to order those of the same second
-	list      []*payment // in the order of issue, as in byOrder
+	changes   int64      // the number of changes, which orders changes within the same second
+	list      []*payment // in the order of issue, like each list in byOrder
 	byUID     map[string]*payment
 	byBarcode map[string]*payment // the newest with that barcode
 	byOrder   map[orderID][]*payment
 }
 
-func newLedger(maxPayments int) *ledger {
-	return &ledger{
+func newStore(maxPayments int) *store {
+	return &store{
 		max:       maxPayments,
 		byUID:     make(map[string]*payment),
 		byBarcode: make(map[string]*payment),
@@ -52,104 +55,105 @@ func newLedger(maxPayments int) *ledger {
 	}
 }
 
-// add issues a barcode. It fills in the payment's identifiers, a number for the barcode if it has none, and the start.
-func (l *ledger) add(p payment, now int64) (payment, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.isPaid(orderID{p.impKey, p.MerchantUID}) {
+// add adds a payment with a new barcode. It sets the imp_uid, the time of issue, and the barcode's number if it is empty.
+func (s *store) add(p payment, now int64) (payment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.isPaid(orderID{p.impKey, p.MerchantUID}) {
 		return p, errPaidOrder
 	}
-	// Assumption: barcodes are unique among all merchants, as the till knows nothing but the number.
-	if held := l.byBarcode[p.Barcode]; held != nil && held.live(now) {
-		return p, errLiveBarcode
+	// Assumption: no two merchants share a barcode, because the till reads nothing but its number.
+	if held := s.byBarcode[p.Barcode]; held != nil && held.payable(now) {
+		return p, errBarcodeInUse
 	}
 	if p.Barcode == "" {
-		p.Barcode = unused(l.byBarcode, "", 20)
+		p.Barcode = unusedID(s.byBarcode, "", 20)
 	}
 	p.Status, p.StartedAt = statusReady, now
-	l.byBarcode[p.Barcode] = &p
-	l.enter(&p, now)
+	s.byBarcode[p.Barcode] = &p
+	s.insert(&p, now)
 	return p, nil
 }
 
-// addPaid enters a payment that is made at once, without a barcode.
-func (l *ledger) addPaid(p payment, now int64) (payment, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.isPaid(orderID{p.impKey, p.MerchantUID}) {
+// addPaid adds a payment without a barcode that is paid already.
+func (s *store) addPaid(p payment, now int64) (payment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.isPaid(orderID{p.impKey, p.MerchantUID}) {
 		return p, errPaidOrder
 	}
 	p.Status, p.StartedAt, p.PaidAt = statusPaid, now, now
-	p.pgTID, p.applyNum = digits(20), digits(8)
-	l.enter(&p, now)
+	p.pgTID, p.applyNum = randomDigits(20), randomDigits(8)
+	s.insert(&p, now)
 	return p, nil
 }
 
-// isPaid reports whether an order was ever paid. One that was refunded is refused, too.
-func (l *ledger) isPaid(order orderID) bool {
-	return slices.ContainsFunc(l.byOrder[order], func(p *payment) bool { return p.PaidAt != 0 })
+// isPaid reports whether an order was ever paid, even if it was refunded later.
+func (s *store) isPaid(order orderID) bool {
+	return slices.ContainsFunc(s.byOrder[order], func(p *payment) bool { return p.PaidAt != 0 })
 }
 
-func (l *ledger) enter(p *payment, now int64) {
-	p.ImpUID = unused(l.byUID, "imp_", 12)
-	l.touch(p, now)
-	l.list = append(l.list, p)
-	l.byUID[p.ImpUID] = p
+func (s *store) insert(p *payment, now int64) {
+	p.ImpUID = unusedID(s.byUID, "imp_", 12)
+	s.recordChange(p, now)
+	s.list = append(s.list, p)
+	s.byUID[p.ImpUID] = p
 	order := orderID{p.impKey, p.MerchantUID}
-	l.byOrder[order] = append(l.byOrder[order], p)
-	l.forget()
+	s.byOrder[order] = append(s.byOrder[order], p)
+	s.removeOldest()
 }
 
-// forget drops the oldest payments beyond the maximum.
-func (l *ledger) forget() {
-	for len(l.list) > l.max {
-		oldest := l.list[0]
-		l.list[0] = nil
-		l.list = l.list[1:]
-		delete(l.byUID, oldest.ImpUID)
-		if l.byBarcode[oldest.Barcode] == oldest {
-			delete(l.byBarcode, oldest.Barcode)
+// removeOldest removes the oldest payments if there are more than the maximum.
+func (s *store) removeOldest() {
+	for len(s.list) > s.max {
+		oldest := s.list[0]
+		s.list[0] = nil
+		s.list = s.list[1:]
+		delete(s.byUID, oldest.ImpUID)
+		if s.byBarcode[oldest.Barcode] == oldest {
+			delete(s.byBarcode, oldest.Barcode)
 		}
 		order := orderID{oldest.impKey, oldest.MerchantUID}
-		if l.byOrder[order] = l.byOrder[order][1:]; len(l.byOrder[order]) == 0 {
-			delete(l.byOrder, order)
+		if s.byOrder[order] = s.byOrder[order][1:]; len(s.byOrder[order]) == 0 {
+			delete(s.byOrder, order)
 		}
 	}
 }
 
 // void cancels a merchant's unpaid payment.
-func (l *ledger) void(impKey, impUID string, now int64) (payment, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.byUID[impUID]
+func (s *store) void(impKey, impUID string, now int64) (payment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.byUID[impUID]
 	if p == nil || p.impKey != impKey {
 		return payment{}, errUnknownPayment
 	}
-	if err := p.settled(); err != nil {
+	if err := p.closedError(); err != nil {
 		return *p, err
 	}
 	p.Status, p.CancelledAt, p.cancelReason = statusCancelled, now, "수납번호 말소"
-	l.touch(p, now)
+	s.recordChange(p, now)
 	return *p, nil
 }
 
-// refund is what a merchant asks to be paid back.
+// refund is a request to pay back a payment or a part of it. It names the payment by its imp_uid or by its order.
 type refund struct {
 	impUID, merchantUID string
-	amount, checksum    *float64
+	amount              *float64 // nil for all that is left
+	checksum            *float64 // what the merchant believes is left
 	reason              string
-	notify              bool
+	notify              bool // send a notice webhook
 }
 
-// cancel refunds a payment of a merchant's, or a part of it.
-func (l *ledger) cancel(impKey string, r refund, now int64) (payment, cancellation, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.refundable(impKey, r)
+// cancel refunds a merchant's payment or a part of it.
+func (s *store) cancel(impKey string, r refund, now int64) (payment, cancellation, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.findForRefund(impKey, r)
 	if p == nil {
 		return payment{}, cancellation{}, errUnknownPayment
 	}
-	left := p.left()
+	left := p.unrefunded()
 	amount := left
 	if r.amount != nil {
 		amount = *r.amount
@@ -164,97 +168,99 @@ func (l *ledger) cancel(impKey string, r refund, now int64) (payment, cancellati
 	case amount > left:
 		return *p, cancellation{}, errTooMuch
 	}
-	done := cancellation{PGTID: digits(20), Amount: amount, CancelledAt: now, Reason: r.reason, CancellationID: "cancellation_" + digits(12)}
+	done := cancellation{PGTID: randomDigits(20), Amount: amount, CancelledAt: now, Reason: r.reason, CancellationID: "cancellation_" + randomDigits(12)}
 	p.cancellations = append(slices.Clone(p.cancellations), done)
 	p.CancelAmount = toCents(p.CancelAmount + amount)
-	// Assumption: a refund in part makes it cancelled, too, as the provider's own plugins for shops read it.
+	// Assumption: a partial refund sets this status, too, because the provider's own shop plugins read it so.
 	p.Status, p.CancelledAt, p.cancelReason = statusCancelled, now, r.reason
-	l.touch(p, now)
+	s.recordChange(p, now)
 	return *p, done, nil
 }
 
-// refundable finds the payment that a refund means: by its imp_uid if there is one, else the order's payment of which something
-// is left, or the newest.
-func (l *ledger) refundable(impKey string, r refund) *payment {
+// findForRefund finds the payment to refund: by its imp_uid if there is one, else the first paid payment of the order that is
+// not fully refunded, else the newest payment of the order.
+func (s *store) findForRefund(impKey string, r refund) *payment {
 	if r.impUID != "" {
-		if p := l.byUID[r.impUID]; p != nil && p.impKey == impKey {
+		if p := s.byUID[r.impUID]; p != nil && p.impKey == impKey {
 			return p
 		}
 		return nil
 	}
 	var found *payment
-	for _, p := range l.byOrder[orderID{impKey, r.merchantUID}] {
-		if found == nil || found.PaidAt == 0 || found.left() == 0 {
+	for _, p := range s.byOrder[orderID{impKey, r.merchantUID}] {
+		if found == nil || found.PaidAt == 0 || found.unrefunded() == 0 {
 			found = p
 		}
 	}
 	return found
 }
 
-// scan finds the payment of a barcode that can be paid now.
-func (l *ledger) scan(barcode string, now int64) (payment, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.byBarcode[barcode]
+// findPayable returns the payment of a barcode, with an error if it cannot be paid now.
+func (s *store) findPayable(barcode string, now int64) (payment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.byBarcode[barcode]
 	if p == nil {
 		return payment{}, ErrUnknownBarcode
 	}
-	if err := p.settled(); err != nil {
+	if err := p.closedError(); err != nil {
 		return *p, err
 	}
-	if !p.live(now) {
+	if !p.payable(now) {
 		return *p, ErrExpired
 	}
 	return *p, nil
 }
 
-// expire ends the life of a barcode that can still be paid.
-func (l *ledger) expire(barcode string, now int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if p := l.byBarcode[barcode]; p != nil && p.live(now) {
+// expire sets the deadline of a barcode to the past, unless it is no longer payable.
+func (s *store) expire(barcode string, now int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.byBarcode[barcode]; p != nil && p.payable(now) {
 		p.ExpiredAt = now - 1
 	}
 }
 
-// pay makes a payment paid, unless it was voided or paid since it was scanned.
-func (l *ledger) pay(impUID, payType string, now int64) (payment, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.byUID[impUID]
+// pay marks a payment as paid. It fails if the payment was voided or paid since the scan.
+func (s *store) pay(impUID, payType string, now int64) (payment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.byUID[impUID]
 	if p == nil {
 		return payment{}, ErrUnknownBarcode
 	}
-	if err := p.settled(); err != nil {
+	if err := p.closedError(); err != nil {
 		return *p, err
 	}
-	// Assumption: nothing keeps a second barcode of the same order from being paid, too; that is for the gateway to refuse.
+	// Assumption: the API lets a second barcode of the same order be paid. Only the gateway refuses it.
 	p.Status, p.PaidAt, p.PayType, p.FailReason = statusPaid, now, payType, ""
-	p.pgTID = digits(20)
+	p.pgTID = randomDigits(20)
 	if payType == PayTypeCard {
-		p.applyNum = digits(8)
+		p.applyNum = randomDigits(8)
 	}
-	l.touch(p, now)
+	s.recordChange(p, now)
 	return *p, nil
 }
 
-// refuse records why the gateway refused a payment, which stays as it is.
-func (l *ledger) refuse(impUID, reason string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if p := l.byUID[impUID]; p != nil && p.Status == statusReady {
+// setFailReason records why the gateway refused a payment. Its status stays the same.
+func (s *store) setFailReason(impUID, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.byUID[impUID]; p != nil && p.Status == statusReady {
 		p.FailReason = reason
 	}
 }
 
-func (l *ledger) get(impUID string) (p payment, ok bool) { return l.copyOf(l.byUID, impUID) }
+func (s *store) get(impUID string) (p payment, ok bool) { return s.copyOf(s.byUID, impUID) }
 
-// find returns the newest payment with a barcode.
-func (l *ledger) find(barcode string) (p payment, ok bool) { return l.copyOf(l.byBarcode, barcode) }
+// findBarcode returns the newest payment with a barcode.
+func (s *store) findBarcode(barcode string) (p payment, ok bool) {
+	return s.copyOf(s.byBarcode, barcode)
+}
 
-func (l *ledger) copyOf(index map[string]*payment, key string) (p payment, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (s *store) copyOf(index map[string]*payment, key string) (p payment, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	held, ok := index[key]
 	if !ok {
 		return payment{}, false
@@ -262,72 +268,63 @@ func (l *ledger) copyOf(index map[string]*payment, key string) (p payment, ok bo
 	return *held, true
 }
 
-// listing is a part of the ledger, newest first.
-type listing struct {
+// searchResult is one page of the payments that match a search, newest first.
+type searchResult struct {
 	payments []Payment
-	total    int            // how many match
-	counts   map[string]int // of all payments, by state
+	total    int            // the number of matching payments
+	counts   map[string]int // the number of all payments with a barcode, by state
 }
 
-// search returns the barcodes of all merchants that are in a state, unless it is "", and have a text in their order's number,
-// name, barcode or imp_uid.
-func (l *ledger) search(text, state string, now int64, skip, limit int) listing {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	found := listing{counts: make(map[string]int)}
+// search returns the payments of all merchants that have a barcode, are in the given state, and contain the given text in the
+// merchant_uid, the name, the barcode or the imp_uid. An empty state or text matches all.
+func (s *store) search(text, state string, now int64, skip, limit int) searchResult {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := searchResult{counts: make(map[string]int)}
 	text = strings.ToLower(text)
-	for _, p := range slices.Backward(l.list) {
-		if p.Barcode == "" { // no till has anything to do with it
+	for _, p := range slices.Backward(s.list) {
+		if p.Barcode == "" { // a payment by card, which no till scans
 			continue
 		}
-		is := p.state(now)
-		found.counts[is]++
-		if state != "" && state != is || text != "" && !p.contains(text) {
+		actual := p.state(now)
+		found.counts[actual]++
+		if state != "" && state != actual || text != "" && !p.contains(text) {
 			continue
 		}
 		if found.total >= skip && found.total < skip+limit {
-			found.payments = append(found.payments, p.entry())
+			found.payments = append(found.payments, p.public())
 		}
 		found.total++
 	}
 	return found
 }
 
-// order returns a merchant's payments for an order.
-func (l *ledger) order(impKey, merchantUID string) []payment {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return copies(l.byOrder[orderID{impKey, merchantUID}])
+// ofOrder returns a merchant's payments for an order, in the order of issue.
+func (s *store) ofOrder(impKey, merchantUID string) []payment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return copies(s.byOrder[orderID{impKey, merchantUID}])
 }
 
-// snapshot returns the payments of all merchants in the order of their issue.
-func (l *ledger) snapshot() []payment {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return copies(l.list)
+// all returns the payments of all merchants in the order of issue.
+func (s *store) all() []payment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return copies(s.list)
 }
 
-func (l *ledger) all() []Payment {
-	payments := l.snapshot()
-	all := make([]Payment, 0, len(payments))
-	for _, p := range slices.Backward(payments) {
-		all = append(all, p.entry())
-	}
-	return all
+func (s *store) recordChange(p *payment, now int64) {
+	s.changes++
+	p.updated, p.updatedAt = s.changes, now
 }
 
-func (l *ledger) touch(p *payment, now int64) {
-	l.changes++
-	p.updated, p.updatedAt = l.changes, now
-}
-
-// settled returns why a payment can be neither paid nor voided any more.
-func (p *payment) settled() error {
+// closedError returns why a payment can no longer be paid or voided, or nil if it can.
+func (p *payment) closedError() error {
 	switch p.Status {
 	case statusPaid:
 		return ErrPaid
 	case statusCancelled:
-		if p.PaidAt != 0 { // and refunded
+		if p.PaidAt != 0 { // it was paid and then refunded
 			return ErrPaid
 		}
 		return ErrVoid
@@ -335,8 +332,8 @@ func (p *payment) settled() error {
 	return nil
 }
 
-// sortings are the orders in which the API lists payments, ascending; a "-" before the name reverses one. Within a second
-// the order of the events themselves decides, which for issues is the order of the ledger.
+// sortings are the values of the API's parameter sorting, each in ascending order. A "-" before the name means descending order.
+// Payments of the same second keep the order in which they were issued, paid or changed.
 var sortings = map[string]func(a, b payment) int{
 	"started": func(a, b payment) int {
 		return cmp.Compare(a.StartedAt, b.StartedAt)
@@ -349,7 +346,8 @@ var sortings = map[string]func(a, b payment) int{
 	},
 }
 
-// sortPayments sorts payments of the ledger by one of the API's names, and reports whether it is one.
+// sortPayments sorts payments, which are in the order of issue, by the API's parameter sorting. It reports whether the value is
+// valid.
 func sortPayments(payments []payment, sorting string) bool {
 	name, descending := strings.CutPrefix(cmp.Or(sorting, "-started"), "-")
 	compare, ok := sortings[name]
@@ -371,17 +369,17 @@ func copies(list []*payment) []payment {
 	return payments
 }
 
-// unused returns a random number of n digits that is not yet a key.
-func unused(taken map[string]*payment, prefix string, n int) string {
+// unusedID returns the prefix and n random digits that are not yet a key.
+func unusedID(taken map[string]*payment, prefix string, n int) string {
 	for {
-		if s := prefix + digits(n); taken[s] == nil {
+		if s := prefix + randomDigits(n); taken[s] == nil {
 			return s
 		}
 	}
 }
 
-// digits returns a random decimal number of n digits, the first not 0.
-func digits(n int) string {
+// randomDigits returns a random number of n digits that does not start with 0.
+func randomDigits(n int) string {
 	least := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n-1)), nil)
 	span := new(big.Int).Mul(least, big.NewInt(9))
 	i, _ := rand.Int(rand.Reader, span) // never fails

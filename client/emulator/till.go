@@ -1,6 +1,9 @@
 package emulator
 
+// Paying at the till: Scan and POST /till.
+
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -8,7 +11,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 )
 
@@ -19,58 +21,27 @@ const (
 )
 
 const (
-	maxReason = 200 // characters kept of a gateway's reason
+	maxReason = 200 // characters of a gateway's reason that are kept
 
-	warningForeign = `this 200 did not come from cvs_confirm, which answers {"accepted":true}: something else answered for it, ` +
+	warningNotCvsConfirm = `this 200 did not come from cvs_confirm, which answers {"accepted":true}: something else answered for it, ` +
 		`and no order check was asked; check the path in confirm_url and the order of the site's routes`
 )
 
 var (
 	// ErrClosed is returned by Scan after Close.
 	ErrClosed = errors.New("emulator is closed")
-	// ErrPayType is returned by Scan for another way to pay than card or cash.
+	// ErrPayType is returned by Scan for a pay_type other than card and cash.
 	ErrPayType = errors.New("pay_type must be card or cash")
 	// ErrScenario is returned by Scan for a scenario that does not exist.
-	ErrScenario = errors.New("scenario must be one of " + list(scenarios))
+	ErrScenario = errors.New("scenario must be one of " + joinNames(scenarios))
 )
 
-// Scenario is what happens around a scan, beyond a customer who pays. A forged webhook is sent instead of the genuine one,
-// altered as a [Forgery] says, and if the gateway believes it, the payment is made.
-type Scenario string
-
-// The scenarios.
-const (
-	ScenarioTwice             Scenario = "twice"           // two tills scan the barcode at the same moment
-	ScenarioVoid              Scenario = "void"            // the merchant voids the barcode while the till waits for the answer
-	ScenarioLate              Scenario = "late"            // the barcode's deadline passes before the scan, and stays passed
-	ScenarioRepeatedNotice    Scenario = "repeated_notice" // the notice comes twice, or again if the payment is paid already
-	ScenarioForgedSignature   Scenario = "forged_signature"
-	ScenarioForgedAmount      Scenario = "forged_amount"
-	ScenarioForgedMerchantUID Scenario = "forged_merchant_uid"
-	ScenarioForgedUnsigned    Scenario = "forged_unsigned"
-)
-
-// scenarios are those which a scan may name.
-var scenarios = []Scenario{
-	ScenarioTwice, ScenarioVoid, ScenarioLate, ScenarioRepeatedNotice,
-	ScenarioForgedSignature, ScenarioForgedAmount, ScenarioForgedMerchantUID, ScenarioForgedUnsigned,
-}
-
-// forgery returns what is altered in the webhook, if anything is.
-func (s Scenario) forgery() Forgery {
-	forged, _ := strings.CutPrefix(string(s), "forged_")
-	if forged == string(s) {
-		return ""
-	}
-	return Forgery(forged)
-}
-
-// ScanRequest is a customer's attempt to pay at the till.
+// ScanRequest is one attempt to pay at the till.
 type ScanRequest struct {
 	Barcode string `json:"barcode"`
 	// PayType is "card", the default, or "cash".
 	PayType string `json:"pay_type"`
-	// Scenario is what else happens, by default nothing.
+	// Scenario is what else happens. By default nothing does.
 	Scenario Scenario `json:"scenario,omitempty"`
 }
 
@@ -86,55 +57,56 @@ func (req ScanRequest) validate() error {
 
 // ScanResult is how the attempt ended.
 type ScanResult struct {
-	// Accepted tells whether the payment is paid now.
+	// Accepted says whether the payment is paid now.
 	Accepted bool `json:"accepted"`
-	// Reason is why not: the gateway's own if it gave one, which the payment then carries as fail_reason.
+	// Reason says why the payment is not paid. A reason that the gateway gave is also the payment's fail_reason.
 	Reason string `json:"reason"`
-	// Warning is set if the confirm webhook was answered 200 by something other than cvs_confirm: the body is not a JSON object
-	// whose "accepted" is true. The real sender takes any 200 for an acceptance, so the payment is made all the same.
+	// Warning is set if the response to the confirm webhook is a 200 that did not come from cvs_confirm: its body is not a JSON
+	// object with "accepted": true. The payment is made nevertheless, because the real service treats every 200 as an acceptance.
 	Warning string `json:"warning,omitempty"`
 	Barcode string `json:"barcode"`
 	PayType string `json:"pay_type"`
-	// Confirm is how the confirm webhook fared, nil if none was sent: the payment has no confirm_url, or is paid already.
+	// Confirm is the confirm webhook. It is nil if none was sent: the payment has no confirm_url, or is paid already.
 	Confirm *WebhookResult `json:"confirm"`
 	// Payment is the payment as it is now.
 	Payment Payment `json:"payment"`
-	// Notice is how the notice webhooks fared, one for each notice_url.
+	// Notice holds the notice webhooks, one for each notice_url.
 	Notice []WebhookResult `json:"notice"`
 	// Second is the other till's result in [ScenarioTwice].
 	Second *ScanResult `json:"second,omitempty"`
 
-	given  string // the gateway's own reason, if it gave one
-	resent bool   // the payment was paid before, and only its notice was sent again
+	gatewayReason string // the reason that the gateway gave, or ""
+	noticeOnly    bool   // the payment was paid before, and only its notice was sent again
 }
 
-// Scan does what a till does when it scans a barcode: asks the gateway by the confirm webhook whether the payment is
-// acceptable, makes it paid, and sends the notice webhooks. A refusal is a result; the error is one of [ErrUnknownBarcode],
-// [ErrVoid], [ErrPaid], [ErrExpired], [ErrPayType], [ErrScenario] and [ErrClosed], and then the gateway was not asked. If ctx
-// ends before the gateway has answered, the payment is not made; the notices of a paid one are sent in any case.
+// Scan does what a till does when it scans a barcode: it asks the gateway by the confirm webhook whether to accept the payment,
+// marks the payment as paid, and sends the notice webhooks. A refusal by the gateway is a result, not an error. The error is
+// [ErrUnknownBarcode], [ErrVoid], [ErrPaid], [ErrExpired], [ErrPayType], [ErrScenario] or [ErrClosed], and in these cases the
+// gateway was not asked. If ctx ends before the gateway has responded, the payment is not made. The notices of a payment that
+// was made are sent even if ctx ends.
 func (e *Emulator) Scan(ctx context.Context, req ScanRequest) (ScanResult, error) {
 	req.PayType = cmp.Or(req.PayType, PayTypeCard)
 	if err := req.validate(); err != nil {
 		return ScanResult{}, err
 	}
-	if !e.begin() {
+	if !e.startTask() {
 		return ScanResult{}, ErrClosed
 	}
-	defer e.scans.Done()
+	defer e.tasks.Done()
 	at := e.now()
 	result, err := e.scan(ctx, req)
-	e.history.add(exchange{At: at, Request: req, Result: result, Err: err})
+	e.scanLog.add(scanRecord{at: at, request: req, result: result, err: err})
 	return result, err
 }
 
 func (e *Emulator) scan(ctx context.Context, req ScanRequest) (ScanResult, error) {
 	if req.Scenario == ScenarioLate {
-		e.ledger.expire(req.Barcode, e.now())
+		e.store.expire(req.Barcode, e.now())
 	}
-	p, err := e.ledger.scan(req.Barcode, e.now())
+	p, err := e.store.findPayable(req.Barcode, e.now())
 	if errors.Is(err, ErrPaid) && p.Status == statusPaid && req.Scenario == ScenarioRepeatedNotice {
 		result := newResult(req, p)
-		result.Accepted, result.resent, result.PayType = true, true, p.PayType
+		result.Accepted, result.noticeOnly, result.PayType = true, true, p.PayType
 		result.Notice = e.notify(context.WithoutCancel(ctx), p, "", false)
 		return result, nil
 	}
@@ -143,60 +115,60 @@ func (e *Emulator) scan(ctx context.Context, req ScanRequest) (ScanResult, error
 	}
 	if req.Scenario != ScenarioTwice {
 		result := newResult(req, p)
-		e.settle(ctx, p, req, e.confirm(ctx, p, req, &result), &result)
+		e.completeScan(ctx, p, req, e.confirm(ctx, p, req, &result), &result)
 		return result, nil
 	}
-	// Both tills have asked before either makes the payment.
+	// Both tills have the gateway's response before either makes the payment.
 	first, second := newResult(req, p), newResult(req, p)
 	var firstReason, secondReason string
 	var wg sync.WaitGroup
 	wg.Go(func() { firstReason = e.confirm(ctx, p, req, &first) })
 	wg.Go(func() { secondReason = e.confirm(ctx, p, req, &second) })
 	wg.Wait()
-	e.settle(ctx, p, req, firstReason, &first)
-	e.settle(ctx, p, req, secondReason, &second)
+	e.completeScan(ctx, p, req, firstReason, &first)
+	e.completeScan(ctx, p, req, secondReason, &second)
 	first.Second = &second
 	return first, nil
 }
 
 func newResult(req ScanRequest, p payment) ScanResult {
-	return ScanResult{Barcode: req.Barcode, PayType: req.PayType, Notice: []WebhookResult{}, Payment: p.entry()}
+	return ScanResult{Barcode: req.Barcode, PayType: req.PayType, Notice: []WebhookResult{}, Payment: p.public()}
 }
 
-// settle makes the payment, unless there is a reason against it, and completes the result.
-func (e *Emulator) settle(ctx context.Context, p payment, req ScanRequest, reason string, result *ScanResult) {
+// completeScan makes the payment if there is no reason to refuse it, sends the notices, and fills in the result.
+func (e *Emulator) completeScan(ctx context.Context, p payment, req ScanRequest, reason string, result *ScanResult) {
 	if req.Scenario == ScenarioVoid {
-		_, _ = e.ledger.void(p.impKey, p.ImpUID, e.now()) // what else settled it meanwhile refuses it as well
+		_, _ = e.store.void(p.impKey, p.ImpUID, e.now()) // an error means that the payment was paid or voided meanwhile, and pay fails, too
 	}
 	result.Reason = reason
 	if reason == "" {
-		// Of two tills that got this far with one barcode, one is too late here.
-		if paid, err := e.ledger.pay(p.ImpUID, req.PayType, e.now()); err != nil {
+		// If two tills have scanned one barcode, this fails for the second.
+		if paid, err := e.store.pay(p.ImpUID, req.PayType, e.now()); err != nil {
 			result.Reason = err.Error()
 		} else {
 			result.Accepted = true
 			result.Notice = e.notify(context.WithoutCancel(ctx), paid, "", req.Scenario == ScenarioRepeatedNotice)
 		}
 	}
-	if held, ok := e.ledger.get(p.ImpUID); ok {
-		result.Payment = held.entry()
+	if current, ok := e.store.get(p.ImpUID); ok {
+		result.Payment = current.public()
 	}
 }
 
-// begin registers a scan that Close waits for, unless the emulator is closed.
-func (e *Emulator) begin() bool {
+// startTask registers a task that Close waits for. It returns false if the emulator is closed.
+func (e *Emulator) startTask() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.closed {
-		e.scans.Add(1)
+		e.tasks.Add(1)
 	}
 	return !e.closed
 }
 
-// confirm asks the gateway, and returns why the payment is refused, or "".
+// confirm sends the confirm webhook and returns the reason for a refusal, or "".
 func (e *Emulator) confirm(ctx context.Context, p payment, req ScanRequest, result *ScanResult) (reason string) {
 	if p.confirmURL == "" {
-		return "" // documented: without a confirm_url every payment is accepted
+		return "" // as documented, every payment without a confirm_url is accepted
 	}
 	ctx, cancel := e.untilClose(ctx)
 	defer cancel()
@@ -215,20 +187,20 @@ func (e *Emulator) confirm(ctx context.Context, p payment, req ScanRequest, resu
 			Extra:       &extra{Barcode: p.Barcode, PayType: req.PayType},
 		},
 	}))
-	if result.Confirm.foreign {
-		result.Warning = warningForeign
+	if result.Confirm.notCvsConfirm {
+		result.Warning = warningNotCvsConfirm
 	}
-	reason, given := verdict(*result.Confirm)
+	reason, given := refusalReason(*result.Confirm)
 	if given {
-		result.given = reason
-		e.ledger.refuse(p.ImpUID, reason)
+		result.gatewayReason = reason
+		e.store.setFailReason(p.ImpUID, reason)
 	}
 	return reason
 }
 
-// verdict returns why the gateway's answer is no acceptance, or "", and whether the gateway itself gave that reason. Only 200
-// is an acceptance; 201 and 204 are none. Assumption: a 200 whose body breaks off is none either.
-func verdict(r WebhookResult) (reason string, given bool) {
+// refusalReason returns why the gateway's response is no acceptance, or "", and whether the gateway gave that reason. Only 200 is
+// an acceptance; 201 and 204 are not. Assumption: a 200 with an incomplete body is not one either.
+func refusalReason(r WebhookResult) (reason string, given bool) {
 	switch {
 	case r.Error != "":
 		return "confirm webhook failed: " + r.Error, false
@@ -245,36 +217,36 @@ func verdict(r WebhookResult) (reason string, given bool) {
 	return fmt.Sprintf("confirm webhook was answered %d; only 200 is an acceptance", r.Status), false
 }
 
-// isAcceptance reports whether a body is the one with which cvs_confirm accepts. A struct would take "Accepted" for "accepted".
+// isAcceptance reports whether a body is that with which cvs_confirm accepts. It decodes into a map because a struct would also
+// match the name "Accepted".
 func isAcceptance(body []byte) bool {
 	var answer map[string]json.RawMessage
 	return json.Unmarshal(body, &answer) == nil && string(answer["accepted"]) == "true"
 }
 
-// notify sends the notice webhooks of a payment, perhaps of a cancellation, all at once, and once each unless they are to be
-// repeated.
+// notify sends the notice webhooks of a payment or of its cancellation, all at the same time. With repeat it sends each twice.
 func (e *Emulator) notify(ctx context.Context, p payment, cancellationID string, repeat bool) []WebhookResult {
 	ctx, cancel := e.untilClose(ctx)
 	defer cancel()
 	results := make([]WebhookResult, len(p.noticeURL))
 	var wg sync.WaitGroup
 	for i, u := range p.noticeURL {
-		fault := e.fault(EndpointNotice, noRequest) // in the order of the URLs
+		fault := e.fault(EndpointNotice, noRequest) // here, so that the faults are used in the order of the URLs
 		fault.Duplicate = fault.Duplicate || repeat
-		h := webhook{
+		hook := webhook{
 			endpoint: EndpointNotice,
 			url:      u,
 			timeout:  noticeTimeout,
 			fault:    fault,
 			message:  message{ImpUID: p.ImpUID, MerchantUID: p.MerchantUID, Status: p.Status, CancellationID: cancellationID},
 		}
-		wg.Go(func() { results[i] = e.sendWebhook(ctx, h) })
+		wg.Go(func() { results[i] = e.sendWebhook(ctx, hook) })
 	}
 	wg.Wait()
 	return results
 }
 
-// untilClose returns a context that Close ends, too.
+// untilClose returns a context that Close ends, with the cause ErrClosed.
 func (e *Emulator) untilClose(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(e.ctx, func() { cancel(ErrClosed) })
@@ -282,4 +254,64 @@ func (e *Emulator) untilClose(ctx context.Context) (context.Context, context.Can
 		stop()
 		cancel(nil)
 	}
+}
+
+// serveTill handles POST /till, from the page and from JSON clients.
+func (e *Emulator) serveTill(w http.ResponseWriter, r *http.Request) {
+	params, problem := tillParameters(w, r)
+	if problem != nil {
+		writeResponse(w, *problem)
+		return
+	}
+	barcode, errBarcode := params.digits("barcode")
+	payType, errPayType := params.text("pay_type")
+	scenario, errScenario := params.text("scenario")
+	if err := errors.Join(errBarcode, errPayType, errScenario); err != nil || barcode == "" {
+		writeResponse(w, failed(http.StatusBadRequest, `till needs {"barcode": "…", "pay_type": "card" or "cash"}`))
+		return
+	}
+	for name := range params {
+		if !slices.Contains([]string{"barcode", "pay_type", "scenario"}, name) {
+			writeResponse(w, failed(http.StatusBadRequest, fmt.Sprintf("till knows barcode, pay_type and scenario, not %q", name)))
+			return
+		}
+	}
+	req := ScanRequest{Barcode: barcode, PayType: payType, Scenario: Scenario(scenario)}
+	if wantsPage(r) {
+		e.serveScanForm(w, r, req)
+		return
+	}
+	result, err := e.Scan(r.Context(), req)
+	if err != nil {
+		writeResponse(w, failed(scanStatus(err), err.Error()))
+		return
+	}
+	writeJSON(w, http.StatusOK, encodeJSON(result, "  "))
+}
+
+func scanStatus(err error) int {
+	switch {
+	case errors.Is(err, ErrUnknownBarcode):
+		return http.StatusNotFound
+	case errors.Is(err, ErrVoid), errors.Is(err, ErrPaid):
+		return http.StatusConflict
+	case errors.Is(err, ErrExpired):
+		return http.StatusGone
+	case errors.Is(err, ErrClosed):
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusBadRequest
+}
+
+// tillParameters reads the fields of a request. A body that begins like JSON is read as JSON, because curl -d sends the
+// Content-Type of a form.
+func tillParameters(w http.ResponseWriter, r *http.Request) (parameters, *response) {
+	body, problem := readBody(w, r)
+	if problem != nil {
+		return nil, problem
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) {
+		return parseJSON(body)
+	}
+	return (&call{request: r, body: body}).parameters()
 }

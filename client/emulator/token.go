@@ -1,5 +1,7 @@
 package emulator
 
+// Access tokens: POST /users/getToken, and the token of each request.
+
 import (
 	"cmp"
 	"crypto/rand"
@@ -10,10 +12,10 @@ import (
 )
 
 const (
-	extensionWindow = 60  // seconds before its expiry in which asking for a token extends its life
+	extensionWindow = 60  // seconds before the expiry in which a request for a token extends its life
 	extension       = 300 // seconds by which it is extended
 	maxKeyLength    = 256
-	pruneAt         = 1024 // tokens held before expired ones are looked for
+	pruneAt         = 1024 // tokens held before expired ones are removed
 )
 
 type token struct {
@@ -36,15 +38,15 @@ func newTokens(life int64) *tokens {
 	return &tokens{life: life, byKey: make(map[string]*token), byValue: make(map[string]*token), pruneAt: pruneAt}
 }
 
-// get returns the token of an imp_key. The API gives the same one until it has expired, and extends its life when it is
-// asked for in the last minute.
+// get returns the token of an imp_key. The API returns the same one until it has expired, and extends its life if it is
+// requested in its last minute.
 func (t *tokens) get(impKey string, now int64) token {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	held, ok := t.byKey[impKey]
 	switch {
 	case !ok || held.expiredAt <= now:
-		t.drop(held)
+		t.remove(held)
 		t.prune(now)
 		held = &token{value: newTokenValue(), impKey: impKey, expiredAt: now + t.life}
 		t.byKey[impKey], t.byValue[held.value] = held, held
@@ -55,7 +57,7 @@ func (t *tokens) get(impKey string, now int64) token {
 	return *held
 }
 
-// owner returns the imp_key for which an unexpired token was issued.
+// owner returns the imp_key for which a token was issued, if it has not expired.
 func (t *tokens) owner(value string, now int64) (impKey string, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -69,7 +71,7 @@ func (t *tokens) owner(value string, now int64) (impKey string, ok bool) {
 func (t *tokens) expire(value string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.drop(t.byValue[value])
+	t.remove(t.byValue[value])
 }
 
 func (t *tokens) expireAll() {
@@ -85,21 +87,21 @@ func (t *tokens) count() int {
 	return t.issued
 }
 
-func (t *tokens) drop(held *token) {
+func (t *tokens) remove(held *token) {
 	if held != nil {
 		delete(t.byKey, held.impKey)
 		delete(t.byValue, held.value)
 	}
 }
 
-// prune forgets expired tokens now and then, or a sandbox that accepts any key would grow with every key it sees.
+// prune removes expired tokens. Otherwise an emulator that accepts any key would use more memory with every new key.
 func (t *tokens) prune(now int64) {
 	if len(t.byValue) < t.pruneAt {
 		return
 	}
 	for _, held := range t.byValue {
 		if held.expiredAt <= now {
-			t.drop(held)
+			t.remove(held)
 		}
 	}
 	t.pruneAt = max(pruneAt, 2*len(t.byValue))
@@ -111,16 +113,16 @@ func newTokenValue() string {
 	return hex.EncodeToString(b)
 }
 
-// getToken answers POST /users/getToken.
-func (e *Emulator) getToken(c *call) answer {
+// getToken handles POST /users/getToken.
+func (e *Emulator) getToken(c *call) response {
 	p, problem := c.parameters()
 	if problem != nil {
 		return *problem
 	}
-	// What is neither a string nor a number fails like a wrong key.
+	// A value that is neither a string nor a number fails like a wrong key.
 	impKey, _ := p.digits("imp_key")
 	impSecret, _ := p.digits("imp_secret")
-	if !e.accepts(impKey, impSecret) {
+	if !e.validKeys(impKey, impSecret) {
 		return failed(http.StatusUnauthorized, "인증에 실패하였습니다. API키와 secret을 확인하세요.")
 	}
 	now := e.now()
@@ -132,7 +134,7 @@ func (e *Emulator) getToken(c *call) answer {
 	}{t.value, now, t.expiredAt})
 }
 
-func (e *Emulator) accepts(impKey, impSecret string) bool {
+func (e *Emulator) validKeys(impKey, impSecret string) bool {
 	if impKey == "" || impSecret == "" || len(impKey) > maxKeyLength {
 		return false
 	}
@@ -143,8 +145,9 @@ func (e *Emulator) accepts(impKey, impSecret string) bool {
 	return ok && want == impSecret
 }
 
-// bearer returns a request's token. The API takes it without its scheme, too, and in the places where old clients put it.
-func bearer(r *http.Request) string {
+// requestToken returns the access token of a request. The API also accepts it without the scheme "Bearer", and in the header
+// and the query parameter that old clients use.
+func requestToken(r *http.Request) string {
 	header := r.Header.Get("Authorization")
 	if header == "" {
 		return cmp.Or(r.Header.Get("X-Imptokenheader"), r.URL.Query().Get("_token"))

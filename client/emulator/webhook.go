@@ -1,5 +1,7 @@
 package emulator
 
+// Sending the confirm and the notice webhooks.
+
 import (
 	"bytes"
 	"context"
@@ -11,53 +13,48 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
 )
 
 const (
-	noticeTimeout     = 30 * time.Second
-	maxWebhookAnswer  = 64 << 10
-	minSecretLength   = 16 // a shorter query value is hidden with its name only: alone it may be any word
-	parameterSig      = "cvs_sig"
-	parameterAmount   = "cvs_amount"
-	parameterExpires  = "cvs_expires"
-	parameterAccount  = "cvs_account"
-	hidden            = "…"
-	eventConfirm      = "Galaxia.Cvs.Confirm"
-	userAgent         = "cvs-sandbox"
-	dialTimeout       = 10 * time.Second // "waits 10 s to connect"
+	noticeTimeout  = 30 * time.Second
+	maxWebhookBody = 64 << 10
+	eventConfirm   = "Galaxia.Cvs.Confirm"
+	userAgent      = "cvs-sandbox"
+	dialTimeout    = 10 * time.Second // from the API's documents
+	messageTooLong = "(more than 64 KiB)"
+
+	// The till's page translates these.
 	messageNotSent    = "sandbox fault: the webhook was not sent"
 	messageAnswerLost = "sandbox fault: the answer was lost"
 	messageNoAnswer   = "no answer within "
-	messageTooLong    = "(more than 64 KiB)"
 )
 
-// WebhookResult is how a webhook fared.
+// WebhookResult is a webhook that was sent, or was not, and its response.
 type WebhookResult struct {
-	// URL is where it was sent. Of its query only the values of cvs_amount, cvs_expires and cvs_account are shown: others may
-	// be secret, as a signature is.
+	// URL is where it was sent. Only the query values of cvs_amount, cvs_expires and cvs_account are shown, because others may
+	// be secret, such as the signature.
 	URL string `json:"url"`
-	// Sent is the body, nil if the webhook was not sent: its JSON, or its text as a JSON string.
+	// Sent is the body as JSON. It is a JSON string if the body is no JSON, and nil if the webhook was not sent.
 	Sent json.RawMessage `json:"sent,omitempty"`
-	// Status is the HTTP status of the answer, 0 if there was none.
+	// Status is the HTTP status of the response, 0 if there was none.
 	Status int `json:"status"`
-	// Body is the answer to a confirm webhook: its JSON, or its text as a JSON string.
+	// Body is the body of the response to a confirm webhook as JSON. It is a JSON string if the body is no JSON.
 	Body       json.RawMessage `json:"body,omitempty"`
 	DurationMS int64           `json:"duration_ms"`
-	// Error says why there was no answer, or not a whole one.
+	// Error says why there was no complete response.
 	Error string `json:"error"`
 	// Forged says what a fault altered in the webhook.
 	Forged Forgery `json:"forged,omitempty"`
-	// Duplicate is how the same webhook fared when a fault sent it again.
+	// Duplicate is the result of the same webhook, sent again by a fault.
 	Duplicate *WebhookResult `json:"duplicate,omitempty"`
 
-	foreign bool // a confirm webhook that something other than cvs_confirm answered 200
+	notCvsConfirm bool // the response is a 200 that did not come from cvs_confirm
 }
 
-// message is the body of a webhook. The notice has neither event nor extra, and that of a cancellation names it.
+// message is the body of a webhook. A notice has neither event nor extra. The notice of a cancellation has a cancellation_id.
 type message struct {
 	Event          string `json:"event,omitempty"`
 	ImpUID         string `json:"imp_uid"`
@@ -81,30 +78,30 @@ type webhook struct {
 	fault    Fault
 }
 
-// sendWebhook sends a webhook, and a second time if the fault says so.
+// sendWebhook sends a webhook, and sends it again if the fault says so.
 func (e *Emulator) sendWebhook(ctx context.Context, h webhook) WebhookResult {
 	u, err := url.Parse(h.url)
-	if err != nil { // not after the check at issue
+	if err != nil { // cannot happen: the URL was validated when the barcode was issued
 		return WebhookResult{Error: "URL cannot be parsed"}
 	}
-	scrub := newScrubber(u)
-	sent := *u
+	redact := newRedactor(u)
+	target := *u
 	if h.fault.Forged != "" {
-		forge(h.fault.Forged, &sent, &h.message)
-		scrub = newScrubber(u, &sent)
+		forge(h.fault.Forged, &target, &h.message)
+		redact = newRedactor(u, &target)
 	}
-	result := e.attempt(ctx, h, &sent, scrub)
+	result := e.sendOnce(ctx, h, &target, redact)
 	if h.fault.Duplicate {
-		result.Duplicate = new(e.attempt(ctx, h, &sent, scrub))
+		result.Duplicate = new(e.sendOnce(ctx, h, &target, redact))
 	}
 	return result
 }
 
-// attempt sends a webhook once, within its time-out.
-func (e *Emulator) attempt(ctx context.Context, h webhook, u *url.URL, scrub scrubber) WebhookResult {
-	result := WebhookResult{URL: shownURL(u), Forged: h.fault.Forged}
+// sendOnce sends a webhook once, within its timeout.
+func (e *Emulator) sendOnce(ctx context.Context, h webhook, u *url.URL, redact redactor) WebhookResult {
+	result := WebhookResult{URL: redactURL(u), Forged: h.fault.Forged}
 	if _ = e.pause(ctx, h.fault.Delay); ctx.Err() != nil {
-		result.Error = scrub.err(context.Cause(ctx))
+		result.Error = redact.err(context.Cause(ctx))
 		return result
 	}
 	if h.fault.Drop == DropBefore {
@@ -112,15 +109,15 @@ func (e *Emulator) attempt(ctx context.Context, h webhook, u *url.URL, scrub scr
 		return result
 	}
 	e.count(h.endpoint)
-	media, content := h.content()
-	result.Sent = asJSON(string(content))
+	media, body := h.body()
+	result.Sent = asJSON(string(body))
 	if h.fault.Oversized {
-		content, _ = io.ReadAll(oversize(content, oversizedWebhook))
+		body, _ = io.ReadAll(oversize(body, oversizedWebhook))
 	}
 	start := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, h.timeout, fmt.Errorf(messageNoAnswer+"%v", h.timeout))
 	defer cancel()
-	status, body, err := e.post(ctx, u, media, content)
+	status, respBody, err := e.post(ctx, u, media, body)
 	result.DurationMS = time.Since(start).Milliseconds()
 	result.Status = status
 	if err != nil && ctx.Err() != nil {
@@ -130,26 +127,26 @@ func (e *Emulator) attempt(ctx context.Context, h webhook, u *url.URL, scrub scr
 	case h.fault.Drop == DropAfter:
 		result.Status, result.Error = 0, messageAnswerLost
 	case err != nil:
-		result.Error = scrub.err(err)
+		result.Error = redact.err(err)
 	case h.endpoint == EndpointConfirm:
-		result.Body = asJSON(scrub.text(string(body)))
-		result.foreign = status == http.StatusOK && !isAcceptance(body) // before scrubbing, which may hide a part of it
+		result.Body = asJSON(redact.text(string(respBody)))
+		result.notCvsConfirm = status == http.StatusOK && !isAcceptance(respBody) // not the redacted body, in which this could be hidden
 	}
 	return result
 }
 
-// content returns the body of a webhook and its media type.
-func (h webhook) content() (media string, body []byte) {
+// body returns the body of a webhook and its media type.
+func (h webhook) body() (media string, body []byte) {
 	if h.fault.Garbage {
 		return "text/html", []byte(garbage)
 	}
-	return mediaJSON, bytes.TrimSpace(encode(h.message, ""))
+	return mediaJSON, bytes.TrimSpace(encodeJSON(h.message, ""))
 }
 
-// post sends a webhook. It uses the transport without a client, which would follow redirects and put the URL, with its
-// signature, into its errors.
-func (e *Emulator) post(ctx context.Context, u *url.URL, media string, content []byte) (status int, body []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(content))
+// post sends a request and reads the response. It uses the transport without an http.Client, because a client follows redirects
+// and writes the URL with its signature into its errors.
+func (e *Emulator) post(ctx context.Context, u *url.URL, media string, body []byte) (status int, respBody []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -164,15 +161,15 @@ func (e *Emulator) post(ctx context.Context, u *url.URL, media string, content [
 		return 0, nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxWebhookAnswer+1))
-	if len(body) > maxWebhookAnswer {
-		body = []byte(messageTooLong) // a part of it could end within a secret, which would go unnoticed
+	respBody, err = io.ReadAll(io.LimitReader(resp.Body, maxWebhookBody+1))
+	if len(respBody) > maxWebhookBody {
+		respBody = []byte(messageTooLong) // a shortened body could end within a secret, and half a secret would not be redacted
 	}
-	return resp.StatusCode, body, err
+	return resp.StatusCode, respBody, err
 }
 
-// newTransport returns a transport that reaches loopback and private addresses only, unless public ones are allowed. It uses
-// no proxy, behind which the address could not be checked, and keeps no connection, and with it no goroutine, alive.
+// newTransport returns a transport that connects only to loopback and private addresses, unless public ones are allowed. It uses
+// no proxy, because only the proxy would see the address. It closes each connection, because an idle one keeps goroutines.
 func newTransport(public bool) *http.Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	if !public {
@@ -182,11 +179,12 @@ func newTransport(public bool) *http.Transport {
 		DialContext:            dialer.DialContext,
 		DisableKeepAlives:      true,
 		TLSHandshakeTimeout:    dialTimeout,
-		MaxResponseHeaderBytes: maxWebhookAnswer,
+		MaxResponseHeaderBytes: maxWebhookBody,
 	}
 }
 
-// refusePublic sees the address that is dialled, after names were resolved, so that no name can lead elsewhere.
+// refusePublic refuses to connect to a public address. It sees the address after the name was resolved, so that no name can lead
+// to a public one.
 func refusePublic(_, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -198,47 +196,7 @@ func refusePublic(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// forge alters what a forger would alter. What it puts in has the same length, so that nothing but the forgery is wrong.
-func forge(f Forgery, u *url.URL, m *message) {
-	switch f {
-	case ForgedSignature:
-		u.RawQuery = alterParameter(u.RawQuery, parameterSig)
-	case ForgedAmount:
-		u.RawQuery = alterParameter(u.RawQuery, parameterAmount)
-	case ForgedMerchantUID:
-		m.MerchantUID = alter(m.MerchantUID)
-	case ForgedUnsigned:
-		u.RawQuery, u.ForceQuery = "", false
-	}
-}
-
-// alterParameter alters a parameter's value in a query, or adds the parameter, and leaves the rest byte for byte.
-func alterParameter(query, name string) string {
-	pairs := strings.Split(query, "&")
-	for i, pair := range pairs {
-		if value, ok := strings.CutPrefix(pair, name+"="); ok {
-			pairs[i] = name + "=" + alter(value)
-			return strings.Join(pairs, "&")
-		}
-	}
-	return strings.TrimPrefix(query+"&"+name+"="+alter(""), "&")
-}
-
-// alter replaces the first character. Of a signature in base64 the last one may carry bits that mean nothing.
-func alter(s string) string {
-	if s == "" {
-		return "1"
-	}
-	runes := []rune(s)
-	if runes[0] == '1' {
-		runes[0] = '2'
-	} else {
-		runes[0] = '1'
-	}
-	return string(runes)
-}
-
-// asJSON returns JSON as it is and other text as a JSON string.
+// asJSON returns JSON as it is, and any other text as a JSON string.
 func asJSON(s string) json.RawMessage {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	switch {
@@ -247,81 +205,5 @@ func asJSON(s string) json.RawMessage {
 	case json.Valid([]byte(s)):
 		return json.RawMessage(s)
 	}
-	return bytes.TrimSpace(encode(s, ""))
-}
-
-func isWebURL(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != ""
-}
-
-// displayURL returns a URL without what may be secret in it: user, query, fragment.
-func displayURL(s string) string {
-	u, err := url.Parse(s)
-	if err != nil {
-		return ""
-	}
-	u.User, u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = nil, "", false, "", ""
-	return u.String()
-}
-
-// shownURL returns a URL with what may be secret in it hidden: user, fragment, and the values of most parameters.
-func shownURL(u *url.URL) string {
-	shown := *u
-	shown.User, shown.Fragment, shown.RawFragment = nil, "", ""
-	pairs := strings.Split(u.RawQuery, "&")
-	for i, pair := range pairs {
-		name, _, named := strings.Cut(pair, "=")
-		switch {
-		case name == parameterAmount, name == parameterExpires, name == parameterAccount:
-		case named:
-			pairs[i] = name + "=" + hidden
-		case len(pair) >= minSecretLength:
-			pairs[i] = hidden
-		}
-	}
-	shown.RawQuery = strings.Join(pairs, "&")
-	return shown.String()
-}
-
-// scrubber removes the secrets of a webhook's URLs from texts that are shown: a gateway's error page often repeats the URL.
-type scrubber struct{ replacer *strings.Replacer }
-
-func newScrubber(urls ...*url.URL) scrubber {
-	var pairs []string
-	hide := func(s string) {
-		if s != "" {
-			pairs = append(pairs, s, hidden)
-		}
-	}
-	for _, u := range urls {
-		password, _ := u.User.Password()
-		hide(password)
-		for pair := range strings.SplitSeq(u.RawQuery, "&") {
-			_, raw, named := strings.Cut(pair, "=")
-			if named {
-				hide(pair) // by pairs, as JSON and HTML write the & between them in other ways
-			} else {
-				raw = pair
-			}
-			if len(raw) >= minSecretLength {
-				value, _ := url.QueryUnescape(raw)
-				hide(raw)
-				hide(value)
-			}
-		}
-	}
-	return scrubber{strings.NewReplacer(pairs...)}
-}
-
-func (s scrubber) text(t string) string {
-	return s.replacer.Replace(t)
-}
-
-// queries matches the query of any URL in an error's text.
-var queries = regexp.MustCompile(`\?[^\s"'<>]*`)
-
-// err returns an error's text.
-func (s scrubber) err(err error) string {
-	return s.text(queries.ReplaceAllString(err.Error(), ""))
+	return bytes.TrimSpace(encodeJSON(s, ""))
 }
