@@ -13,21 +13,6 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-// paid returns a barcode of 15,000 won that was paid.
-func (s *sandbox) paid(merchantUID string, members ...string) envelope {
-	s.t.Helper()
-	a := s.issue(strings.Join(append(members, `"merchant_uid":"`+merchantUID+`","amount":15000`), ","))
-	if code, result := s.scan(a.field("vbank_num"), "card"); code != 200 || !result.Accepted {
-		s.t.Fatalf("not paid: %d %+v", code, result)
-	}
-	return a
-}
-
-func (s *sandbox) cancel(members string) envelope {
-	s.t.Helper()
-	return s.do("POST", "/payments/cancel", asJSON, "{"+members+"}")
-}
-
 // cancelled is what an answer tells of cancellations.
 type cancelled struct {
 	Status        string  `json:"status"`
@@ -205,32 +190,4 @@ func TestCancelNotices(t *testing.T) {
 	if got := shop.got(); got[1].body != want {
 		t.Errorf("%s, want %s", got[1].body, want)
 	}
-}
-
-func TestPrepare(t *testing.T) {
-	t.Parallel()
-	s := newSandbox(t, emulator.Options{MaxPayments: 2})
-	const body = `{"merchant_uid":"order","amount":15000}`
-	s.get("/payments/prepare/order").expect(t, 404, -1)
-	s.do("PUT", "/payments/prepare", asJSON, body).expect(t, 404, -1)
-	a := s.do("POST", "/payments/prepare/", asJSON, body)
-	a.expect(t, 200, 0)
-	if string(a.Response) != body {
-		t.Error(a.raw)
-	}
-	s.do("POST", "/payments/prepare", asJSON, body).expect(t, 200, 1)
-	s.do("PUT", "/payments/prepare", asForm, "merchant_uid=order&amount=9000").expect(t, 200, 0)
-	if got := s.get("/payments/prepare/order/").field("amount"); got != "9000" {
-		t.Errorf("%s", got)
-	}
-	s.as("other").get("/payments/prepare/order").expect(t, 404, -1)
-	s.do("POST", "/payments/prepare", asJSON, `{"amount":-1}`).expect(t, 400, -1)
-	for i := range 5 {
-		s.do("POST", "/payments/prepare", asJSON, fmt.Sprintf(`{"merchant_uid":"order-%d","amount":1}`, i)).expect(t, 200, 0)
-	}
-	s.get("/payments/prepare/order-4").expect(t, 200, 0)
-	s.get("/payments/prepare/order-3").expect(t, 200, 0)
-	s.get("/payments/prepare/order-2").expect(t, 404, -1)
-	s.do("POST", "/payments/prepare", asJSON, `{"merchant_uid":"`+strings.Repeat("가", 41)+`","amount":1}`).expect(t, 400, -1)
-	s.get("/payments/prepare/order").expect(t, 404, -1) // bounded
 }

@@ -2,10 +2,8 @@ package emulator_test
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
@@ -104,51 +102,4 @@ func TestControlsRefuseOtherOrigins(t *testing.T) {
 			t.Errorf("%d %v", a.status, a.header)
 		}
 	})
-}
-
-func TestBeforeRequest(t *testing.T) {
-	t.Parallel()
-	var mu sync.Mutex
-	seen := map[emulator.Endpoint]string{}
-	s := newSandbox(t, emulator.Options{BeforeRequest: func(endpoint emulator.Endpoint, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		mu.Lock()
-		defer mu.Unlock()
-		seen[endpoint] = r.Method + " " + string(body)
-	}})
-	s.inject(emulator.Fault{Endpoint: emulator.EndpointFind, Status: 500})
-	s.do("POST", "/cvs", asJSON, orderBody).expect(t, 200, 0) // which reads the body again
-	s.get("/payments/find/order")
-	s.get("/sandbox/payments")
-	mu.Lock()
-	defer mu.Unlock()
-	if len(seen) != 3 || seen[emulator.EndpointIssue] != "POST "+orderBody || seen[emulator.EndpointFind] != "GET " {
-		t.Errorf("%q", seen)
-	}
-}
-
-// TestEverythingAtOnce is for the race detector.
-func TestEverythingAtOnce(t *testing.T) {
-	t.Parallel()
-	s := newSandbox(t, emulator.Options{MaxPayments: 5})
-	g := newGateway(t, status(200))
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for range 10 {
-				s.inject(emulator.Fault{Endpoint: emulator.EndpointList, Times: 1, Status: 500})
-				a := s.do("POST", "/cvs", asJSON, `{"merchant_uid":"o","amount":1,"confirm_url":"`+g.URL+`","notice_url":"`+g.URL+`"}`)
-				barcode := a.field("vbank_num")
-				_, _ = s.Scan(t.Context(), emulator.ScanRequest{Barcode: barcode})
-				s.do("DELETE", "/cvs/"+a.field("imp_uid"), "", "")
-				s.get("/payments/status/all?page=1")
-				s.get("/sandbox/payments")
-				s.get("/sandbox/faults")
-				_, _ = s.Requests(emulator.EndpointList), s.TokensIssued()
-			}
-		})
-	}
-	wg.Wait()
-	_ = s.Close()
-	_ = s.Close() // twice does no harm
 }

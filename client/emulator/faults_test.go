@@ -17,8 +17,6 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-const orderBody = `{"merchant_uid":"order","amount":1}`
-
 func TestFaultStatusAndCode(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

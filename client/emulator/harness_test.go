@@ -3,6 +3,7 @@ package emulator_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -263,3 +264,71 @@ func issueDirectly(t *testing.T, e *emulator.Emulator, body string) (token strin
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+func cardBody(merchantUID string, amount int) string {
+	return fmt.Sprintf(`{"merchant_uid":%q,"amount":%d,"card_number":"1234-5678-9012-3456","expiry":"2030-12","birth":"900101","pg":"kcp.shop1","name":"우산"}`, merchantUID, amount)
+}
+
+func (s *sandbox) payByCard(merchantUID string, amount int) envelope {
+	s.t.Helper()
+	a := s.do("POST", "/subscribe/payments/onetime", asJSON, cardBody(merchantUID, amount))
+	a.expect(s.t, 200, 0)
+	return a
+}
+
+// query is what must be seen nowhere but by the gateway.
+const (
+	secret = "c2lnbmF0dXJlLW9mLTIy"
+	query  = "?cvs_amount=15000&cvs_sig=" + secret
+
+	shownQuery = "?cvs_amount=15000&cvs_sig=…"
+)
+
+// order issues a barcode for 15,000 won that is confirmed and noticed at the gateway.
+func (s *sandbox) order(merchantUID string, g *gateway) envelope {
+	s.t.Helper()
+	return s.issue(fmt.Sprintf(`"merchant_uid":%q,"amount":15000,"confirm_url":"%s/confirm%s","notice_url":"%s/notice%s"`,
+		merchantUID, g.URL, query, g.URL, query))
+}
+
+func compact(raw json.RawMessage) string {
+	return strings.Join(strings.Fields(string(raw)), "")
+}
+
+// roundTrip is a transport for tests in a bubble of synctest, where no network may be used.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func hang(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, fmt.Errorf("Post %q: %w", r.URL, r.Context().Err())
+}
+
+// scenario scans a barcode over HTTP while something else happens.
+func (s *sandbox) scenario(issued envelope, scenario emulator.Scenario) emulator.ScanResult {
+	s.t.Helper()
+	a := s.do("POST", "/till", asForm, "barcode="+issued.field("vbank_num")+"&scenario="+string(scenario))
+	var result emulator.ScanResult
+	if err := json.Unmarshal([]byte(a.raw), &result); err != nil || a.status != 200 {
+		s.t.Fatalf("POST /till: %d %v in %s", a.status, err, a.raw)
+	}
+	return result
+}
+
+// paid returns a barcode of 15,000 won that was paid.
+func (s *sandbox) paid(merchantUID string, members ...string) envelope {
+	s.t.Helper()
+	a := s.issue(strings.Join(append(members, `"merchant_uid":"`+merchantUID+`","amount":15000`), ","))
+	if code, result := s.scan(a.field("vbank_num"), "card"); code != 200 || !result.Accepted {
+		s.t.Fatalf("not paid: %d %+v", code, result)
+	}
+	return a
+}
+
+func (s *sandbox) cancel(members string) envelope {
+	s.t.Helper()
+	return s.do("POST", "/payments/cancel", asJSON, "{"+members+"}")
+}
+
+const orderBody = `{"merchant_uid":"order","amount":1}`

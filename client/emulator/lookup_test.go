@@ -1,65 +1,185 @@
 package emulator_test
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-func cardBody(merchantUID string, amount int) string {
-	return fmt.Sprintf(`{"merchant_uid":%q,"amount":%d,"card_number":"1234-5678-9012-3456","expiry":"2030-12","birth":"900101","pg":"kcp.shop1","name":"우산"}`, merchantUID, amount)
-}
-
-func (s *sandbox) payByCard(merchantUID string, amount int) envelope {
-	s.t.Helper()
-	a := s.do("POST", "/subscribe/payments/onetime", asJSON, cardBody(merchantUID, amount))
-	a.expect(s.t, 200, 0)
-	return a
-}
-
-// Card payments stand beside barcodes everywhere but at the till.
-func TestCardPayments(t *testing.T) {
+func TestPaymentNeedsIncludeSandbox(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
-	waiting := s.issue(`"merchant_uid":"order","amount":15000`)
-	card := s.payByCard("order", 15000)
-	for name, want := range map[string]string{
-		"status": "paid", "pay_method": "card", "card_number": "123456******3456", "card_type": "0", "vbank_num": "null", "pg_provider": "kcp", "pg_id": "shop1", "name": "우산",
+	impUID := s.issue(`"merchant_uid":"order","amount":1`).field("imp_uid")
+	for query, want := range map[string]int{
+		"?include_sandbox=true": 200, "": 404, "?include_sandbox=false": 404, "?include_sandbox=": 404, "?include_sandbox=yes": 404,
 	} {
-		if got := card.field(name); got != want {
-			t.Errorf("%s is %s, want %s", name, got, want)
+		if a := s.get("/payments/" + impUID + query); a.status != want {
+			t.Errorf("%q got %d, want %d", query, a.status, want)
 		}
 	}
-	if strings.Contains(fmt.Sprint(s.Payments()), "56789012") {
-		t.Error("the ledger knows the card's number")
+	s.get("/payments/imp_0?include_sandbox=true").expect(t, 404, -1)
+	s.as("other").get("/payments/"+impUID+"?include_sandbox=true").expect(t, 404, -1)
+	if got := s.get("/payments/" + impUID + "?include_sandbox=true").field("merchant_uid"); got != "order" {
+		t.Errorf("got the payment of %q", got)
 	}
-	if got := s.get("/payments/find/order").field("imp_uid"); got != card.field("imp_uid") {
-		t.Errorf("%s is the order's newest", got)
+}
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := newSandbox(t, emulator.Options{Now: c.now})
+	issue := func() envelope { return s.issue(`"merchant_uid":"order","amount":1`) }
+	first, second := issue(), issue() // in the same second
+	c.advance(time.Second)
+	third := issue()
+	c.advance(time.Second)
+	s.do("DELETE", "/cvs/"+second.field("imp_uid"), "", "")
+	s.scan(first.field("vbank_num"), "card") // the same second again
+	names := map[string]string{
+		first.field("imp_uid"): "first", second.field("imp_uid"): "second", third.field("imp_uid"): "third",
 	}
-	if got := s.get("/payments/findAll/order").field("total"); got != "2" {
-		t.Errorf("the order has %s payments", got)
+	for query, want := range map[string]string{
+		"": "third", "?sorting=-started": "third", "?sorting=started": "first",
+		"?sorting=-paid": "first", "?sorting=-updated": "first", "?sorting=updated": "third",
+		"/": "third", "/ready": "third", "/paid": "first", "/cancelled": "second", "/cancelled?sorting=started": "second",
+	} {
+		a := s.get("/payments/find/order" + query)
+		a.expect(t, 200, 0)
+		if got := names[a.field("imp_uid")]; got != want {
+			t.Errorf("find %q gave the %s payment, want the %s", query, got, want)
+		}
 	}
-	s.do("POST", "/subscribe/payments/onetime", asJSON, cardBody("order", 15000)).expect(t, 200, 1)
-	s.do("POST", "/cvs", asJSON, `{"merchant_uid":"order","amount":15000}`).expect(t, 200, 1)
-	page := s.page("")
-	if !strings.Contains(page, waiting.field("imp_uid")) && !strings.Contains(page, "order") || strings.Count(words(page), "결제 완료 1") != 0 {
-		t.Error("the till shows a card's payment")
+	s.get("/payments/find/order/failed").expect(t, 404, -1)
+	s.get("/payments/find/none").expect(t, 404, -1)
+	s.as("other").get("/payments/find/order").expect(t, 404, -1)
+	for _, bad := range []string{"order/all", "order/void", "order?sorting=amount", "order?sorting=--paid", "order?sorting=-"} {
+		s.get("/payments/find/"+bad).expect(t, 400, -1)
 	}
-	if code, _ := s.scan("", "card"); code != 400 {
-		t.Errorf("scanned nothing: %d", code)
+}
+
+func TestFindCountsAnIssueAsAnUpdate(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{Now: newClock().now})
+	void := s.issue(`"merchant_uid":"order","amount":1`)
+	s.do("DELETE", "/cvs/"+void.field("imp_uid"), "", "")
+	newest := s.issue(`"merchant_uid":"order","amount":1`)
+	if got := s.get("/payments/find/order?sorting=-updated").field("imp_uid"); got != newest.field("imp_uid") {
+		t.Error("the void payment was updated last")
 	}
-	s.cancel(`"merchant_uid":"order"`).expect(t, 200, 0)
-	if got := s.get("/payments/" + card.field("imp_uid") + "?include_sandbox=true").field("status"); got != "cancelled" {
-		t.Errorf("the card's payment is %s", got)
+}
+
+func TestFindBreaksTiesByIssue(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{Now: newClock().now})
+	var last string
+	for range 20 {
+		last = s.issue(`"merchant_uid":"order","amount":1`).field("imp_uid")
 	}
-	for _, body := range []string{`{"merchant_uid":"x","amount":1}`, `{"merchant_uid":"x","amount":1,"card_number":"1234","expiry":"2030-12"}`, `{"merchant_uid":"x","amount":1,"card_number":1234567890123456,"expiry":"2030-12"}`, `{`} {
-		s.do("POST", "/subscribe/payments/onetime", asJSON, body).expect(t, 400, -1)
+	if got := s.get("/payments/find/order").field("imp_uid"); got != last {
+		t.Error("not the newest of the same second")
 	}
+}
+
+func TestOrdersOfAnyName(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	for _, order := range []string{"주문 1", "a/b", "a/ready", "..", "a%2Fb", "a?b=c", "100%", "a+b", "find", `"\`} {
+		name, _ := json.Marshal(order)
+		impUID := s.issue(`"amount":1,"merchant_uid":` + string(name)).field("imp_uid")
+		for _, path := range []string{"", "/ready"} {
+			if got := s.get("/payments/find/" + url.PathEscape(order) + path).field("imp_uid"); got != impUID {
+				t.Errorf("order %q is not found at %q", order, path)
+			}
+		}
+	}
+}
+
+func TestList(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := newSandbox(t, emulator.Options{Now: c.now, TokenLife: 24 * time.Hour})
+	start := c.now().Unix()
+	var all []envelope
+	for i := range 25 {
+		all = append(all, s.issue(fmt.Sprintf(`"merchant_uid":"order-%d","amount":1`, i)))
+		c.advance(time.Second)
+	}
+	s.as("other").issue(`"merchant_uid":"foreign","amount":1`)
+	s.do("DELETE", "/cvs/"+all[3].field("imp_uid"), "", "")
+	c.advance(time.Hour)
+	s.scan(all[4].field("vbank_num"), "card")
+	for _, test := range []struct {
+		path                  string
+		total, previous, next int
+		first, last           string
+		length                int
+	}{
+		{"all", 25, 0, 2, "order-24", "order-5", 20},
+		{"all?page=2", 25, 1, 0, "order-4", "order-0", 5},
+		{"all?page=2&limit=10", 25, 1, 3, "order-14", "order-5", 10},
+		{"all?page=5&limit=5", 25, 4, 0, "order-4", "order-0", 5},
+		{"all?limit=1000&sorting=started", 25, 0, 0, "order-0", "order-24", 25},
+		{"ready?limit=1", 23, 0, 2, "order-24", "order-24", 1},
+		{"ready?limit=100&sorting=started", 23, 0, 0, "order-0", "order-24", 23},
+		{"paid", 1, 0, 0, "order-4", "order-4", 1},
+		{"cancelled", 1, 0, 0, "order-3", "order-3", 1},
+		{"failed", 0, 0, 0, "", "", 0},
+		{"failed?page=1", 0, 0, 0, "", "", 0},
+		{"all?sorting=-updated&limit=2", 25, 0, 2, "order-4", "order-3", 2},
+		{fmt.Sprintf("all?from=%d&to=%d", start+3, start+5), 3, 0, 0, "order-5", "order-3", 3},
+		{fmt.Sprintf("ready?from=%d&to=%d", start+3, start+5), 1, 0, 0, "order-5", "order-5", 1},
+		{fmt.Sprintf("paid?to=%d", start+3600), 0, 0, 0, "", "", 0}, // by the time of payment, not of issue
+		{fmt.Sprintf("paid?from=%d", start+3600), 1, 0, 0, "order-4", "order-4", 1},
+		{fmt.Sprintf("cancelled?from=%d&to=%d", start+25, start+25), 1, 0, 0, "order-3", "order-3", 1},
+		{fmt.Sprintf("all?to=%d", start-1), 0, 0, 0, "", "", 0},
+		{"all?to=0", 0, 0, 0, "", "", 0},
+	} {
+		a := s.get("/payments/status/" + test.path)
+		a.expect(t, 200, 0)
+		var got struct {
+			Total, Previous, Next int
+			List                  []struct {
+				MerchantUID string `json:"merchant_uid"`
+			}
+		}
+		if err := json.Unmarshal(a.Response, &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Total != test.total || got.Previous != test.previous || got.Next != test.next || len(got.List) != test.length {
+			t.Errorf("%s: total %d previous %d next %d, %d listed", test.path, got.Total, got.Previous, got.Next, len(got.List))
+			continue
+		}
+		if got.List == nil {
+			t.Errorf("%s: list is null", test.path)
+		}
+		if test.length > 0 && (got.List[0].MerchantUID != test.first || got.List[test.length-1].MerchantUID != test.last) {
+			t.Errorf("%s: from %s to %s", test.path, got.List[0].MerchantUID, got.List[test.length-1].MerchantUID)
+		}
+	}
+	c.advance(91 * 24 * time.Hour)
+	if got := s.as("key").get("/payments/status/all").field("total"); got != "0" {
+		t.Errorf("%s payments are found 91 days later", got)
+	}
+}
+
+func TestListRefusesBadQueries(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	s.issue(`"merchant_uid":"order","amount":1`)
+	for _, bad := range []string{
+		"void", "all?page=0", "all?page=2", "all?page=x", "all?page=9999999999999999999", "all?page=1125899906842624",
+		"all?limit=0", "all?limit=1001", "all?limit=-1", "all?from=x", "all?to=-1", "all?to=x",
+		"all?from=1&to=7776002", "all?sorting=name", "failed?page=2",
+	} {
+		s.get("/payments/status/"+bad).expect(t, 400, -1)
+	}
+	s.get("/payments/status/all?from=1&to=7776001").expect(t, 200, 0)
 }
 
 func TestFindAll(t *testing.T) {
@@ -194,56 +314,4 @@ func TestOldHabits(t *testing.T) {
 	s.get("/payments/"+impUID+"?_token="+token).expect(t, 200, 0)
 	s.do("GET", "/payments/"+impUID, "", "", "X-ImpTokenHeader", token).expect(t, 200, 0)
 	s.do("GET", "/payments/"+impUID+"?_token="+token, "", "", "Authorization", "Bearer wrong").expect(t, 401, -1)
-}
-
-// No field of the model is of another type than the schema's, whatever the payment: a strict reader stops at the first.
-func TestFieldsAreOfTheirTypes(t *testing.T) {
-	t.Parallel()
-	s := newSandbox(t, emulator.Options{})
-	numbers := "card_quota vbank_date vbank_issued_at amount cancel_amount started_at paid_at failed_at cancelled_at"
-	types := map[string]string{"card_type": "number or null", "promotion": "object or null"}
-	for name := range strings.FieldsSeq(annotationFields) {
-		types[name] = cmp.Or(types[name], "string or null")
-	}
-	for name := range strings.FieldsSeq(numbers) {
-		types[name] = "number"
-	}
-	for _, name := range []string{"sandbox", "escrow", "cash_receipt_issued"} {
-		types[name] = "bool"
-	}
-	for _, name := range []string{"cancel_history", "deposit_history", "cancel_receipt_urls"} {
-		types[name] = "array"
-	}
-	void := s.issue(`"merchant_uid":"void","amount":1`)
-	inCash := s.issue(`"merchant_uid":"cash","amount":1`)
-	s.scan(inCash.field("vbank_num"), "cash")
-	refunded := s.paid("refunded").field("imp_uid")
-	answers := []envelope{
-		void, s.do("DELETE", "/cvs/"+void.field("imp_uid"), "", ""), s.paid("paid"), s.get("/payments/find/paid"), s.get("/payments/find/cash"),
-		s.payByCard("card", 1), s.cancel(`"imp_uid":"` + refunded + `"`),
-	}
-	for _, a := range answers {
-		var fields map[string]any
-		if err := json.Unmarshal(a.Response, &fields); err != nil {
-			t.Fatal(err, a.raw)
-		}
-		for name, want := range types {
-			got := map[bool]string{true: "null"}[fields[name] == nil]
-			switch fields[name].(type) {
-			case string:
-				got = "string"
-			case float64:
-				got = "number"
-			case bool:
-				got = "bool"
-			case []any:
-				got = "array"
-			case map[string]any:
-				got = "object"
-			}
-			if got == "" || !strings.Contains(want, got) || fields[name] == "null" {
-				t.Errorf("%s is %#v, want %s", name, fields[name], want)
-			}
-		}
-	}
 }

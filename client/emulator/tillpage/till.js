@@ -1,13 +1,13 @@
-// Keeps the till's page up to date, and pays without leaving it. The server
-// renders everything: this takes the parts marked data-live from a fresh copy
-// of the page. Without JavaScript the page works by reloading.
+// Refreshes the till's page and submits its forms without leaving it. The server
+// renders everything: this script replaces the parts marked data-live with those
+// of a fresh copy of the page. Without JavaScript the page reloads instead.
 'use strict';
 
-const interval = 1000; // milliseconds between two looks at the sandbox
-const patience = 10_000; // for one look
-const served = new Map(); // what the server last sent, by id: the reader's own changes, such as an opened entry, are kept
+const interval = 1000; // milliseconds between two refreshes
+const timeout = 10_000; // milliseconds for one refresh
+const served = new Map(); // the HTML that the server last sent, by id: what is equal to it is not replaced, which keeps entries open that the reader opened
 let etag = '';
-let answers = 0; // to forms; a look that began before one is out of date
+let answers = 0; // the number of responses to forms: a refresh that began before one is out of date
 
 const byID = (id) => document.getElementById(id);
 const focusable = 'a, button, input, select, summary, [tabindex]';
@@ -30,7 +30,7 @@ function update(fresh) {
 	remember(fresh);
 }
 
-// updateList keeps the entries that are the same where they are.
+// updateList replaces only the entries that changed.
 function updateList(region, items) {
 	const kept = new Set(items.map((item) => item.id));
 	for (const old of [...region.children]) {
@@ -49,8 +49,8 @@ function updateList(region, items) {
 	});
 }
 
-// keepFocus does what changes the page, and puts the focus back on what has
-// taken the place of the focused element, or else on the till.
+// keepFocus calls change, which replaces elements, and moves the focus to the
+// element that replaced the focused one, or else to the till.
 function keepFocus(change) {
 	const active = document.activeElement;
 	const holder = active.closest('[id]');
@@ -58,11 +58,11 @@ function keepFocus(change) {
 	change();
 	if (active.isConnected) return;
 	const again = byID(holder?.id);
-	const heir = active === holder ? again : again?.querySelectorAll(focusable)[place];
-	(heir ?? byID('scan-title')).focus({ preventScroll: true });
+	const successor = active === holder ? again : again?.querySelectorAll(focusable)[place];
+	(successor ?? byID('scan-title')).focus({ preventScroll: true });
 }
 
-// show takes over what is new, and reports whether a barcode was scanned.
+// show replaces what changed, and reports whether a barcode was scanned.
 function show(html, regions) {
 	const page = new DOMParser().parseFromString(html, 'text/html');
 	if (!page.getElementById('exchanges')) throw new Error('this is not the page');
@@ -82,7 +82,7 @@ function say(text) {
 async function refresh() {
 	const began = answers;
 	try {
-		const response = await fetch(location.href, { headers: { 'If-None-Match': etag }, signal: AbortSignal.timeout(patience) });
+		const response = await fetch(location.href, { headers: { 'If-None-Match': etag }, signal: AbortSignal.timeout(timeout) });
 		const html = await response.text();
 		if (began !== answers) return;
 		if (response.status !== 304) {
@@ -119,7 +119,7 @@ function bringIntoView(heading) {
 	if (top < 0 || bottom > innerHeight / 2) heading.scrollIntoView();
 }
 
-// An effect that the chosen requests cannot have is not offered.
+// Disables the effects that the chosen requests cannot have.
 function offer() {
 	const kind = byID('endpoint').selectedOptions[0].dataset.kind;
 	const effects = [...document.querySelectorAll('#fault [name=effect]')];
@@ -129,8 +129,8 @@ function offer() {
 	if (effects.some((effect) => effect.checked && effect.disabled)) effects[0].checked = true;
 }
 
-// One form's answer may take long, as a fault can delay it. The others, the way
-// back to normal above all, and the looks at the sandbox go on meanwhile.
+// A fault can delay the response to a form. Meanwhile the other forms, above all
+// the one that clears the faults, and the refreshes continue.
 document.addEventListener('submit', async (event) => {
 	const form = event.target;
 	if (form.method !== 'post') return;
