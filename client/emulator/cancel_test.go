@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-// cancelled is what an answer tells of cancellations.
+// cancelled holds the fields of a response about cancellations.
 type cancelled struct {
 	Status        string  `json:"status"`
 	CancelAmount  float64 `json:"cancel_amount"`
@@ -36,7 +36,7 @@ func (e envelope) cancelled(t *testing.T) (c cancelled) {
 	return c
 }
 
-func TestCancelInParts(t *testing.T) {
+func TestCancelPartially(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := newSandbox(t, emulator.Options{Now: c.now})
@@ -58,7 +58,7 @@ func TestCancelInParts(t *testing.T) {
 		}
 	}
 	c.advance(time.Minute)
-	rest := s.do("POST", "/payments/cancel/", asForm, "merchant_uid=order&checksum=11000").cancelled(t) // by the order, and all that is left
+	rest := s.do("POST", "/payments/cancel/", asForm, "merchant_uid=order&checksum=11000").cancelled(t) // by the order's number, and all that is left
 	if rest.Status != "cancelled" || rest.CancelAmount != 15000 || len(rest.CancelHistory) != 2 || rest.CancelReason != nil {
 		t.Errorf("after the rest: %+v", rest)
 	}
@@ -77,7 +77,7 @@ func TestCancelInParts(t *testing.T) {
 	if got := s.get("/payments/status/cancelled").field("total"); got != "1" {
 		t.Errorf("%s are listed as cancelled", got)
 	}
-	s.do("POST", "/cvs", asJSON, `{"merchant_uid":"order","amount":15000}`).expect(t, 200, 1) // it was paid
+	s.do("POST", "/cvs", asJSON, `{"merchant_uid":"order","amount":15000}`).expect(t, 200, 1) // refused, because the order was paid once
 	if code, _ := s.scan(s.Payments()[0].Barcode, "card"); code != 409 {
 		t.Errorf("a refunded barcode was scanned: %d", code)
 	}
@@ -96,7 +96,7 @@ func TestCancelRefuses(t *testing.T) {
 	}{
 		{"", 400, -1, "imp_uid: 필수 파라미터입니다."},
 		{`"imp_uid":1`, 400, -1, "imp_uid: 문자열이어야 합니다."},
-		{`"imp_uid":"` + paid + `","amount":0`, 400, -1, "amount: 0보다 커야 합니다."}, // not all of it
+		{`"imp_uid":"` + paid + `","amount":0`, 400, -1, "amount: 0보다 커야 합니다."}, // refused, and not treated as a refund of all
 		{`"imp_uid":"` + paid + `","amount":"x"`, 400, -1, "amount: 숫자여야 합니다."},
 		{`"imp_uid":"` + paid + `","checksum":-1`, 400, -1, "checksum: 0 이상이어야 합니다."},
 		{`"imp_uid":"` + paid + `","amount":""`, 400, -1, "amount: 필수 파라미터입니다."},
@@ -119,8 +119,8 @@ func TestCancelRefuses(t *testing.T) {
 	}
 }
 
-// Sums of fractions are sums of money.
-func TestCancelOfFractions(t *testing.T) {
+// The amounts are sums of money, without the errors of floating-point arithmetic.
+func TestCancelKeepsFractionsExact(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{Fractions: emulator.FractionsKeep})
 	a := s.issue(`"merchant_uid":"order","amount":0.3`)
@@ -144,8 +144,7 @@ func TestCancelOfFractions(t *testing.T) {
 	}
 }
 
-// A cancellation sends a notice if the call asks for one.
-func TestCancelSendsANoticeOnRequest(t *testing.T) {
+func TestCancelSendsNoticeOnRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for body, wanted := range map[string]bool{
@@ -153,7 +152,10 @@ func TestCancelSendsANoticeOnRequest(t *testing.T) {
 			`{"merchant_uid":"order","enable_webhook":false}`: false, `{"merchant_uid":"order"}`: false,
 		} {
 			notices := 0
-			e := emulator.New(emulator.Options{Transport: answering(func() { notices++ })})
+			e := emulator.New(emulator.Options{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+				notices++
+				return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+			})})
 			token := issueDirectly(t, e, `{"merchant_uid":"order","amount":1,"notice_url":"http://shop.example/notice"}`)
 			if _, err := e.Scan(t.Context(), emulator.ScanRequest{Barcode: e.Payments()[0].Barcode}); err != nil {
 				t.Fatal(err)
@@ -168,16 +170,7 @@ func TestCancelSendsANoticeOnRequest(t *testing.T) {
 	})
 }
 
-// answering is a transport that answers every webhook 200.
-type answering func()
-
-func (a answering) RoundTrip(*http.Request) (*http.Response, error) {
-	a()
-	return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
-}
-
-// What a notice of a cancellation says.
-func TestCancelNotices(t *testing.T) {
+func TestCancelNoticeBody(t *testing.T) {
 	t.Parallel()
 	came := make(chan struct{}, 2)
 	shop := newGateway(t, func(http.ResponseWriter, *http.Request) { came <- struct{}{} })
@@ -185,7 +178,7 @@ func TestCancelNotices(t *testing.T) {
 	impUID := s.paid("order", `"notice_url":"`+shop.URL+`/notice"`).field("imp_uid")
 	done := s.cancel(`"imp_uid":"` + impUID + `","amount":4000`).cancelled(t)
 	<-came
-	<-came // behind the answer
+	<-came // sent after the response
 	want := fmt.Sprintf(`{"imp_uid":%q,"merchant_uid":"order","status":"cancelled","cancellation_id":%q}`, impUID, done.CancelHistory[0].CancellationID)
 	if got := shop.got(); got[1].body != want {
 		t.Errorf("%s, want %s", got[1].body, want)

@@ -8,8 +8,8 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-// Card payments stand beside barcodes everywhere but at the till.
-func TestCardPayments(t *testing.T) {
+// A payment by card is an ordinary payment of its order, but the till does not show it.
+func TestCardPayment(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	waiting := s.issue(`"merchant_uid":"order","amount":15000`)

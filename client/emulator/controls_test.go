@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-func TestPaymentsAreListed(t *testing.T) {
+func TestSandboxListsPayments(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	if a := s.get("/sandbox/payments"); a.status != 200 || strings.Join(strings.Fields(a.raw), "") != `{"payments":[]}` {
@@ -35,7 +35,7 @@ func TestPaymentsAreListed(t *testing.T) {
 	}
 }
 
-func TestFaultControl(t *testing.T) {
+func TestSandboxInjectsAndClearsFaults(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	s.token = ""
@@ -43,7 +43,7 @@ func TestFaultControl(t *testing.T) {
 	if got := flat(s.get("/sandbox/faults")); got != `{"faults":[]}` {
 		t.Errorf("none: %s", got)
 	}
-	// As curl -d sends it.
+	// With the Content-Type that curl -d sends.
 	a := s.do("POST", "/sandbox/faults", asForm, `{"endpoint":"issue","times":2,"delay":"1500ms","drop":"after"}`)
 	const want = `{"faults":[{"endpoint":"issue","times":2,"drop":"after","delay":"1.5s"}]}`
 	if a.status != 200 || flat(a) != want || flat(s.get("/sandbox/faults")) != want {
@@ -54,7 +54,7 @@ func TestFaultControl(t *testing.T) {
 	}
 }
 
-func TestControlsRefuseOtherOrigins(t *testing.T) {
+func TestControlsRejectOtherOrigins(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	host := strings.TrimPrefix(s.server.URL, "http://")

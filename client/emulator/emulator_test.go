@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-func TestCloseCutsScansOff(t *testing.T) {
+func TestCloseCancelsScans(t *testing.T) {
 	t.Parallel()
 	for _, member := range []string{"confirm_url", "notice_url"} {
 		t.Run(member, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestCloseWaitsForScans(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := emulator.New(emulator.Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 			<-r.Context().Done()
-			<-time.After(time.Second) // of the bubble
+			<-time.After(time.Second) // in the fake time of synctest
 			return nil, r.Context().Err()
 		})})
 		issueDirectly(t, e, `{"merchant_uid":"order","amount":1,"barcode":"1","confirm_url":"http://gateway/"}`)
@@ -81,7 +81,7 @@ func TestBeforeRequest(t *testing.T) {
 		seen[endpoint] = r.Method + " " + string(body)
 	}})
 	s.inject(emulator.Fault{Endpoint: emulator.EndpointFind, Status: 500})
-	s.do("POST", "/cvs", asJSON, orderBody).expect(t, 200, 0) // which reads the body again
+	s.do("POST", "/cvs", asJSON, orderBody).expect(t, 200, 0) // the emulator can read the body, too
 	s.get("/payments/find/order")
 	s.get("/sandbox/payments")
 	mu.Lock()
@@ -91,8 +91,8 @@ func TestBeforeRequest(t *testing.T) {
 	}
 }
 
-// TestEverythingAtOnce is for the race detector.
-func TestEverythingAtOnce(t *testing.T) {
+// TestConcurrentUse is for the race detector.
+func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{MaxPayments: 5})
 	g := newGateway(t, status(200))
@@ -114,5 +114,5 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	_ = s.Close()
-	_ = s.Close() // twice does no harm
+	_ = s.Close() // a second Close has no effect
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-// A merchant registers a barcode of his own, and a customer pays it at the till.
+// A merchant issues a barcode with a number of its own, and a customer pays it at the till.
 func Example() {
 	e := emulator.New(emulator.Options{Keys: map[string]string{"my-key": "my-secret"}})
 	defer func() { _ = e.Close() }()
@@ -42,7 +42,7 @@ func Example() {
 	// true paid <nil>
 }
 
-// The work of the next POST /cvs is done, but its client gets no answer.
+// The next POST /cvs is processed, but its client gets no response.
 func ExampleEmulator_Inject() {
 	e := emulator.New(emulator.Options{})
 	fmt.Println(e.Inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Times: 1, Drop: emulator.DropAfter}))

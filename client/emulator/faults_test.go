@@ -92,7 +92,7 @@ func TestFaultOnEachEndpoint(t *testing.T) {
 	}
 }
 
-func TestFaultsTakeTurns(t *testing.T) {
+func TestFaultsAreUsedInOrder(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	s.inject(emulator.Fault{Endpoint: emulator.EndpointFind, Times: 2, Status: 500})
@@ -113,8 +113,8 @@ func TestFaultsTakeTurns(t *testing.T) {
 	}
 }
 
-// A fault on all endpoints is not used up by a request on which it can have no effect.
-func TestFaultOnAllWaitsForItsKind(t *testing.T) {
+// A request that a fault cannot affect does not reduce the fault's Times.
+func TestFaultOnAllIsKeptForAffectedRequests(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	g := newGateway(t, status(200))
@@ -224,7 +224,7 @@ func TestFaultExpiredToken(t *testing.T) {
 	s := newSandbox(t, emulator.Options{})
 	s.inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Times: 1, ExpiredToken: true})
 	s.do("POST", "/cvs", asJSON, orderBody).expect(t, 401, -1)
-	s.do("POST", "/cvs", asJSON, orderBody).expect(t, 401, -1) // it is really expired
+	s.do("POST", "/cvs", asJSON, orderBody).expect(t, 401, -1) // the token stays expired
 	old := s.token
 	if s.token = s.login("key", "secret"); s.token == old || s.TokensIssued() != 2 {
 		t.Error("no new token was issued")
@@ -250,8 +250,8 @@ func TestFaultDelay(t *testing.T) {
 	})
 }
 
-// TestFaultDelayAndTheClient has the client leave during a delay of an hour.
-func TestFaultDelayAndTheClient(t *testing.T) {
+// The client closes the connection during a delay of an hour.
+func TestFaultDelayAfterClientLeaves(t *testing.T) {
 	t.Parallel()
 	for _, cancelWithClient := range []bool{false, true} {
 		t.Run(fmt.Sprint(cancelWithClient), func(t *testing.T) {
@@ -284,7 +284,7 @@ func TestFaultDelayAndTheClient(t *testing.T) {
 				t.Error("the client got an answer")
 			}
 			if !cancelWithClient {
-				_ = e.Close() // ends the delay, and nothing else would
+				_ = e.Close() // nothing else ends the delay
 			}
 			<-served
 			if done := len(e.Payments()) == 1; done == cancelWithClient {
@@ -319,8 +319,8 @@ func TestFaultsOfWebhooks(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		fault    emulator.Fault
-		uri      string // of the confirm_url
-		want     string // of the webhooks sent
+		uri      string // the path of the confirm_url
+		want     string // the path of the webhooks sent
 		merchant string
 		sent     int
 		accepted bool
@@ -432,7 +432,7 @@ func TestDelayedWebhook(t *testing.T) {
 	})
 }
 
-func TestDelayedWebhookIsCancelled(t *testing.T) {
+func TestDelayedWebhookIsCancelledWithScan(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e := emulator.New(emulator.Options{Transport: roundTrip(hang)})
@@ -450,7 +450,7 @@ func TestDelayedWebhookIsCancelled(t *testing.T) {
 	})
 }
 
-func TestInjectRefusesNonsense(t *testing.T) {
+func TestInjectRejectsInvalidFaults(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for body, want := range map[string]string{
@@ -531,7 +531,7 @@ func TestFaultJSON(t *testing.T) {
 	}
 }
 
-func TestFaultsChosenByTheProgram(t *testing.T) {
+func TestFaultOption(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{Fault: func(endpoint emulator.Endpoint, r *http.Request) emulator.Fault {
 		switch {
@@ -543,7 +543,7 @@ func TestFaultsChosenByTheProgram(t *testing.T) {
 		case endpoint == emulator.EndpointConfirm && r == nil:
 			return emulator.Fault{Duplicate: true}
 		case endpoint == emulator.EndpointList:
-			return emulator.Fault{Duplicate: true} // which an API request cannot be
+			return emulator.Fault{Duplicate: true} // ignored: it cannot affect an API request
 		}
 		return emulator.Fault{}
 	}})

@@ -21,7 +21,7 @@ const (
 	asForm = "application/x-www-form-urlencoded"
 )
 
-// clock is the API's clock, moved by hand.
+// clock is a clock for the API that a test advances.
 type clock struct {
 	mu sync.Mutex
 	t  time.Time
@@ -71,7 +71,7 @@ func (s *sandbox) as(impKey string) *sandbox {
 	return &other
 }
 
-// envelope is any answer of the API.
+// envelope is any response of the API.
 type envelope struct {
 	status   int
 	header   http.Header
@@ -97,7 +97,7 @@ func (s *sandbox) login(impKey, impSecret string) string {
 	return a.field("access_token")
 }
 
-// try sends a request and returns its answer's status, headers and body, or the error.
+// try sends a request and returns the response, or the error.
 func (s *sandbox) try(method, path, contentType, body string, header ...string) (envelope, error) {
 	s.t.Helper()
 	req, err := http.NewRequestWithContext(s.t.Context(), method, s.server.URL+path, strings.NewReader(body))
@@ -131,7 +131,7 @@ func (s *sandbox) do(method, path, contentType, body string, header ...string) e
 		s.t.Fatalf("%s %s: %v", method, path, err)
 	}
 	if a.header.Get("X-Cvs-Sandbox") != "true" {
-		s.t.Errorf("%s %s: answer does not say that it is a sandbox's", method, path)
+		s.t.Errorf("%s %s: response lacks the header X-Cvs-Sandbox", method, path)
 	}
 	return a
 }
@@ -169,7 +169,7 @@ func (s *sandbox) inject(f emulator.Fault) {
 	}
 }
 
-// expect checks an answer's HTTP status, code and whether it has a message and a response.
+// expect asserts the HTTP status, the code, and whether there are a message and a response.
 func (a envelope) expect(t *testing.T, status, code int) {
 	t.Helper()
 	if a.status != status || a.Code != code {
@@ -183,7 +183,7 @@ func (a envelope) expect(t *testing.T, status, code int) {
 	}
 }
 
-// gateway is a merchant's server: it records the webhooks that it gets.
+// gateway is a merchant's server that records the webhooks that it receives.
 type gateway struct {
 	*httptest.Server
 	mu   sync.Mutex
@@ -219,7 +219,7 @@ func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-// answers returns a handler that answers 200 with these bodies one after the other, and with the last from then on.
+// answers returns a handler that responds with 200 and with these bodies, one after the other. It repeats the last one.
 func answers(bodies ...string) http.HandlerFunc {
 	var n atomic.Int32
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -227,7 +227,7 @@ func answers(bodies ...string) http.HandlerFunc {
 	}
 }
 
-// accepts answers as cvs_confirm does.
+// accepts responds as cvs_confirm does when it accepts.
 var accepts = answers(`{"accepted":true}`)
 
 func newServer(t *testing.T, h http.Handler) *httptest.Server {
@@ -260,7 +260,7 @@ func issueDirectly(t *testing.T, e *emulator.Emulator, body string) (token strin
 	return token
 }
 
-// brokenReader is a body that breaks off.
+// brokenReader is an incomplete body.
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
@@ -276,7 +276,7 @@ func (s *sandbox) payByCard(merchantUID string, amount int) envelope {
 	return a
 }
 
-// query is what must be seen nowhere but by the gateway.
+// query is the query of the webhook URLs. Only the gateway may see its secret.
 const (
 	secret = "c2lnbmF0dXJlLW9mLTIy"
 	query  = "?cvs_amount=15000&cvs_sig=" + secret
@@ -284,7 +284,7 @@ const (
 	shownQuery = "?cvs_amount=15000&cvs_sig=…"
 )
 
-// order issues a barcode for 15,000 won that is confirmed and noticed at the gateway.
+// order issues a barcode for 15,000 won with webhooks to the gateway.
 func (s *sandbox) order(merchantUID string, g *gateway) envelope {
 	s.t.Helper()
 	return s.issue(fmt.Sprintf(`"merchant_uid":%q,"amount":15000,"confirm_url":"%s/confirm%s","notice_url":"%s/notice%s"`,
@@ -295,11 +295,12 @@ func compact(raw json.RawMessage) string {
 	return strings.Join(strings.Fields(string(raw)), "")
 }
 
-// roundTrip is a transport for tests in a bubble of synctest, where no network may be used.
+// roundTrip is a transport for tests with synctest, which cannot use the network.
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
+// hang waits until the request is cancelled.
 func hang(r *http.Request) (*http.Response, error) {
 	<-r.Context().Done()
 	return nil, fmt.Errorf("Post %q: %w", r.URL, r.Context().Err())
@@ -316,7 +317,7 @@ func (s *sandbox) scenario(issued envelope, scenario emulator.Scenario) emulator
 	return result
 }
 
-// paid returns a barcode of 15,000 won that was paid.
+// paid issues a barcode for 15,000 won and pays it.
 func (s *sandbox) paid(merchantUID string, members ...string) envelope {
 	s.t.Helper()
 	a := s.issue(strings.Join(append(members, `"merchant_uid":"`+merchantUID+`","amount":15000`), ","))

@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-func TestIssueAnswersThePayment(t *testing.T) {
+func TestIssueReturnsPayment(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := newSandbox(t, emulator.Options{Now: c.now, Fractions: emulator.FractionsKeep})
@@ -61,7 +61,7 @@ func TestIssueAnswersThePayment(t *testing.T) {
 	}
 }
 
-func TestIssueLimits(t *testing.T) {
+func TestIssueLimitsTextLengths(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for name, limit := range map[string]int{
@@ -100,7 +100,7 @@ func formBody(fields map[string]string) (contentType, body string) {
 	return asForm, form.Encode()
 }
 
-func TestIssueRefusesBadParameters(t *testing.T) {
+func TestIssueRejectsInvalidParameters(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	const order = `"merchant_uid":"order"`
@@ -154,7 +154,7 @@ func TestIssueRefusesBadParameters(t *testing.T) {
 	}
 }
 
-func TestIssueReadsAmounts(t *testing.T) {
+func TestIssueKeepsAmounts(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{Fractions: emulator.FractionsKeep})
 	for raw, want := range map[string]string{
@@ -166,7 +166,7 @@ func TestIssueReadsAmounts(t *testing.T) {
 	}
 }
 
-func TestRoundAmounts(t *testing.T) {
+func TestIssueRoundsAmounts(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{Fractions: emulator.FractionsRound})
 	for raw, want := range map[string]string{
@@ -194,7 +194,7 @@ func TestRoundAmounts(t *testing.T) {
 	}
 }
 
-func TestCustomData(t *testing.T) {
+func TestIssueStoresCustomData(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for _, test := range []struct{ contentType, sent, want string }{
@@ -229,7 +229,7 @@ func TestCustomData(t *testing.T) {
 	}
 }
 
-func TestWebhookURLs(t *testing.T) {
+func TestIssueReadsWebhookURLs(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for _, test := range []struct {
@@ -258,7 +258,7 @@ func TestWebhookURLs(t *testing.T) {
 	}
 }
 
-func TestBarcodes(t *testing.T) {
+func TestIssueRefusesBarcodeInUse(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := newSandbox(t, emulator.Options{Now: c.now})
@@ -268,16 +268,16 @@ func TestBarcodes(t *testing.T) {
 		t.Errorf("the merchant's own barcode came back as %q", got)
 	}
 	reissue := func() envelope { return s.do("POST", "/cvs", asJSON, `{"merchant_uid":"two",`+own+`}`) }
-	reissue().expect(t, 200, 1) // live
+	reissue().expect(t, 200, 1) // still payable
 	c.advance(60 * time.Second)
-	reissue().expect(t, 200, 1) // live until the deadline, the deadline included
+	reissue().expect(t, 200, 1) // still payable at the deadline
 	c.advance(time.Second)
 	reissue().expect(t, 200, 0) // its deadline has passed
 	s.do("DELETE", "/cvs/"+first.field("imp_uid"), "", "").expect(t, 200, 0)
 
 	third := s.issue(`"merchant_uid":"three","amount":1,"barcode":"88002"`)
 	s.do("DELETE", "/cvs/"+third.field("imp_uid"), "", "").expect(t, 200, 0)
-	s.issue(`"merchant_uid":"three","amount":1,"barcode":"88002"`) // void, so free again
+	s.issue(`"merchant_uid":"three","amount":1,"barcode":"88002"`) // free, because the payment is void
 	other := s.as("other")
 	other.do("POST", "/cvs", asJSON, `{"merchant_uid":"x","amount":1,"barcode":"88002"}`).expect(t, 200, 1)
 
@@ -287,7 +287,7 @@ func TestBarcodes(t *testing.T) {
 	}
 }
 
-func TestPaidOrderIsRefused(t *testing.T) {
+func TestIssueRefusesPaidOrder(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	barcode := s.issue(`"merchant_uid":"order","amount":1`).field("vbank_num")
@@ -297,7 +297,7 @@ func TestPaidOrderIsRefused(t *testing.T) {
 	}
 	s.do("POST", "/cvs", asJSON, `{"merchant_uid":"order","amount":1}`).expect(t, 200, 1)
 	s.do("DELETE", "/cvs/"+second.field("imp_uid"), "", "").expect(t, 200, 0)
-	s.do("POST", "/cvs", asJSON, `{"merchant_uid":"order","amount":1}`).expect(t, 200, 1) // the first is paid still
+	s.do("POST", "/cvs", asJSON, `{"merchant_uid":"order","amount":1}`).expect(t, 200, 1) // the first barcode is still paid
 	s.as("other").issue(`"merchant_uid":"order","amount":1`)                              // another merchant's order
 }
 

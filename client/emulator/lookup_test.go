@@ -30,7 +30,7 @@ func TestPaymentNeedsIncludeSandbox(t *testing.T) {
 	}
 }
 
-func TestFind(t *testing.T) {
+func TestFindSortsAndFilters(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := newSandbox(t, emulator.Options{Now: c.now})
@@ -40,7 +40,7 @@ func TestFind(t *testing.T) {
 	third := issue()
 	c.advance(time.Second)
 	s.do("DELETE", "/cvs/"+second.field("imp_uid"), "", "")
-	s.scan(first.field("vbank_num"), "card") // the same second again
+	s.scan(first.field("vbank_num"), "card") // in the same second as the void
 	names := map[string]string{
 		first.field("imp_uid"): "first", second.field("imp_uid"): "second", third.field("imp_uid"): "third",
 	}
@@ -63,7 +63,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestFindCountsAnIssueAsAnUpdate(t *testing.T) {
+func TestFindCountsIssueAsUpdate(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{Now: newClock().now})
 	void := s.issue(`"merchant_uid":"order","amount":1`)
@@ -86,7 +86,7 @@ func TestFindBreaksTiesByIssue(t *testing.T) {
 	}
 }
 
-func TestOrdersOfAnyName(t *testing.T) {
+func TestFindAcceptsAnyOrderNumber(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for _, order := range []string{"주문 1", "a/b", "a/ready", "..", "a%2Fb", "a?b=c", "100%", "a+b", "find", `"\`} {
@@ -100,7 +100,7 @@ func TestOrdersOfAnyName(t *testing.T) {
 	}
 }
 
-func TestList(t *testing.T) {
+func TestListPagesAndFilters(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := newSandbox(t, emulator.Options{Now: c.now, TokenLife: 24 * time.Hour})
@@ -134,7 +134,7 @@ func TestList(t *testing.T) {
 		{"all?sorting=-updated&limit=2", 25, 0, 2, "order-4", "order-3", 2},
 		{fmt.Sprintf("all?from=%d&to=%d", start+3, start+5), 3, 0, 0, "order-5", "order-3", 3},
 		{fmt.Sprintf("ready?from=%d&to=%d", start+3, start+5), 1, 0, 0, "order-5", "order-5", 1},
-		{fmt.Sprintf("paid?to=%d", start+3600), 0, 0, 0, "", "", 0}, // by the time of payment, not of issue
+		{fmt.Sprintf("paid?to=%d", start+3600), 0, 0, 0, "", "", 0}, // filtered by the time of payment, not of issue
 		{fmt.Sprintf("paid?from=%d", start+3600), 1, 0, 0, "order-4", "order-4", 1},
 		{fmt.Sprintf("cancelled?from=%d&to=%d", start+25, start+25), 1, 0, 0, "order-3", "order-3", 1},
 		{fmt.Sprintf("all?to=%d", start-1), 0, 0, 0, "", "", 0},
@@ -168,7 +168,7 @@ func TestList(t *testing.T) {
 	}
 }
 
-func TestListRefusesBadQueries(t *testing.T) {
+func TestListRejectsInvalidQueries(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	s.issue(`"merchant_uid":"order","amount":1`)
@@ -230,17 +230,17 @@ func TestFindAll(t *testing.T) {
 	}
 }
 
-func TestPaymentsByTheirNumbers(t *testing.T) {
+func TestPaymentsByImpUIDs(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	one, two := s.issue(`"merchant_uid":"1","amount":1`).field("imp_uid"), s.issue(`"merchant_uid":"2","amount":2`).field("imp_uid")
-	foreign := s.as("stranger").issue(`"merchant_uid":"3","amount":3`).field("imp_uid")
+	otherMerchants := s.as("stranger").issue(`"merchant_uid":"3","amount":3`).field("imp_uid")
 	for _, query := range []string{
 		"imp_uid[]=" + two + "&imp_uid[]=" + one, "imp_uid%5B%5D=" + two + "&imp_uid%5B%5D=nothing&imp_uid[]=" + one,
-		"imp_uid=" + two + "&imp_uid=" + one, "imp_uid[0]=" + two + "&imp_uid[1]=" + one, "imp_uid[]=" + two + "&imp_uid[]=" + foreign + "&imp_uid[]=" + one,
+		"imp_uid=" + two + "&imp_uid=" + one, "imp_uid[0]=" + two + "&imp_uid[1]=" + one, "imp_uid[]=" + two + "&imp_uid[]=" + otherMerchants + "&imp_uid[]=" + one,
 	} {
 		a := s.get("/payments?" + query)
-		a.expect(t, map[bool]int{true: 207, false: 200}[strings.Contains(query, "nothing") || strings.Contains(query, foreign)], 0)
+		a.expect(t, map[bool]int{true: 207, false: 200}[strings.Contains(query, "nothing") || strings.Contains(query, otherMerchants)], 0)
 		var list []struct {
 			ImpUID string `json:"imp_uid"`
 		}
@@ -254,7 +254,7 @@ func TestPaymentsByTheirNumbers(t *testing.T) {
 	s.get("/payments?"+strings.Repeat("imp_uid[]=x&", 101)).expect(t, 400, -1)
 }
 
-func TestBalance(t *testing.T) {
+func TestBalanceAfterPartialRefund(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	impUID := s.paid("order").field("imp_uid")
@@ -273,8 +273,8 @@ func TestBalance(t *testing.T) {
 	s.as("stranger").get("/payments/"+impUID+"/balance").expect(t, 404, -1)
 }
 
-// A test channel's payments are hidden, with a word why, and a live one's are not.
-func TestChannels(t *testing.T) {
+// The API hides the payments of a test channel, and the message says why. It shows those of a live channel.
+func TestLookupHidesTestChannel(t *testing.T) {
 	t.Parallel()
 	for _, live := range []bool{false, true} {
 		s := newSandbox(t, emulator.Options{LiveChannel: live})
@@ -296,8 +296,8 @@ func TestChannels(t *testing.T) {
 	}
 }
 
-// Old clients write a slash at the end, look up by POST, and put the token elsewhere.
-func TestOldHabits(t *testing.T) {
+// Old clients write a slash at the end of the path, use POST, and send the token in other places.
+func TestLookupAcceptsOldClients(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{LiveChannel: true})
 	impUID := s.issue(`"merchant_uid":"order","amount":1`).field("imp_uid")

@@ -60,7 +60,7 @@ func mustContain(t *testing.T, text string, all ...string) {
 	}
 }
 
-func TestPage(t *testing.T) {
+func TestPageShowsPaymentStates(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := newSandbox(t, emulator.Options{Now: c.now, Deadline: time.Hour})
@@ -89,7 +89,7 @@ func TestPage(t *testing.T) {
 		}
 	}
 	mustContain(t, s.page(""), `<html lang="ko">`)
-	// Each of the four is drawn, and the chosen one once more.
+	// Four in the list, and the selected one on the till.
 	if n := strings.Count(s.page("?barcode="+barcodes["waiting"]), "<svg "); n != 5 {
 		t.Errorf("%d barcodes are drawn", n)
 	}
@@ -130,14 +130,14 @@ func TestPageLanguage(t *testing.T) {
 	mustContain(t, s.page(""), `href="till?lang=en"`)
 }
 
-func TestRootLeadsToTill(t *testing.T) {
+func TestRootRedirectsToTill(t *testing.T) {
 	t.Parallel()
 	if rec := serve(emulator.New(emulator.Options{}), "GET", "/?barcode=1", nil); rec.Code != 303 || rec.Header().Get("Location") != "till?barcode=1" {
 		t.Errorf("%d %v", rec.Code, rec.Header())
 	}
 }
 
-// Whatever a merchant, a buyer or a gateway writes stays text.
+// What a merchant, a buyer or a gateway writes is never read as HTML.
 func TestPageEscapes(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
@@ -159,7 +159,7 @@ func TestPageEscapes(t *testing.T) {
 	mustContain(t, words(page), evil, barcode)
 }
 
-func TestPageKeepsToItself(t *testing.T) {
+func TestPageLoadsOnlyItsOwnFiles(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	s.order("order", newGateway(t, status(200)))
@@ -180,7 +180,7 @@ func TestPageKeepsToItself(t *testing.T) {
 		if strings.Contains(policy, "unsafe") || strings.Contains(policy, "http") {
 			t.Errorf("%s: %s", path, policy)
 		}
-		// Nothing is loaded from elsewhere; the SVG namespace is a name, not an address.
+		// No other site is named, except by the SVG namespace, which is a name and is not loaded.
 		for _, m := range regexp.MustCompile(`(?:https?:)?//[\w.-]+\.\w+`).FindAllString(rec.Body.String(), -1) {
 			if m != "http://www.w3.org" {
 				t.Errorf("%s names %s", path, m)
@@ -189,7 +189,7 @@ func TestPageKeepsToItself(t *testing.T) {
 	}
 }
 
-func TestPageIsSentWhenItChanged(t *testing.T) {
+func TestPageIsNotSentAgainUnchanged(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	tag := serve(s.Emulator, "GET", "/till", nil).Header().Get("ETag")
@@ -203,7 +203,7 @@ func TestPageIsSentWhenItChanged(t *testing.T) {
 	}
 }
 
-func TestPageList(t *testing.T) {
+func TestPageListsPayments(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for i := range 45 {
@@ -235,13 +235,13 @@ func TestPageList(t *testing.T) {
 	mustContain(t, last, "3 / 3", `href="till?page=2&amp;q=9#list-title"`)
 	mustContain(t, s.page("?page=9"), `href="till?page=3#list-title"`)
 	if strings.Contains(first, "Newer") || strings.Contains(last, "이전 →") {
-		t.Error("leads to a page that does not exist")
+		t.Error("the page links to a page of the list that does not exist")
 	}
 	mustContain(t, words(s.page("?q=none")), "맞는 바코드가 없습니다")
 	mustContain(t, words(newSandbox(t, emulator.Options{}).page("")), "아직 발급된 바코드가 없습니다", "아직 아무 바코드도 스캔하지 않았습니다")
 }
 
-func TestPageScan(t *testing.T) {
+func TestPageScansBarcode(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	barcode := s.issue(`"merchant_uid":"order","amount":1`).field("vbank_num")
@@ -283,8 +283,8 @@ func TestPageBarcodeWithoutPicture(t *testing.T) {
 	mustContain(t, words(s.page("?barcode=none")), "이 번호로 발급된 바코드가 없습니다.")
 }
 
-// The page tells each way in which a scan can end, in both languages.
-func TestPageExchanges(t *testing.T) {
+// The page shows each outcome of a scan in both languages.
+func TestPageShowsOutcomeOfScan(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
@@ -300,7 +300,7 @@ func TestPageExchanges(t *testing.T) {
 			en: []string{"Paid", "· Cash", "Confirm webhook POST", "Answer 200 OK ·", "Payment Waiting → Paid", "Notice webhook POST"},
 		},
 		{
-			name: "paid by the word of another", handle: answers("<h1>Welcome</h1>"), times: 1,
+			name: "paid by a 200 from another program", handle: answers("<h1>Welcome</h1>"), times: 1,
 			ko: []string{
 				"cvs_confirm의 승인 없이 결제되었습니다", "주의: 이 200 응답은 cvs_confirm이 보낸 것이 아닙니다.", "라우트 순서를 확인하세요.",
 				"응답 cvs_confirm의 응답이 아닙니다 200 OK ·", "결제 상태 결제 대기 → 결제 완료",
@@ -311,12 +311,12 @@ func TestPageExchanges(t *testing.T) {
 			},
 		},
 		{
-			name: "void and the word of another", handle: status(200), req: emulator.ScanRequest{Scenario: emulator.ScenarioVoid}, times: 1,
+			name: "void, and a 200 from another program", handle: status(200), req: emulator.ScanRequest{Scenario: emulator.ScenarioVoid}, times: 1,
 			ko: []string{"결제되지 않았습니다 그사이 바코드가 말소되었습니다.", "주의: 이 200 응답은"},
 			en: []string{"Not paid The barcode was voided meanwhile.", "Warning: This 200 did not"},
 		},
 		{
-			name: "twice and the word of another", handle: status(200), req: emulator.ScanRequest{Scenario: emulator.ScenarioTwice}, times: 1,
+			name: "twice, and a 200 from another program", handle: status(200), req: emulator.ScanRequest{Scenario: emulator.ScenarioTwice}, times: 1,
 			ko: []string{"cvs_confirm의 승인 없이 결제되었습니다", "두 번째 계산대: 결제되지 않았습니다 다른 계산대가 먼저 결제했습니다."},
 			en: []string{"Paid, but cvs_confirm did not accept it", "The second till: Not paid The other till was faster."},
 		},
@@ -340,7 +340,11 @@ func TestPageExchanges(t *testing.T) {
 			name: "not sent", handle: accepts, fault: emulator.Fault{Endpoint: emulator.EndpointConfirm, Drop: emulator.DropBefore}, times: 1,
 			ko: []string{"게이트웨이의 응답을 받지 못했습니다 장애: 웹훅을 보내지 않았습니다"}, en: []string{"No answer from the gateway"},
 		},
-		{name: "page for an answer", times: 1, handle: func(w http.ResponseWriter, _ *http.Request) {
+		{
+			name: "response lost", handle: accepts, fault: emulator.Fault{Endpoint: emulator.EndpointConfirm, Drop: emulator.DropAfter}, times: 1,
+			ko: []string{"게이트웨이의 응답을 받지 못했습니다 장애: 응답을 잃었습니다"}, en: []string{"No answer from the gateway sandbox fault: the answer was lost"},
+		},
+		{name: "HTML response", times: 1, handle: func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(502)
 			_, _ = io.WriteString(w, "<h1>Bad Gateway</h1>")
 		}, ko: []string{"502 Bad Gateway", "<h1>Bad Gateway</h1>"}, en: []string{"The gateway refused"}},
@@ -405,8 +409,8 @@ func TestPageExchanges(t *testing.T) {
 	})
 }
 
-// Only what cvs_confirm accepted looks like an acceptance.
-func TestPageMarksAForeign200(t *testing.T) {
+// A 200 that did not come from cvs_confirm does not look like an acceptance.
+func TestPageMarks200NotFromCvsConfirm(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name     string
@@ -414,7 +418,7 @@ func TestPageMarksAForeign200(t *testing.T) {
 		scenario emulator.Scenario
 		kind     string
 		warned   bool
-		notes    int // answers marked as another's
+		notes    int // the responses that are marked
 	}{
 		{"genuine", accepts, "", "good", false, 0},
 		{"genuine at two tills", accepts, emulator.ScenarioTwice, "good", false, 0},
@@ -443,7 +447,7 @@ func TestPageMarksAForeign200(t *testing.T) {
 			}
 		})
 	}
-	// Of two tills only the one that was not told by cvs_confirm; either may be the one that pays.
+	// Only one of the two tills got a 200 that did not come from cvs_confirm. Either till may be the one that pays.
 	t.Run("at one of two tills", func(t *testing.T) {
 		t.Parallel()
 		s := newSandbox(t, emulator.Options{})
@@ -455,8 +459,8 @@ func TestPageMarksAForeign200(t *testing.T) {
 	})
 }
 
-// An exchange tells its own reason, not one that the payment kept from an earlier.
-func TestPageTellsTheReasonOfEachScan(t *testing.T) {
+// A scan shows its own reason, not the reason of an earlier scan that the payment keeps.
+func TestPageShowsReasonOfEachScan(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{ConfirmTimeout: 50 * time.Millisecond})
 	release := make(chan struct{})
@@ -485,7 +489,7 @@ func TestPageTellsTheReasonOfEachScan(t *testing.T) {
 	mustContain(t, words(s.page("")), "게이트웨이의 응답을 받지 못했습니다 50ms 안에 응답이 없었습니다")
 }
 
-func TestPageTellsANoticeSentAgain(t *testing.T) {
+func TestPageShowsRepeatedNotice(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	barcode := s.issue(`"merchant_uid":"order","amount":1`).field("vbank_num")
@@ -500,7 +504,7 @@ func TestPageTellsANoticeSentAgain(t *testing.T) {
 	}
 }
 
-// Over plain HTTP on another host than this, a browser names the page's origin and nothing else.
+// Over plain HTTP, and on a host other than localhost, a browser sends only Origin and no Sec-Fetch-Site.
 func TestPageFormsWorkWithoutFetchMetadata(t *testing.T) {
 	t.Parallel()
 	e := emulator.New(emulator.Options{})
@@ -522,7 +526,7 @@ func TestPageMarksLanguages(t *testing.T) {
 	mustContain(t, s.page("", "Accept-Language", "en"), `<span lang="ko">우산</span>`, `<span lang="en">Umbrella</span>`)
 }
 
-func TestPageShowsTheLastExchanges(t *testing.T) {
+func TestPageShowsLastScans(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for i := range 25 {
@@ -537,7 +541,7 @@ func TestPageShowsTheLastExchanges(t *testing.T) {
 	}
 }
 
-func TestPageFaults(t *testing.T) {
+func TestPageInjectsFaults(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		form string
@@ -578,19 +582,19 @@ func TestPageFaults(t *testing.T) {
 			t.Errorf("back to normal: %d %s %v", status, location, s.Faults())
 		}
 		if strings.Contains(s.page(""), "지금 장애가 있습니다.") {
-			t.Error("the page still tells of faults")
+			t.Error("the page still shows faults")
 		}
 	}
 }
 
-func TestPageTellsForgedFault(t *testing.T) {
+func TestPageShowsForgedFault(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	s.inject(emulator.Fault{Endpoint: emulator.EndpointConfirm, Forged: emulator.ForgedSignature})
 	mustContain(t, words(s.page("")), "승인 웹훅: confirm_url (되돌릴 때까지 모두): 위조된 서명")
 }
 
-func TestPageRefusesFaults(t *testing.T) {
+func TestPageRejectsInvalidFaults(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for form, want := range map[string]string{
@@ -616,7 +620,7 @@ func TestPageRefusesFaults(t *testing.T) {
 		}
 		mustContain(t, words(a.raw), "이 장애는 만들 수 없습니다: ", want)
 		if strings.Contains(a.raw, "injecting") {
-			t.Error("an error's context is shown")
+			t.Error("the problem begins with the prefix of Inject")
 		}
 	}
 	if got := s.Faults(); len(got) != 0 {
@@ -624,8 +628,8 @@ func TestPageRefusesFaults(t *testing.T) {
 	}
 }
 
-// Every effect that the form offers for an endpoint is one that can be had there.
-func TestPageOffersPossibleFaults(t *testing.T) {
+// The form offers an effect for an endpoint exactly if Inject accepts it.
+func TestPageOffersOnlyValidFaults(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	page := s.page("")
@@ -644,6 +648,20 @@ func TestPageOffersPossibleFaults(t *testing.T) {
 			if status, _ := s.submit("/till-faults", form); (status == 303) != offered {
 				t.Errorf("%s on %s: %d, offered: %v", effect[1], endpoint[1], status, offered)
 			}
+		}
+	}
+}
+
+func TestPageOffersOnlyValidScenarios(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	offered := regexp.MustCompile(`name="scenario" value="(\w+)"`).FindAllStringSubmatch(s.page(""), -1)
+	if len(offered) != 8 {
+		t.Fatalf("%d scenarios", len(offered))
+	}
+	for _, scenario := range offered {
+		if status, _ := s.submit("/till", url.Values{"barcode": {"1"}, "scenario": {scenario[1]}}); status != 303 {
+			t.Errorf("%s: %d", scenario[1], status)
 		}
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-// A name in two forms is refused, whichever is read first.
-func TestFormNamesAFieldOnce(t *testing.T) {
+// A field in two forms is rejected. The order in which a map returns the forms does not matter.
+func TestFormRejectsFieldInTwoForms(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for range 20 {
@@ -18,7 +18,7 @@ func TestFormNamesAFieldOnce(t *testing.T) {
 	}
 }
 
-func TestIssueBodies(t *testing.T) {
+func TestIssueRejectsOtherContentTypesAndLargeBodies(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	const order = `{"merchant_uid":"order","amount":1}`
@@ -47,7 +47,7 @@ func TestIssueBodies(t *testing.T) {
 	}
 }
 
-func TestIssueBrokenBody(t *testing.T) {
+func TestIssueRejectsIncompleteBody(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	rec := serve(s.Emulator, "POST", "/cvs", brokenReader{})

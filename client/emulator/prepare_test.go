@@ -33,5 +33,5 @@ func TestPrepare(t *testing.T) {
 	s.get("/payments/prepare/order-3").expect(t, 200, 0)
 	s.get("/payments/prepare/order-2").expect(t, 404, -1)
 	s.do("POST", "/payments/prepare", asJSON, `{"merchant_uid":"`+strings.Repeat("가", 41)+`","amount":1}`).expect(t, 400, -1)
-	s.get("/payments/prepare/order").expect(t, 404, -1) // bounded
+	s.get("/payments/prepare/order").expect(t, 404, -1) // removed, because MaxPayments is 2
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-// Whatever the gateway and the network do, the secrets in the query of a webhook's URL are shown nowhere.
+// Neither a response of the emulator nor Payments shows a secret from the query of a webhook URL.
 func TestNoSecretIsShown(t *testing.T) {
 	t.Parallel()
 	echo := func(code int, format string) http.HandlerFunc {
@@ -45,24 +45,24 @@ func TestNoSecretIsShown(t *testing.T) {
 				if forged != "" {
 					s.inject(emulator.Fault{Endpoint: emulator.EndpointConfirm, Forged: forged})
 				}
-				s.checkNothingShown(t, newGateway(t, handle).URL)
+				s.expectNoSecret(t, newGateway(t, handle).URL)
 				s = s.as("other")
 			}
 		})
 	}
 	t.Run("refused connection", func(t *testing.T) {
 		t.Parallel()
-		newSandbox(t, emulator.Options{}).checkNothingShown(t, "http://127.0.0.1:1")
+		newSandbox(t, emulator.Options{}).expectNoSecret(t, "http://127.0.0.1:1")
 	})
 	t.Run("public address", func(t *testing.T) {
 		t.Parallel()
-		newSandbox(t, emulator.Options{}).checkNothingShown(t, "http://203.0.113.1")
+		newSandbox(t, emulator.Options{}).expectNoSecret(t, "http://203.0.113.1")
 	})
-	t.Run("talkative transport", func(t *testing.T) {
+	t.Run("transport with the URL in its errors", func(t *testing.T) {
 		t.Parallel()
 		newSandbox(t, emulator.Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 			return nil, fmt.Errorf("dialling for %s: refused, signature %s", r.URL, r.URL.Query().Get("cvs_sig"))
-		})}).checkNothingShown(t, "http://gateway")
+		})}).expectNoSecret(t, "http://gateway")
 	})
 	t.Run("client as transport", func(t *testing.T) {
 		t.Parallel()
@@ -70,12 +70,12 @@ func TestNoSecretIsShown(t *testing.T) {
 			r = r.Clone(r.Context())
 			r.RequestURI, r.URL.Host = "", "127.0.0.1:1"
 			return http.DefaultClient.Do(r)
-		})}).checkNothingShown(t, "http://gateway")
+		})}).expectNoSecret(t, "http://gateway")
 	})
 }
 
-// What a gateway repeats is cleaned of secrets, and of nothing else.
-func TestScrubbing(t *testing.T) {
+// Secrets in a gateway's response body are hidden, and nothing else is.
+func TestResponseBodiesAreRedacted(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ query, answer, want string }{
 		{"?k=0123456789abc%2Fd", `raw 0123456789abc%2Fd decoded 0123456789abc/d`, `"raw … decoded …"`},
@@ -95,9 +95,9 @@ func TestScrubbing(t *testing.T) {
 	}
 }
 
-func (s *sandbox) checkNothingShown(t *testing.T, gatewayURL string) {
+func (s *sandbox) expectNoSecret(t *testing.T, gatewayURL string) {
 	t.Helper()
-	const fragments = "2bmF0dXJlLW9mLTIy" // the signature's end, which a forgery leaves
+	const fragments = "2bmF0dXJlLW9mLTIy" // the end of the signature, which a forgery does not alter
 	issued := s.issue(fmt.Sprintf(`"merchant_uid":"order","amount":1,"confirm_url":"%s/c%s","notice_url":["%s/n%s"]`,
 		gatewayURL, query, gatewayURL, query))
 	for _, a := range []envelope{
@@ -119,7 +119,7 @@ func (s *sandbox) checkNothingShown(t *testing.T, gatewayURL string) {
 	}
 }
 
-func TestShownURL(t *testing.T) {
+func TestShownURLIsRedacted(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	g := newGateway(t, status(200))

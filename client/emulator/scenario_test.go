@@ -13,7 +13,7 @@ import (
 func TestScenarioTwice(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
-	// Neither till is answered before both have asked.
+	// The gateway responds only after both tills have asked.
 	var both sync.WaitGroup
 	both.Add(2)
 	g := newGateway(t, func(w http.ResponseWriter, r *http.Request) {
@@ -120,7 +120,7 @@ func TestScenarioForged(t *testing.T) {
 	}
 }
 
-func TestUnknownScenario(t *testing.T) {
+func TestScanRejectsUnknownScenario(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for _, scenario := range []string{"thrice", "forged_", "forged"} {

@@ -6,7 +6,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-func TestLedgerIsBounded(t *testing.T) {
+func TestStoreRemovesOldestPayments(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{MaxPayments: 3})
 	first := s.issue(`"merchant_uid":"order","amount":1`)
@@ -30,8 +30,8 @@ func TestLedgerIsBounded(t *testing.T) {
 	}
 }
 
-// A barcode that was given out again belongs to the newer payment, also when the older is forgotten.
-func TestForgettingKeepsNewerBarcode(t *testing.T) {
+// A barcode that is issued again belongs to the newer payment, even after the older payment was removed.
+func TestStoreKeepsNewerPaymentOfReusedBarcode(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{MaxPayments: 1})
 	old := s.issue(`"merchant_uid":"old","amount":1,"barcode":"1"`)

@@ -130,29 +130,29 @@ func TestScanRefused(t *testing.T) {
 	}
 }
 
-// foreign is the warning of a 200 that is not cvs_confirm's.
-const foreign = `this 200 did not come from cvs_confirm, which answers {"accepted":true}: something else answered for it, ` +
+// warningNotCvsConfirm is the warning about a 200 that did not come from cvs_confirm.
+const warningNotCvsConfirm = `this 200 did not come from cvs_confirm, which answers {"accepted":true}: something else answered for it, ` +
 	`and no order check was asked; check the path in confirm_url and the order of the site's routes`
 
-// The real sender takes any 200 for an acceptance, so the payment is made whatever answered.
-func TestScanWarnsOfAForeign200(t *testing.T) {
+// The real service treats every 200 as an acceptance, so the payment is made.
+func TestScanWarnsIf200IsNotFromCvsConfirm(t *testing.T) {
 	t.Parallel()
 	for body, warning := range map[string]string{
-		"":                               foreign,
-		"OK":                             foreign,
-		"<html>":                         foreign,
-		"true":                           foreign,
-		"null":                           foreign,
-		`{}`:                             foreign,
-		`{"accepted":"true"}`:            foreign,
-		`{"accepted":false}`:             foreign,
-		`{"accepted":null}`:              foreign,
-		`{"accepted":1}`:                 foreign,
-		`{"Accepted":true}`:              foreign,
-		`[{"accepted":true}]`:            foreign,
-		`"{\"accepted\":true}"`:          foreign,
-		`{"accepted":true`:               foreign,
-		`{"accepted":true}{}`:            foreign,
+		"":                               warningNotCvsConfirm,
+		"OK":                             warningNotCvsConfirm,
+		"<html>":                         warningNotCvsConfirm,
+		"true":                           warningNotCvsConfirm,
+		"null":                           warningNotCvsConfirm,
+		`{}`:                             warningNotCvsConfirm,
+		`{"accepted":"true"}`:            warningNotCvsConfirm,
+		`{"accepted":false}`:             warningNotCvsConfirm,
+		`{"accepted":null}`:              warningNotCvsConfirm,
+		`{"accepted":1}`:                 warningNotCvsConfirm,
+		`{"Accepted":true}`:              warningNotCvsConfirm,
+		`[{"accepted":true}]`:            warningNotCvsConfirm,
+		`"{\"accepted\":true}"`:          warningNotCvsConfirm,
+		`{"accepted":true`:               warningNotCvsConfirm,
+		`{"accepted":true}{}`:            warningNotCvsConfirm,
 		`{"accepted":true}`:              "",
 		" {\r\n\t\"accepted\" : true } ": "",
 	} {
@@ -172,8 +172,8 @@ func TestScanWarnsOfAForeign200(t *testing.T) {
 	}
 }
 
-// Only a 200 that decides is warned of, whatever then becomes of the payment.
-func TestScanWarnsOfTheDecidingAnswer(t *testing.T) {
+// Only the response that decides causes a warning, even if the payment is not made afterwards.
+func TestScanWarnsOnlyOfDecidingResponse(t *testing.T) {
 	t.Parallel()
 	const genuine = `{"accepted":true}`
 	for _, test := range []struct {
@@ -188,9 +188,9 @@ func TestScanWarnsOfTheDecidingAnswer(t *testing.T) {
 		{name: "no answer", handle: answers("OK"), fault: emulator.Fault{Drop: emulator.DropAfter}},
 		{name: "not sent", handle: answers("OK"), fault: emulator.Fault{Drop: emulator.DropBefore}},
 		{name: "the second of two", handle: answers(genuine, "OK"), fault: emulator.Fault{Duplicate: true}},
-		{name: "the first of two", handle: answers("OK", genuine), fault: emulator.Fault{Duplicate: true}, want: foreign},
-		{name: "void meanwhile", handle: answers("OK"), request: emulator.ScenarioVoid, want: foreign},
-		{name: "forged", handle: answers("OK"), request: emulator.ScenarioForgedAmount, want: foreign},
+		{name: "the first of two", handle: answers("OK", genuine), fault: emulator.Fault{Duplicate: true}, want: warningNotCvsConfirm},
+		{name: "void meanwhile", handle: answers("OK"), request: emulator.ScenarioVoid, want: warningNotCvsConfirm},
+		{name: "forged", handle: answers("OK"), request: emulator.ScenarioForgedAmount, want: warningNotCvsConfirm},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -208,7 +208,7 @@ func TestScanWarnsOfTheDecidingAnswer(t *testing.T) {
 		t.Parallel()
 		s := newSandbox(t, emulator.Options{})
 		result := s.scenario(s.order("order", newGateway(t, status(200))), emulator.ScenarioTwice)
-		if result.Warning != foreign || result.Second.Warning != foreign {
+		if result.Warning != warningNotCvsConfirm || result.Second.Warning != warningNotCvsConfirm {
 			t.Errorf("%+v, second %+v", result, result.Second)
 		}
 	})
@@ -216,13 +216,13 @@ func TestScanWarnsOfTheDecidingAnswer(t *testing.T) {
 		t.Parallel()
 		s := newSandbox(t, emulator.Options{})
 		issued := s.issue(`"merchant_uid":"order","amount":1,"notice_url":"` + newGateway(t, answers("OK")).URL + `"`)
-		for range 2 { // paid, and its notice again
+		for range 2 { // the second scan only repeats the notice
 			if result := s.scenario(issued, emulator.ScenarioRepeatedNotice); !result.Accepted || result.Warning != "" {
 				t.Errorf("%+v", result)
 			}
 		}
 	})
-	// What is hidden in the answer that is shown does not make it another's.
+	// The redacted body is not what decides whether the response came from cvs_confirm.
 	t.Run("password in the answer", func(t *testing.T) {
 		t.Parallel()
 		s := newSandbox(t, emulator.Options{})
@@ -264,7 +264,7 @@ func TestScanWithoutURLs(t *testing.T) {
 	}
 }
 
-func TestScanRefusesDeadBarcodes(t *testing.T) {
+func TestScanRejectsUnpayableBarcodes(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := newSandbox(t, emulator.Options{Now: c.now, Deadline: time.Hour, TokenLife: 2 * time.Hour})
@@ -302,11 +302,11 @@ func TestScanRefusesDeadBarcodes(t *testing.T) {
 	if got := len(g.got()); got != before {
 		t.Errorf("%d webhooks were sent for dead barcodes", got-before)
 	}
-	// There is no status "expired": the payment stays ready.
+	// The API has no status "expired". The payment stays ready.
 	s.get("/payments/find/expired/ready").expect(t, 200, 0)
 }
 
-func TestTillRefusesBadRequests(t *testing.T) {
+func TestTillRejectsInvalidRequests(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for _, test := range []struct {
@@ -319,7 +319,7 @@ func TestTillRefusesBadRequests(t *testing.T) {
 		{asJSON, `{"barcode"`, 400},
 		{"text/plain", `barcode=1`, 415},
 		{asForm, `pay_type=card`, 400},
-		{asForm, `{"barcode":"0"}`, 404}, // curl -d without a header
+		{asForm, `{"barcode":"0"}`, 404}, // as curl -d sends it
 		{asForm, `{"barcode":"0"`, 400},
 		{asJSON, strings.Repeat(" ", 1<<20+1), 413},
 	} {
@@ -327,7 +327,7 @@ func TestTillRefusesBadRequests(t *testing.T) {
 	}
 }
 
-// Both tills have the gateway's acceptance in hand before either payment is made.
+// Both tills get the gateway's acceptance before either payment is made.
 func TestScanTwiceConcurrently(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
@@ -370,7 +370,7 @@ func TestVoidDuringScanWins(t *testing.T) {
 	}
 }
 
-func TestForgottenDuringScan(t *testing.T) {
+func TestPaymentRemovedDuringScan(t *testing.T) {
 	t.Parallel()
 	for code, reason := range map[int]string{200: emulator.ErrUnknownBarcode.Error(), 409: "too late"} {
 		s := newSandbox(t, emulator.Options{MaxPayments: 1})
@@ -386,7 +386,7 @@ func TestForgottenDuringScan(t *testing.T) {
 	}
 }
 
-func TestRefusalOfAVoidPaymentIsNotRecorded(t *testing.T) {
+func TestRefusalOfVoidPaymentIsNotRecorded(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	var impUID string
@@ -403,7 +403,8 @@ func TestRefusalOfAVoidPaymentIsNotRecorded(t *testing.T) {
 	}
 }
 
-// A customer who leaves before the gateway has answered has not paid; once he has paid, the notice is sent in any case.
+// If ctx ends before the gateway has responded, the payment is not made. The notices of a payment that was made are sent even if
+// ctx has ended.
 func TestScanCancelled(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})

@@ -27,7 +27,7 @@ func TestTokenLife(t *testing.T) {
 	for _, step := range []struct {
 		after     time.Duration
 		name      string
-		same      bool  // the token of the step before
+		same      bool  // as in the previous step
 		expiredAt int64 // seconds after the start
 	}{
 		{0, "new", true, 1800},
@@ -151,7 +151,7 @@ func TestTokenKeysAreCopied(t *testing.T) {
 	s.login("key", "secret")
 }
 
-func TestTokensAreEachMerchantsOwn(t *testing.T) {
+func TestMerchantsHaveDifferentTokens(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	if other := s.as("other"); other.token == s.token {
@@ -214,7 +214,7 @@ func TestEveryEndpointNeedsAToken(t *testing.T) {
 	}
 }
 
-func TestClockAnHourOff(t *testing.T) {
+func TestTokenUsesClockOption(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{Now: func() time.Time { return time.Now().Add(-time.Hour) }})
 	a := s.do("POST", "/users/getToken", asForm, url.Values{"imp_key": {"k"}, "imp_secret": {"s"}}.Encode())
@@ -228,7 +228,7 @@ func TestClockAnHourOff(t *testing.T) {
 	s.get("/payments/find/none").expect(t, 404, -1)
 }
 
-func TestExpiredTokensAreForgotten(t *testing.T) {
+func TestExpiredTokensAreRemoved(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := newSandbox(t, emulator.Options{Now: c.now, TokenLife: time.Second})

@@ -96,7 +96,7 @@ func TestPublicWebhooks(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{PublicWebhooks: true})
 	g := newGateway(t, status(200))
-	// An address that is neither loopback nor private, and leads here all the same.
+	// 0.0.0.0 counts as public but connects to this machine.
 	here := strings.Replace(g.URL, "127.0.0.1", "0.0.0.0", 1)
 	barcode := s.issue(`"merchant_uid":"order","amount":1,"confirm_url":"` + here + `"`).field("vbank_num")
 	if _, result := s.scan(barcode, "card"); !result.Accepted {
@@ -104,7 +104,7 @@ func TestPublicWebhooks(t *testing.T) {
 	}
 }
 
-// A proxy would hide the address that is dialled, and an idle connection keeps goroutines.
+// A proxy would hide the address of the connection, and an idle connection keeps goroutines.
 func TestTransportHasNoProxyAndNoIdleConnections(t *testing.T) {
 	t.Parallel()
 	transport := emulator.Transport(emulator.New(emulator.Options{})).(*http.Transport)
