@@ -29,7 +29,7 @@ func (a *access) provision(ctx caddy.Context, allow []string) error {
 		return errors.New("allow is empty: name who may call, or leave it out for the default")
 	}
 	for _, word := range allow {
-		if err := checkRange(word); err != nil {
+		if err := validateRange(word); err != nil {
 			return err
 		}
 		for _, cidr := range ranges(word) {
@@ -55,15 +55,15 @@ func ranges(word string) []string {
 
 var errPortOneCalls = errors.New("allow portone is for cvs_confirm: PortOne never calls cvs_proxy")
 
-// checkCaller is checkRange for cvs_proxy.
-func checkCaller(word string) error {
+// validateCaller is validateRange for cvs_proxy.
+func validateCaller(word string) error {
 	if word == "portone" {
 		return errPortOneCalls
 	}
-	return checkRange(word)
+	return validateRange(word)
 }
 
-func checkRange(word string) error {
+func validateRange(word string) error {
 	for _, cidr := range ranges(word) {
 		if _, err := caddyhttp.CIDRExpressionToPrefix(cidr); err != nil {
 			return fmt.Errorf("allow %q: need an IP address, a CIDR range, private_ranges or portone", word)
@@ -81,17 +81,27 @@ const (
 	ruleServe           = "serve"
 )
 
-func forbidden(rule, message string) error {
-	return &httpError{status: http.StatusForbidden, message: message, rule: rule}
-}
-
-// notAllowed refuses a caller, who may be an app of the shop's own and has to be told
-// what to allow.
+// notAllowed names the option in its message, because the caller may be the shop's own app.
 func notAllowed(who string) error {
 	return forbidden(ruleAllow, who+" may not call this gateway: see the option allow.")
 }
 
-func (a *access) check(r *http.Request) error {
+// authorize refuses everybody but the shop's own apps.
+func (a *access) authorize(r *http.Request) error {
+	if err := a.verifyAddress(r); err != nil {
+		return err
+	}
+	if err := a.verifyForwarded(r); err != nil {
+		return err
+	}
+	// A web page of somebody else can make a browser in the shop's network send requests.
+	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+		return forbidden(ruleBrowser, "A browser may not call the gateway: call it from the app's server, without Origin and Sec-Fetch-Site.")
+	}
+	return nil
+}
+
+func (a *access) verifyAddress(r *http.Request) error {
 	switch ip := clientIP(r); {
 	case r.RemoteAddr == "@" && ip == "@":
 		return forbidden(ruleTrustedProxies, "The proxy at the unix socket, which trusted_proxies_unix trusts, does not name the client: configure it to send X-Forwarded-For.")
@@ -140,18 +150,18 @@ var forwardingHeaders = slices.Concat(addressHeaders, []string{
 	"Via", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server",
 })
 
-// checkForwarded refuses what a proxy passed on that is not trusted: its own
-// address, perhaps a private one, would vouch for anybody. Of a trusted one,
-// every address that it tells must be allowed, as Caddy believes the first
-// unless trusted_proxies_strict is set, and that one the client may have made up.
-func (a *access) checkForwarded(r *http.Request) error {
+// verifyForwarded refuses a request that an untrusted proxy forwarded: the proxy's own
+// address, often a private one, would open the gateway to all of its clients. Of a trusted
+// proxy every address that it names must be allowed: unless trusted_proxies_strict is set,
+// Caddy takes the first one, which the client may have forged.
+func (a *access) verifyForwarded(r *http.Request) error {
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	var ipHeaders []string
 	if server != nil {
 		ipHeaders = server.ClientIPHeaders
 	}
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
-		return a.checkTold(r, ipHeaders, server != nil && server.TrustedProxiesStrict > 0)
+		return a.verifyNamedClients(r, ipHeaders, server != nil && server.TrustedProxiesStrict > 0)
 	}
 	forwarded := slices.ContainsFunc(forwardingHeaders, func(name string) bool { return len(r.Header[name]) > 0 }) ||
 		slices.ContainsFunc(ipHeaders, func(name string) bool { return len(r.Header.Values(name)) > 0 })
@@ -165,25 +175,25 @@ func (a *access) checkForwarded(r *http.Request) error {
 	return nil
 }
 
-// checkTold refuses a trusted proxy's request that may be somebody's who is not
-// allowed. What Caddy cannot read as an address it skips, strictly too, and
-// believes what stands before it; a field that it does not look for may name
-// another client than the one that it found.
-func (a *access) checkTold(r *http.Request, ipHeaders []string, strictly bool) error {
-	told := false
+// verifyNamedClients refuses a trusted proxy's request that may come from a client that is
+// not allowed. Caddy skips what it cannot read as an address and takes the one before it,
+// even with trusted_proxies_strict. A field that Caddy does not read may name another client
+// than the one that it took.
+func (a *access) verifyNamedClients(r *http.Request, ipHeaders []string, strictly bool) error {
+	named := false
 	for _, name := range ipHeaders {
 		for part := range strings.SplitSeq(strings.Join(r.Header.Values(name), ","), ",") {
 			ip := strings.TrimSpace(part)
 			if ip == "" {
 				continue
 			}
-			told = true
-			if strictly && !readable(part) || !strictly && !a.contains(ip) {
+			named = true
+			if strictly && !isAddress(part) || !strictly && !a.contains(ip) {
 				return notAllowed("A client that the proxy names in " + name)
 			}
 		}
 	}
-	if strictly && !told {
+	if strictly && !named {
 		return forbidden(ruleTrustedProxies, "The proxy, which is trusted strictly, does not name the client: configure it to send "+strings.Join(ipHeaders, " or ")+".")
 	}
 	for _, name := range addressHeaders {
@@ -191,7 +201,7 @@ func (a *access) checkTold(r *http.Request, ipHeaders []string, strictly bool) e
 			continue
 		}
 		for _, ip := range r.Header.Values(name) {
-			if !a.contains(strings.TrimSpace(ip)) && (!told || name != "Forwarded") {
+			if !a.contains(strings.TrimSpace(ip)) && (!named || name != "Forwarded") {
 				return forbidden(ruleClientIPHeaders, "The proxy names a client in "+name+": see the global option client_ip_headers.")
 			}
 		}
@@ -199,8 +209,8 @@ func (a *access) checkTold(r *http.Request, ipHeaders []string, strictly bool) e
 	return nil
 }
 
-// readable reports whether Caddy finds an address in one part of a list.
-func readable(part string) bool {
+// isAddress reports whether Caddy finds an address in one part of a list.
+func isAddress(part string) bool {
 	host, _, err := net.SplitHostPort(part)
 	if err != nil {
 		host = part

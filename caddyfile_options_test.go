@@ -4,6 +4,7 @@ package caddycvs
 // that use it.
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -332,12 +333,20 @@ func collectOptions(d *caddyfile.Dispenser, used map[string]bool) {
 	}
 }
 
+// jsonPlurals are the options, each behind its block, whose JSON name is a plural, because it holds a map or a list
+// of blocks.
+var jsonPlurals = map[string]string{"cvs.account": "accounts", "cvs_confirm.order_check": "order_checks", "order_check.require": "requirements"}
+
 func TestJSONNamesMatchCaddyfileOptions(t *testing.T) {
 	t.Parallel()
 	for name, block := range blockTests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			want := slices.Sorted(slices.Values(slices.Concat(optionsOf(t, name), block.jsonOnly)))
+			var want []string
+			for _, option := range slices.Concat(optionsOf(t, name), block.jsonOnly) {
+				want = append(want, cmp.Or(jsonPlurals[name+"."+option], option))
+			}
+			slices.Sort(want)
 			assert.Equal(t, want, slices.Sorted(maps.Keys(jsonFields(reflect.TypeOf(block.config)))))
 		})
 	}

@@ -299,18 +299,18 @@ func TestJSONRejectsMistakes(t *testing.T) {
 		{"app: transport without protocol", appWith(`"transport":{}`), ``, inApp + "loading transport: module name not specified with key 'protocol' in map[]"},
 		{"app: transport unknown field", appWith(`"transport":{"protocol":"http","dial_time":1}`), ``, inApp + `loading transport: loading module 'http': decoding module config: http.reverse_proxy.transport.http: json: unknown field "dial_time"`},
 		{"app: unknown field", appWith(`"impkey":"1"`), ``, appJSON + `json: unknown field "impkey"`},
-		{"account: name", appWith(`"account":{"shop.example":` + usableApp + `}`), ``, inApp + `"shop.example" cannot name an account: use 1 to 64 letters, digits, '_' and '-'`},
-		{"account: without name", appWith(`"account":{"":` + usableApp + `}`), ``, inApp + `"" cannot name an account: use 1 to 64 letters, digits, '_' and '-'`},
-		{"account: null", `{"account":{"second":null}}`, ``, inApp + "account second: imp_key is missing: set it to a placeholder such as {env.PORTONE_IMP_KEY}"},
-		{"account: imp_secret missing", `{"account":{"second":{"imp_key":"{env.FIXTURE_IMP_KEY}"}}}`, ``, inApp + "account second: imp_secret is missing: set it to a placeholder such as {env.PORTONE_IMP_SECRET}"},
-		{"account: timeout negative", `{"account":{"second":` + appWith(`"timeout":-1`) + `}}`, ``, inApp + "account second: timeout must be 1ms or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
-		{"account: unnamed one incomplete", `{"tier":"001","account":{"second":` + usableApp + `}}`, ``, inApp + "imp_key is missing: set it to a placeholder such as {env.PORTONE_IMP_KEY}"},
-		{"account: nested", appWith(`"account":{"second":` + appWith(`"account":{}`) + `}`), ``, appJSON + `json: unknown field "account"`},
-		{"account: unknown field", appWith(`"account":{"second":` + appWith(`"keys":2`) + `}`), ``, appJSON + `json: unknown field "keys"`},
+		{"account: name", appWith(`"accounts":{"shop.example":` + usableApp + `}`), ``, inApp + `"shop.example" cannot name an account: use 1 to 64 letters, digits, '_' and '-'`},
+		{"account: without name", appWith(`"accounts":{"":` + usableApp + `}`), ``, inApp + `"" cannot name an account: use 1 to 64 letters, digits, '_' and '-'`},
+		{"account: null", `{"accounts":{"second":null}}`, ``, inApp + "account second: imp_key is missing: set it to a placeholder such as {env.PORTONE_IMP_KEY}"},
+		{"account: imp_secret missing", `{"accounts":{"second":{"imp_key":"{env.FIXTURE_IMP_KEY}"}}}`, ``, inApp + "account second: imp_secret is missing: set it to a placeholder such as {env.PORTONE_IMP_SECRET}"},
+		{"account: timeout negative", `{"accounts":{"second":` + appWith(`"timeout":-1`) + `}}`, ``, inApp + "account second: timeout must be 1ms or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
+		{"account: unnamed one incomplete", `{"tier":"001","accounts":{"second":` + usableApp + `}}`, ``, inApp + "imp_key is missing: set it to a placeholder such as {env.PORTONE_IMP_KEY}"},
+		{"account: nested", appWith(`"accounts":{"second":` + appWith(`"accounts":{}`) + `}`), ``, appJSON + `json: unknown field "accounts"`},
+		{"account: unknown field", appWith(`"accounts":{"second":` + appWith(`"keys":2`) + `}`), ``, appJSON + `json: unknown field "keys"`},
 
 		{"proxy", usableApp, `{"handler":"cvs_proxy","expires_in":"72h","max_body":1}`, ``},
 		{"proxy: account unknown", usableApp, `{"handler":"cvs_proxy","account":"second"}`, inProxy + `account "second" is not configured in the global option cvs`},
-		{"proxy: account unnamed", `{"account":{"second":` + usableApp + `}}`, `{"handler":"cvs_proxy"}`, inProxy + "there is no unnamed account: choose one with the option account"},
+		{"proxy: account unnamed", `{"accounts":{"second":` + usableApp + `}}`, `{"handler":"cvs_proxy"}`, inProxy + "there is no unnamed account: choose one with the option account"},
 		{"proxy: allow", usableApp, `{"handler":"cvs_proxy","allow":["10.0.0.1","10.0.0.0/33"]}`, inProxy + `allow "10.0.0.0/33": need an IP address, a CIDR range, private_ranges or portone`},
 		{"proxy: pg", usableApp, `{"handler":"cvs_proxy","pg":"kakaopay"}`, invalidProxy + `pg must be "galaxia" or "galaxia.{merchant id}"`},
 		{"proxy: confirm_url", usableApp, `{"handler":"cvs_proxy","confirm_url":"/cvs/confirm"}`, inProxy + "confirm_url: need an absolute http or https URL"},
@@ -333,7 +333,7 @@ func TestJSONRejectsMistakes(t *testing.T) {
 
 		{"confirm", usableApp, confirmWith(`"timeout":"4s","on_error":"reject","unsigned":"lookup"`), ``},
 		{"confirm: without order_check", usableApp, `{"handler":"cvs_confirm"}`, invalidConfig + noDecision},
-		{"confirm: order_check empty", usableApp, `{"handler":"cvs_confirm","order_check":[]}`, invalidConfig + noDecision},
+		{"confirm: order_check empty", usableApp, `{"handler":"cvs_confirm","order_checks":[]}`, invalidConfig + noDecision},
 		{"confirm: only shadow", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","shadow":true`), invalidConfig + noDecision},
 		{"confirm: account unknown", usableApp, confirmWith(`"account":"second"`), inConfirm + `account "second" is not configured in the global option cvs`},
 		{"confirm: timeout negative", usableApp, confirmWith(`"timeout":-1`), invalidConfig + "timeout must be 100ms to 10s: the sender waits no longer"},
@@ -348,10 +348,10 @@ func TestJSONRejectsMistakes(t *testing.T) {
 		{"proxy: allow portone", usableApp, `{"handler":"cvs_proxy","allow":["portone"]}`, inProxy + "allow portone is for cvs_confirm: PortOne never calls cvs_proxy"},
 		{"order_check: accept empty", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","accept":[]`), inConfirm + "order_check 1: accept is empty: no status would mean yes"},
 		{"order_check: route empty", usableApp, orderCheck(`"route":[]`), inConfirm + "order_check 1: the route has no handler"},
-		{"order_check: require without path", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","require":[{"value":"1"}]`), inConfirm + "order_check 1: require needs a path"},
+		{"order_check: require without path", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","requirements":[{"value":"1"}]`), inConfirm + "order_check 1: require needs a path"},
 		{"order_check: header in two spellings", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","header":{"x-a":"1","X-A":"2"}`), inConfirm + "order_check 1: header X-A is given twice"},
 		{"confirm: name twice", usableApp, orderChecks(`{"name":"a","url":"http://127.0.0.1:3000"},{"name":"a","url":"http://127.0.0.1:3001"}`), invalidConfig + "order_check a: the name is given twice"},
-		{"confirm: unknown field", usableApp, confirmWith(`"order_checks":[]`), confirmJSON + `json: unknown field "order_checks"`},
+		{"confirm: unknown field", usableApp, confirmWith(`"order_check":[]`), confirmJSON + `json: unknown field "order_check"`},
 
 		{"order_check: neither", usableApp, orderCheck(`"name":"order"`), inConfirm + "order_check order: need either a URL or a route"},
 		{"order_check: both", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","route":[{"handle":[{"handler":"static_response"}]}]`), inConfirm + "order_check 1: need either a URL or a route"},
@@ -366,7 +366,7 @@ func TestJSONRejectsMistakes(t *testing.T) {
 		{"order_check: second one", usableApp, orderChecks(`{"url":"http://127.0.0.1:3000"},{"url":"http://127.0.0.1:3001","timeout":-1}`), inConfirm + "order_check 2: timeout must be 1ms or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
 		{"order_check: handler unknown", usableApp, orderCheck(`"route":[{"handle":[{"handler":"cvs_check"}]}]`), inConfirm + "order_check 1: route: route 0: loading handler modules: position 0: loading module 'cvs_check': unknown module: http.handlers.cvs_check"},
 		{"order_check: unknown field", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","retries":3`), confirmJSON + `json: unknown field "retries"`},
-		{"order_check: unknown field of require", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","require":[{"path":"ok","equals":"1"}]`), confirmJSON + `json: unknown field "equals"`},
+		{"order_check: unknown field of require", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","requirements":[{"path":"ok","equals":"1"}]`), confirmJSON + `json: unknown field "equals"`},
 
 		{"sandbox: without app", ``, `{"handler":"cvs_sandbox"}`, ``},
 		{"sandbox: imp_key alone", ``, `{"handler":"cvs_sandbox","imp_key":"{env.FIXTURE_IMP_KEY}"}`, inSandbox + "imp_key and imp_secret go together: set both, or none to accept any"},
@@ -405,13 +405,13 @@ func appWith(fields string) string {
 
 // confirmWith adds fields to a usable cvs_confirm.
 func confirmWith(fields string) string {
-	return `{"handler":"cvs_confirm","order_check":[{"url":"http://127.0.0.1:3000"}],` + fields + `}`
+	return `{"handler":"cvs_confirm","order_checks":[{"url":"http://127.0.0.1:3000"}],` + fields + `}`
 }
 
 func orderCheck(fields string) string { return orderChecks("{" + fields + "}") }
 
 func orderChecks(checks string) string {
-	return `{"handler":"cvs_confirm","order_check":[` + checks + `]}`
+	return `{"handler":"cvs_confirm","order_checks":[` + checks + `]}`
 }
 
 // FuzzCaddyfile checks that parsing any Caddyfile ends in an error, or in JSON that our

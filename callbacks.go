@@ -1,7 +1,6 @@
 package caddycvs
 
-// This file holds what cvs_proxy warns of when it is loaded: callback URLs that the sender
-// of webhooks cannot use.
+// This file holds a warning at load: a callback URL that the sender of webhooks cannot use.
 
 import (
 	"net/netip"
@@ -11,8 +10,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// warnOfCallback warns of a callback URL to which no webhook can come.
-func (p *Proxy) warnOfCallback(option, raw string) {
+// warnAboutCallback warns of a callback URL that PortOne cannot reach.
+func (p *Proxy) warnAboutCallback(option, raw string) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return

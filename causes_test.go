@@ -329,18 +329,21 @@ func TestWhyARouteFailed(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	end()
 	failing := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return caddyhttp.Error(502, ended.Err()) })
-	in := &inquiry{check: &OrderCheck{handler: failing}, request: httptest.NewRequest(http.MethodPost, "/", nil), repl: caddy.NewReplacer()}
-	r := newReply()
-	in.fetch(ended, r)
-	_, _, broken := r.soFar()
-	assert.Equal(t, causeTimeout, broken.cause)
+	u := upstream{
+		request: httptest.NewRequest(http.MethodPost, "/", nil),
+		route:   &upstreamRoute{handler: failing, repl: caddy.NewReplacer(), isFinal: new(OrderCheck).meansNo},
+	}
+	answer := u.send(ended)
+	<-answer.done
+	_, _, broken := answer.current()
+	assert.Equal(t, causeTimeout, broken.name)
 }
 
 // Only what comes before the request is certain not to have been sent.
 func TestTLSFailureThatMayComeLate(t *testing.T) {
 	t.Parallel()
-	assert.Equal(t, causeUnreachable, failed(&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}).cause)
-	assert.Equal(t, why{causeBroken, "TLS: the other side refused the handshake"}, failed(&net.OpError{Op: "remote error", Err: tls.AlertError(116)}), "a client's certificate is asked for behind the handshake of TLS 1.3")
+	assert.Equal(t, causeUnreachable, transportCause(&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}).name)
+	assert.Equal(t, cause{causeBroken, "TLS: the other side refused the handshake"}, transportCause(&net.OpError{Op: "remote error", Err: tls.AlertError(116)}), "a client's certificate is asked for behind the handshake of TLS 1.3")
 }
 
 // One line of the log tells which condition failed, by path and kind of value. The value

@@ -674,7 +674,7 @@ func TestRoutesShareNothingOfTheServedRequest(t *testing.T) {
 	for n := range 20 {
 		assert.Equal(t, 200, g.confirm(t, g.mustIssue(t, fmt.Sprintf("order-%d", n))).status)
 	}
-	seen := joinedContext{context.Background(), context.WithValue(context.WithValue(t.Context(), caddy.CtxKey("idle_timeouts"), 1), http.LocalAddrContextKey, 2)}
+	seen := routeContext{context.Background(), context.WithValue(context.WithValue(t.Context(), caddy.CtxKey("idle_timeouts"), 1), http.LocalAddrContextKey, 2)}
 	assert.Nil(t, seen.Value(caddy.CtxKey("idle_timeouts")))
 	assert.Equal(t, 2, seen.Value(http.LocalAddrContextKey), "what is not Caddy's is there")
 }
@@ -708,10 +708,11 @@ func TestReadDeadlineEndsWithTheBody(t *testing.T) {
 // Whatever goes wrong in deciding, only an acceptance is answered 200.
 func TestOnlyAnAcceptanceIs200(t *testing.T) {
 	t.Parallel()
-	for _, d := range []decision{{}, {status: 200}, {status: 200, verdict: refused}, {status: 200, verdict: unanswered}, {status: 200, verdict: invalid}} {
+	for _, r := range []record{{}, {httpStatus: 200}, {httpStatus: 200, verdict: refused}, {httpStatus: 200, verdict: unanswered}, {httpStatus: 200, verdict: invalid}} {
+		d := decision{record: r}
 		w := httptest.NewRecorder()
-		d.write(w, httptest.NewRequest(http.MethodPost, "/", nil))
-		assert.Equal(t, 500, w.Code, "%+v", d)
+		d.answer(w, httptest.NewRequest(http.MethodPost, "/", nil))
+		assert.Equal(t, 500, w.Code, "%+v", r)
 		assert.Contains(t, w.Body.String(), `"accepted":false`)
 	}
 }

@@ -237,7 +237,7 @@ func TestAddressIsNotBelievedBeforeTheHandshake(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "/cvs", nil)
 	r.TLS = new(tls.ConnectionState)
 	var refused *httpError
-	require.ErrorAs(t, a.check(r), &refused)
+	require.ErrorAs(t, a.verifyAddress(r), &refused)
 	assert.Equal(t, http.StatusTooEarly, refused.status)
 }
 
@@ -900,14 +900,16 @@ func TestCheckIsHeardToItsEnd(t *testing.T) {
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	check := &OrderCheck{transport: server.Client().Transport}
-	u, err := url.Parse(server.URL)
+	target, err := url.Parse(server.URL)
 	require.NoError(t, err)
-	in := &inquiry{check: check, request: &http.Request{Method: http.MethodPost, URL: u, Host: u.Host, Header: make(http.Header)}}
+	u := upstream{
+		request:   &http.Request{Method: http.MethodPost, URL: target, Host: target.Host, Header: make(http.Header)},
+		transport: server.Client().Transport,
+	}
 	for range 3 {
-		r := newReply()
-		in.fetch(t.Context(), r)
-		status, _, cause := r.soFar()
+		answer := u.send(t.Context())
+		<-answer.done
+		status, _, cause := answer.current()
 		assert.Equal(t, http.StatusOK, status, cause)
 		<-ended
 	}

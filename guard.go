@@ -1,7 +1,7 @@
 package caddycvs
 
-// This file holds the guard of a server that has a cvs_confirm: none of its sites accepts a
-// signed webhook in the place of one.
+// This file holds the guard of a server that has a cvs_confirm: no other handler of the
+// server can accept a signed webhook.
 
 import (
 	"bytes"
@@ -19,10 +19,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// guard stands before all routes of a server. A confirm webhook with a signed URL that no
-// cvs handler answers, because its path is mistyped, because a block such as handle does not
-// match it, or because no site has its Host, gets 404 from here, whatever the site would
-// answer: to its sender any 200 is an acceptance.
+// guard runs before all routes of a server. A confirm webhook with a signed URL may reach no
+// cvs handler because its path is mistyped, because a block such as handle does not match it,
+// or because no site has its Host. The guard then answers 404, whatever the site answers: the
+// sender takes every 200 for acceptable.
 type guard struct {
 	routes  caddyhttp.RouteList // the server's own
 	logger  *zap.Logger
@@ -30,9 +30,8 @@ type guard struct {
 	chain   caddyhttp.Handler
 }
 
-// guardServer puts a guard before the routes of a server while they are being provisioned:
-// Caddy compiles what Routes holds afterwards. It reports false where that is too late, as
-// in a named route.
+// guardServer puts a guard before the routes of a server while they are provisioned: Caddy
+// compiles the routes afterwards. It returns false if that is too late, as in a named route.
 func (a *App) guardServer(ctx caddy.Context, server *caddyhttp.Server) (bool, error) {
 	if !slices.ContainsFunc(server.Routes, func(route caddyhttp.Route) bool { return len(route.Handlers) == 0 }) {
 		return false, nil
@@ -61,17 +60,15 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		return g.chain.ServeHTTP(w, r)
 	}
 	caddyhttp.SetVar(r.Context(), guardedVar, true)
-	// Caddy's access log prints the URL, and with it the signature. The lines that are
-	// written here, or by cvs_confirm, stand in for it.
-	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+	skipAccessLog(r)
 	if r.Method != http.MethodPost {
 		logPassed(g.logger, r)
 		return g.chain.ServeHTTP(w, r)
 	}
 	header := w.Header().Clone()
-	body := &seenBody{source: r.Body}
+	body := &bufferedBody{source: r.Body}
 	r.Body = body
-	guarded := &guardedWriter{ResponseWriter: w, request: r, isNotice: sync.OnceValue(func() bool { return isNotice(body.all(w)) })}
+	guarded := &guardedWriter{ResponseWriter: w, request: r, isNotice: sync.OnceValue(func() bool { return isNotice(body.beginning(w)) })}
 	err := g.chain.ServeHTTP(guarded, r)
 	switch {
 	case isTaken(r):
@@ -82,11 +79,11 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	clear(w.Header()) // of what the site has set
 	maps.Copy(w.Header(), header)
-	return answerAstray(g.logger, w, r)
+	return answerMisrouted(g.logger, w, r)
 }
 
 const (
-	guardedVar = "cvs_guarded" // a guard looks after the request
+	guardedVar = "cvs_guarded" // a guard handles the request
 	decidedVar = "cvs_decided" // the status with which a webhook is answered
 )
 
@@ -95,17 +92,17 @@ func isGuarded(r *http.Request) bool {
 	return is
 }
 
-// seenBody is a body of which the beginning can be looked at, before or after others have
-// read it.
-type seenBody struct {
+// bufferedBody keeps the beginning of a body, which can be inspected before or after other
+// handlers read it.
+type bufferedBody struct {
 	mu     sync.Mutex
 	source io.ReadCloser
 	seen   []byte // at most maxWebhook
-	given  int    // how much of it was read by others
+	given  int    // bytes of it that other handlers have read
 	err    error
 }
 
-func (b *seenBody) Read(p []byte) (int, error) {
+func (b *bufferedBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.given < len(b.seen) {
@@ -124,11 +121,11 @@ func (b *seenBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *seenBody) Close() error { return b.source.Close() }
+func (b *bufferedBody) Close() error { return b.source.Close() }
 
-// all returns the beginning of the body, as far as it comes in time.
-func (b *seenBody) all(w http.ResponseWriter) []byte {
-	defer readUntil(w, time.Now().Add(bodyTimeout))()
+// beginning returns the beginning of the body, as much as arrives in time.
+func (b *bufferedBody) beginning(w http.ResponseWriter) []byte {
+	defer setReadDeadline(w, time.Now().Add(bodyTimeout))()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if room := maxWebhook - len(b.seen); room > 0 && b.err == nil {
@@ -141,15 +138,15 @@ func (b *seenBody) all(w http.ResponseWriter) []byte {
 	return bytes.Clone(b.seen)
 }
 
-// peek returns the beginning of a request's body, which can be read again behind it.
+// peek returns the beginning of a request's body. Later handlers read the whole body.
 func peek(w http.ResponseWriter, r *http.Request) []byte {
-	body := &seenBody{source: r.Body}
+	body := &bufferedBody{source: r.Body}
 	r.Body = body
-	return body.all(w)
+	return body.beginning(w)
 }
 
-// guardedWriter lets through what a handler of this module answers, and what a site answers
-// to a notice. It drops all else.
+// guardedWriter writes the answers of this module's handlers, and every answer to a notice.
+// It drops all others.
 type guardedWriter struct {
 	http.ResponseWriter
 	request  *http.Request
@@ -160,7 +157,7 @@ type guardedWriter struct {
 func (g *guardedWriter) passes() bool { return isTaken(g.request) || g.isNotice() }
 
 func (g *guardedWriter) WriteHeader(status int) {
-	// An intercept around cvs_confirm must not make an acceptance of its no.
+	// An intercept around cvs_confirm must not turn its no into a 200.
 	if decided, ok := caddyhttp.GetVar(g.request.Context(), decidedVar).(int); ok && status == http.StatusOK && decided != status {
 		status = decided
 		g.Header().Del("Content-Length") // of the answer that it replaces
@@ -181,7 +178,8 @@ func (g *guardedWriter) Write(p []byte) (int, error) {
 	return g.ResponseWriter.Write(p)
 }
 
-// FlushError is for http.ResponseController, which would else flush what Unwrap gives.
+// FlushError is for http.ResponseController, which would otherwise flush the writer that
+// Unwrap returns.
 func (g *guardedWriter) FlushError() error {
 	if !g.passes() {
 		return nil

@@ -1,7 +1,7 @@
 package caddycvs
 
-// This file holds what the HTTP handlers share: how a body is read and how an answer is
-// sent.
+// This file holds what all handlers share: an error with its HTTP status, how a body is
+// read, and how an answer is sent.
 
 import (
 	"bytes"
@@ -10,20 +10,43 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// httpError is an own answer.
+// httpError is an error that the gateway answers by itself.
 type httpError struct {
 	status  int
 	message string
-	rule    string // by which a caller is refused, for the log
+	allow   string // the header field Allow of a 405
+	rule    string // the rule that refuses the caller, for the log
+	verdict string // on a webhook; "" stands for invalid
+	cause   cause  // for the log; by default the status in words
 }
 
 func (e *httpError) Error() string { return e.message }
 
-// readBody reads at most limit bytes, and not beyond the deadline: a slow body
-// must not hold the request.
+// logCause is the cause for the log. It does not repeat the message, which may quote the
+// request.
+func (e *httpError) logCause() cause {
+	if e.cause != (cause{}) {
+		return e.cause
+	}
+	return cause{name: strings.ToLower(http.StatusText(e.status))}
+}
+
+func forbidden(rule, message string) error {
+	return &httpError{status: http.StatusForbidden, message: message, rule: rule}
+}
+
+func badRequest(message string) error {
+	return &httpError{status: http.StatusBadRequest, message: message}
+}
+
+// readBody reads at most limit bytes, until the deadline: a slow sender must not hold the
+// request.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time.Time) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
@@ -31,23 +54,23 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" {
 		return nil, &httpError{status: http.StatusUnsupportedMediaType, message: "Content-Encoding " + strconv.Quote(encoding[:min(len(encoding), 60)]) + " is not read here: send the body as it is"}
 	}
-	defer readUntil(w, deadline)()
+	defer setReadDeadline(w, deadline)()
 	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
-	if met, ok := errors.AsType[*http.MaxBytesError](err); ok { // perhaps request_body's
-		return nil, tooLarge(met.Limit)
+	if exceeded, ok := errors.AsType[*http.MaxBytesError](err); ok { // the limit may be that of request_body
+		return nil, tooLarge(exceeded.Limit)
 	}
 	if err != nil && time.Now().After(deadline) {
 		return nil, &httpError{status: http.StatusRequestTimeout, message: "the body did not arrive in time"}
 	}
 	if err != nil {
-		return nil, &httpError{status: http.StatusBadRequest, message: "the body is incomplete"}
+		return nil, badRequest("the body is incomplete")
 	}
 	return body, nil
 }
 
-// readUntil sets a deadline for a body to arrive. The function that it returns takes it
-// back: it must not outlive the body, for it would end the request.
-func readUntil(w http.ResponseWriter, deadline time.Time) (end func()) {
+// setReadDeadline sets the deadline for a body to arrive. The caller must call clear after
+// reading: a deadline that is left would end the connection.
+func setReadDeadline(w http.ResponseWriter, deadline time.Time) (clear func()) {
 	conn := http.NewResponseController(w)
 	if conn.SetReadDeadline(deadline) != nil {
 		return func() {}
@@ -59,24 +82,23 @@ func tooLarge(limit int64) error {
 	return &httpError{status: http.StatusRequestEntityTooLarge, message: fmt.Sprintf("the body is larger than %d bytes", limit)}
 }
 
-// readAll reads a body to its end, which HTTP/2 tells apart from its last byte. The
-// size that it declares, if any, saves copying.
+// readAll reads a body until EOF: over HTTP/2, stopping at the last byte would cancel the
+// stream. size is the declared size, which saves copying.
 func readAll(body io.Reader, size int64) ([]byte, error) {
-	const largest = 64 << 10 // that a mere declaration gets
-	whole := bytes.NewBuffer(make([]byte, 0, max(min(size, largest), 0)+bytes.MinRead))
-	_, err := whole.ReadFrom(body)
-	return whole.Bytes(), err
+	const maxDeclared = 64 << 10 // memory that a mere declaration gets
+	buf := bytes.NewBuffer(make([]byte, 0, max(min(size, maxDeclared), 0)+bytes.MinRead))
+	_, err := buf.ReadFrom(body)
+	return buf.Bytes(), err
 }
 
-// sendAnswer sends an answer at once: what is done after it, such as logging, must
-// not delay it.
+// sendAnswer sends an answer and flushes it: logging comes after it and must not delay it.
 func sendAnswer(w http.ResponseWriter, status int, contentType string, body []byte) error {
 	header := w.Header()
-	header["Cache-Control"] = []string{"no-store"} // of its own: other handlers change it in place
-	header["Content-Length"] = []string{strconv.Itoa(len(body))}
-	header["Content-Type"] = nil // keeps net/http from guessing one
+	header.Set("Cache-Control", "no-store")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header["Content-Type"] = nil // else net/http guesses one
 	if contentType != "" {
-		header["Content-Type"] = []string{contentType}
+		header.Set("Content-Type", contentType)
 	}
 	w.WriteHeader(status)
 	if _, err := w.Write(body); err != nil {
@@ -85,11 +107,25 @@ func sendAnswer(w http.ResponseWriter, status int, contentType string, body []by
 	return http.NewResponseController(w).Flush()
 }
 
-// closeUnread ends the connection with an answer that does not depend on the
-// body. Over HTTP/1 the server would else read what is left of it first, and a
-// sender that stalls would never be answered.
+// closeUnread closes the connection after an answer that was sent before the body was
+// read. Over HTTP/1 the server would otherwise read the rest of the body first, and a sender
+// that stalls would never get the answer.
 func closeUnread(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
 	}
 }
+
+// takenVar is the variable that says that a handler of this module answers the request.
+const takenVar = "cvs_taken"
+
+func take(r *http.Request) { caddyhttp.SetVar(r.Context(), takenVar, true) }
+
+func isTaken(r *http.Request) bool {
+	taken, _ := caddyhttp.GetVar(r.Context(), takenVar).(bool)
+	return taken
+}
+
+// skipAccessLog keeps a request out of Caddy's access log, which prints the URL with its
+// signature or token. The handler's own log line replaces it.
+func skipAccessLog(r *http.Request) { caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true) }

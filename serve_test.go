@@ -242,9 +242,9 @@ func TestTokensOfOldSDKsAreNeitherSentNorLogged(t *testing.T) {
 func TestAPIRoot(t *testing.T) {
 	t.Parallel()
 	for _, p := range []string{"/cvs", "/cvs/", "/CVS/imp_1", "//cvs", "/payments", "/users/getToken", "/users//gettoken/", "/x/../payments/cancel", "/payments/../x", "/cvs/../x"} {
-		assert.True(t, isAPI(p), p)
+		assert.True(t, inAPI(p), p)
 	}
 	for _, p := range []string{"", "/", "/cvsx", "/x/cvs", "/users", "/users/", "/users/me", "/payment", "/payments.html"} {
-		assert.False(t, isAPI(p), p)
+		assert.False(t, inAPI(p), p)
 	}
 }

@@ -35,14 +35,6 @@ const (
 	inQuery
 )
 
-const placeholderPrefix = "http.cvs."
-
-// placeholders are the names behind placeholderPrefix.
-var placeholders = []string{
-	"event", "imp_uid", "merchant_uid", "status", "barcode", "pay_type", "amount", "expires", "account",
-	"operation", "code", "verdict", "reason",
-}
-
 func parseTemplate(raw string) (template, error) {
 	var t template
 	for raw != "" {
@@ -70,8 +62,8 @@ func parseTemplate(raw string) (template, error) {
 }
 
 func parsePlaceholder(name string) (part, error) {
-	if cvs, ok := strings.CutPrefix(name, placeholderPrefix); ok && !slices.Contains(placeholders, cvs) {
-		return part{}, fmt.Errorf("there is no placeholder {%s}; there are {http.cvs.%s}", name, strings.Join(placeholders, "|"))
+	if cvs, ok := strings.CutPrefix(name, placeholderPrefix); ok && !slices.Contains(placeholderNames, cvs) {
+		return part{}, fmt.Errorf("there is no placeholder {%s}; there are {http.cvs.%s}", name, strings.Join(placeholderNames, "|"))
 	}
 	if strings.HasPrefix(name, "http.") {
 		return part{placeholder: name}, nil

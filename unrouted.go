@@ -1,6 +1,6 @@
 package caddycvs
 
-// This file holds what becomes of a confirm webhook that misses its cvs_confirm.
+// This file holds cvs_unrouted: the answer to a confirm webhook that reaches no cvs_confirm.
 
 import (
 	"bytes"
@@ -23,15 +23,15 @@ func init() {
 	caddy.RegisterModule(Unrouted{})
 }
 
-// Unrouted answers 404 to a confirm webhook with a signed URL that no cvs handler
-// takes, because its path is mistyped or a rule of the site comes first, and passes
-// everything else on, a notice to the shop's app, too. Without it the app, or Caddy's
-// empty 200, would accept the payment. A Caddyfile adds it behind each cvs_confirm
-// that has a matcher.
+// Unrouted answers 404 to a confirm webhook with a signed URL that no cvs handler answers,
+// because its path is mistyped or another rule of the site comes first. Everything else,
+// notices included, goes to the next handler. Without it the shop's app, or Caddy's empty
+// 200, would accept the payment. The Caddyfile adds it after each cvs_confirm that has a
+// matcher.
 type Unrouted struct {
 	logger *zap.Logger
-	// isLast reports whether no other cvs handler stands behind this one in the server's
-	// routes. It is found out once.
+	// isLast reports whether no other cvs handler comes after this one in the server's
+	// routes. It looks once.
 	isLast func(*caddyhttp.Server) bool
 }
 
@@ -59,9 +59,7 @@ func (u *Unrouted) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	if !hasSignature(r.URL.RawQuery) {
 		return next.ServeHTTP(w, r)
 	}
-	// Caddy's access log prints the URL, and with it the signature. The lines that are
-	// written here stand in for it.
-	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+	skipAccessLog(r)
 	if r.Method != http.MethodPost || isNotice(peek(w, r)) {
 		if !isGuarded(r) {
 			logPassed(u.logger, r)
@@ -72,7 +70,7 @@ func (u *Unrouted) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	switch {
 	case u.isLast(server):
 		take(r)
-		return answerAstray(u.logger, w, r)
+		return answerMisrouted(u.logger, w, r)
 	case isGuarded(r):
 		return next.ServeHTTP(w, r)
 	}
@@ -80,11 +78,11 @@ func (u *Unrouted) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	if isTaken(r) {
 		return err
 	}
-	return answerAstray(u.logger, w, r)
+	return answerMisrouted(u.logger, w, r)
 }
 
-// answerAstray answers a confirm webhook that no cvs handler has taken.
-func answerAstray(logger *zap.Logger, w http.ResponseWriter, r *http.Request) error {
+// answerMisrouted answers a confirm webhook that reached no cvs handler.
+func answerMisrouted(logger *zap.Logger, w http.ResponseWriter, r *http.Request) error {
 	closeUnread(w, r)
 	caddyhttp.SetVar(r.Context(), decidedVar, http.StatusNotFound)
 	err := sendAnswer(w, http.StatusNotFound, strict.JSON, []byte(`{"accepted":false,"reason":"no handler of this site takes this webhook"}`))
@@ -100,37 +98,27 @@ func requestFields(r *http.Request) []zap.Field {
 	return []zap.Field{zap.String("method", r.Method), zap.String("host", r.Host), zap.String("path", r.URL.Path), zap.String("client_ip", clientIP(r))}
 }
 
-// hasSignature reports whether a query has a signature in it, however it is spelled:
-// no shop has a parameter of that name.
+// hasSignature reports whether a query has a signature in any spelling. No shop has a
+// parameter of that name.
 func hasSignature(query string) bool {
 	const name = "cvs_sig"
 	plain, _ := url.QueryUnescape(query)
 	return strings.Contains(strings.ToLower(query), name) || strings.Contains(strings.ToLower(plain), name)
 }
 
-// isNotice reports whether a body is that of a notice, whose URL may be signed, too: it
-// names a payment and not the event of a confirm. A notice is sent once, so that nothing but
-// its content decides.
+// isNotice reports whether a body is that of a notice, whose URL may be signed too: it has an
+// imp_uid and not the event of a confirm. A notice is sent only once, so only its content
+// decides.
 func isNotice(body []byte) bool {
-	return names(body, "imp_uid", "imp_uid") && !names(body, "event", webhook.EventConfirm)
+	return mentions(body, "imp_uid", "imp_uid") && !mentions(body, "event", webhook.EventConfirm)
 }
 
-// names reports whether a body has a text in it, as it is or escaped, or a JSON member
-// of that name with the text in it.
-func names(body []byte, member, text string) bool {
+// mentions reports whether a body contains a text, as it is or escaped, or has a JSON member
+// with it.
+func mentions(body []byte, member, text string) bool {
 	plain, _ := url.QueryUnescape(string(body))
 	value := gjson.GetBytes(body, member)
 	return bytes.Contains(body, []byte(text)) || strings.Contains(plain, text) || value.Exists() && (member == text || value.Str == text)
-}
-
-// takenVar notes that a handler of this module answers a request.
-const takenVar = "cvs_taken"
-
-func take(r *http.Request) { caddyhttp.SetVar(r.Context(), takenVar, true) }
-
-func isTaken(r *http.Request) bool {
-	taken, _ := caddyhttp.GetVar(r.Context(), takenVar).(bool)
-	return taken
 }
 
 // Interface guards

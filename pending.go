@@ -14,8 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// underWay holds calls that have no answer yet.
-type underWay struct {
+// pendingCalls holds the calls that have no answer yet.
+type pendingCalls struct {
 	mu    sync.Mutex
 	calls map[*pendingCall]struct{}
 	ended chan struct{} // closed and replaced when a call ends
@@ -23,54 +23,54 @@ type underWay struct {
 
 // pendingCall is a call that changes something, such as one that issues a barcode.
 type pendingCall struct {
-	operation, account, merchantUID, impUID, amount string
-	latest                                          time.Time // by when it is answered and logged
+	subject
+	latest time.Time // when it is answered and logged at the latest
 }
 
-func newUnderWay() *underWay {
-	return &underWay{calls: make(map[*pendingCall]struct{}), ended: make(chan struct{})}
+func newPendingCalls() *pendingCalls {
+	return &pendingCalls{calls: make(map[*pendingCall]struct{}), ended: make(chan struct{})}
 }
 
-// processCalls are those of all configurations: a call goes on when its own is replaced.
-var processCalls = newUnderWay()
+// processPending are those of all configurations: a call goes on when its own is replaced.
+var processPending = newPendingCalls()
 
 func init() {
 	// In case that the last configuration has no server that would wait.
-	caddy.OnExit(func(context.Context) { processCalls.finish(caddy.Log()) })
+	caddy.OnExit(func(context.Context) { processPending.finish(caddy.Log()) })
 }
 
 // begin notes a call. The function that it returns notes that the call was answered
 // and logged.
-func (u *underWay) begin(c pendingCall) (end func()) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.calls[&c] = struct{}{}
-	return func() { u.end(&c) }
+func (p *pendingCalls) begin(c pendingCall) (end func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls[&c] = struct{}{}
+	return func() { p.end(&c) }
 }
 
-func (u *underWay) end(c *pendingCall) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	delete(u.calls, c)
-	close(u.ended)
-	u.ended = make(chan struct{})
+func (p *pendingCalls) end(c *pendingCall) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.calls, c)
+	close(p.ended)
+	p.ended = make(chan struct{})
 }
 
 // left returns the calls under way, and a channel that is closed when one ends.
-func (u *underWay) left() (calls []*pendingCall, ended <-chan struct{}) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for c := range u.calls {
+func (p *pendingCalls) left() (calls []*pendingCall, ended <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.calls {
 		calls = append(calls, c)
 	}
-	return calls, u.ended
+	return calls, p.ended
 }
 
 // finish waits until each call is answered, as long as it can take, and logs those
 // that are not: their barcodes may exist, and nobody else will say so.
-func (u *underWay) finish(logger *zap.Logger) {
+func (p *pendingCalls) finish(logger *zap.Logger) {
 	for {
-		calls, ended := u.left()
+		calls, ended := p.left()
 		if len(calls) == 0 {
 			return
 		}
@@ -83,13 +83,8 @@ func (u *underWay) finish(logger *zap.Logger) {
 		select {
 		case <-ended:
 		case <-time.After(time.Until(first.latest)):
-			u.end(first)
-			logger.Error("stopped before an api call was answered: its outcome is not known",
-				zap.String("operation", first.operation),
-				zap.String("account", first.account),
-				zap.String("merchant_uid", first.merchantUID),
-				zap.String("imp_uid", first.impUID),
-				zap.String("amount", first.amount))
+			p.end(first)
+			logger.Error("stopped before an api call was answered: its outcome is not known", zap.Inline(&first.subject))
 		}
 	}
 }
@@ -107,7 +102,7 @@ func (a *App) waitAtStop(ctx caddy.Context) {
 // themselves.
 func (a *App) finish(context.Context) error {
 	if a.started && (caddy.Exiting() || caddy.ActiveContext().Context == nil) {
-		a.calls.finish(a.logger)
+		a.pending.finish(a.logger)
 	}
 	return nil
 }

@@ -1,0 +1,184 @@
+package caddycvs
+
+// This file holds what the parsers of all blocks of a Caddyfile share: the kinds of options.
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// loadTimePlaceholder matches what only the machine that loads the
+// configuration can expand. Without it a template is checked when it is parsed.
+var loadTimePlaceholder = regexp.MustCompile(`\{(env|file|system)\.[^{}]*\}`)
+
+// option is how one option of a block is parsed. The dispenser stands at the
+// option's name.
+type option struct {
+	parse     func(*caddyfile.Dispenser) error
+	repeats   bool
+	elsewhere string // where it belongs, if not here
+}
+
+// parseDirective parses a directive that takes no arguments.
+func parseDirective(d *caddyfile.Dispenser, opts map[string]option) error {
+	d.Next()
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return parseBlock(d, opts)
+}
+
+func parseBlock(d *caddyfile.Dispenser, opts map[string]option) error {
+	seen := make(map[string]bool, len(opts))
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		opt, known := opts[name]
+		if name == "{" {
+			return d.Err("unexpected block: this option takes none")
+		}
+		if opt.elsewhere != "" {
+			return d.Errf("%s is not an option of this block: %s", name, opt.elsewhere)
+		}
+		if !known {
+			return d.Errf("unrecognized option %s; there are: %s", name, strings.Join(optionNames(opts), ", "))
+		}
+		if seen[name] && !opt.repeats {
+			return d.Errf("%s is given twice", name)
+		}
+		seen[name] = true
+		if err := opt.parse(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func optionNames(opts map[string]option) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(opts)), func(name string) bool { return opts[name].elsewhere != "" })
+}
+
+// ofAccount adds the options of an account, which stand in the global option, to those of
+// a handler.
+func ofAccount(opts map[string]option) map[string]option {
+	for name := range new(Account).options() {
+		if _, taken := opts[name]; !taken {
+			opts[name] = option{elsewhere: "it belongs to the global option cvs, or to an account in it"}
+		}
+	}
+	return opts
+}
+
+// text is an option with one argument, which check, if there is one, accepts.
+func text(target *string, check func(string) error) option {
+	return option{parse: func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		if !d.NextArg() {
+			return d.ArgErr()
+		}
+		*target = d.Val()
+		if *target == "" {
+			return d.Errf("%s is empty", name)
+		}
+		if check != nil {
+			if err := check(*target); err != nil {
+				return d.WrapErr(err)
+			}
+		}
+		if d.NextArg() {
+			return d.ArgErr()
+		}
+		return nil
+	}}
+}
+
+// pair is an option with two arguments.
+func pair(first, second *string) option {
+	return option{parse: func(d *caddyfile.Dispenser) error {
+		if !d.AllArgs(first, second) {
+			return d.ArgErr()
+		}
+		return nil
+	}}
+}
+
+// list is an option with one argument or more.
+func list(target *[]string, check func(string) error) option {
+	return option{parse: func(d *caddyfile.Dispenser) error {
+		*target = d.RemainingArgs()
+		if len(*target) == 0 {
+			return d.ArgErr()
+		}
+		for _, value := range *target {
+			if err := check(value); err != nil {
+				return d.WrapErr(err)
+			}
+		}
+		return nil
+	}}
+}
+
+// toggle is an option without arguments.
+func toggle(target *bool) option {
+	return option{parse: func(d *caddyfile.Dispenser) error {
+		*target = true
+		if d.NextArg() {
+			return d.ArgErr()
+		}
+		return nil
+	}}
+}
+
+// duration is an option with a positive length of time.
+func duration(target *caddy.Duration, check func(caddy.Duration) error) option {
+	var raw string
+	return text(&raw, func(s string) error {
+		value, err := caddy.ParseDuration(s)
+		if err != nil || value <= 0 {
+			return fmt.Errorf("%q is not a positive duration such as 500ms, 4s or 72h", s)
+		}
+		if *target = caddy.Duration(value); check != nil {
+			return check(*target)
+		}
+		return nil
+	})
+}
+
+// size is an option with a number of bytes.
+func size(target *int64) option {
+	var raw string
+	return text(&raw, func(s string) error {
+		value, err := humanize.ParseBytes(s)
+		if err != nil || value == 0 || value > 1<<30 {
+			return fmt.Errorf("%q is not a size such as 64KB, at most 1GiB", s)
+		}
+		*target = int64(value)
+		return nil
+	})
+}
+
+func oneOf(words ...string) func(string) error {
+	return func(s string) error {
+		if !slices.Contains(words, s) {
+			return fmt.Errorf("%q is none of: %s", s, strings.Join(words, ", "))
+		}
+		return nil
+	}
+}
+
+// unlessPlaceholder leaves a value with placeholders to Provision.
+func unlessPlaceholder(check func(string) error) func(string) error {
+	return func(s string) error {
+		if strings.Contains(s, "{") {
+			return nil
+		}
+		return check(s)
+	}
+}

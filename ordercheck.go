@@ -1,0 +1,300 @@
+package caddycvs
+
+// This file holds the order checks of cvs_confirm: their configuration, and the request that
+// each of them gets.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// OrderCheck asks the merchant's app whether an order may be paid now, at a URL
+// or through a route of Caddy's handlers.
+type OrderCheck struct {
+	// Name stands for the check in logs. Default: its position, from 1
+	Name string `json:"name,omitempty"`
+
+	// URL is where to ask: http or https. Placeholders may stand in its path
+	// and query and are escaped for their place.
+	URL string `json:"url,omitempty"`
+
+	// Route are the handlers to ask instead of a URL.
+	Route caddyhttp.RouteList `json:"route,omitempty"`
+
+	// Method is POST, with the webhook's body as it came, or GET without one.
+	// Default: POST. Not for a route.
+	Method string `json:"method,omitempty"`
+
+	// Header are further header fields to send, with placeholders. Not for a route.
+	Header map[string]string `json:"header,omitempty"`
+
+	// Timeout bounds this check; the handler's bounds them all. Default: 3s
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// Accept are the statuses that mean yes: 200 to 299, or "2xx". Default: 200
+	Accept []string `json:"accept,omitempty"`
+
+	// Requirements are conditions on the JSON answer, all of which must hold.
+	Requirements []Requirement `json:"requirements,omitempty"`
+
+	// Amount is the gjson path of the number that must equal the barcode's amount.
+	Amount string `json:"amount,omitempty"`
+
+	// Reason is the gjson path of the text to give on refusal. Default: reason
+	Reason string `json:"reason,omitempty"`
+
+	// Shadow makes the check ask and log its result, but never decide.
+	Shadow bool `json:"shadow,omitempty"`
+
+	url          template
+	header       map[string]template
+	routeSegment caddyfile.Segment // of the Caddyfile, until it is parsed
+	handler      caddyhttp.Handler
+	siteNames    []string // of placeholders in Route that the site may define
+	transport    http.RoundTripper
+}
+
+// Requirement is a gjson path in the JSON answer and the value it must have.
+type Requirement struct {
+	Path  string `json:"path,omitempty"`
+	Value string `json:"value,omitempty"`
+}
+
+const (
+	defaultCheckTimeout = 3 * time.Second
+	maxCheckAnswer      = 64_000
+)
+
+func (o *OrderCheck) provision(ctx caddy.Context, transport http.RoundTripper) (err error) {
+	o.transport = transport
+	if o.Timeout == 0 {
+		o.Timeout = caddy.Duration(defaultCheckTimeout)
+	}
+	if o.Reason == "" {
+		o.Reason = "reason"
+	}
+	if err := o.validate(); err != nil {
+		return err
+	}
+	if err := validateDuration("timeout", o.Timeout, time.Millisecond); err != nil {
+		return err
+	}
+	if o.Route != nil {
+		o.siteNames = sitePlaceholders(caddyconfig.JSON(o.Route, nil))
+		if err := o.Route.Provision(ctx); err != nil {
+			return fmt.Errorf("route: %w", err)
+		}
+		o.handler = o.Route.Compile(caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil }))
+		return nil
+	}
+	if o.Method == "" {
+		o.Method = http.MethodPost
+	}
+	if o.url, err = parseURLTemplate(o.URL); err != nil {
+		return fmt.Errorf("url: %w", err)
+	}
+	o.header = make(map[string]template, len(o.Header))
+	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
+		if o.header[name], err = parseTemplate(o.Header[name]); err != nil {
+			return fmt.Errorf("header %s: %w", name, err)
+		}
+		if slices.ContainsFunc(o.header[name], func(p part) bool { return !fitsHeader(p.literal) }) {
+			return fmt.Errorf("header %s: the value has a line break or another control character", name)
+		}
+	}
+	return nil
+}
+
+func (o *OrderCheck) validate() error {
+	switch {
+	case (o.URL == "") == !o.hasRoute():
+		return errors.New("need either a URL or a route")
+	case o.Route != nil && len(o.Route) == 0:
+		return errors.New("the route has no handler")
+	case o.Accept != nil && len(o.Accept) == 0:
+		return errors.New("accept is empty: no status would mean yes")
+	case slices.ContainsFunc(o.Requirements, func(r Requirement) bool { return r.Path == "" }):
+		return errors.New("require needs a path")
+	case o.hasRoute() && (o.Method != "" || o.Header != nil):
+		return errors.New("method and header are for a URL: in a route use Caddy's method and request_header")
+	case o.Method != "" && o.Method != http.MethodGet && o.Method != http.MethodPost:
+		return errors.New("method must be GET or POST")
+	}
+	seen := make(map[string]bool, len(o.Header))
+	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
+		if err := validateHeaderName(name); err != nil {
+			return err
+		}
+		if name = http.CanonicalHeaderKey(name); seen[name] {
+			return fmt.Errorf("header %s is given twice", name)
+		}
+		seen[name] = true
+	}
+	for _, status := range o.Accept {
+		if err := validateAccept(status); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *OrderCheck) hasRoute() bool { return o.Route != nil || o.routeSegment != nil }
+
+func validateHeaderName(name string) error {
+	switch {
+	case !headerPattern.MatchString(name):
+		return fmt.Errorf("header %q: not a name of a header field", name)
+	case strings.HasPrefix(http.CanonicalHeaderKey(name), "X-Cvs-"):
+		return fmt.Errorf("header %s: the X-Cvs- fields are reserved, every check gets them", name)
+	}
+	return nil
+}
+
+// fitsHeader reports whether a value can be sent in a header field.
+func fitsHeader(value string) bool {
+	return !strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
+}
+
+func validateAccept(status string) error {
+	if code, err := strconv.Atoi(status); status != "2xx" && (err != nil || code < 200 || code > 299) {
+		return fmt.Errorf("accept %s: only 200 to 299 and 2xx can mean yes", status)
+	}
+	return nil
+}
+
+var headerPattern = regexp.MustCompile("^[0-9A-Za-z!#$%&'*+.^_`|~-]+$")
+
+// checkInput is a confirm webhook as the order checks see it.
+type checkInput struct {
+	record      record // a copy
+	contentType string
+	body        []byte
+	request     *http.Request
+	repl        *caddy.Replacer
+	deadline    time.Time
+}
+
+// preparedCheck is an order check that is ready to be asked.
+type preparedCheck struct {
+	check     *OrderCheck
+	upstream  upstream
+	amount    string
+	unfitness string // the cause if the check cannot be asked about this order
+}
+
+// prepare builds the request of a check. It runs in the goroutine of the request that Caddy
+// is serving, because it reads from that.
+func (o *OrderCheck) prepare(in *checkInput) *preparedCheck {
+	p := &preparedCheck{check: o, amount: in.record.amount}
+	header := in.header(min(time.Duration(o.Timeout), time.Until(in.deadline)))
+	if o.handler != nil {
+		p.upstream = o.routeUpstream(in, header)
+		return p
+	}
+	target, err := o.url.expandURL(in.repl)
+	if err != nil {
+		p.unfitness = causePath
+		return p
+	}
+	p.upstream = upstream{
+		request: &http.Request{Method: o.Method, URL: target, Host: target.Host, Header: header}, body: in.body, transport: o.transport,
+	}
+	if o.Method == http.MethodGet {
+		p.upstream.body = nil
+		header.Del("Content-Type")
+	}
+	for name, t := range o.header {
+		value, _ := t.expand(in.repl)
+		if !fitsHeader(value) {
+			p.unfitness = causeHeader
+		}
+		header.Set(name, value)
+	}
+	if host := header.Get("Host"); host != "" {
+		p.upstream.request.Host = host
+		header.Del("Host")
+	}
+	return p
+}
+
+// routeUpstream is the webhook's request for a route. It has neither the query, which holds
+// the signature, nor the sender's header fields.
+func (o *OrderCheck) routeUpstream(in *checkInput, header http.Header) upstream {
+	r := in.request.Clone(context.WithoutCancel(in.request.Context()))
+	r.Method, r.Header, r.Trailer, r.TransferEncoding = http.MethodPost, header, nil, nil
+	r.URL.RawQuery, r.URL.ForceQuery = "", false
+	r.RequestURI = r.URL.RequestURI()
+	header.Set("Content-Length", strconv.Itoa(len(in.body)))
+	route := &upstreamRoute{handler: o.handler, repl: caddy.NewReplacer(), vars: copyVars(in.request), isFinal: o.meansNo}
+	route.repl.Map(in.record.placeholder)
+	route.repl.Map(copyPlaceholders(in.repl, o.siteNames))
+	return upstream{request: r, body: in.body, route: route}
+}
+
+// header returns the header fields that every check gets. The sender's own X-Cvs fields
+// are not among them.
+func (in *checkInput) header(left time.Duration) http.Header {
+	h := make(http.Header, 8)
+	h.Set("Content-Type", in.contentType)
+	h.Set("User-Agent", "caddy-cvs")
+	h.Set("X-Cvs-Imp-Uid", in.record.impUID)
+	h.Set("X-Cvs-Merchant-Uid", in.record.merchantUID)
+	h.Set("X-Cvs-Timeout-Ms", strconv.FormatInt(max(left.Milliseconds(), 0), 10))
+	if in.record.amount != "" {
+		h.Set("X-Cvs-Amount", in.record.amount)
+	}
+	if expires := in.record.expiresText(); expires != "" {
+		h.Set("X-Cvs-Expires", expires)
+	}
+	if parent := in.request.Header.Get("Traceparent"); parent != "" {
+		h.Set("Traceparent", parent)
+	}
+	return h
+}
+
+// ask asks the check and returns its result. It ends with the check's timeout or with ctx,
+// whatever the shop and the handlers of a route do.
+func (p *preparedCheck) ask(ctx context.Context) checkResult {
+	began := time.Now()
+	if p.unfitness != "" {
+		return checkResult{check: p.check, verdict: no, cause: cause{name: p.unfitness}, duration: time.Since(began)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.check.Timeout))
+	defer cancel()
+	answer := p.upstream.send(ctx)
+	select {
+	case <-answer.done:
+	case <-ctx.Done():
+	}
+	result := p.read(answer)
+	result.duration = time.Since(began)
+	return result
+}
+
+// read decides what an answer means, and reads the reason of a no.
+func (p *preparedCheck) read(answer *upstreamAnswer) checkResult {
+	status, body, broken := answer.current()
+	result := checkResult{check: p.check, status: status}
+	result.verdict, result.cause = p.check.judge(status, body, broken, p.amount)
+	if result.verdict == no && gjson.ValidBytes(body) {
+		if text := gjson.GetBytes(body, p.check.Reason); text.Type == gjson.String {
+			result.reason = text.Str
+		}
+	}
+	return result
+}

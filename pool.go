@@ -1,0 +1,45 @@
+package caddycvs
+
+// This file holds what of an account survives a reload.
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+)
+
+// states holds what must survive a reload, by everything that defines it.
+var states = caddy.NewUsagePool()
+
+// stateKey identifies an account at the API without repeating its keys.
+type stateKey struct {
+	api         string
+	credentials [sha256.Size]byte
+}
+
+// fingerprint identifies a pair of keys.
+func fingerprint(key, secret string) [sha256.Size]byte {
+	return sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(key), key, secret))
+}
+
+type pooledState struct{ *client.State }
+
+// Destruct ends background renewals when no configuration uses the account any more.
+func (p pooledState) Destruct() error {
+	p.Close()
+	return nil
+}
+
+func acquireState(api, key, secret string) (*client.State, stateKey) {
+	k := stateKey{api, fingerprint(key, secret)}
+	state, _ := states.LoadOrStore(k, pooledState{client.NewState()})
+	return state.(pooledState).State, k
+}
+
+func releaseState(k stateKey) { _, _ = states.Delete(k) }
+
+// Interface guards
+var _ caddy.Destructor = pooledState{}

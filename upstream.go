@@ -1,0 +1,172 @@
+package caddycvs
+
+// This file holds how the merchant's app is asked: one request, to a URL or through a route
+// of Caddy's handlers, and the answer as far as it has come.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+)
+
+// upstream is one request to the merchant's app. It shares nothing with the request that
+// Caddy is serving, so that it may go on after the answer to that.
+type upstream struct {
+	request   *http.Request
+	body      []byte
+	transport http.RoundTripper // for a URL
+	route     *upstreamRoute    // nil for a URL
+}
+
+// send starts the request and returns its answer at once. The answer grows while it
+// arrives.
+func (u *upstream) send(ctx context.Context) *upstreamAnswer {
+	answer := newUpstreamAnswer()
+	go u.run(ctx, answer)
+	return answer
+}
+
+// run writes the answer. It recovers panics: nothing above this goroutine would.
+func (u *upstream) run(ctx context.Context, answer *upstreamAnswer) {
+	broken := cause{causeBroken, "a handler panicked"}
+	defer func() {
+		if recover() == http.ErrAbortHandler { //nolint:errorlint // panics are not wrapped
+			broken.detail = "the answer broke off"
+		}
+		if ctx.Err() != nil && broken.name == "" { // what came after the time limit does not count
+			broken.name = causeTimeout
+		}
+		answer.end(broken)
+	}()
+	if u.route != nil {
+		broken = u.route.ask(ctx, u.request, u.body, answer)
+	} else {
+		broken = u.askURL(ctx, answer)
+	}
+}
+
+// askURL sends the request. It repeats only while no connection can be made: a request that
+// may have arrived is not sent again.
+func (u *upstream) askURL(ctx context.Context, answer *upstreamAnswer) cause {
+	for wait := 25 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+		r := u.request.WithContext(ctx)
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(u.body)), nil }
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(u.body)), int64(len(u.body))
+		if len(u.body) == 0 {
+			r.Body = http.NoBody
+		}
+		resp, err := u.transport.RoundTrip(r)
+		if err == nil {
+			return answer.readFrom(resp)
+		}
+		if _, dialing := errors.AsType[reverseproxy.DialError](err); !dialing {
+			return transportCause(err)
+		}
+		unreachable := cause{causeUnreachable, client.Cause(err)}
+		answer.setBroken(unreachable)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return unreachable
+		}
+	}
+}
+
+// upstreamAnswer is the answer of the merchant's app as far as it has come. One goroutine
+// writes it and may ignore its context; another one reads it and does not wait for that. The
+// handlers of a route use it as their http.ResponseWriter.
+type upstreamAnswer struct {
+	header http.Header
+	done   chan struct{} // closed when nothing more comes
+
+	mu     sync.Mutex
+	status int
+	body   bytes.Buffer
+	broken cause // why the answer is not complete
+}
+
+func newUpstreamAnswer() *upstreamAnswer {
+	return &upstreamAnswer{header: make(http.Header), done: make(chan struct{}), broken: cause{name: causeTimeout}}
+}
+
+// current returns what has come until now. Unless the status decides alone, the body is of
+// use only if broken is empty.
+func (a *upstreamAnswer) current() (status int, body []byte, broken cause) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.status, bytes.Clone(a.body.Bytes()), a.broken
+}
+
+// setBroken sets the cause that holds if the time limit is reached now.
+func (a *upstreamAnswer) setBroken(broken cause) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.broken = broken
+}
+
+// end notes that nothing more comes, and the cause if the answer is not complete.
+func (a *upstreamAnswer) end(broken cause) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.body.Len() > maxCheckAnswer {
+		broken = cause{name: causeTooLarge}
+	}
+	a.broken = broken
+	close(a.done)
+}
+
+// replaceByError replaces what a route has written before it ended with an error.
+func (a *upstreamAnswer) replaceByError(status int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.status = status
+	a.body.Reset()
+}
+
+func (a *upstreamAnswer) readFrom(resp *http.Response) cause {
+	defer resp.Body.Close()
+	if resp.StatusCode < 200 { // a 101's body is not an answer, and does not end with the context
+		return cause{name: causeServerError}
+	}
+	a.setBroken(cause{name: causeTimeout})
+	a.WriteHeader(resp.StatusCode)
+	body, err := readAll(io.LimitReader(resp.Body, maxCheckAnswer+1), resp.ContentLength)
+	_, _ = a.Write(body)
+	if err != nil {
+		return transportCause(err)
+	}
+	return cause{}
+}
+
+func (a *upstreamAnswer) Header() http.Header { return a.header }
+
+func (a *upstreamAnswer) WriteHeader(status int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.writeHeader(status)
+}
+
+func (a *upstreamAnswer) writeHeader(status int) {
+	if a.status == 0 && status >= 200 { // 1xx is not the answer yet
+		a.status = status
+	}
+}
+
+// Write keeps one byte more than is allowed, by which end sees that it was too much. It
+// drops the rest without an error, so that the handlers of a route come to their end.
+func (a *upstreamAnswer) Write(p []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.writeHeader(http.StatusOK)
+	room := maxCheckAnswer + 1 - a.body.Len()
+	_, _ = a.body.Write(p[:min(len(p), room)])
+	return len(p), nil
+}
