@@ -1,6 +1,6 @@
 package caddycvs
 
-// This file holds what the parsers of all blocks of a Caddyfile share: the kinds of options.
+// This file holds the kinds of options that all blocks of a Caddyfile share.
 
 import (
 	"fmt"
@@ -15,16 +15,16 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// loadTimePlaceholder matches what only the machine that loads the
-// configuration can expand. Without it a template is checked when it is parsed.
+// loadTimePlaceholder matches placeholders that only the machine which loads the
+// configuration can expand. A template without them is validated when it is parsed.
 var loadTimePlaceholder = regexp.MustCompile(`\{(env|file|system)\.[^{}]*\}`)
 
-// option is how one option of a block is parsed. The dispenser stands at the
+// option says how one option of a block is parsed. parse is called with the dispenser at the
 // option's name.
 type option struct {
 	parse     func(*caddyfile.Dispenser) error
 	repeats   bool
-	elsewhere string // where it belongs, if not here
+	elsewhere string // for an option of another block: the advice in its error
 }
 
 // parseDirective parses a directive that takes no arguments.
@@ -65,8 +65,7 @@ func optionNames(opts map[string]option) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(opts)), func(name string) bool { return opts[name].elsewhere != "" })
 }
 
-// ofAccount adds the options of an account, which stand in the global option, to those of
-// a handler.
+// ofAccount adds to a handler's options those of an account, as options of another block.
 func ofAccount(opts map[string]option) map[string]option {
 	for name := range new(Account).options() {
 		if _, taken := opts[name]; !taken {
@@ -76,8 +75,8 @@ func ofAccount(opts map[string]option) map[string]option {
 	return opts
 }
 
-// text is an option with one argument, which check, if there is one, accepts.
-func text(target *string, check func(string) error) option {
+// text is an option with one argument. validate may be nil.
+func text(target *string, validate func(string) error) option {
 	return option{parse: func(d *caddyfile.Dispenser) error {
 		name := d.Val()
 		if !d.NextArg() {
@@ -87,8 +86,8 @@ func text(target *string, check func(string) error) option {
 		if *target == "" {
 			return d.Errf("%s is empty", name)
 		}
-		if check != nil {
-			if err := check(*target); err != nil {
+		if validate != nil {
+			if err := validate(*target); err != nil {
 				return d.WrapErr(err)
 			}
 		}
@@ -110,14 +109,14 @@ func pair(first, second *string) option {
 }
 
 // list is an option with one argument or more.
-func list(target *[]string, check func(string) error) option {
+func list(target *[]string, validate func(string) error) option {
 	return option{parse: func(d *caddyfile.Dispenser) error {
 		*target = d.RemainingArgs()
 		if len(*target) == 0 {
 			return d.ArgErr()
 		}
 		for _, value := range *target {
-			if err := check(value); err != nil {
+			if err := validate(value); err != nil {
 				return d.WrapErr(err)
 			}
 		}
@@ -137,15 +136,15 @@ func toggle(target *bool) option {
 }
 
 // duration is an option with a positive length of time.
-func duration(target *caddy.Duration, check func(caddy.Duration) error) option {
+func duration(target *caddy.Duration, validate func(caddy.Duration) error) option {
 	var raw string
 	return text(&raw, func(s string) error {
 		value, err := caddy.ParseDuration(s)
 		if err != nil || value <= 0 {
 			return fmt.Errorf("%q is not a positive duration such as 500ms, 4s or 72h", s)
 		}
-		if *target = caddy.Duration(value); check != nil {
-			return check(*target)
+		if *target = caddy.Duration(value); validate != nil {
+			return validate(*target)
 		}
 		return nil
 	})
@@ -174,11 +173,11 @@ func oneOf(words ...string) func(string) error {
 }
 
 // unlessPlaceholder leaves a value with placeholders to Provision.
-func unlessPlaceholder(check func(string) error) func(string) error {
+func unlessPlaceholder(validate func(string) error) func(string) error {
 	return func(s string) error {
 		if strings.Contains(s, "{") {
 			return nil
 		}
-		return check(s)
+		return validate(s)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// This file holds how the Caddyfile of an order check is parsed, and its route.
+// This file holds how the block of an order check is parsed, and its route.
 
 // UnmarshalCaddyfile sets up the order check from its block. Syntax:
 //
@@ -98,9 +98,8 @@ func (o *OrderCheck) unmarshalRequire(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// parseRoute parses a route block as Caddy's own route does, which keeps the
-// order in which its directives are written. For that it is put into a block of
-// its own.
+// parseRoute parses a route block as Caddy's own directive route does, which keeps the order
+// of its directives. For that the segment is put into a block of its own.
 func parseRoute(h httpcaddyfile.Helper, segment caddyfile.Segment) (caddyhttp.RouteList, error) {
 	first, last := segment[0], segment[len(segment)-1]
 	token := func(text string, line int) caddyfile.Token {

@@ -29,8 +29,8 @@ func (p *Proxy) warnAboutCallback(option, raw string) {
 
 var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
 
-// isPublicHost reports whether a host can be reached from the internet, as far as its name
-// or address tells.
+// isPublicHost reports whether a host's name or address is one that can be reached from the
+// internet.
 func isPublicHost(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.IsGlobalUnicast() && !addr.IsPrivate() && !carrierNAT.Contains(addr)

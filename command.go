@@ -60,9 +60,9 @@ func sandboxConfig(listen string) *caddy.Config {
 	}
 }
 
-// sandboxURL returns where a sandbox that listens so can be opened. It refuses an
-// address that cannot be opened, and one that is taken: Caddy itself would share the port
-// with its owner, so that each of two sandboxes got half of the requests.
+// sandboxURL returns the URL of a sandbox that listens at an address. It refuses an address
+// that cannot be used, and one that is in use: Caddy would share the port, and each of two
+// sandboxes would get half of the requests.
 func sandboxURL(listen string) (string, error) {
 	addr, err := caddy.ParseNetworkAddress(listen)
 	switch {
@@ -77,12 +77,12 @@ func sandboxURL(listen string) (string, error) {
 	}
 	host := addr.Host
 	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
-		host = "localhost" // whoever listens everywhere does so here
+		host = "localhost"
 	}
 	return "http://" + net.JoinHostPort(host, strconv.FormatUint(uint64(addr.StartPort), 10)), listener.Close()
 }
 
-// startSandbox starts a sandbox and returns where it can be opened.
+// startSandbox starts a sandbox and returns its URL.
 func startSandbox(listen string) (string, error) {
 	url, err := sandboxURL(listen)
 	if err == nil {
@@ -94,16 +94,17 @@ func startSandbox(listen string) (string, error) {
 	return url, nil
 }
 
-// refuseWords refuses what would be ignored, such as an address without its flag.
-func refuseWords(words []string) error {
+// refuseArguments refuses arguments that would be ignored, such as an address without its
+// flag.
+func refuseArguments(words []string) error {
 	if len(words) > 0 {
-		return fmt.Errorf("cvs-sandbox takes no words but --listen <address>, and there is %q", words[0])
+		return fmt.Errorf("cvs-sandbox takes no arguments but --listen <address>, and there is %q", words[0])
 	}
 	return nil
 }
 
 func runSandbox(flags caddycmd.Flags) (int, error) {
-	if err := refuseWords(flags.Args()); err != nil {
+	if err := refuseArguments(flags.Args()); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	caddy.TrapSignals()

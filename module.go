@@ -3,7 +3,11 @@
 // never sees, and answers GalaxiaMoneytree's confirm webhook by asking the
 // merchant's own order checks.
 //
-// This file holds the cvs app: its accounts, and what of them survives a reload.
+// This package is the Caddy part. It knows Caddy, its configuration and its requests; the
+// API's wire format is known by package client and those below it, which know nothing of
+// Caddy.
+//
+// This file holds the cvs app and its accounts.
 package caddycvs
 
 import (
@@ -39,7 +43,7 @@ type App struct {
 	Accounts map[string]*Account `json:"accounts,omitempty"`
 
 	accounts map[string]*account
-	servers  map[*caddyhttp.Server]bool // with a cvs_confirm; true if guarded
+	servers  map[*caddyhttp.Server]bool // servers with a cvs_confirm; true if guarded
 	pending  *pendingCalls
 	started  bool
 	logger   *zap.Logger
@@ -81,7 +85,7 @@ type account struct {
 	client *client.Client
 	keys   signedurl.Keys
 	pooled stateKey
-	limit  time.Duration // for a call, its answer and its line in the log
+	limit  time.Duration // within which a call is answered and logged
 }
 
 // CaddyModule returns the Caddy module information.
@@ -136,8 +140,8 @@ func validateTier(code string) error {
 	return nil
 }
 
-// validateDuration refuses what is shorter than anybody can mean, 0 standing for the
-// default: a number in JSON is in nanoseconds, and 5 is not what it looks like.
+// validateDuration refuses durations that are too short to be meant: a bare number in JSON
+// is in nanoseconds, so 5 is not five seconds. 0 stands for the default.
 func validateDuration(name string, d caddy.Duration, least time.Duration) error {
 	if d != 0 && time.Duration(d) < least {
 		return fmt.Errorf("%s must be %s or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds", name, least)
@@ -199,34 +203,34 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 	return nil
 }
 
-// Start takes over the background renewals of accounts in use. It sends nothing:
-// an account costs nothing until it is used.
+// Start takes over the background renewal of tokens from the previous configuration. It
+// sends nothing: an account that is not used costs nothing.
 func (a *App) Start() error {
 	a.started = true
 	for _, acc := range a.accounts {
 		acc.client.TakeOver()
 	}
 	for server, guarded := range a.servers {
-		a.warnOf(server, guarded)
+		a.warnAboutRoutes(server, guarded)
 	}
 	return nil
 }
 
-// Stop does nothing: Caddy may stop this app while its servers still serve. They have
-// the calls under way finished: see finish.
+// Stop does nothing: Caddy may stop this app while its servers still serve requests. The
+// servers wait for the pending calls: see finish.
 func (a *App) Stop() error { return nil }
 
-// Cleanup releases what this instance acquired, no more: it also runs after a
-// failed Provision, while another configuration goes on using the same accounts.
+// Cleanup releases only what this instance acquired: it also runs after a failed Provision,
+// while another configuration uses the same accounts.
 func (a *App) Cleanup() error {
-	// The accounts stay: requests that outlive the grace period still use them.
+	// a.accounts is kept: requests that last longer than the grace period still use it.
 	for _, acc := range a.accounts {
 		releaseState(acc.pooled)
 	}
 	return nil
 }
 
-// loadApp returns the cvs app, which a handler cannot do without.
+// loadApp returns the cvs app. Every handler needs it.
 func loadApp(ctx caddy.Context) (*App, error) {
 	app, err := ctx.AppIfConfigured("cvs")
 	if errors.Is(err, caddy.ErrNotConfigured) {

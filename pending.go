@@ -1,7 +1,7 @@
 package caddycvs
 
-// This file holds the calls that change something at the API and have no answer yet,
-// and how the program waits for them before it ends.
+// This file holds the pending calls, which change something at the API and have no answer
+// yet. The program waits for them before it ends.
 
 import (
 	"context"
@@ -31,16 +31,16 @@ func newPendingCalls() *pendingCalls {
 	return &pendingCalls{calls: make(map[*pendingCall]struct{}), ended: make(chan struct{})}
 }
 
-// processPending are those of all configurations: a call goes on when its own is replaced.
+// processPending holds the pending calls of all configurations: a call goes on when its
+// configuration is replaced.
 var processPending = newPendingCalls()
 
 func init() {
-	// In case that the last configuration has no server that would wait.
+	// For a last configuration that has no server, which would wait.
 	caddy.OnExit(func(context.Context) { processPending.finish(caddy.Log()) })
 }
 
-// begin notes a call. The function that it returns notes that the call was answered
-// and logged.
+// begin adds a call. The caller must call end when the call was answered and logged.
 func (p *pendingCalls) begin(c pendingCall) (end func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -56,8 +56,8 @@ func (p *pendingCalls) end(c *pendingCall) {
 	p.ended = make(chan struct{})
 }
 
-// left returns the calls under way, and a channel that is closed when one ends.
-func (p *pendingCalls) left() (calls []*pendingCall, ended <-chan struct{}) {
+// list returns the pending calls, and a channel that is closed when one of them ends.
+func (p *pendingCalls) list() (calls []*pendingCall, ended <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.calls {
@@ -66,11 +66,11 @@ func (p *pendingCalls) left() (calls []*pendingCall, ended <-chan struct{}) {
 	return calls, p.ended
 }
 
-// finish waits until each call is answered, as long as it can take, and logs those
-// that are not: their barcodes may exist, and nobody else will say so.
+// finish waits until each call is answered, or its time limit is over. It logs the calls
+// that were not answered: their barcodes may exist, and no other line names them.
 func (p *pendingCalls) finish(logger *zap.Logger) {
 	for {
-		calls, ended := p.left()
+		calls, ended := p.list()
 		if len(calls) == 0 {
 			return
 		}
@@ -89,17 +89,16 @@ func (p *pendingCalls) finish(logger *zap.Logger) {
 	}
 }
 
-// waitAtStop has the server wait, when Caddy ends, for the calls under way. Caddy stops
-// its apps in no order; when a server has stopped, no request comes any more, and the
-// logs are still open.
+// waitAtStop makes the server wait for the pending calls when Caddy ends. Caddy stops its
+// apps in no fixed order, but when a server has stopped no more requests arrive and the logs
+// are still open.
 func (a *App) waitAtStop(ctx caddy.Context) {
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
 		server.RegisterOnStop(a.finish)
 	}
 }
 
-// finish waits for the calls under way if Caddy ends. At a reload they go on by
-// themselves.
+// finish waits for the pending calls if Caddy ends. At a reload they simply go on.
 func (a *App) finish(context.Context) error {
 	if a.started && (caddy.Exiting() || caddy.ActiveContext().Context == nil) {
 		a.pending.finish(a.logger)

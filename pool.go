@@ -1,6 +1,7 @@
 package caddycvs
 
-// This file holds what of an account survives a reload.
+// This file holds the pool of what survives a reload: token, clock and attempts of an
+// account.
 
 import (
 	"crypto/sha256"
@@ -11,7 +12,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client"
 )
 
-// states holds what must survive a reload, by everything that defines it.
+// states holds the state of each account in use, by everything that defines it.
 var states = caddy.NewUsagePool()
 
 // stateKey identifies an account at the API without repeating its keys.

@@ -642,7 +642,7 @@ func TestOwnRequestsAreIsolatedFromTheServedOne(t *testing.T) {
 	ctx, cancel := context.WithCancel(httptrace.WithClientTrace(ctx, trace))
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://api.example/", nil)
 	require.NoError(t, err)
-	_, err = (&isolated{transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+	_, err = (&isolatedTransport{transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 		caddyhttp.SetVar(r.Context(), "a", "b")
 		assert.Nil(t, r.Context().Value(caddy.CtxKey("reverse_proxy.dial_info")))
 		assert.NotSame(t, served, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer))

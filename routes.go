@@ -1,7 +1,7 @@
 package caddycvs
 
-// This file looks at a server's routes: what stands where, and whether a webhook can
-// run past all of them or miss every cvs_confirm.
+// This file inspects the routes of a server: which handler comes where, and whether a webhook
+// can miss every cvs_confirm. From that come warnings at load.
 
 import (
 	"slices"
@@ -14,8 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// walk is one look at a server's routes. It enters each named route once, as they may
-// invoke themselves.
+// walk walks through a server's routes once. It enters each named route only once, because
+// named routes may invoke themselves.
 type walk struct {
 	server  *caddyhttp.Server
 	entered map[string]bool
@@ -25,7 +25,7 @@ func newWalk(server *caddyhttp.Server) *walk {
 	return &walk{server, make(map[string]bool)}
 }
 
-// inner returns the routes within a handler.
+// inner returns the routes inside a handler.
 func (w *walk) inner(handler caddyhttp.MiddlewareHandler) caddyhttp.RouteList {
 	switch h := handler.(type) {
 	case *caddyhttp.Subroute:
@@ -39,7 +39,7 @@ func (w *walk) inner(handler caddyhttp.MiddlewareHandler) caddyhttp.RouteList {
 	return nil
 }
 
-// has reports whether a handler is among those of the routes, or within them.
+// has reports whether the routes have a handler for which is returns true, at any depth.
 func (w *walk) has(routes caddyhttp.RouteList, is func(caddyhttp.MiddlewareHandler) bool) bool {
 	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool { return w.hasAny(route.Handlers, is) })
 }
@@ -55,8 +55,8 @@ func takesWebhooks(h caddyhttp.MiddlewareHandler) bool {
 	return isProxy || isConfirm(h)
 }
 
-// standsBefore reports whether a request that a handler passes on can still meet a
-// handler of this module that answers.
+// standsBefore reports whether a request that u passes on can still reach a cvs_confirm or
+// cvs_proxy.
 func (w *walk) standsBefore(u *Unrouted, routes caddyhttp.RouteList) bool {
 	self := func(h caddyhttp.MiddlewareHandler) bool { return h == caddyhttp.MiddlewareHandler(u) }
 	for i, route := range routes {
@@ -76,7 +76,7 @@ func (w *walk) standsBefore(u *Unrouted, routes caddyhttp.RouteList) bool {
 	return false
 }
 
-// watch has the server guarded, and looked at when all of it is loaded.
+// watch guards the server, and has its routes inspected when all of it is loaded.
 func (a *App) watch(ctx caddy.Context) (err error) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok {
@@ -88,11 +88,11 @@ func (a *App) watch(ctx caddy.Context) (err error) {
 	return err
 }
 
-// warnOf warns of sites where a webhook that misses cvs_confirm would be accepted:
-// where a request can run past the last route, as Caddy then answers an empty 200, and,
-// without a guard, where cvs_confirm stands within a block, so that the rest of the site
-// answers what misses the block.
-func (a *App) warnOf(server *caddyhttp.Server, guarded bool) {
+// warnAboutRoutes warns about sites that would accept a webhook which misses cvs_confirm:
+// sites without an unconditional last route, for which Caddy answers an empty 200, and,
+// without a guard, sites whose cvs_confirm is inside a block, because the rest of the site
+// answers requests that do not match the block.
+func (a *App) warnAboutRoutes(server *caddyhttp.Server, guarded bool) {
 	sites, routes := caddyhttp.RouteList{}, routesOf(server)
 	for _, route := range routes {
 		if route.Terminal && newWalk(server).hasAny(route.Handlers, isConfirm) {
@@ -102,7 +102,7 @@ func (a *App) warnOf(server *caddyhttp.Server, guarded bool) {
 	if len(sites) == 0 { // one site for every host
 		sites = caddyhttp.RouteList{{Handlers: []caddyhttp.MiddlewareHandler{&caddyhttp.Subroute{Routes: routes}}}}
 	} else if len(server.TLSConnPolicies) == 0 && !newWalk(server).answersAll(routes) {
-		// Over TLS there is no certificate for a host that is not served.
+		// Over TLS such a request fails: there is no certificate for a host without a site.
 		a.logger.Warn("a webhook for a Host that no site of this server has gets an empty 200, which its sender takes for acceptable: listen by port only, as http://:8080, or add a site for every Host with respond 404",
 			zap.Strings("listen", server.Listen))
 	}
@@ -117,7 +117,7 @@ func (a *App) warnOf(server *caddyhttp.Server, guarded bool) {
 	}
 }
 
-// hosts returns those that a site is for.
+// hosts returns the hosts of a site.
 func hosts(site caddyhttp.Route) (list []string) {
 	for _, set := range site.MatcherSets {
 		for _, matcher := range set {
@@ -129,8 +129,8 @@ func hosts(site caddyhttp.Route) (list []string) {
 	return list
 }
 
-// meetsUnrouted reports whether each request meets an Unrouted, or a cvs_confirm
-// without a matcher.
+// meetsUnrouted reports whether every request reaches an Unrouted, or a cvs_confirm without
+// a matcher.
 func (w *walk) meetsUnrouted(handlers []caddyhttp.MiddlewareHandler) bool {
 	return slices.ContainsFunc(handlers, func(h caddyhttp.MiddlewareHandler) bool {
 		if _, ok := h.(*Unrouted); ok || isConfirm(h) {
@@ -142,7 +142,7 @@ func (w *walk) meetsUnrouted(handlers []caddyhttp.MiddlewareHandler) bool {
 	})
 }
 
-// matchesAll reports whether a route takes every request.
+// matchesAll reports whether a route matches every request.
 func matchesAll(route caddyhttp.Route) bool {
 	return len(route.MatcherSets) == 0 || slices.ContainsFunc(route.MatcherSets, func(set caddyhttp.MatcherSet) bool {
 		return !slices.ContainsFunc(set, func(matcher any) bool {
@@ -152,18 +152,17 @@ func matchesAll(route caddyhttp.Route) bool {
 	})
 }
 
-// isForHosts reports whether nothing but the host decides whether a route takes a
-// request, as in a site with a wildcard.
+// isForHosts reports whether a route matches by nothing but the host, as in a site with a
+// wildcard.
 func isForHosts(route caddyhttp.Route) bool {
 	return !slices.ContainsFunc(route.MatcherSets, func(set caddyhttp.MatcherSet) bool {
 		return slices.ContainsFunc(set, func(matcher any) bool { _, ok := matcher.(*caddyhttp.MatchHost); return !ok })
 	})
 }
 
-// answersAll reports whether every request that reaches routes is answered by one of
-// their handlers.
+// answersAll reports whether one of the routes' handlers answers every request.
 func (w *walk) answersAll(routes caddyhttp.RouteList) bool {
-	passing := make(map[string]bool) // groups of which a member may leave a request unanswered
+	passing := make(map[string]bool) // groups with a route that may leave a request unanswered
 	for _, route := range routes {
 		answers := w.hasAnswer(route.Handlers)
 		switch {
@@ -182,7 +181,7 @@ func (w *walk) hasAnswer(handlers []caddyhttp.MiddlewareHandler) bool {
 	return slices.ContainsFunc(handlers, w.alwaysAnswers)
 }
 
-// passingHandlers are those of Caddy's own that leave the answer to the next one.
+// passingHandlers are Caddy's handlers that leave the answer to the next handler.
 var passingHandlers = []caddy.ModuleID{
 	"http.handlers.acme_server", "http.handlers.authentication", "http.handlers.copy_response_headers", "http.handlers.encode",
 	"http.handlers.headers", "http.handlers.intercept", "http.handlers.log_append", "http.handlers.map", "http.handlers.push",
@@ -190,8 +189,8 @@ var passingHandlers = []caddy.ModuleID{
 	"http.handlers.vars",
 }
 
-// alwaysAnswers reports whether a handler answers every request that reaches it. One
-// that is not known is believed to.
+// alwaysAnswers reports whether a handler answers every request that reaches it. An unknown
+// handler is assumed to.
 func (w *walk) alwaysAnswers(handler caddyhttp.MiddlewareHandler) bool {
 	switch h := handler.(type) {
 	case *caddyhttp.Invoke:
@@ -202,7 +201,7 @@ func (w *walk) alwaysAnswers(handler caddyhttp.MiddlewareHandler) bool {
 		return false
 	case *fileserver.FileServer:
 		return !h.PassThru
-	case *reverseproxy.Handler: // forward_auth has a handle_response that passes on
+	case *reverseproxy.Handler: // the handle_response of forward_auth passes requests on
 		return !slices.ContainsFunc(h.HandleResponse, func(rh caddyhttp.ResponseHandler) bool {
 			return rh.StatusCode == "" && !w.answersAll(rh.Routes)
 		})

@@ -34,8 +34,8 @@ type Sandbox struct {
 	// addresses, "any" every address. Default: private
 	Webhooks string `json:"webhooks,omitempty"`
 
-	// Channel says of which kind of channel the payments are: "test", which the API
-	// hides from GET /payments/{imp_uid} without include_sandbox=true, or "live".
+	// Channel is the kind of channel that payments belong to: "test" or "live". The API hides
+	// payments of a test channel from GET /payments/{imp_uid} without include_sandbox=true.
 	// Default: test
 	Channel string `json:"channel,omitempty"`
 
@@ -51,14 +51,15 @@ type Sandbox struct {
 	pooled   sandboxKey
 }
 
-// The words of the options that take one.
+// The values of these options.
 var (
 	webhookWords  = []string{"private", "any"}
 	channelWords  = []string{"test", "live"}
 	fractionWords = []string{"refuse", "keep", "round"}
 )
 
-// sandboxes holds the emulators in use, by everything that defines them.
+// sandboxes holds the emulators in use, by everything that defines them: their payments
+// survive a reload.
 var sandboxes = caddy.NewUsagePool()
 
 type sandboxKey struct {

@@ -39,8 +39,8 @@ func TestSandboxCommand(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 	assert.Contains(t, caddycmd.Commands(), "cvs-sandbox")
-	require.NoError(t, refuseWords(nil))
-	assert.ErrorContains(t, refuseWords([]string{":8480"}), `and there is ":8480"`)
+	require.NoError(t, refuseArguments(nil))
+	assert.ErrorContains(t, refuseArguments([]string{":8480"}), `and there is ":8480"`)
 }
 
 // What is printed can be opened, whatever is listened on.

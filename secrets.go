@@ -1,6 +1,6 @@
 package caddycvs
 
-// This file holds how secrets enter: as placeholders, which are expanded once.
+// This file holds how secrets are configured: as placeholders that are expanded once.
 
 import (
 	"fmt"
@@ -14,13 +14,13 @@ import (
 
 var placeholderPattern = regexp.MustCompile(`^\{[^{}]+\}$`)
 
-// validateSecret returns a check that a secret is given as a placeholder.
+// validateSecret returns a function that refuses everything but one placeholder.
 func validateSecret(option string) func(string) error {
 	return func(raw string) error {
 		switch {
 		case raw == "":
 			return fmt.Errorf("%s is missing: set it to a placeholder such as {env.PORTONE_%s}", option, strings.ToUpper(option))
-		case strings.HasPrefix(raw, "{$"): // in JSON; in a Caddyfile its value stands here
+		case strings.HasPrefix(raw, "{$"): // only in JSON: in a Caddyfile it is expanded before
 			return fmt.Errorf("%s: {$NAME} is for a Caddyfile's other options: use {env.NAME}", option)
 		case strings.ContainsAny(raw, "{}") && !placeholderPattern.MatchString(raw):
 			return fmt.Errorf("%s must be one placeholder such as {env.NAME} or {file./path}, and nothing else", option)

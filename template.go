@@ -1,7 +1,7 @@
 package caddycvs
 
-// This file holds texts with placeholders: the URLs and header fields of order
-// checks.
+// This file holds templates: the URLs and header fields of order checks, with their
+// placeholders.
 
 import (
 	"errors"
@@ -15,9 +15,9 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client"
 )
 
-// template is a text with placeholders, parsed once. What is known when the
-// configuration is loaded, such as {env.*}, is expanded then and never again; what is of
-// the request, or of the time, for each request.
+// template is a text with placeholders, parsed once. Placeholders such as {env.*} are
+// expanded when the configuration is loaded, those of the request and of the time for each
+// request.
 type template []part
 
 type part struct {
@@ -26,7 +26,7 @@ type part struct {
 	place       place
 }
 
-// place is where a placeholder stands, which decides how it is escaped.
+// place says where a placeholder stands. That decides how its value is escaped.
 type place int
 
 const (
@@ -69,14 +69,13 @@ func parsePlaceholder(name string) (part, error) {
 		return part{placeholder: name}, nil
 	}
 	value, err := caddy.NewReplacer().ReplaceOrErr("{"+name+"}", true, true)
-	if strings.HasPrefix(name, "time.") { // it must be known now, and has another value later
+	if strings.HasPrefix(name, "time.") { // expanded for each request; here only an unknown name is found
 		return part{placeholder: name}, err
 	}
 	return part{literal: value}, err
 }
 
-// expand returns the text with its values, and whether every value in a path is
-// there.
+// expand returns the text with its values. complete is false if a value in a path is empty.
 func (t template) expand(repl *caddy.Replacer) (text string, complete bool) {
 	var b strings.Builder
 	complete = true
@@ -99,8 +98,8 @@ func (t template) expand(repl *caddy.Replacer) (text string, complete bool) {
 	return b.String(), complete
 }
 
-// parseURLTemplate accepts placeholders of a request in path and query only:
-// no webhook chooses the host that is asked.
+// parseURLTemplate accepts placeholders of a request in path and query only: no webhook can
+// choose the host.
 func parseURLTemplate(raw string) (template, error) {
 	if strings.HasPrefix(raw, "unix") {
 		return nil, errors.New("a unix socket is asked by a route: order_check { route { reverse_proxy unix//run/shop.sock } }")

@@ -35,9 +35,9 @@ func loadTransport(ctx caddy.Context, cfg *Account, fallback http.RoundTripper) 
 	return isolate(ctx, transport), nil
 }
 
-// newTransport returns Caddy's own transport, which keeps connections idle for so
-// long, 0 for its default, and as many as a rush needs: with its default of 32,
-// most calls of a greater one would open a connection. They end with ctx.
+// newTransport returns Caddy's own transport. It keeps idle connections for the given time,
+// 0 for Caddy's default, and closes them when ctx ends. It keeps more of them than the
+// default of 32: at peak load most calls would otherwise open a new connection.
 func newTransport(ctx caddy.Context, idle time.Duration) (*reverseproxy.HTTPTransport, error) {
 	transport := &reverseproxy.HTTPTransport{KeepAlive: &reverseproxy.KeepAlive{
 		IdleConnTimeout:     caddy.Duration(idle),
@@ -47,27 +47,29 @@ func newTransport(ctx caddy.Context, idle time.Duration) (*reverseproxy.HTTPTran
 		return nil, fmt.Errorf("preparing the transport: %w", err)
 	}
 	client.KeepHealthy(transport.Transport)
-	// Not ctx.OnCancel: what is added to a copy of a Context is never called.
+	// ctx.OnCancel does not work here: Caddy never calls functions that are added to a copy of
+	// its Context.
 	context.AfterFunc(ctx.Context, func() { _ = transport.Cleanup() })
 	return transport, nil
 }
 
-// isolated keeps a request of this module's own apart from the request that
-// Caddy is serving: what Caddy notes in that one's context could steer this one,
-// and is not safe for use by several goroutines.
+// isolatedTransport hides from a transport what Caddy keeps in the context of the request
+// that it is serving: these values could control the transport's own request, and are not
+// safe for use by several goroutines.
 //
-// After a reload, calls under way go on with the transport of the configuration
-// that is gone, and would leave their connections to nobody until those time out.
-type isolated struct {
+// It also closes idle connections of a configuration that was replaced: calls that are still
+// pending after a reload would otherwise leave connections that nobody uses until they time
+// out.
+type isolatedTransport struct {
 	transport     http.RoundTripper
 	configuration context.Context
 }
 
-func isolate(ctx caddy.Context, transport http.RoundTripper) *isolated {
-	return &isolated{transport, ctx.Context}
+func isolate(ctx caddy.Context, transport http.RoundTripper) *isolatedTransport {
+	return &isolatedTransport{transport, ctx.Context}
 }
 
-func (i *isolated) RoundTrip(r *http.Request) (*http.Response, error) {
+func (i *isolatedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := i.transport.RoundTrip(r.WithContext(isolatedContext{r.Context()}))
 	if err != nil {
 		i.release()
@@ -78,23 +80,23 @@ func (i *isolated) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // release closes idle connections if the configuration was replaced.
-func (i *isolated) release() {
+func (i *isolatedTransport) release() {
 	if i.configuration != nil && i.configuration.Err() != nil {
 		i.CloseIdleConnections()
 	}
 }
 
-// CloseIdleConnections closes those of Caddy's own transport.
-func (i *isolated) CloseIdleConnections() {
+// CloseIdleConnections does so for Caddy's own transport.
+func (i *isolatedTransport) CloseIdleConnections() {
 	if t, ok := i.transport.(*reverseproxy.HTTPTransport); ok {
 		t.Transport.CloseIdleConnections()
 	}
 }
 
-// releasingBody is an answer whose end may be the last of its transport.
+// releasingBody releases the transport when the answer has been read.
 type releasingBody struct {
 	io.ReadCloser
-	isolated *isolated
+	isolated *isolatedTransport
 }
 
 func (b *releasingBody) Close() error {
@@ -106,7 +108,7 @@ func (b *releasingBody) Close() error {
 type isolatedContext struct{ context.Context }
 
 func (c isolatedContext) Value(key any) any {
-	if key == caddy.ReplacerCtxKey { // a transport may expand its TLS server name
+	if key == caddy.ReplacerCtxKey { // needed if the transport's TLS server name has placeholders
 		return caddy.NewReplacer()
 	}
 	if _, caddys := key.(caddy.CtxKey); caddys {
