@@ -30,28 +30,42 @@ type apiCall struct {
 	operation   string
 	method      string
 	path        string // escaped, without a slash at its end
+	query       string // without a token
 	segments    []string
 	impUID      string
 	merchantUID string
 	status      string
-	contentType string
 }
 
 // parseCall returns the call that a request is, and whether its path is the API's.
-func (p *Proxy) parseCall(r *http.Request) (call apiCall, isAPI bool) {
+func parseCall(r *http.Request, serve []Serve) (call apiCall, isAPI bool) {
 	if !inAPI(r.URL.Path) {
 		return apiCall{}, false
 	}
 	call = parsePath(r.URL.EscapedPath())
+	call.query = dropToken(r)
 	switch {
-	case !call.accepts(r.Method) && p.serves(r, call):
-		return apiCall{
-			operation: opOther, method: r.Method, path: call.path, segments: call.segments, contentType: r.Header.Get("Content-Type"),
-		}, true
+	case !call.accepts(r.Method) && call.isLetThrough(r, serve):
+		call.operation, call.method = opOther, r.Method
 	case call.operation == opUnserved:
 		call.method = r.Method
 	}
 	return call, true
+}
+
+// isLetThrough reports whether the option serve lets a call through. An escaped slash stays
+// escaped, so that it cannot match a slash of a pattern.
+func (c *apiCall) isLetThrough(r *http.Request, serve []Serve) bool {
+	if root := c.root(); root == "" || slices.Contains(ownRoots, root) {
+		return false
+	}
+	var plain strings.Builder
+	for _, segment := range c.segments {
+		plain.WriteString("/" + strings.ReplaceAll(segment, "/", "%2F"))
+	}
+	asked := r.WithContext(r.Context()) // a copy
+	asked.URL = &url.URL{Path: plain.String()}
+	return slices.ContainsFunc(serve, func(s Serve) bool { return s.matches(asked) })
 }
 
 // apiRoots are the first segments of the API's paths, from its schema and its SDKs. Of
@@ -117,8 +131,8 @@ func parsePath(escapedPath string) apiCall {
 }
 
 // validate refuses a call that is not served, and one that could reach the API as another
-// call than the app wrote. query is the request's query without a token.
-func (c *apiCall) validate(r *http.Request, query, tier string) error {
+// call than the app wrote.
+func (c *apiCall) validate(r *http.Request, tier string) error {
 	for _, asked := range r.Header.Values("Tier") {
 		if asked != "" && asked != tier {
 			return badRequest("The field Tier asks for another sub-merchant than this gateway's account, whose tier is " + strconv.Quote(tier) + ": leave it out, or call the gateway of the other account.")
@@ -133,10 +147,27 @@ func (c *apiCall) validate(r *http.Request, query, tier string) error {
 		return badRequest("a value in the path is . or .., or has a control character, and would lead to another call of the API")
 	case strings.Contains(r.URL.RawQuery, " "): // possible over HTTP/2; in HTTP/1 it would end the request's target
 		return badRequest("the query has a space: write it as %20")
-	case c.operation == opIssue && query != "": // the app would believe that these fields were sent
+	case c.operation == opIssue && c.query != "": // the app would believe that these fields were sent
 		return badRequest("POST /cvs takes its fields in the body, and the URL has a query: nothing was sent")
 	}
 	return nil
+}
+
+// notServed is the error for a call that no option lets through. It is not 404, which PortOne
+// answers for an unknown payment: some SDKs treat a 404 as a normal answer, and a refund
+// would look done.
+func (c *apiCall) notServed(r *http.Request) error {
+	name := r.Method + " " + strings.TrimSuffix(r.URL.Path, "/")
+	var message string
+	switch root := c.root(); {
+	case root == "":
+		message = strconv.Quote(name) + " is none of PortOne's calls: write the path as PortOne does, such as /cvs, in small letters and without doubled slashes. Nothing was done."
+	case slices.Contains(ownRoots, root):
+		message = strconv.Quote(name) + " is none of PortOne's calls: there are POST /cvs, DELETE /cvs/{imp_uid} and POST /users/getToken. Nothing was done."
+	default:
+		message = "The gateway does not serve " + strconv.Quote(name) + ", and nothing was done. If the app is to call it, add \"serve " + name + "\" to cvs_proxy, with * in the place of a value."
+	}
+	return forbidden(ruleServe, message)
 }
 
 // root returns the first segment if the path is written exactly as the API writes it.

@@ -159,77 +159,78 @@ func (p *Proxy) Validate() error {
 type exchange struct {
 	record
 	call     apiCall
-	query    string // without a token
 	body     []byte
 	issue    *client.Issue // of POST /cvs
 	answered func()        // tells that a pending call was answered and logged
 }
 
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	call, isAPI := p.parseCall(r)
+	call, isAPI := parseCall(r, p.Serve)
 	if !isAPI {
 		return next.ServeHTTP(w, r)
 	}
 	began := time.Now()
 	take(r)
-	x := p.newExchange(r, call)
+	x := p.newExchange(call)
 	defer func() { x.answered() }()
-	err := p.receive(w, r, x)
-	if err == nil && call.operation == opIssue {
-		err = p.complete(r, x)
-	}
-	var resp *client.Response
-	if err == nil {
-		resp, err = p.send(r.Context(), x)
-	}
+	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(x.placeholder)
+	resp, err := p.handle(w, r, x)
 	gone := r.Context().Err() != nil // must be read before the answer is sent, after which clients may leave
 	if err != nil {
 		if gone && !call.changes() {
 			err = errGone
 		}
 		resp = x.errorAnswer(err)
-		closeUnread(w, r)
 		x.setError(w, r, err)
+		closeUnread(w, r)
 	}
+	x.setAnswer(resp)
 	if resp.RetryAfter != "" {
 		w.Header().Set("Retry-After", resp.RetryAfter)
 	}
-	x.setAnswer(resp)
 	sendErr := sendAnswer(w, resp.Status, resp.ContentType, resp.Body)
 	x.gone, x.duration = gone || sendErr != nil, time.Since(began)
 	p.log(x)
 	return nil
 }
 
-func (p *Proxy) newExchange(r *http.Request, call apiCall) *exchange {
-	x := &exchange{call: call, query: dropToken(r), answered: func() {}}
+func (p *Proxy) newExchange(call apiCall) *exchange {
+	x := &exchange{call: call, answered: func() {}}
 	x.subject = subject{operation: call.operation, account: p.account.name, merchantUID: call.merchantUID, impUID: call.impUID}
 	x.status = call.status
 	if call.operation == opOther || call.operation == opUnserved {
 		x.method, x.path = call.method, call.path
 	}
-	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(x.placeholder)
 	return x
 }
 
-// receive refuses callers and calls that are not allowed, and reads the body.
-func (p *Proxy) receive(w http.ResponseWriter, r *http.Request, x *exchange) (err error) {
+// handle takes a call through its steps, until one of them fails.
+func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, x *exchange) (*client.Response, error) {
 	if err := p.access.authorize(r); err != nil {
-		return err
+		return nil, err
 	}
-	if err := x.call.validate(r, x.query, p.account.tier); err != nil {
-		return err
+	if err := x.call.validate(r, p.account.tier); err != nil {
+		return nil, err
 	}
 	if r.ContentLength != 0 {
-		x.body, err = readBody(w, r, p.MaxBody, time.Now().Add(bodyTimeout))
+		var err error
+		if x.body, err = readBody(w, r, p.MaxBody, time.Now().Add(bodyTimeout)); err != nil {
+			return nil, err
+		}
 	}
-	return err
+	contentType := r.Header.Get("Content-Type")
+	if x.call.operation == opIssue {
+		if err := p.complete(x, contentType); err != nil {
+			return nil, err
+		}
+	}
+	return p.send(r.Context(), x, contentType)
 }
 
 // complete validates a POST /cvs and fills in its defaults.
-func (p *Proxy) complete(r *http.Request, x *exchange) error {
+func (p *Proxy) complete(x *exchange, contentType string) error {
 	now := p.account.client.State().Now()
-	issue, err := client.ParseIssue(r.Header.Get("Content-Type"), x.body, now)
+	issue, err := client.ParseIssue(contentType, x.body, now)
 	if errors.Is(err, strict.ErrMediaType) {
 		return &httpError{status: http.StatusUnsupportedMediaType, message: err.Error()}
 	}
@@ -246,7 +247,7 @@ func (p *Proxy) complete(r *http.Request, x *exchange) error {
 
 // send sends the call. One that changes something is finished even if the app closes the
 // connection: its outcome must be logged.
-func (p *Proxy) send(ctx context.Context, x *exchange) (*client.Response, error) {
+func (p *Proxy) send(ctx context.Context, x *exchange, contentType string) (*client.Response, error) {
 	if x.call.operation == opToken {
 		return p.answerToken(), nil
 	}
@@ -269,9 +270,9 @@ func (p *Proxy) send(ctx context.Context, x *exchange) (*client.Response, error)
 	case opPayment:
 		out = client.PaymentRequest(x.impUID)
 	default:
-		out = client.Request{Method: x.call.method, Path: x.call.path, List: true, ContentType: x.call.contentType, Body: x.body}
+		out = client.Request{Method: x.call.method, Path: x.call.path, List: true, ContentType: contentType, Body: x.body}
 	}
-	out.Query = x.query
+	out.Query = x.call.query
 	return p.account.client.Do(ctx, out)
 }
 

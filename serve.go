@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -61,36 +59,4 @@ func (s *Serve) matches(r *http.Request) bool {
 	}
 	matched, err := s.Path.MatchWithError(r)
 	return err == nil && matched
-}
-
-// serves reports whether the option serve lets a call through. An escaped slash stays
-// escaped, so that it cannot match a slash of a pattern.
-func (p *Proxy) serves(r *http.Request, call apiCall) bool {
-	if root := call.root(); root == "" || slices.Contains(ownRoots, root) {
-		return false
-	}
-	var plain strings.Builder
-	for _, segment := range call.segments {
-		plain.WriteString("/" + strings.ReplaceAll(segment, "/", "%2F"))
-	}
-	asked := r.WithContext(r.Context()) // a copy
-	asked.URL = &url.URL{Path: plain.String()}
-	return slices.ContainsFunc(p.Serve, func(s Serve) bool { return s.matches(asked) })
-}
-
-// notServed is the error for a call that no option lets through. It is not 404, which PortOne
-// answers for an unknown payment: some SDKs treat a 404 as a normal answer, and a refund
-// would look done.
-func (c *apiCall) notServed(r *http.Request) error {
-	name := r.Method + " " + strings.TrimSuffix(r.URL.Path, "/")
-	var message string
-	switch root := c.root(); {
-	case root == "":
-		message = strconv.Quote(name) + " is none of PortOne's calls: write the path as PortOne does, such as /cvs, in small letters and without doubled slashes. Nothing was done."
-	case slices.Contains(ownRoots, root):
-		message = strconv.Quote(name) + " is none of PortOne's calls: there are POST /cvs, DELETE /cvs/{imp_uid} and POST /users/getToken. Nothing was done."
-	default:
-		message = "The gateway does not serve " + strconv.Quote(name) + ", and nothing was done. If the app is to call it, add \"serve " + name + "\" to cvs_proxy, with * in the place of a value."
-	}
-	return forbidden(ruleServe, message)
 }
