@@ -1,0 +1,211 @@
+package shop
+
+// This file holds all that speaks with Caddy: asking for a barcode, answering the order
+// check, and hearing of a payment. It is what an existing shop would add.
+
+import (
+	"encoding/json"
+	"html/template"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/caddy-cvs/caddy-cvs/client/code128"
+)
+
+// barcode gets an order's barcode. Neither a second click nor a customer who leaves disturbs the call to the gateway.
+func (s *shop) barcode(w http.ResponseWriter, r *http.Request, o *order) {
+	o.issuing.Lock()
+	defer o.issuing.Unlock()
+	if s.copy(o).State == "new" {
+		if f := s.issue(o); f != nil {
+			s.render(w, r, http.StatusBadGateway, "order", view{Order: s.copy(o), Problem: "barcode", Message: f.message})
+			return
+		}
+	}
+	http.Redirect(w, r, "/orders/"+o.ID, http.StatusSeeOther)
+}
+
+func (s *shop) issue(o *order) *failure {
+	p, f := s.request(o)
+	var picture string
+	if f == nil {
+		var err error
+		if picture, err = code128.SVG(p.Barcode); err != nil {
+			f = &failure{inDoubt: true} // there is a payment, but no number to show
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f != nil {
+		o.inDoubt = o.inDoubt || f.inDoubt // for good: what nobody answered for may be done late
+		return f
+	}
+	o.State, o.impUID, o.Barcode, o.Picture = "waiting", p.ImpUID, p.Barcode, template.HTML(picture) //nolint:gosec // drawn by code128
+	return nil
+}
+
+// request asks the gateway for a barcode, unless an attempt that ended in doubt turns out to have issued one.
+func (s *shop) request(o *order) (payment, *failure) {
+	if o.inDoubt {
+		p, f := s.lookUp("find/" + o.ID + "/ready")
+		if f == nil && p.Amount == float64(o.Total) || f != nil && f.status != http.StatusNotFound {
+			return p, f
+		}
+	}
+	expires := s.now().Add(lifetime)
+	s.mu.Lock()
+	o.Expires = expires
+	s.mu.Unlock()
+	return s.ask(http.MethodPost, "/cvs", url.Values{
+		"merchant_uid": {o.ID},
+		"amount":       {strconv.Itoa(o.Total)},
+		"name":         {o.Product.Ko},
+		"expired_at":   {strconv.FormatInt(expires.Unix(), 10)},
+	})
+}
+
+func (s *shop) lookUp(path string) (payment, *failure) {
+	return s.ask(http.MethodGet, "/payments/"+path+"?include_sandbox=true", nil)
+}
+
+// payment is what the shop reads of a payment.
+type payment struct {
+	ImpUID      string  `json:"imp_uid"`
+	MerchantUID string  `json:"merchant_uid"`
+	Status      string  `json:"status"`
+	Amount      float64 `json:"amount"`
+	Barcode     string  `json:"vbank_num"` // where the sandbox puts the number
+}
+
+// failure is how the gateway did not do what it was asked to do. In doubt, it may have done it all the same.
+type failure struct {
+	status  int
+	message string
+	inDoubt bool
+}
+
+// ask sends a request to the gateway, without any credential.
+func (s *shop) ask(method, path string, form url.Values) (payment, *failure) {
+	req, err := http.NewRequest(method, s.gateway+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		return payment{}, &failure{}
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return payment{}, &failure{inDoubt: true}
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var envelope struct {
+		Code     int
+		Message  string
+		Response payment
+	}
+	err = json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&envelope)
+	if err == nil && resp.StatusCode == http.StatusOK && envelope.Code == 0 {
+		return envelope.Response, nil
+	}
+	return payment{}, &failure{resp.StatusCode, envelope.Message, err != nil || resp.StatusCode == http.StatusGatewayTimeout}
+}
+
+// refresh lets the customer ask for the payment, as a notice may get lost.
+func (s *shop) refresh(w http.ResponseWriter, r *http.Request, o *order) {
+	if now := s.copy(o); now.State == "waiting" {
+		p, f := s.lookUp(url.PathEscape(now.impUID))
+		if f != nil {
+			s.render(w, r, http.StatusBadGateway, "order", view{Order: now, Problem: "refresh", Message: f.message})
+			return
+		}
+		s.settle(p)
+		s.mu.Lock()
+		o.Checked = s.now()
+		s.mu.Unlock()
+	}
+	http.Redirect(w, r, "/orders/"+o.ID, http.StatusSeeOther)
+}
+
+// payable is the order check: Caddy asks it while the customer stands at the till, and compares the total itself. Two tills
+// may ask at once for the last one of a thing; a shop that minds keeps it for the first until the notice, or for a minute.
+func (s *shop) payable(w http.ResponseWriter, r *http.Request) {
+	impUID := webhook(r)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.orders[r.PathValue("id")]
+	switch {
+	case o == nil:
+		refuse(w, http.StatusNotFound, "없는 주문입니다")
+	case o.State == "paid":
+		refuse(w, http.StatusConflict, "이미 결제된 주문입니다")
+	case o.State == "cancelled":
+		refuse(w, http.StatusConflict, "취소된 주문입니다")
+	case o.State == "new" || o.impUID != impUID:
+		refuse(w, http.StatusConflict, "다른 바코드로 결제해 주세요")
+	case o.Product.Stock == 0:
+		refuse(w, http.StatusConflict, "품절되었습니다")
+	default:
+		answer(w, http.StatusOK, map[string]any{"payable": true, "total": o.Total})
+	}
+}
+
+// notice hears that something was paid. Anybody can say so: the shop looks the payment up, and believes only that. A 5xx asks
+// the sender to come again, which helps only if the look-up failed.
+func (s *shop) notice(w http.ResponseWriter, r *http.Request) {
+	impUID := webhook(r)
+	if impUID == "" {
+		refuse(w, http.StatusBadRequest, "imp_uid가 필요합니다")
+		return
+	}
+	p, f := s.lookUp(url.PathEscape(impUID))
+	switch {
+	case f != nil && f.status == http.StatusNotFound && !f.inDoubt: // the API's own word
+		refuse(w, http.StatusNotFound, "알 수 없는 결제입니다")
+		return
+	case f != nil:
+		refuse(w, http.StatusBadGateway, "결제를 조회하지 못했습니다")
+		return
+	}
+	s.settle(p)
+}
+
+// settle takes over what a look-up found. Doing so again changes nothing.
+func (s *shop) settle(p payment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.orders[p.MerchantUID]
+	switch {
+	case o == nil || p.Amount != float64(o.Total):
+	case p.Status == "paid" && o.State != "paid":
+		o.State = "paid"
+		o.Product.Stock = max(0, o.Product.Stock-1)
+	case p.Status == "cancelled" && o.State == "waiting" && p.ImpUID == o.impUID:
+		o.State = "cancelled"
+	}
+}
+
+// webhook returns the imp_uid of a webhook, which comes as JSON or as a form.
+func webhook(r *http.Request) string {
+	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == "application/x-www-form-urlencoded" {
+		return r.PostFormValue("imp_uid")
+	}
+	var hook struct {
+		ImpUID string `json:"imp_uid"`
+	}
+	_ = json.NewDecoder(r.Body).Decode(&hook) // what cannot be read names no payment
+	return hook.ImpUID
+}
+
+func refuse(w http.ResponseWriter, status int, reason string) {
+	answer(w, status, map[string]any{"reason": reason})
+}
+
+func answer(w http.ResponseWriter, status int, fields map[string]any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(fields)
+}
