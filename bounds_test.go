@@ -20,29 +20,6 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-// watchLag starts to watch how late timers are, on a machine with other work. The
-// function that it returns tells the worst and ends the watch.
-func watchLag() (worst func() time.Duration) {
-	done, result := make(chan struct{}), make(chan time.Duration)
-	go func() {
-		var most time.Duration
-		for {
-			due := time.Now().Add(5 * time.Millisecond)
-			select {
-			case <-time.After(5 * time.Millisecond):
-				most = max(most, time.Since(due))
-			case <-done:
-				result <- most
-				return
-			}
-		}
-	}()
-	return func() time.Duration {
-		close(done)
-		return <-result
-	}
-}
-
 // stubborn is a handler that answers and does not return before its request ends, or
 // at all.
 type stubborn struct {
@@ -98,20 +75,20 @@ func TestANoIsNeverLost(t *testing.T) {
 			for status, want := range map[int]int{409: 409, 404: 409, 201: 409, 200: 0, 503: 0} {
 				t.Run(fmt.Sprint(onError, then, status), func(t *testing.T) {
 					t.Parallel()
-					g := start(t, setup{confirm: fmt.Sprintf("timeout 2s\non_error %s\norder_check {\ntimeout 200ms\nroute {\ntest_stubborn %d %s\n}\n}", onError, status, then)})
-					a := g.confirm(t, g.mustIssue(t, "order-1"))
+					g := Start(t, Setup{Confirm: fmt.Sprintf("timeout 2s\non_error %s\norder_check {\ntimeout 200ms\nroute {\ntest_stubborn %d %s\n}\n}", onError, status, then)})
+					a := g.Confirm(t, g.MustIssue(t, "order-1"))
 					switch {
 					case want != 0:
-						assert.Equal(t, want, a.status, a.body)
+						assert.Equal(t, want, a.Status, a.Body)
 					case then == "" && status == 200:
-						assert.Equal(t, 200, a.status)
+						assert.Equal(t, 200, a.Status)
 					case onError == "accept":
-						assert.Equal(t, 200, a.status, "no answer, and so configured")
+						assert.Equal(t, 200, a.Status, "no answer, and so configured")
 					default:
-						assert.GreaterOrEqual(t, a.status, 500, "no answer")
+						assert.GreaterOrEqual(t, a.Status, 500, "no answer")
 					}
 					if want != 0 && then != "error" {
-						assert.Equal(t, "sold out", a.get(t, "reason"))
+						assert.Equal(t, "sold out", a.Field(t, "reason"))
 					}
 				})
 			}
@@ -122,15 +99,15 @@ func TestANoIsNeverLost(t *testing.T) {
 // The same by a URL: the header says no, and the body never comes.
 func TestANoByURLIsNeverLost(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{
-		confirm: "timeout 2s\non_error accept\norder_check SHOP/x {\ntimeout 200ms\n}",
-		payable: func(w http.ResponseWriter, r *http.Request) {
+	g := Start(t, Setup{
+		Confirm: "timeout 2s\non_error accept\norder_check SHOP/x {\ntimeout 200ms\n}",
+		Payable: func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusConflict)
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
 		},
 	})
-	assert.Equal(t, 409, g.confirm(t, g.mustIssue(t, "order-1")).status)
+	assert.Equal(t, 409, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 }
 
 // Each path that a decision can take is bounded by the decision's time-out, where
@@ -157,7 +134,7 @@ func TestDecisionsAreBounded(t *testing.T) {
 	}{
 		"a URL":                        {"order_check SHOP/x " + long + "}", hang, false},
 		"a URL whose body drips":       {"order_check SHOP/x " + long + "require payable true\n}", drip, false},
-		"a URL that nobody listens at": {"order_check http://" + address(t) + "/x " + long + "}", nil, false},
+		"a URL that nobody listens at": {"order_check http://" + Address(t) + "/x " + long + "}", nil, false},
 		"a route":                      {"order_check " + long + "route {\ntest_stubborn wait\n}\n}", nil, false},
 		"a route deaf to its end":      {"order_check " + long + "route {\ntest_stubborn hang\n}\n}", nil, false},
 		"a route that began to answer": {"order_check " + long + "route {\ntest_stubborn 200 hang\n}\n}", nil, false},
@@ -167,17 +144,17 @@ func TestDecisionsAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{confirm: "timeout " + limit.String() + "\n" + tc.checks, payable: tc.payable})
-			i := g.mustIssue(t, "order-1")
+			g := Start(t, Setup{Confirm: "timeout " + limit.String() + "\n" + tc.checks, Payable: tc.payable})
+			i := g.MustIssue(t, "order-1")
 			if tc.unsigned {
-				i.confirmURL = g.outside + "/cvs/confirm"
-				require.NoError(t, g.api.Inject(emulator.Fault{Endpoint: "payment", Delay: time.Minute}))
+				i.ConfirmURL = g.Outside + "/cvs/confirm"
+				require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "payment", Delay: time.Minute}))
 			}
-			lag := watchLag()
+			lag := WatchLag()
 			began := time.Now()
-			a := g.confirm(t, i)
+			a := g.Confirm(t, i)
 			took := time.Since(began)
-			assert.Contains(t, []int{503, 504}, a.status, a.body)
+			assert.Contains(t, []int{503, 504}, a.Status, a.Body)
 			assert.LessOrEqual(t, took, limit+lag()+50*time.Millisecond)
 			least := limit * 8 / 10
 			if tc.unsigned {
@@ -192,14 +169,14 @@ func TestDecisionsAreBounded(t *testing.T) {
 func TestSlowSendersAreBounded(t *testing.T) {
 	t.Parallel()
 	const limit = 400 * time.Millisecond
-	g := start(t, setup{confirm: "timeout " + limit.String() + usualConfirm})
+	g := Start(t, Setup{Confirm: "timeout " + limit.String() + UsualConfirm})
 	for name, head := range map[string]string{"declared": "Content-Length: 500", "chunked": "Transfer-Encoding: chunked"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conn, err := net.Dial("tcp", strings.TrimPrefix(g.outside, "http://"))
+			conn, err := net.Dial("tcp", strings.TrimPrefix(g.Outside, "http://"))
 			require.NoError(t, err)
 			defer conn.Close()
-			lag := watchLag()
+			lag := WatchLag()
 			began := time.Now()
 			_, err = fmt.Fprintf(conn, "POST /cvs/confirm HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n%s\r\n\r\n", head)
 			require.NoError(t, err)
@@ -226,18 +203,18 @@ func TestChecksAreBoundedByTheirOwnTimeouts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{
-				confirm: "timeout 10s\norder_check " + check,
-				payable: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+			g := Start(t, Setup{
+				Confirm: "timeout 10s\norder_check " + check,
+				Payable: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 			})
-			i := g.mustIssue(t, "order-1")
-			lag := watchLag()
+			i := g.MustIssue(t, "order-1")
+			lag := WatchLag()
 			began := time.Now()
-			a := g.confirm(t, i)
+			a := g.Confirm(t, i)
 			took := time.Since(began)
-			assert.Equal(t, 504, a.status, a.body)
+			assert.Equal(t, 504, a.Status, a.Body)
 			assert.LessOrEqual(t, took, 200*time.Millisecond+lag()+50*time.Millisecond)
-			g.logs(t, `"checks":[{"name":"1","verdict":"no answer","cause":"timed out","duration":0.2`)
+			g.WaitForLog(t, `"checks":[{"name":"1","verdict":"no answer","cause":"timed out","duration":0.2`)
 		})
 	}
 }

@@ -33,53 +33,53 @@ func TestRefusedCallerIsNamed(t *testing.T) {
 		return "servers {\ntrusted_proxies static 127.0.0.1/32\n" + options + "}"
 	}
 	for name, c := range map[string]struct {
-		setup   setup
+		setup   Setup
 		header  http.Header
 		rule    string
 		message string
 	}{
-		"not allowed":           {setup{proxy: "allow 10.0.0.0/8"}, nil, "allow", "The address 127.0.0.1 may not call this gateway: see the option allow."},
-		"a stranger's proxy":    {setup{}, http.Header{"X-Forwarded-For": {"10.0.0.7"}}, "trusted_proxies", "The address 127.0.0.1 forwarded the request, and is not a trusted proxy: see the global option trusted_proxies."},
-		"a client of a proxy":   {setup{globals: proxied("")}, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "allow", "The address 203.0.113.9 may not call"},
-		"clients of a proxy":    {setup{globals: proxied("")}, http.Header{"X-Forwarded-For": {"10.0.0.7, 203.0.113.9"}}, "allow", "A client that the proxy names in X-Forwarded-For may not call"},
-		"a proxy that is mute":  {setup{globals: proxied("trusted_proxies_strict\n")}, nil, "trusted_proxies", "does not name the client: configure it to send X-Forwarded-For."},
-		"another field":         {setup{globals: proxied("")}, http.Header{"X-Real-Ip": {"203.0.113.9"}}, "client_ip_headers", "The proxy names a client in X-Real-Ip: see the global option client_ip_headers."},
-		"a browser":             {setup{}, http.Header{"Origin": {"https://shop.example"}}, "browser", "A browser may not call the gateway: call it from the app's server"},
-		"a browser, by its own": {setup{}, http.Header{"Sec-Fetch-Site": {"same-origin"}}, "browser", "A browser may not call"},
+		"not allowed":           {Setup{Proxy: "allow 10.0.0.0/8"}, nil, "allow", "The address 127.0.0.1 may not call this gateway: see the option allow."},
+		"a stranger's proxy":    {Setup{}, http.Header{"X-Forwarded-For": {"10.0.0.7"}}, "trusted_proxies", "The address 127.0.0.1 forwarded the request, and is not a trusted proxy: see the global option trusted_proxies."},
+		"a client of a proxy":   {Setup{Globals: proxied("")}, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "allow", "The address 203.0.113.9 may not call"},
+		"clients of a proxy":    {Setup{Globals: proxied("")}, http.Header{"X-Forwarded-For": {"10.0.0.7, 203.0.113.9"}}, "allow", "A client that the proxy names in X-Forwarded-For may not call"},
+		"a proxy that is mute":  {Setup{Globals: proxied("trusted_proxies_strict\n")}, nil, "trusted_proxies", "does not name the client: configure it to send X-Forwarded-For."},
+		"another field":         {Setup{Globals: proxied("")}, http.Header{"X-Real-Ip": {"203.0.113.9"}}, "client_ip_headers", "The proxy names a client in X-Real-Ip: see the global option client_ip_headers."},
+		"a browser":             {Setup{}, http.Header{"Origin": {"https://shop.example"}}, "browser", "A browser may not call the gateway: call it from the app's server"},
+		"a browser, by its own": {Setup{}, http.Header{"Sec-Fetch-Site": {"same-origin"}}, "browser", "A browser may not call"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, c.setup)
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.inside+"/payments/imp_1", nil) // a look-up, too
+			g := Start(t, c.setup)
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.Inside+"/payments/imp_1", nil) // a look-up, too
 			require.NoError(t, err)
 			r.Header = c.header
-			a := g.send(t, r)
-			assert.Equal(t, 403, a.status)
-			assert.Contains(t, a.get(t, "message"), c.message)
+			a := g.Send(t, r)
+			assert.Equal(t, 403, a.Status)
+			assert.Contains(t, a.Field(t, "message"), c.message)
 			ip := "127.0.0.1"
 			if first, _, _ := strings.Cut(c.header.Get("X-Forwarded-For"), ","); strings.HasPrefix(name, "a client") || strings.HasPrefix(name, "clients") {
 				ip = first
 			}
-			assert.Contains(t, g.line(t, `"msg":"api call"`, `"status":403`), `"client_ip":"`+ip+`","rule":"`+c.rule+`"`)
-			assert.Contains(t, g.line(t, `"msg":"api call"`, `"status":403`), `"level":"info"`)
+			assert.Contains(t, g.WaitForLine(t, `"msg":"api call"`, `"status":403`), `"client_ip":"`+ip+`","rule":"`+c.rule+`"`)
+			assert.Contains(t, g.WaitForLine(t, `"msg":"api call"`, `"status":403`), `"level":"info"`)
 		})
 	}
 }
 
 func TestRefusedUnixSocketIsNamed(t *testing.T) {
 	t.Parallel()
-	dir := shortDir(t)
+	dir := ShortDir(t)
 	for i, c := range []struct{ globals, proxy, rule, message string }{
 		{"", "allow 10.0.0.0/8", "allow", "A unix socket may not call this gateway"},
 		{"servers {\ntrusted_proxies_unix\n}", "", "trusted_proxies", "which trusted_proxies_unix trusts, does not name the client: configure it to send X-Forwarded-For."},
 	} {
 		socket := filepath.Join(dir, strconv.Itoa(i))
-		g := start(t, setup{globals: c.globals, sites: "http://socket {\nbind unix/" + socket + "\nlog {\noutput file LOGS\n}\ncvs_proxy {\n" + c.proxy + "\n}\n}\n"})
+		g := Start(t, Setup{Globals: c.globals, Sites: "http://socket {\nbind unix/" + socket + "\nlog {\noutput file LOGS\n}\ncvs_proxy {\n" + c.proxy + "\n}\n}\n"})
 		raw := "POST /users/getToken HTTP/1.1\r\nHost: socket\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 		answers := wire(t, "unix", socket, raw)
 		require.Equal(t, []int{403}, statuses(answers))
-		assert.Contains(t, answers[0].get(t, "message"), c.message)
-		g.line(t, `"msg":"api call"`, `"rule":"`+c.rule+`"`)
+		assert.Contains(t, answers[0].Field(t, "message"), c.message)
+		g.WaitForLine(t, `"msg":"api call"`, `"rule":"`+c.rule+`"`)
 	}
 }
 
@@ -87,32 +87,32 @@ func TestRefusedUnixSocketIsNamed(t *testing.T) {
 func TestRefusedWebhookIsNamed(t *testing.T) {
 	t.Parallel()
 	const check = "\norder_check SHOP/x"
-	unsigned := func(i issued) string { before, _, _ := strings.Cut(i.confirmURL, "?"); return before }
+	unsigned := func(i Issued) string { before, _, _ := strings.Cut(i.ConfirmURL, "?"); return before }
 	for name, c := range map[string]struct {
 		confirm string
-		target  func(issued) string
+		target  func(Issued) string
 		rule    string
 		reason  string
 	}{
 		"not allowed":       {"allow 10.0.0.0/8" + check, unsigned, "allow", "this address may not send webhooks"},
-		"a bad signature":   {check, func(i issued) string { return i.confirmURL + "x" }, "signature", "not genuine"},
-		"an unknown one":    {check, func(i issued) string { return alter(t, i.confirmURL, "cvs_account", "third") }, "account", "not genuine"},
-		"another account":   {"account second" + check, func(i issued) string { return i.confirmURL }, "account", "not genuine"},
+		"a bad signature":   {check, func(i Issued) string { return i.ConfirmURL + "x" }, "signature", "not genuine"},
+		"an unknown one":    {check, func(i Issued) string { return AlterQuery(t, i.ConfirmURL, "cvs_account", "third") }, "account", "not genuine"},
+		"another account":   {"account second" + check, func(i Issued) string { return i.ConfirmURL }, "account", "not genuine"},
 		"unsigned":          {"unsigned reject" + check, unsigned, "unsigned reject", "not genuine"},
 		"unsigned, unknown": {check, unsigned, "unsigned lookup", "not genuine"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{confirm: c.confirm, second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}"})
-			i := g.mustIssue(t, "order-1")
+			g := Start(t, Setup{Confirm: c.confirm, Second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}"})
+			i := g.MustIssue(t, "order-1")
 			target := c.target(i)
 			if c.rule == "unsigned lookup" {
-				i.impUID = "imp_000000000000"
+				i.ImpUID = "imp_000000000000"
 			}
-			a := g.do(t, http.MethodPost, target, jsonType, i.webhook())
-			assert.Equal(t, 403, a.status, a.body)
-			assert.Contains(t, a.get(t, "reason"), c.reason)
-			g.line(t, `"msg":"confirm webhook"`, `"rule":"`+c.rule+`"`, `"status":403`, `"client_ip":"127.0.0.1"`)
+			a := g.Do(t, http.MethodPost, target, JSONType, i.Webhook())
+			assert.Equal(t, 403, a.Status, a.Body)
+			assert.Contains(t, a.Field(t, "reason"), c.reason)
+			g.WaitForLine(t, `"msg":"confirm webhook"`, `"rule":"`+c.rule+`"`, `"status":403`, `"client_ip":"127.0.0.1"`)
 		})
 	}
 }
@@ -138,7 +138,7 @@ func broken(t *testing.T) map[string]struct{ url, cause string } {
 	silent := listener(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
 	return map[string]struct{ url, cause string }{
 		"DNS":       {"http://nobody.invalid", "(DNS)"},
-		"refused":   {"http://" + address(t), "connection refused"},
+		"refused":   {"http://" + Address(t), "connection refused"},
 		"authority": {untrusted.URL, "TLS: the certificate is signed by an unknown authority"},
 		"no TLS":    {strings.Replace(plain.URL, "http:", "https:", 1), "TLS: the other side does not speak it"},
 		"reset":     {"http://" + resetting, "the connection was reset"},
@@ -174,16 +174,16 @@ func TestWhyTheAPIWasNotReached(t *testing.T) {
 	for name, c := range broken(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{apiURL: c.url, account: "timeout " + waits[name == "time-out"]})
-			a := g.issue(t, "order-1")
-			assert.Equal(t, 503, a.status, a.body)
-			assert.Contains(t, a.get(t, "message"), c.cause)
-			assert.NotEmpty(t, a.header.Get("Retry-After"))
-			g.line(t, `"msg":"api call"`, `"level":"error"`, `"cause":"no access token can be had from the API: `, c.cause)
+			g := Start(t, Setup{APIURL: c.url, Account: "timeout " + waits[name == "time-out"]})
+			a := g.Issue(t, "order-1")
+			assert.Equal(t, 503, a.Status, a.Body)
+			assert.Contains(t, a.Field(t, "message"), c.cause)
+			assert.NotEmpty(t, a.Header.Get("Retry-After"))
+			g.WaitForLine(t, `"msg":"api call"`, `"level":"error"`, `"cause":"no access token can be had from the API: `, c.cause)
 
-			i := issued{impUID: "imp_1", merchantUID: "order-1", confirmURL: g.outside + "/cvs/confirm"}
-			assert.GreaterOrEqual(t, g.confirm(t, i).status, 502)
-			g.line(t, `"msg":"confirm webhook"`, `"level":"error"`, `"cause":"look-up: `, `"detail":"`, c.cause)
+			i := Issued{ImpUID: "imp_1", MerchantUID: "order-1", ConfirmURL: g.Outside + "/cvs/confirm"}
+			assert.GreaterOrEqual(t, g.Confirm(t, i).Status, 502)
+			g.WaitForLine(t, `"msg":"confirm webhook"`, `"level":"error"`, `"cause":"look-up: `, `"detail":"`, c.cause)
 		})
 	}
 }
@@ -210,12 +210,12 @@ func TestWhyACallFailed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{api: emulatorWith("/payments/", c.answer)})
-			a := g.do(t, http.MethodGet, g.inside+"/payments/imp_1", "", "")
-			assert.Equal(t, c.status, a.status, a.body)
-			assert.Contains(t, a.get(t, "message"), c.message)
-			assert.Equal(t, c.after, a.header.Get("Retry-After"))
-			line := g.line(t, `"msg":"api call"`, `"operation":"payment"`)
+			g := Start(t, Setup{API: emulatorWith("/payments/", c.answer)})
+			a := g.Do(t, http.MethodGet, g.Inside+"/payments/imp_1", "", "")
+			assert.Equal(t, c.status, a.Status, a.Body)
+			assert.Contains(t, a.Field(t, "message"), c.message)
+			assert.Equal(t, c.after, a.Header.Get("Retry-After"))
+			line := g.WaitForLine(t, `"msg":"api call"`, `"operation":"payment"`)
 			if c.cause != "" {
 				assert.Contains(t, line, c.cause)
 			}
@@ -237,7 +237,7 @@ func foreign(status int, retryAfter string) http.HandlerFunc {
 
 // emulatorWith is the emulator, but for the paths that begin so.
 func emulatorWith(prefix string, h http.HandlerFunc) http.Handler {
-	e := emulator.New(emulator.Options{BeforeRequest: noteTokens(nil)})
+	e := emulator.New(emulator.Options{BeforeRequest: NoteTokens(nil)})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, prefix) {
 			h(w, r)
@@ -262,13 +262,13 @@ func TestDoubtSaysWhatCame(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{api: emulatorWith("/cvs", c.answer), account: "timeout 300ms"})
-			a := g.issue(t, "order-1")
-			assert.Equal(t, c.status, a.status, a.body)
-			assert.Contains(t, a.get(t, "message"), c.message)
-			assert.Equal(t, c.after, a.header.Get("Retry-After"), "no leave to send again what may be done")
+			g := Start(t, Setup{API: emulatorWith("/cvs", c.answer), Account: "timeout 300ms"})
+			a := g.Issue(t, "order-1")
+			assert.Equal(t, c.status, a.Status, a.Body)
+			assert.Contains(t, a.Field(t, "message"), c.message)
+			assert.Equal(t, c.after, a.Header.Get("Retry-After"), "no leave to send again what may be done")
 			if strings.HasPrefix(name, "a page of 503") {
-				g.line(t, `"msg":"api call"`, `"retry_after":"30"`)
+				g.WaitForLine(t, `"msg":"api call"`, `"retry_after":"30"`)
 			}
 		})
 	}
@@ -277,14 +277,14 @@ func TestDoubtSaysWhatCame(t *testing.T) {
 // With a token at hand, too, an API that cannot be reached has done nothing.
 func TestUnreachableWithAToken(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{account: "timeout 500ms"})
-	i := g.mustIssue(t, "order-1")
-	g.apiServer.Close()
-	for _, call := range []string{"GET /payments/" + i.impUID, "DELETE /cvs/" + i.impUID, "POST /cvs"} {
+	g := Start(t, Setup{Account: "timeout 500ms"})
+	i := g.MustIssue(t, "order-1")
+	g.APIServer.Close()
+	for _, call := range []string{"GET /payments/" + i.ImpUID, "DELETE /cvs/" + i.ImpUID, "POST /cvs"} {
 		method, path, _ := strings.Cut(call, " ")
-		a := g.do(t, method, g.inside+path, formType, "merchant_uid=order-2&amount=1")
-		assert.Equal(t, 502, a.status, call)
-		assert.Equal(t, "PortOne cannot be reached: connection refused. Nothing was done.", a.get(t, "message"), call)
+		a := g.Do(t, method, g.Inside+path, FormType, "merchant_uid=order-2&amount=1")
+		assert.Equal(t, 502, a.Status, call)
+		assert.Equal(t, "PortOne cannot be reached: connection refused. Nothing was done.", a.Field(t, "message"), call)
 	}
 }
 
@@ -294,15 +294,15 @@ func TestWhyACheckWasNotReached(t *testing.T) {
 	for name, c := range broken(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{confirm: "order_check " + c.url + "/payable {\ntimeout " + waits[name == "time-out" || name == "refused" || name == "DNS"] + "\nrequire payable true\n}"})
-			assert.GreaterOrEqual(t, g.confirm(t, g.mustIssue(t, "order-1")).status, 502)
-			g.line(t, `"msg":"confirm webhook"`, `"level":"error"`, `"verdict":"no answer","cause":"`, c.cause)
+			g := Start(t, Setup{Confirm: "order_check " + c.url + "/payable {\ntimeout " + waits[name == "time-out" || name == "refused" || name == "DNS"] + "\nrequire payable true\n}"})
+			assert.GreaterOrEqual(t, g.Confirm(t, g.MustIssue(t, "order-1")).Status, 502)
+			g.WaitForLine(t, `"msg":"confirm webhook"`, `"level":"error"`, `"verdict":"no answer","cause":"`, c.cause)
 			if name == "time-out" || name == "DNS" { // a reverse_proxy may find the name later than the check waits
 				return
 			}
-			g = start(t, setup{confirm: "order_check {\nrequire payable true\nroute {\nreverse_proxy " + c.url + "\n}\n}"})
-			assert.Equal(t, 502, g.confirm(t, g.mustIssue(t, "order-1")).status)
-			g.line(t, `"msg":"confirm webhook"`, `"level":"error"`, `"verdict":"no answer","cause":"server error","detail":"`+c.cause)
+			g = Start(t, Setup{Confirm: "order_check {\nrequire payable true\nroute {\nreverse_proxy " + c.url + "\n}\n}"})
+			assert.Equal(t, 502, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
+			g.WaitForLine(t, `"msg":"confirm webhook"`, `"level":"error"`, `"verdict":"no answer","cause":"server error","detail":"`+c.cause)
 		})
 	}
 }
@@ -321,9 +321,9 @@ func TestWhyARouteFailed(t *testing.T) {
 		"abort":                                 `"cause":"connection broke","detail":"the answer broke off"`,
 		"reverse_proxy unix//nowhere/shop.sock": `"cause":"server error","detail":"there is no such socket"`,
 	} {
-		g := start(t, setup{confirm: "order_check {\nrequire payable true\nroute {\n" + route + "\n}\n}"})
-		assert.Equal(t, 502, g.confirm(t, g.mustIssue(t, "order-1")).status)
-		assert.Contains(t, g.line(t, `"msg":"confirm webhook"`), want, route)
+		g := Start(t, Setup{Confirm: "order_check {\nrequire payable true\nroute {\n" + route + "\n}\n}"})
+		assert.Equal(t, 502, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
+		assert.Contains(t, g.WaitForLine(t, `"msg":"confirm webhook"`), want, route)
 	}
 	// The end of the time is the cause, whatever a handler says of it.
 	ended, end := context.WithCancel(t.Context())
@@ -369,15 +369,15 @@ func TestWhichConditionFailed(t *testing.T) {
 	} {
 		t.Run(strconv.Itoa(len(body)), func(t *testing.T) { // a name of the log's file
 			t.Parallel()
-			g := start(t, setup{confirm: "order_check SHOP/x {\nrequire stock.left 1\namount total\n}", payable: answers(200, body)})
-			assert.NotEqual(t, 200, g.confirm(t, g.mustIssue(t, "order-1")).status)
-			assert.Contains(t, g.line(t, `"msg":"confirm webhook"`), want)
+			g := Start(t, Setup{Confirm: "order_check SHOP/x {\nrequire stock.left 1\namount total\n}", Payable: AnswerWith(200, body)})
+			assert.NotEqual(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
+			assert.Contains(t, g.WaitForLine(t, `"msg":"confirm webhook"`), want)
 		})
 	}
-	g := start(t, setup{confirm: "unsigned allow\norder_check SHOP/x {\namount total\n}"})
-	i := issued{impUID: "imp_1", merchantUID: "order-1", confirmURL: g.outside + "/cvs/confirm"}
-	assert.Equal(t, 409, g.confirm(t, i).status)
-	g.line(t, `"msg":"confirm webhook"`, `"cause":"amount","detail":"the barcode's amount is not known"`)
+	g := Start(t, Setup{Confirm: "unsigned allow\norder_check SHOP/x {\namount total\n}"})
+	i := Issued{ImpUID: "imp_1", MerchantUID: "order-1", ConfirmURL: g.Outside + "/cvs/confirm"}
+	assert.Equal(t, 409, g.Confirm(t, i).Status)
+	g.WaitForLine(t, `"msg":"confirm webhook"`, `"cause":"amount","detail":"the barcode's amount is not known"`)
 }
 
 // One line of the log, a warning, tells that a check looks misconfigured.
@@ -392,11 +392,11 @@ func TestCheckThatLooksMisconfigured(t *testing.T) {
 	} {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{payable: answers(status, ""), confirm: usualConfirm + "\norder_check SHOP/y {\nname trial\nshadow\n}"})
-			assert.Equal(t, 409, g.confirm(t, g.mustIssue(t, "order-1")).status)
+			g := Start(t, Setup{Payable: AnswerWith(status, ""), Confirm: UsualConfirm + "\norder_check SHOP/y {\nname trial\nshadow\n}"})
+			assert.Equal(t, 409, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 			level := map[bool]string{true: `"level":"warn"`, false: `"level":"info"`}[detail != ""]
 			for _, message := range []string{`"msg":"confirm webhook"`, `"msg":"shadow order check"`} {
-				line := g.line(t, message)
+				line := g.WaitForLine(t, message)
 				assert.Contains(t, line, level)
 				assert.Equal(t, detail != "", strings.Contains(line, `"detail"`))
 				assert.Contains(t, line, detail)
@@ -408,42 +408,42 @@ func TestCheckThatLooksMisconfigured(t *testing.T) {
 // An answer comes back as it came, with a Content-Type or without one.
 func TestAnswerWithoutContentType(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{api: emulatorWith("/payments/", func(w http.ResponseWriter, _ *http.Request) {
+	g := Start(t, Setup{API: emulatorWith("/payments/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header()["Content-Type"] = nil
 		fmt.Fprint(w, `{"code":0,"message":null,"response":null}`)
 	})})
-	a := g.do(t, http.MethodGet, g.inside+"/payments/imp_1", "", "")
-	assert.Equal(t, 200, a.status)
-	assert.Empty(t, a.header.Values("Content-Type"))
+	a := g.Do(t, http.MethodGet, g.Inside+"/payments/imp_1", "", "")
+	assert.Equal(t, 200, a.Status)
+	assert.Empty(t, a.Header.Values("Content-Type"))
 }
 
 // What a query holds beside a POST /cvs, the app believes to have sent.
 func TestIssueWithAQuery(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{})
-	a := g.do(t, http.MethodPost, g.inside+"/cvs?notice_url=https://shop.example", jsonType, `{"merchant_uid":"order-1","amount":15000}`)
-	assert.Equal(t, 400, a.status)
-	assert.Contains(t, a.get(t, "message"), "takes its fields in the body")
-	assert.Empty(t, g.api.Payments())
-	a = g.do(t, http.MethodPost, g.inside+"/cvs?_token="+placeholderToken, jsonType, `{"merchant_uid":"order-1","amount":15000}`)
-	assert.Equal(t, 200, a.status, a.body)
+	g := Start(t, Setup{})
+	a := g.Do(t, http.MethodPost, g.Inside+"/cvs?notice_url=https://shop.example", JSONType, `{"merchant_uid":"order-1","amount":15000}`)
+	assert.Equal(t, 400, a.Status)
+	assert.Contains(t, a.Field(t, "message"), "takes its fields in the body")
+	assert.Empty(t, g.API.Payments())
+	a = g.Do(t, http.MethodPost, g.Inside+"/cvs?_token="+placeholderToken, JSONType, `{"merchant_uid":"order-1","amount":15000}`)
+	assert.Equal(t, 200, a.Status, a.Body)
 }
 
 func TestTimeInAHeaderIsOfTheRequest(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{confirm: "order_check SHOP/x {\nrequire payable true\nheader X-Time {time.now.unix_ms}\nheader X-Both {env.CVS_TEST_INTERNAL_KEY}-{time.now.year}\n}"})
-	i := g.mustIssue(t, "order-1")
+	g := Start(t, Setup{Confirm: "order_check SHOP/x {\nrequire payable true\nheader X-Time {time.now.unix_ms}\nheader X-Both {env.CVS_TEST_INTERNAL_KEY}-{time.now.year}\n}"})
+	i := g.MustIssue(t, "order-1")
 	var times []int64
 	for range 2 {
 		before := time.Now().UnixMilli()
-		require.Equal(t, 200, g.confirm(t, i).status)
-		sent, err := strconv.ParseInt(g.shop.seen[len(g.shop.seen)-1].Header.Get("X-Time"), 10, 64)
+		require.Equal(t, 200, g.Confirm(t, i).Status)
+		sent, err := strconv.ParseInt(g.Shop.Requests[len(g.Shop.Requests)-1].Header.Get("X-Time"), 10, 64)
 		require.NoError(t, err)
 		assert.GreaterOrEqual(t, sent, before)
 		times = append(times, sent)
 	}
 	assert.LessOrEqual(t, times[0], times[1])
-	assert.Equal(t, canaries["CVS_TEST_INTERNAL_KEY"]+"-"+strconv.Itoa(time.Now().Year()), g.shop.seen[0].Header.Get("X-Both"))
+	assert.Equal(t, Canaries["CVS_TEST_INTERNAL_KEY"]+"-"+strconv.Itoa(time.Now().Year()), g.Shop.Requests[0].Header.Get("X-Both"))
 }
 
 func TestCallbackURLThatCannotBeUsed(t *testing.T) {
@@ -465,14 +465,14 @@ func TestCallbackURLThatCannotBeUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{apiURL: c.api, proxy: c.option + " " + c.url})
+			g := Start(t, Setup{APIURL: c.api, Proxy: c.option + " " + c.url})
 			if c.warning == "" {
-				assert.NotContains(t, g.log(t), "a callback URL is")
+				assert.NotContains(t, g.Log(t), "a callback URL is")
 				return
 			}
 			u, err := url.Parse(c.url)
 			require.NoError(t, err)
-			g.line(t, `"level":"warn"`, "a callback URL is", c.warning, `"option":"`+c.option+`","host":"`+u.Host+`"`)
+			g.WaitForLine(t, `"level":"warn"`, "a callback URL is", c.warning, `"option":"`+c.option+`","host":"`+u.Host+`"`)
 		})
 	}
 }

@@ -119,21 +119,21 @@ func post(buf []byte, address, target, contentType string, body []byte) []byte {
 // issues asks for a barcode of an order that nobody has asked for before.
 func issues(address string) source {
 	return func(n uint64, buf []byte) []byte {
-		return post(buf, address, "/cvs", jsonType, fmt.Appendf(nil, `{"merchant_uid":"order-%016d","amount":15000,"name":"접이식 우산","buyer_name":"홍길동","buyer_tel":"010-0000-0000","custom_data":{"cart":[1,2,3]}}`, n))
+		return post(buf, address, "/cvs", JSONType, fmt.Appendf(nil, `{"merchant_uid":"order-%016d","amount":15000,"name":"접이식 우산","buyer_name":"홍길동","buyer_tel":"010-0000-0000","custom_data":{"cart":[1,2,3]}}`, n))
 	}
 }
 
 // tokens asks for an access token.
 func tokens(address string) source {
 	return func(_ uint64, buf []byte) []byte {
-		return post(buf, address, "/users/getToken", jsonType, []byte(`{"imp_key":"key","imp_secret":"secret"}`))
+		return post(buf, address, "/users/getToken", JSONType, []byte(`{"imp_key":"key","imp_secret":"secret"}`))
 	}
 }
 
 // confirms sends genuine webhooks, each at its own signed URL.
 func confirms(address string) source {
 	const different = 4096
-	keys, err := signedurl.NewKeys(canaries["CVS_TEST_SECRET"])
+	keys, err := signedurl.NewKeys(Canaries["CVS_TEST_SECRET"])
 	if err != nil {
 		panic(err)
 	}
@@ -148,8 +148,8 @@ func confirms(address string) source {
 		if err != nil {
 			panic(err)
 		}
-		hook := issued{impUID: fmt.Sprintf("imp_%012d", i), merchantUID: order, barcode: "12345678901234567890"}
-		webhooks[i] = post(nil, address, strings.TrimPrefix(target, "http://a.example"), jsonType, []byte(hook.webhook()))
+		hook := Issued{ImpUID: fmt.Sprintf("imp_%012d", i), MerchantUID: order, Barcode: "12345678901234567890"}
+		webhooks[i] = post(nil, address, strings.TrimPrefix(target, "http://a.example"), JSONType, []byte(hook.Webhook()))
 	}
 	return func(n uint64, buf []byte) []byte { return append(buf, webhooks[n%different]...) }
 }
@@ -169,7 +169,7 @@ func behind(delay time.Duration) http.Handler {
 		if wait > 0 {
 			time.Sleep(wait)
 		}
-		w.Header()["Content-Type"] = []string{jsonType}
+		w.Header()["Content-Type"] = []string{JSONType}
 		switch r.URL.Path {
 		case "/users/getToken":
 			now := time.Now().Unix()
@@ -275,7 +275,7 @@ func play() bool {
 }
 
 func run(config string) error {
-	adapted, _, err := adaptCaddyfile(config)
+	adapted, _, err := AdaptCaddyfile(config)
 	if err != nil {
 		return err
 	}
@@ -439,7 +439,7 @@ func BenchmarkComparison(b *testing.B) {
 `, near, far)
 	for i, c := range all {
 		if addresses[i] = far; c.site != "" {
-			addresses[i] = address(b)
+			addresses[i] = Address(b)
 			config += "http://" + addresses[i] + " {\n" + c.site + "\n}\n"
 		}
 		sources[i] = c.sources(addresses[i])

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,129 +27,129 @@ import (
 
 func TestConfirmReceivesOnlyTheWebhook(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{confirm: "allow 127.0.0.1 portone" + usualConfirm})
-	i := g.mustIssue(t, "order-1")
-	good := i.webhook()
-	form := url.Values{"event": {"Galaxia.Cvs.Confirm"}, "imp_uid": {i.impUID}, "merchant_uid": {"order-1"}, "status": {"ready"}, "extra[payType]": {"cash"}}.Encode()
+	g := Start(t, Setup{Confirm: "allow 127.0.0.1 portone" + UsualConfirm})
+	i := g.MustIssue(t, "order-1")
+	good := i.Webhook()
+	form := url.Values{"event": {"Galaxia.Cvs.Confirm"}, "imp_uid": {i.ImpUID}, "merchant_uid": {"order-1"}, "status": {"ready"}, "extra[payType]": {"cash"}}.Encode()
 	for name, c := range map[string]struct {
 		method, contentType, body string
 		status                    int
 	}{
-		"JSON":                 {"POST", jsonType, good, 200},
-		"JSON with charset":    {"POST", jsonType + "; charset=utf-8", good, 200},
-		"form":                 {"POST", formType, form, 200},
+		"JSON":                 {"POST", JSONType, good, 200},
+		"JSON with charset":    {"POST", JSONType + "; charset=utf-8", good, 200},
+		"form":                 {"POST", FormType, form, 200},
 		"GET":                  {"GET", "", "", 405},
-		"PUT":                  {"PUT", jsonType, good, 405},
+		"PUT":                  {"PUT", JSONType, good, 405},
 		"text":                 {"POST", "text/plain", good, 415},
 		"no type":              {"POST", "", good, 415},
-		"65 KiB":               {"POST", jsonType, strings.Replace(good, "{", "{"+strings.Repeat(" ", 65<<10), 1), 413},
-		"64 KiB":               {"POST", jsonType, strings.Replace(good, "{", "{"+strings.Repeat(" ", 64<<10-len(good)), 1), 200},
-		"empty":                {"POST", jsonType, "", 400},
-		"another event":        {"POST", jsonType, strings.Replace(good, "Cvs.Confirm", "Cvs.Paid", 1), 400},
-		"another status":       {"POST", jsonType, strings.Replace(good, "ready", "paid", 1), 400},
-		"another payType":      {"POST", jsonType, strings.Replace(good, `"card"`, `"coin"`, 1), 200},
-		"payType in capitals":  {"POST", jsonType, strings.Replace(good, `"card"`, `"CARD"`, 1), 200},
-		"the amount":           {"POST", jsonType, strings.Replace(good, "{", `{"amount":"15000.0",`, 1), 200},
-		"the amount in a form": {"POST", formType, form + "&amount=15000", 200},
-		"another amount":       {"POST", jsonType, strings.Replace(good, "{", `{"amount":1500,`, 1), 403},
-		"another in a form":    {"POST", formType, form + "&amount=15001", 403},
-		"an amount in words":   {"POST", jsonType, strings.Replace(good, "{", `{"amount":"15,000",`, 1), 400},
-		"no imp_uid":           {"POST", jsonType, strings.Replace(good, "imp_uid", "x", 1), 400},
-		"no merchant_uid":      {"POST", jsonType, strings.Replace(good, "merchant_uid", "x", 1), 400},
-		"duplicate":            {"POST", jsonType, strings.Replace(good, "{", `{"merchant_uid":"order-2",`, 1), 400},
-		"duplicate by case":    {"POST", jsonType, strings.Replace(good, "{", `{"Merchant_uid":"order-2",`, 1), 400},
-		"duplicate in a form":  {"POST", formType, form + "&merchant_uid=order-2", 400},
-		"trailing bytes":       {"POST", jsonType, good + "{}", 400},
-		"invalid UTF-8":        {"POST", jsonType, strings.Replace(good, "order-1", "order-\xff", 1), 400},
-		"control character":    {"POST", jsonType, strings.Replace(good, "order-1", `order-1\r\nX-Cvs-Amount: 1`, 1), 400},
-		"deep":                 {"POST", jsonType, strings.Replace(good, "{", `{"a":`+strings.Repeat("[", 40)+strings.Repeat("]", 40)+",", 1), 400},
-		"number out of range":  {"POST", jsonType, strings.Replace(good, "{", `{"a":1e999,`, 1), 400},
-		"an order in the body": {"POST", jsonType, strings.Replace(good, "order-1", "order-2", 1), 403},
+		"65 KiB":               {"POST", JSONType, strings.Replace(good, "{", "{"+strings.Repeat(" ", 65<<10), 1), 413},
+		"64 KiB":               {"POST", JSONType, strings.Replace(good, "{", "{"+strings.Repeat(" ", 64<<10-len(good)), 1), 200},
+		"empty":                {"POST", JSONType, "", 400},
+		"another event":        {"POST", JSONType, strings.Replace(good, "Cvs.Confirm", "Cvs.Paid", 1), 400},
+		"another status":       {"POST", JSONType, strings.Replace(good, "ready", "paid", 1), 400},
+		"another payType":      {"POST", JSONType, strings.Replace(good, `"card"`, `"coin"`, 1), 200},
+		"payType in capitals":  {"POST", JSONType, strings.Replace(good, `"card"`, `"CARD"`, 1), 200},
+		"the amount":           {"POST", JSONType, strings.Replace(good, "{", `{"amount":"15000.0",`, 1), 200},
+		"the amount in a form": {"POST", FormType, form + "&amount=15000", 200},
+		"another amount":       {"POST", JSONType, strings.Replace(good, "{", `{"amount":1500,`, 1), 403},
+		"another in a form":    {"POST", FormType, form + "&amount=15001", 403},
+		"an amount in words":   {"POST", JSONType, strings.Replace(good, "{", `{"amount":"15,000",`, 1), 400},
+		"no imp_uid":           {"POST", JSONType, strings.Replace(good, "imp_uid", "x", 1), 400},
+		"no merchant_uid":      {"POST", JSONType, strings.Replace(good, "merchant_uid", "x", 1), 400},
+		"duplicate":            {"POST", JSONType, strings.Replace(good, "{", `{"merchant_uid":"order-2",`, 1), 400},
+		"duplicate by case":    {"POST", JSONType, strings.Replace(good, "{", `{"Merchant_uid":"order-2",`, 1), 400},
+		"duplicate in a form":  {"POST", FormType, form + "&merchant_uid=order-2", 400},
+		"trailing bytes":       {"POST", JSONType, good + "{}", 400},
+		"invalid UTF-8":        {"POST", JSONType, strings.Replace(good, "order-1", "order-\xff", 1), 400},
+		"control character":    {"POST", JSONType, strings.Replace(good, "order-1", `order-1\r\nX-Cvs-Amount: 1`, 1), 400},
+		"deep":                 {"POST", JSONType, strings.Replace(good, "{", `{"a":`+strings.Repeat("[", 40)+strings.Repeat("]", 40)+",", 1), 400},
+		"number out of range":  {"POST", JSONType, strings.Replace(good, "{", `{"a":1e999,`, 1), 400},
+		"an order in the body": {"POST", JSONType, strings.Replace(good, "order-1", "order-2", 1), 403},
 	} {
-		a := g.do(t, c.method, i.confirmURL, c.contentType, c.body)
-		assert.Equal(t, c.status, a.status, "%s: %s", name, a.body)
-		assert.Equal(t, c.status == 200, a.get(t, "accepted"), name)
+		a := g.Do(t, c.method, i.ConfirmURL, c.contentType, c.body)
+		assert.Equal(t, c.status, a.Status, "%s: %s", name, a.Body)
+		assert.Equal(t, c.status == 200, a.Field(t, "accepted"), name)
 		if c.status == 405 {
-			assert.Equal(t, "POST", a.header.Get("Allow"))
+			assert.Equal(t, "POST", a.Header.Get("Allow"))
 		}
 	}
-	assert.Equal(t, 8, g.shop.asked(), "only about the genuine ones")
-	assert.Equal(t, 418, g.do(t, http.MethodPost, g.outside+"/cvs/other", jsonType, good).status)
+	assert.Equal(t, 8, g.Shop.Count(), "only about the genuine ones")
+	assert.Equal(t, 418, g.Do(t, http.MethodPost, g.Outside+"/cvs/other", JSONType, good).Status)
 
-	closed := start(t, setup{confirm: "allow portone" + usualConfirm})
-	assert.Equal(t, 403, closed.confirm(t, closed.mustIssue(t, "order-1")).status)
+	closed := Start(t, Setup{Confirm: "allow portone" + UsualConfirm})
+	assert.Equal(t, 403, closed.Confirm(t, closed.MustIssue(t, "order-1")).Status)
 }
 
 func TestConfirmBelievesOnlyItsOwnSignature(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{account: "signing_key {env.CVS_TEST_SIGNING_KEY} {env.CVS_TEST_PREVIOUS_KEY}", proxy: usualProxy + "\nnotice_url OUTSIDE/cvs/notice"})
-	i := g.mustIssue(t, "order-1")
-	require.Equal(t, 200, g.confirm(t, i).status)
-	_, notice := g.api.WebhookURLs(i.impUID)
+	g := Start(t, Setup{Account: "signing_key {env.CVS_TEST_SIGNING_KEY} {env.CVS_TEST_PREVIOUS_KEY}", Proxy: UsualProxy + "\nnotice_url OUTSIDE/cvs/notice"})
+	i := g.MustIssue(t, "order-1")
+	require.Equal(t, 200, g.Confirm(t, i).Status)
+	_, notice := g.API.WebhookURLs(i.ImpUID)
 	noticeQuery := notice[0][strings.Index(notice[0], "?"):]
-	other := start(t, setup{account: "signing_key {env.CVS_TEST_PREVIOUS_KEY}"})
-	previous := other.mustIssue(t, "order-1")
-	foreign := start(t, setup{}).mustIssue(t, "order-1")
+	other := Start(t, Setup{Account: "signing_key {env.CVS_TEST_PREVIOUS_KEY}"})
+	previous := other.MustIssue(t, "order-1")
+	foreign := Start(t, Setup{}).MustIssue(t, "order-1")
 	query := func(raw string) string { return raw[strings.Index(raw, "?"):] }
 
 	for name, c := range map[string]struct {
 		url    string
 		status int
 	}{
-		"amount":               {alter(t, i.confirmURL, "cvs_amount", "1"), 403},
-		"amount, same value":   {alter(t, i.confirmURL, "cvs_amount", "15000.0"), 403},
-		"expiry":               {alter(t, i.confirmURL, "cvs_expires", "4000000000"), 403},
-		"no expiry":            {alter(t, i.confirmURL, "cvs_expires", ""), 403},
-		"account":              {i.confirmURL + "&cvs_account=second", 403},
-		"signature cut":        {i.confirmURL[:len(i.confirmURL)-1], 403},
-		"no signature":         {alter(t, i.confirmURL, "cvs_sig", ""), 403},
-		"of the notice":        {g.outside + "/cvs/confirm" + noticeQuery, 403},
-		"of a previous key":    {g.outside + "/cvs/confirm" + query(previous.confirmURL), 200},
-		"of a foreign key":     {g.outside + "/cvs/confirm" + query(foreign.confirmURL), 403},
-		"percent-encoded":      {strings.Replace(i.confirmURL, "cvs_sig", "cvs%5Fsig", 1), 403},
-		"all percent-encoded":  {strings.ReplaceAll(i.confirmURL, "cvs_", "%63vs_"), 403},
-		"repeated":             {i.confirmURL + "&" + query(i.confirmURL)[1:], 403},
-		"with other parameter": {i.confirmURL + "&utm=1", 200},
-		"behind a semicolon":   {strings.Replace(i.confirmURL, "&cvs_sig", ";cvs_sig", 1), 403},
-		"encoded twice":        {strings.ReplaceAll(i.confirmURL, "cvs_", "%2563vs_"), 200}, // unsigned, and looked up
-		"in upper case":        {strings.ReplaceAll(i.confirmURL, "cvs_", "CVS_"), 200},
+		"amount":               {AlterQuery(t, i.ConfirmURL, "cvs_amount", "1"), 403},
+		"amount, same value":   {AlterQuery(t, i.ConfirmURL, "cvs_amount", "15000.0"), 403},
+		"expiry":               {AlterQuery(t, i.ConfirmURL, "cvs_expires", "4000000000"), 403},
+		"no expiry":            {AlterQuery(t, i.ConfirmURL, "cvs_expires", ""), 403},
+		"account":              {i.ConfirmURL + "&cvs_account=second", 403},
+		"signature cut":        {i.ConfirmURL[:len(i.ConfirmURL)-1], 403},
+		"no signature":         {AlterQuery(t, i.ConfirmURL, "cvs_sig", ""), 403},
+		"of the notice":        {g.Outside + "/cvs/confirm" + noticeQuery, 403},
+		"of a previous key":    {g.Outside + "/cvs/confirm" + query(previous.ConfirmURL), 200},
+		"of a foreign key":     {g.Outside + "/cvs/confirm" + query(foreign.ConfirmURL), 403},
+		"percent-encoded":      {strings.Replace(i.ConfirmURL, "cvs_sig", "cvs%5Fsig", 1), 403},
+		"all percent-encoded":  {strings.ReplaceAll(i.ConfirmURL, "cvs_", "%63vs_"), 403},
+		"repeated":             {i.ConfirmURL + "&" + query(i.ConfirmURL)[1:], 403},
+		"with other parameter": {i.ConfirmURL + "&utm=1", 200},
+		"behind a semicolon":   {strings.Replace(i.ConfirmURL, "&cvs_sig", ";cvs_sig", 1), 403},
+		"encoded twice":        {strings.ReplaceAll(i.ConfirmURL, "cvs_", "%2563vs_"), 200}, // unsigned, and looked up
+		"in upper case":        {strings.ReplaceAll(i.ConfirmURL, "cvs_", "CVS_"), 200},
 	} {
 		forged := i
-		forged.confirmURL = c.url
-		a := g.confirm(t, forged)
-		assert.Equal(t, c.status, a.status, "%s: %s", name, a.body)
+		forged.ConfirmURL = c.url
+		a := g.Confirm(t, forged)
+		assert.Equal(t, c.status, a.Status, "%s: %s", name, a.Body)
 	}
-	g.logs(t, `"cause":"forbidden"`)
-	assert.NotContains(t, g.log(t), i.confirmURL[len(i.confirmURL)-22:], "not even Caddy's access log has a signature")
-	assert.NotContains(t, g.log(t), "vs_sig")
+	g.WaitForLog(t, `"cause":"forbidden"`)
+	assert.NotContains(t, g.Log(t), i.ConfirmURL[len(i.ConfirmURL)-22:], "not even Caddy's access log has a signature")
+	assert.NotContains(t, g.Log(t), "vs_sig")
 }
 
 func TestConfirmOfOneAccountOnly(t *testing.T) {
 	t.Parallel()
 	second := "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API"
 	for account, status := range map[string]int{"": 200, "account second\n": 403} {
-		g := start(t, setup{second: second, confirm: account + usualConfirm})
-		assert.Equal(t, status, g.confirm(t, g.mustIssue(t, "order-1")).status)
+		g := Start(t, Setup{Second: second, Confirm: account + UsualConfirm})
+		assert.Equal(t, status, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 	}
-	g := start(t, setup{second: second, proxy: "account second\n" + usualProxy, confirm: "account second\n" + usualConfirm})
-	assert.Equal(t, 200, g.confirm(t, g.mustIssue(t, "order-1")).status)
+	g := Start(t, Setup{Second: second, Proxy: "account second\n" + UsualProxy, Confirm: "account second\n" + UsualConfirm})
+	assert.Equal(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 }
 
 func TestConfirmAfterTheDeadline(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{})
-	i := g.mustIssue(t, "order-1")
-	keys, err := signedurl.NewKeys(canaries["CVS_TEST_SECRET"])
+	g := Start(t, Setup{})
+	i := g.MustIssue(t, "order-1")
+	keys, err := signedurl.NewKeys(Canaries["CVS_TEST_SECRET"])
 	require.NoError(t, err)
-	base, err := signedurl.ParseBase(g.outside + "/cvs/confirm")
+	base, err := signedurl.ParseBase(g.Outside + "/cvs/confirm")
 	require.NoError(t, err)
 	for passed, status := range map[time.Duration]int{time.Minute: http.StatusGone, -time.Minute: http.StatusOK} {
 		ticket := signedurl.Ticket{Amount: "15000", Expires: time.Now().Add(-passed).Unix()}
-		i.confirmURL, err = base.Sign(keys, signedurl.Confirm, "order-1", ticket)
+		i.ConfirmURL, err = base.Sign(keys, signedurl.Confirm, "order-1", ticket)
 		require.NoError(t, err)
-		assert.Equal(t, status, g.confirm(t, i).status)
+		assert.Equal(t, status, g.Confirm(t, i).Status)
 	}
-	assert.Equal(t, 1, g.shop.asked(), "not about what has expired")
+	assert.Equal(t, 1, g.Shop.Count(), "not about what has expired")
 }
 
 func TestUnsignedWebhooks(t *testing.T) {
@@ -161,68 +162,68 @@ func TestUnsignedWebhooks(t *testing.T) {
 	} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{proxy: withoutURL, confirm: "unsigned " + mode + usualConfirm})
-			unsigned := func(uid string) issued {
-				i := g.mustIssue(t, uid)
-				i.confirmURL = g.outside + "/cvs/confirm"
+			g := Start(t, Setup{Proxy: withoutURL, Confirm: "unsigned " + mode + UsualConfirm})
+			unsigned := func(uid string) Issued {
+				i := g.MustIssue(t, uid)
+				i.ConfirmURL = g.Outside + "/cvs/confirm"
 				return i
 			}
-			cases := map[string]issued{"genuine": unsigned("order-1"), "paid": unsigned("order-2"), "void": unsigned("order-3"), "another order": unsigned("order-4"), "unknown": unsigned("order-5")}
-			_, err := g.api.Scan(t.Context(), emulator.ScanRequest{Barcode: cases["paid"].barcode, PayType: "cash"})
+			cases := map[string]Issued{"genuine": unsigned("order-1"), "paid": unsigned("order-2"), "void": unsigned("order-3"), "another order": unsigned("order-4"), "unknown": unsigned("order-5")}
+			_, err := g.API.Scan(t.Context(), emulator.ScanRequest{Barcode: cases["paid"].Barcode, PayType: "cash"})
 			require.NoError(t, err)
-			g.do(t, http.MethodDelete, g.inside+"/cvs/"+cases["void"].impUID, "", "")
+			g.Do(t, http.MethodDelete, g.Inside+"/cvs/"+cases["void"].ImpUID, "", "")
 			i := cases["another order"]
-			i.merchantUID = "order-1"
+			i.MerchantUID = "order-1"
 			cases["another order"] = i
 			i = cases["unknown"]
-			i.impUID = "imp_0"
+			i.ImpUID = "imp_0"
 			cases["unknown"] = i
 			if mode == "lookup" {
-				before := g.api.Requests(emulator.EndpointPayment)
+				before := g.API.Requests(emulator.EndpointPayment)
 				for _, impUID := range []string{"..", "../users/getToken", "a/../b"} {
-					assert.Equal(t, 403, g.confirm(t, issued{impUID: impUID, merchantUID: "a", barcode: "1", confirmURL: g.outside + "/cvs/confirm"}).status)
+					assert.Equal(t, 403, g.Confirm(t, Issued{ImpUID: impUID, MerchantUID: "a", Barcode: "1", ConfirmURL: g.Outside + "/cvs/confirm"}).Status)
 				}
-				assert.Equal(t, before, g.api.Requests(emulator.EndpointPayment), "no webhook chooses what the API is asked")
+				assert.Equal(t, before, g.API.Requests(emulator.EndpointPayment), "no webhook chooses what the API is asked")
 			}
 			for name, status := range want {
-				a := g.confirm(t, cases[name])
-				assert.Equal(t, status, a.status, "%s: %s", name, a.body)
+				a := g.Confirm(t, cases[name])
+				assert.Equal(t, status, a.Status, "%s: %s", name, a.Body)
 			}
 		})
 	}
 	for amount, status := range map[string]int{"15000": 200, `"15000.0"`: 200, "1500": 403, "15000.5": 403} {
-		g := start(t, setup{proxy: withoutURL, confirm: "unsigned lookup" + usualConfirm})
-		i := g.mustIssue(t, "order-1")
-		body := strings.Replace(i.webhook(), "{", `{"amount":`+amount+",", 1)
-		assert.Equal(t, status, g.do(t, http.MethodPost, g.outside+"/cvs/confirm", jsonType, body).status, "%s, by the amount that PortOne tells", amount)
+		g := Start(t, Setup{Proxy: withoutURL, Confirm: "unsigned lookup" + UsualConfirm})
+		i := g.MustIssue(t, "order-1")
+		body := strings.Replace(i.Webhook(), "{", `{"amount":`+amount+",", 1)
+		assert.Equal(t, status, g.Do(t, http.MethodPost, g.Outside+"/cvs/confirm", JSONType, body).Status, "%s, by the amount that PortOne tells", amount)
 	}
-	g := start(t, setup{proxy: withoutURL, confirm: "unsigned allow\norder_check SHOP/check"})
-	i := g.mustIssue(t, "order-1")
-	i.confirmURL, i.impUID = g.outside+"/cvs/confirm", "imp_0"
-	assert.Equal(t, 200, g.confirm(t, i).status, "believed, as configured")
+	g := Start(t, Setup{Proxy: withoutURL, Confirm: "unsigned allow\norder_check SHOP/check"})
+	i := g.MustIssue(t, "order-1")
+	i.ConfirmURL, i.ImpUID = g.Outside+"/cvs/confirm", "imp_0"
+	assert.Equal(t, 200, g.Confirm(t, i).Status, "believed, as configured")
 }
 
 // A slow look-up must not use up the time of the checks, which on_error would then
 // take for a yes.
 func TestSlowLookUpDoesNotDecide(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{confirm: "timeout 4s\non_error accept\norder_check SHOP/check", payable: answers(409, "")})
-	i := g.mustIssue(t, "order-1")
-	i.confirmURL = g.outside + "/cvs/confirm"
-	require.NoError(t, g.api.Inject(emulator.Fault{Endpoint: "payment", Delay: time.Minute}))
+	g := Start(t, Setup{Confirm: "timeout 4s\non_error accept\norder_check SHOP/check", Payable: AnswerWith(409, "")})
+	i := g.MustIssue(t, "order-1")
+	i.ConfirmURL = g.Outside + "/cvs/confirm"
+	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "payment", Delay: time.Minute}))
 	began := time.Now()
-	assert.Equal(t, 504, g.confirm(t, i).status)
+	assert.Equal(t, 504, g.Confirm(t, i).Status)
 	assert.Less(t, time.Since(began), 3*time.Second, "long before the decision is due")
 }
 
 func TestBothHandlersOnOneSite(t *testing.T) {
 	t.Parallel()
-	one := address(t)
-	g := start(t, setup{sites: "http://" + one + " {\ncvs_proxy\ncvs_confirm /cvs/confirm {\n" + usualConfirm + "\n}\n}\n"})
-	i := g.mustIssue(t, "order-1")
-	i.confirmURL = strings.Replace(i.confirmURL, g.outside, "http://"+one, 1)
-	assert.Equal(t, 200, g.confirm(t, i).status, "/cvs/confirm is no payment's number")
-	assert.Equal(t, 200, g.do(t, http.MethodDelete, "http://"+one+"/cvs/"+i.impUID, "", "").status)
+	one := Address(t)
+	g := Start(t, Setup{Sites: "http://" + one + " {\ncvs_proxy\ncvs_confirm /cvs/confirm {\n" + UsualConfirm + "\n}\n}\n"})
+	i := g.MustIssue(t, "order-1")
+	i.ConfirmURL = strings.Replace(i.ConfirmURL, g.Outside, "http://"+one, 1)
+	assert.Equal(t, 200, g.Confirm(t, i).Status, "/cvs/confirm is no payment's number")
+	assert.Equal(t, 200, g.Do(t, http.MethodDelete, "http://"+one+"/cvs/"+i.ImpUID, "", "").Status)
 }
 
 func TestLookUpThatFailsAcceptsNothing(t *testing.T) {
@@ -238,16 +239,16 @@ func TestLookUpThatFailsAcceptsNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{confirm: "timeout 500ms\non_error accept\norder_check SHOP/check"})
-			i := g.mustIssue(t, "order-1")
-			i.confirmURL = g.outside + "/cvs/confirm"
-			require.NoError(t, g.api.Inject(c.fault))
-			assert.Equal(t, c.status, g.confirm(t, i).status, "on_error has no say in who is genuine")
-			assert.Zero(t, g.shop.asked())
+			g := Start(t, Setup{Confirm: "timeout 500ms\non_error accept\norder_check SHOP/check"})
+			i := g.MustIssue(t, "order-1")
+			i.ConfirmURL = g.Outside + "/cvs/confirm"
+			require.NoError(t, g.API.Inject(c.fault))
+			assert.Equal(t, c.status, g.Confirm(t, i).Status, "on_error has no say in who is genuine")
+			assert.Zero(t, g.Shop.Count())
 		})
 	}
-	g := start(t, setup{apiURL: "http://" + address(t), confirm: "on_error accept\norder_check SHOP/check"})
-	assert.Equal(t, 503, g.confirm(t, issued{impUID: "imp_1", merchantUID: "a", barcode: "1", confirmURL: g.outside + "/cvs/confirm"}).status)
+	g := Start(t, Setup{APIURL: "http://" + Address(t), Confirm: "on_error accept\norder_check SHOP/check"})
+	assert.Equal(t, 503, g.Confirm(t, Issued{ImpUID: "imp_1", MerchantUID: "a", Barcode: "1", ConfirmURL: g.Outside + "/cvs/confirm"}).Status)
 }
 
 func TestOrderCheckSeesExactlyThis(t *testing.T) {
@@ -258,52 +259,52 @@ func TestOrderCheckSeesExactlyThis(t *testing.T) {
 			header X-Order "{http.cvs.merchant_uid} {http.cvs.pay_type} {http.cvs.barcode}"
 			header Host shop.internal
 		}`
-	g := start(t, setup{confirm: check})
+	g := Start(t, Setup{Confirm: check})
 	uid := "주문/1 &?#%"
-	i := g.mustIssue(t, uid)
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, i.confirmURL, strings.NewReader(i.webhook()+"\n "))
+	i := g.MustIssue(t, uid)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, i.ConfirmURL, strings.NewReader(i.Webhook()+"\n "))
 	require.NoError(t, err)
 	r.Header = http.Header{
 		"Content-Type": {"application/json;charset=UTF-8"}, "Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
 		"X-Cvs-Amount": {"1"}, "X-Cvs-Imp-Uid": {"imp_forged"}, "X-Cvs-Verdict": {"yes"}, "X-Internal-Key": {"guess"},
 		"Cookie": {"admin=1"}, "Authorization": {"Basic eA=="}, "X-Forwarded-For": {"10.0.0.1"},
 	}
-	require.Equal(t, 200, g.send(t, r).status)
+	require.Equal(t, 200, g.Send(t, r).Status)
 
-	seen := g.shop.seen[0]
-	assert.Equal(t, "/orders/"+url.PathEscape(uid)+"/payable?id="+i.impUID+"&o="+url.QueryEscape(uid), seen.RequestURI)
+	seen := g.Shop.Requests[0]
+	assert.Equal(t, "/orders/"+url.PathEscape(uid)+"/payable?id="+i.ImpUID+"&o="+url.QueryEscape(uid), seen.RequestURI)
 	assert.Equal(t, "shop.internal", seen.Host)
-	assert.Equal(t, i.webhook()+"\n ", g.shop.bodies[0], "the body as it came")
+	assert.Equal(t, i.Webhook()+"\n ", g.Shop.Bodies[0], "the body as it came")
 	left, err := strconv.Atoi(seen.Header.Get("X-Cvs-Timeout-Ms"))
 	require.NoError(t, err)
 	assert.InDelta(t, 3000, left, 500)
 	expires := seen.Header.Get("X-Cvs-Expires")
-	assert.Contains(t, i.confirmURL, "cvs_expires="+expires)
+	assert.Contains(t, i.ConfirmURL, "cvs_expires="+expires)
 	assert.Equal(t, http.Header{
-		"Accept-Encoding": {"gzip"}, "User-Agent": {"caddy-cvs"}, "Content-Length": {strconv.Itoa(len(g.shop.bodies[0]))},
+		"Accept-Encoding": {"gzip"}, "User-Agent": {"caddy-cvs"}, "Content-Length": {strconv.Itoa(len(g.Shop.Bodies[0]))},
 		"Content-Type": {"application/json;charset=UTF-8"}, "Traceparent": r.Header["Traceparent"],
-		"X-Cvs-Imp-Uid": {i.impUID}, "X-Cvs-Merchant-Uid": {uid}, "X-Cvs-Amount": {"15000"}, "X-Cvs-Expires": {expires}, "X-Cvs-Timeout-Ms": {strconv.Itoa(left)},
-		"X-Internal-Key": {canaries["CVS_TEST_INTERNAL_KEY"]}, "X-Order": {uid + " card " + i.barcode},
+		"X-Cvs-Imp-Uid": {i.ImpUID}, "X-Cvs-Merchant-Uid": {uid}, "X-Cvs-Amount": {"15000"}, "X-Cvs-Expires": {expires}, "X-Cvs-Timeout-Ms": {strconv.Itoa(left)},
+		"X-Internal-Key": {Canaries["CVS_TEST_INTERNAL_KEY"]}, "X-Order": {uid + " card " + i.Barcode},
 	}, seen.Header)
 
-	g = start(t, setup{confirm: "order_check SHOP/x {\nmethod GET\n}", proxy: "confirm_url OUTSIDE/cvs/confirm"})
-	require.Equal(t, 200, g.confirm(t, g.mustIssue(t, "order-1")).status)
-	seen = g.shop.seen[0]
+	g = Start(t, Setup{Confirm: "order_check SHOP/x {\nmethod GET\n}", Proxy: "confirm_url OUTSIDE/cvs/confirm"})
+	require.Equal(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
+	seen = g.Shop.Requests[0]
 	assert.Equal(t, "GET", seen.Method)
-	assert.Empty(t, g.shop.bodies[0])
+	assert.Empty(t, g.Shop.Bodies[0])
 	assert.Empty(t, seen.Header.Get("Content-Type"))
 	assert.NotContains(t, seen.Header, "X-Cvs-Expires", "this barcode has no deadline that is known")
 }
 
 func TestOrderNumberCannotLeaveItsPlace(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{confirm: "unsigned allow\norder_check SHOP/orders/{http.cvs.merchant_uid}/payable"})
+	g := Start(t, Setup{Confirm: "unsigned allow\norder_check SHOP/orders/{http.cvs.merchant_uid}/payable"})
 	for uid, status := range map[string]int{"..": 409, ".": 409, "../../admin": 409, "a/../../admin": 409, `..\admin`: 409, "%2e%2e%2fadmin": 200, "a/b": 200, "...": 200, "?x=1": 200, "a;b": 200} {
-		a := g.confirm(t, issued{impUID: "imp_1", merchantUID: uid, barcode: "1", confirmURL: g.outside + "/cvs/confirm"})
-		assert.Equal(t, status, a.status, "%s: %s", uid, a.body)
-		assert.Equal(t, map[int]int{200: 200, 409: 400}[status], g.issue(t, uid).status, "nor is a barcode issued for it")
+		a := g.Confirm(t, Issued{ImpUID: "imp_1", MerchantUID: uid, Barcode: "1", ConfirmURL: g.Outside + "/cvs/confirm"})
+		assert.Equal(t, status, a.Status, "%s: %s", uid, a.Body)
+		assert.Equal(t, map[int]int{200: 200, 409: 400}[status], g.Issue(t, uid).Status, "nor is a barcode issued for it")
 	}
-	for _, seen := range g.shop.seen {
+	for _, seen := range g.Shop.Requests {
 		segments := strings.Split(seen.URL.EscapedPath(), "/")
 		require.Len(t, segments, 4, seen.RequestURI)
 		assert.Equal(t, []string{"", "orders", "payable", ""}, []string{segments[0], segments[1], segments[3], seen.URL.RawQuery})
@@ -319,22 +320,22 @@ func TestVerdictsOfChecks(t *testing.T) {
 		status  int
 		reason  string
 	}{
-		"200":                      {"", answers(200, ""), 200, ""},
-		"201":                      {"", answers(201, ""), 409, ""},
-		"204":                      {"", answers(204, ""), 409, ""},
-		"204 accepted":             {"accept 200 204", answers(204, ""), 200, ""},
-		"any 2xx accepted":         {"accept 2xx", answers(299, ""), 200, ""},
-		"404":                      {"", answers(404, "not found"), 409, ""},
-		"a reason":                 {"", answers(409, `{"reason":"품절되었습니다"}`), 409, "품절되었습니다"},
-		"a reason elsewhere":       {"reason errors.0.text", answers(422, `{"errors":[{"text":"기한 만료"}]}`), 409, "기한 만료"},
-		"a reason that is no text": {"", answers(409, `{"reason":{"a":1}}`), 409, ""},
-		"a bad reason is tidied":   {"", answers(409, "{\"reason\":\"a\\nb\\u0000\xff"+strings.Repeat("가", 300)+"\"}"), 409, "a b �" + strings.Repeat("가", 195)},
-		"500":                      {"", answers(500, ""), 502, "could not be checked"},
-		"503":                      {"", answers(503, ""), 502, "could not be checked"},
+		"200":                      {"", AnswerWith(200, ""), 200, ""},
+		"201":                      {"", AnswerWith(201, ""), 409, ""},
+		"204":                      {"", AnswerWith(204, ""), 409, ""},
+		"204 accepted":             {"accept 200 204", AnswerWith(204, ""), 200, ""},
+		"any 2xx accepted":         {"accept 2xx", AnswerWith(299, ""), 200, ""},
+		"404":                      {"", AnswerWith(404, "not found"), 409, ""},
+		"a reason":                 {"", AnswerWith(409, `{"reason":"품절되었습니다"}`), 409, "품절되었습니다"},
+		"a reason elsewhere":       {"reason errors.0.text", AnswerWith(422, `{"errors":[{"text":"기한 만료"}]}`), 409, "기한 만료"},
+		"a reason that is no text": {"", AnswerWith(409, `{"reason":{"a":1}}`), 409, ""},
+		"a bad reason is tidied":   {"", AnswerWith(409, "{\"reason\":\"a\\nb\\u0000\xff"+strings.Repeat("가", 300)+"\"}"), 409, "a b �" + strings.Repeat("가", 195)},
+		"500":                      {"", AnswerWith(500, ""), 502, "could not be checked"},
+		"503":                      {"", AnswerWith(503, ""), 502, "could not be checked"},
 		"redirect":                 {"", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ok", http.StatusFound) }, 502, "could not be checked"},
 		"broken connection":        {"", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 502, "could not be checked"},
-		"too large":                {"", answers(200, strings.Repeat("x", 70_000)), 502, "could not be checked"},
-		"too large, but a no":      {"", answers(404, strings.Repeat("x", 70_000)), 409, ""},
+		"too large":                {"", AnswerWith(200, strings.Repeat("x", 70_000)), 502, "could not be checked"},
+		"too large, but a no":      {"", AnswerWith(404, strings.Repeat("x", 70_000)), 409, ""},
 		"a no that breaks off": {"", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "9")
 			w.WriteHeader(409)
@@ -347,41 +348,41 @@ func TestVerdictsOfChecks(t *testing.T) {
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
 		}, 502, "could not be checked"},
-		"required, true":              {"require stock.available true", answers(200, `{"stock":{"available":true}}`), 200, ""},
-		"required, false":             {"require stock.available true", answers(200, `{"stock":{"available":false},"reason":"품절"}`), 409, "품절"},
-		"required, text":              {`require state "open now"`, answers(200, `{"state":"open now"}`), 200, ""},
-		"required, number":            {"require n 1", answers(200, `{"n":1.0}`), 200, ""},
-		"required, null":              {"require n null", answers(200, `{"n":null}`), 200, ""},
-		"required, missing":           {"require n null", answers(200, `{}`), 409, ""},
-		"required, object":            {`require n "{}"`, answers(200, `{"n":{}}`), 409, ""},
-		"two required, one unmet":     {"require a 1\nrequire b 1", answers(200, `{"a":1,"b":2}`), 409, ""},
-		"required, no JSON":           {"require a 1", answers(200, `<html>`), 502, "could not be checked"},
-		"required, no body":           {"require a 1\naccept 204", answers(204, ``), 502, "could not be checked"},
-		"amount":                      {"amount total", answers(200, `{"total":15000}`), 200, ""},
-		"amount with fraction":        {"amount total", answers(200, `{"total":15000.0}`), 200, ""},
-		"amount as text":              {"amount total", answers(200, `{"total":"15000"}`), 200, ""},
-		"amount with exponent":        {"amount total", answers(200, `{"total":1.5e4}`), 200, ""},
-		"another amount":              {"amount total", answers(200, `{"total":15000.01}`), 409, ""},
-		"amount missing":              {"amount total", answers(200, `{}`), 409, ""},
-		"amount null":                 {"amount total", answers(200, `{"total":null}`), 409, ""},
-		"amount as words":             {"amount total", answers(200, `{"total":"15,000"}`), 409, ""},
-		"amount, no JSON":             {"amount total", answers(200, ``), 502, "could not be checked"},
-		"amount right, status 404":    {"amount total", answers(404, `{"total":15000}`), 409, ""},
-		"amount wrong, require right": {"amount total\nrequire ok true", answers(200, `{"total":1,"ok":true}`), 409, ""},
+		"required, true":              {"require stock.available true", AnswerWith(200, `{"stock":{"available":true}}`), 200, ""},
+		"required, false":             {"require stock.available true", AnswerWith(200, `{"stock":{"available":false},"reason":"품절"}`), 409, "품절"},
+		"required, text":              {`require state "open now"`, AnswerWith(200, `{"state":"open now"}`), 200, ""},
+		"required, number":            {"require n 1", AnswerWith(200, `{"n":1.0}`), 200, ""},
+		"required, null":              {"require n null", AnswerWith(200, `{"n":null}`), 200, ""},
+		"required, missing":           {"require n null", AnswerWith(200, `{}`), 409, ""},
+		"required, object":            {`require n "{}"`, AnswerWith(200, `{"n":{}}`), 409, ""},
+		"two required, one unmet":     {"require a 1\nrequire b 1", AnswerWith(200, `{"a":1,"b":2}`), 409, ""},
+		"required, no JSON":           {"require a 1", AnswerWith(200, `<html>`), 502, "could not be checked"},
+		"required, no body":           {"require a 1\naccept 204", AnswerWith(204, ``), 502, "could not be checked"},
+		"amount":                      {"amount total", AnswerWith(200, `{"total":15000}`), 200, ""},
+		"amount with fraction":        {"amount total", AnswerWith(200, `{"total":15000.0}`), 200, ""},
+		"amount as text":              {"amount total", AnswerWith(200, `{"total":"15000"}`), 200, ""},
+		"amount with exponent":        {"amount total", AnswerWith(200, `{"total":1.5e4}`), 200, ""},
+		"another amount":              {"amount total", AnswerWith(200, `{"total":15000.01}`), 409, ""},
+		"amount missing":              {"amount total", AnswerWith(200, `{}`), 409, ""},
+		"amount null":                 {"amount total", AnswerWith(200, `{"total":null}`), 409, ""},
+		"amount as words":             {"amount total", AnswerWith(200, `{"total":"15,000"}`), 409, ""},
+		"amount, no JSON":             {"amount total", AnswerWith(200, ``), 502, "could not be checked"},
+		"amount right, status 404":    {"amount total", AnswerWith(404, `{"total":15000}`), 409, ""},
+		"amount wrong, require right": {"amount total\nrequire ok true", AnswerWith(200, `{"total":1,"ok":true}`), 409, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{confirm: check(c.options), payable: c.payable})
-			a := g.confirm(t, g.mustIssue(t, "order-1"))
-			assert.Equal(t, c.status, a.status, a.body)
-			assert.Equal(t, c.status == 200, a.get(t, "accepted"))
-			if reason, _ := a.get(t, "reason").(string); c.reason == "" {
+			g := Start(t, Setup{Confirm: check(c.options), Payable: c.payable})
+			a := g.Confirm(t, g.MustIssue(t, "order-1"))
+			assert.Equal(t, c.status, a.Status, a.Body)
+			assert.Equal(t, c.status == 200, a.Field(t, "accepted"))
+			if reason, _ := a.Field(t, "reason").(string); c.reason == "" {
 				assert.Empty(t, reason)
 			} else {
 				assert.Contains(t, reason, c.reason)
 				assert.LessOrEqual(t, len([]rune(reason)), 200)
 			}
-			assert.Equal(t, 1, g.shop.asked(), "a request that may have arrived is not repeated")
+			assert.Equal(t, 1, g.Shop.Count(), "a request that may have arrived is not repeated")
 		})
 	}
 }
@@ -397,17 +398,17 @@ func TestOnErrorAcceptStillHearsANo(t *testing.T) {
 		for p := range strings.FieldsSeq(paths) {
 			confirm += "order_check SHOP/" + p + "\n"
 		}
-		g := start(t, setup{confirm: confirm, payable: byPath})
-		assert.Equal(t, status, g.confirm(t, g.mustIssue(t, "order-1")).status, paths)
+		g := Start(t, Setup{Confirm: confirm, Payable: byPath})
+		assert.Equal(t, status, g.Confirm(t, g.MustIssue(t, "order-1")).Status, paths)
 	}
 }
 
 func TestALateNoDecidesEarly(t *testing.T) {
 	t.Parallel()
 	hanging, canceled := make(chan struct{}), make(chan struct{})
-	g := start(t, setup{
-		confirm: "timeout 8s\norder_check SHOP/yes\norder_check SHOP/hangs {\ntimeout 8s\n}\norder_check SHOP/no\n",
-		payable: func(w http.ResponseWriter, r *http.Request) {
+	g := Start(t, Setup{
+		Confirm: "timeout 8s\norder_check SHOP/yes\norder_check SHOP/hangs {\ntimeout 8s\n}\norder_check SHOP/no\n",
+		Payable: func(w http.ResponseWriter, r *http.Request) {
 			switch r.URL.Path {
 			case "/hangs":
 				close(hanging)
@@ -421,9 +422,9 @@ func TestALateNoDecidesEarly(t *testing.T) {
 		},
 	})
 	began := time.Now()
-	a := g.confirm(t, g.mustIssue(t, "order-1"))
-	assert.Equal(t, 409, a.status)
-	assert.Equal(t, "no", a.get(t, "reason"))
+	a := g.Confirm(t, g.MustIssue(t, "order-1"))
+	assert.Equal(t, 409, a.Status)
+	assert.Equal(t, "no", a.Field(t, "reason"))
 	assert.Less(t, time.Since(began), 7*time.Second)
 	<-canceled // the check that is not needed any more is canceled
 }
@@ -448,11 +449,11 @@ func TestHungChecksAreAnsweredInTime(t *testing.T) {
 			if !strings.Contains(confirm, "timeout") {
 				confirm = "timeout 400ms\n" + confirm
 			}
-			g := start(t, setup{confirm: confirm, payable: c.payable})
-			i := g.mustIssue(t, "order-1")
+			g := Start(t, Setup{Confirm: confirm, Payable: c.payable})
+			i := g.MustIssue(t, "order-1")
 			began := time.Now()
-			a := g.confirm(t, i)
-			assert.Equal(t, c.status, a.status, a.body)
+			a := g.Confirm(t, i)
+			assert.Equal(t, c.status, a.Status, a.Body)
 			assert.Less(t, time.Since(began), 4*time.Second)
 		})
 	}
@@ -460,7 +461,7 @@ func TestHungChecksAreAnsweredInTime(t *testing.T) {
 
 func TestSlowSenderIsAnsweredInTime(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{confirm: "timeout 300ms" + usualConfirm})
+	g := Start(t, Setup{Confirm: "timeout 300ms" + UsualConfirm})
 	for name, c := range map[string]struct{ head, want string }{
 		"slow":      {"POST /cvs/confirm HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 500", "408"},
 		"chunked":   {"POST /cvs/confirm HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked", "408"},
@@ -472,9 +473,9 @@ func TestSlowSenderIsAnsweredInTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			target := g.outside
+			target := g.Outside
 			if !strings.Contains(c.head, "confirm") {
-				target = g.inside
+				target = g.Inside
 			}
 			conn, err := net.Dial("tcp", strings.TrimPrefix(target, "http://"))
 			require.NoError(t, err)
@@ -492,36 +493,36 @@ func TestSlowSenderIsAnsweredInTime(t *testing.T) {
 
 func TestDialFailureIsRetriedWhileTimeIsLeft(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
-	g := start(t, setup{confirm: "timeout 8s\norder_check http://" + addr + "/x {\ntimeout 8s\n}"})
-	i := g.mustIssue(t, "order-1")
-	result := make(chan answer)
-	go func() { result <- g.confirm(t, i) }()
+	addr := Address(t)
+	g := Start(t, Setup{Confirm: "timeout 8s\norder_check http://" + addr + "/x {\ntimeout 8s\n}"})
+	i := g.MustIssue(t, "order-1")
+	result := make(chan Answer)
+	go func() { result <- g.Confirm(t, i) }()
 	listener, err := net.Listen("tcp", addr)
 	require.NoError(t, err)
-	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: answers(200, "")}}
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: AnswerWith(200, "")}}
 	server.Start()
 	t.Cleanup(server.Close)
-	assert.Equal(t, 200, (<-result).status)
+	assert.Equal(t, 200, (<-result).Status)
 
-	g = start(t, setup{confirm: "order_check http://" + address(t) + "/x {\ntimeout 200ms\n}"})
-	assert.Equal(t, 503, g.confirm(t, g.mustIssue(t, "order-1")).status)
+	g = Start(t, Setup{Confirm: "order_check http://" + Address(t) + "/x {\ntimeout 200ms\n}"})
+	assert.Equal(t, 503, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 }
 
 func TestShadowCheckNeverDecides(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{
-		confirm: "order_check SHOP/yes\norder_check SHOP/no {\nname fraud\nshadow\n}\n",
-		payable: func(w http.ResponseWriter, r *http.Request) {
+	g := Start(t, Setup{
+		Confirm: "order_check SHOP/yes\norder_check SHOP/no {\nname fraud\nshadow\n}\n",
+		Payable: func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/no" {
 				w.WriteHeader(409)
 			}
 		},
 	})
-	i := g.mustIssue(t, "order-1")
-	assert.Equal(t, 200, g.confirm(t, i).status)
+	i := g.MustIssue(t, "order-1")
+	assert.Equal(t, 200, g.Confirm(t, i).Status)
 	assert.Eventually(t, func() bool {
-		log := g.log(t)
+		log := g.Log(t)
 		return strings.Contains(log, "shadow order check") && strings.Contains(log, `"name":"fraud","verdict":"no","cause":"status","status":409`)
 	}, 5*time.Second, 5*time.Millisecond)
 }
@@ -555,19 +556,19 @@ func TestRouteChecks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{confirm: c.confirm})
-			i := g.mustIssue(t, "order-1")
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, i.confirmURL, strings.NewReader(i.webhook()))
+			g := Start(t, Setup{Confirm: c.confirm})
+			i := g.MustIssue(t, "order-1")
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, i.ConfirmURL, strings.NewReader(i.Webhook()))
 			require.NoError(t, err)
-			r.Header = http.Header{"Content-Type": {jsonType}, "X-Cvs-Amount": {"1"}, "X-Internal-Key": {"guess"}, "Cookie": {"a=b"}}
-			a := g.send(t, r)
-			assert.Equal(t, c.status, a.status, a.body)
+			r.Header = http.Header{"Content-Type": {JSONType}, "X-Cvs-Amount": {"1"}, "X-Internal-Key": {"guess"}, "Cookie": {"a=b"}}
+			a := g.Send(t, r)
+			assert.Equal(t, c.status, a.Status, a.Body)
 			if c.reason != "" {
-				assert.Contains(t, a.get(t, "reason"), c.reason)
+				assert.Contains(t, a.Field(t, "reason"), c.reason)
 			}
-			if g.shop.asked() > 0 {
-				seen := g.shop.seen[0]
-				assert.Equal(t, i.webhook(), g.shop.bodies[0])
+			if g.Shop.Count() > 0 {
+				seen := g.Shop.Requests[0]
+				assert.Equal(t, i.Webhook(), g.Shop.Bodies[0])
 				assert.Equal(t, "15000", seen.Header.Get("X-Cvs-Amount"))
 				assert.Empty(t, seen.Header.Get("X-Internal-Key"))
 				assert.Empty(t, seen.Header.Get("Cookie"))
@@ -581,16 +582,16 @@ func TestRouteChecks(t *testing.T) {
 func TestProxiedAnswerThatBreaksOff(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]int{200: 502, 409: 409, 500: 502} {
-		g := start(t, setup{
-			confirm: "order_check {\nroute {\nreverse_proxy SHOP\n}\n}",
-			payable: func(w http.ResponseWriter, _ *http.Request) {
+		g := Start(t, Setup{
+			Confirm: "order_check {\nroute {\nreverse_proxy SHOP\n}\n}",
+			Payable: func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Length", "9")
 				w.WriteHeader(status)
 				w.(http.Flusher).Flush()
 				panic(http.ErrAbortHandler)
 			},
 		})
-		assert.Equal(t, want, g.confirm(t, g.mustIssue(t, "order-1")).status, status)
+		assert.Equal(t, want, g.Confirm(t, g.MustIssue(t, "order-1")).Status, status)
 	}
 }
 
@@ -602,10 +603,10 @@ func TestChecksOfARouteDoNotShareARequest(t *testing.T) {
 	for n := range 8 {
 		confirm += fmt.Sprintf("order_check {\nroute {\nvars check %d\nuri path_regexp .* /check/{vars.check}\nreverse_proxy SHOP\n}\n}\n", n)
 	}
-	g := start(t, setup{confirm: confirm})
-	require.Equal(t, 200, g.confirm(t, g.mustIssue(t, "order-1")).status)
+	g := Start(t, Setup{Confirm: confirm})
+	require.Equal(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 	paths := make(map[string]bool)
-	for _, seen := range g.shop.seen {
+	for _, seen := range g.Shop.Requests {
 		paths[seen.URL.Path] = true
 	}
 	assert.Len(t, paths, 8)
@@ -613,21 +614,21 @@ func TestChecksOfARouteDoNotShareARequest(t *testing.T) {
 
 func TestTwiceTheSameWebhook(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{})
-	i := g.mustIssue(t, "order-1")
+	g := Start(t, Setup{})
+	i := g.MustIssue(t, "order-1")
 	var wg sync.WaitGroup
 	for range 10 {
-		wg.Go(func() { assert.Equal(t, 200, g.confirm(t, i).status) })
+		wg.Go(func() { assert.Equal(t, 200, g.Confirm(t, i).Status) })
 	}
 	wg.Wait()
-	assert.Equal(t, 10, g.shop.asked())
+	assert.Equal(t, 10, g.Shop.Count())
 }
 
 func TestTheWholeWayThroughTheTill(t *testing.T) {
 	t.Parallel()
 	var noticed bytes.Buffer
 	var mu sync.Mutex
-	g, config := prepare(t, setup{payable: func(w http.ResponseWriter, r *http.Request) {
+	g, config := Prepare(t, Setup{Payable: func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
@@ -640,17 +641,17 @@ func TestTheWholeWayThroughTheTill(t *testing.T) {
 			fmt.Fprint(w, `{"payable":true,"total":15000}`)
 		}
 	}})
-	runCaddy(t, strings.Replace(config, "expires_in 72h", "expires_in 72h\nnotice_url "+g.shop.URL+"/notice", 1))
+	Run(t, strings.Replace(config, "expires_in 72h", "expires_in 72h\nnotice_url "+g.Shop.URL+"/notice", 1))
 	for _, payType := range []string{"card", "cash"} {
-		i := g.mustIssue(t, "order-"+payType)
-		result, err := g.api.Scan(context.Background(), emulator.ScanRequest{Barcode: i.barcode, PayType: payType})
+		i := g.MustIssue(t, "order-"+payType)
+		result, err := g.API.Scan(context.Background(), emulator.ScanRequest{Barcode: i.Barcode, PayType: payType})
 		require.NoError(t, err)
 		assert.True(t, result.Accepted)
-		assert.Equal(t, "paid", g.do(t, http.MethodGet, g.inside+"/payments/"+i.impUID+"?include_sandbox=true", "", "").payment(t)["status"])
-		assert.EqualValues(t, 1, g.issue(t, "order-"+payType).get(t, "code"), "a paid order gets no second barcode")
+		assert.Equal(t, "paid", g.Do(t, http.MethodGet, g.Inside+"/payments/"+i.ImpUID+"?include_sandbox=true", "", "").Payment(t)["status"])
+		assert.EqualValues(t, 1, g.Issue(t, "order-"+payType).Field(t, "code"), "a paid order gets no second barcode")
 	}
-	i := g.mustIssue(t, "sold-out")
-	result, err := g.api.Scan(context.Background(), emulator.ScanRequest{Barcode: i.barcode, PayType: "card"})
+	i := g.MustIssue(t, "sold-out")
+	result, err := g.API.Scan(context.Background(), emulator.ScanRequest{Barcode: i.Barcode, PayType: "card"})
 	require.NoError(t, err)
 	assert.False(t, result.Accepted)
 	assert.Equal(t, "품절", result.Reason)
@@ -667,12 +668,12 @@ func TestRoutesShareNothingOfTheServedRequest(t *testing.T) {
 	for n := range 4 {
 		confirm += fmt.Sprintf("order_check {\nname c%d\nrequire payable true\nroute {\ntimeouts {\nwrite_timeout 5s\n}\nreverse_proxy SHOP\n}\n}\n", n)
 	}
-	g := start(t, setup{
-		globals: "servers {\ntimeouts {\nwrite_idle 30s\n}\n}",
-		confirm: confirm + "order_check SHOP/slow {\nshadow\nname s\n}", payable: answers(200, `{"payable":true}`),
+	g := Start(t, Setup{
+		Globals: "servers {\ntimeouts {\nwrite_idle 30s\n}\n}",
+		Confirm: confirm + "order_check SHOP/slow {\nshadow\nname s\n}", Payable: AnswerWith(200, `{"payable":true}`),
 	})
 	for n := range 20 {
-		assert.Equal(t, 200, g.confirm(t, g.mustIssue(t, fmt.Sprintf("order-%d", n))).status)
+		assert.Equal(t, 200, g.Confirm(t, g.MustIssue(t, fmt.Sprintf("order-%d", n))).Status)
 	}
 	seen := routeContext{context.Background(), context.WithValue(context.WithValue(t.Context(), caddy.CtxKey("idle_timeouts"), 1), http.LocalAddrContextKey, 2)}
 	assert.Nil(t, seen.Value(caddy.CtxKey("idle_timeouts")))
@@ -698,7 +699,7 @@ func TestReadDeadlineEndsWithTheBody(t *testing.T) {
 			ended <- r.Context().Err()
 		}))
 		t.Cleanup(server.Close)
-		resp, err := http.Post(server.URL, formType, strings.NewReader(body))
+		resp, err := http.Post(server.URL, FormType, strings.NewReader(body))
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
 		assert.NoError(t, <-ended, "%q", body)
@@ -714,5 +715,51 @@ func TestOnlyAnAcceptanceIs200(t *testing.T) {
 		d.answer(w, httptest.NewRequest(http.MethodPost, "/", nil))
 		assert.Equal(t, 500, w.Code, "%+v", r)
 		assert.Contains(t, w.Body.String(), `"accepted":false`)
+	}
+}
+
+// A shop may go on working after its answer has left: over HTTP/2, to stop at the
+// last byte would cancel it.
+func TestCheckIsHeardToItsEnd(t *testing.T) {
+	t.Parallel()
+	var left atomic.Int32
+	ended := make(chan struct{}, 1)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		const body = `{"payable":true}`
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		fmt.Fprint(w, body)
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-r.Context().Done():
+			left.Add(1)
+		case <-time.After(20 * time.Millisecond): // the work after the answer
+		}
+		ended <- struct{}{}
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	target, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	u := upstream{
+		request:   &http.Request{Method: http.MethodPost, URL: target, Host: target.Host, Header: make(http.Header)},
+		transport: server.Client().Transport,
+	}
+	for range 3 {
+		answer := u.send(t.Context())
+		<-answer.done
+		status, _, cause := answer.current()
+		assert.Equal(t, http.StatusOK, status, cause)
+		<-ended
+	}
+	assert.Zero(t, left.Load())
+}
+
+// The order's number must not choose the host that an order check goes to.
+func TestCheckURLRefusesPlaceholdersBeforeThePath(t *testing.T) {
+	t.Parallel()
+	for _, target := range []string{"http://{http.cvs.merchant_uid}/x", "http://shop{http.cvs.merchant_uid}/x", "http://shop:{http.cvs.merchant_uid}/x", "{http.cvs.merchant_uid}/x", "http://shop{http.cvs.merchant_uid}", "{http.cvs.merchant_uid}://shop/x", "http://{http.cvs.merchant_uid}@shop/x"} {
+		_, err := parseURLTemplate(target)
+		assert.Error(t, err, target)
 	}
 }

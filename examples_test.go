@@ -74,7 +74,7 @@ func TestEveryCaddyfileThatIsShownWorks(t *testing.T) {
 	for name, config := range configurations(t) {
 		t.Run(name, func(t *testing.T) {
 			assert.Equal(t, string(caddyfile.Format([]byte(config))), config, "formatted as caddy fmt does it")
-			require.NoError(t, caddy.Validate(adapt(t, withSecrets(config))))
+			require.NoError(t, caddy.Validate(Adapt(t, withSecrets(config))))
 		})
 	}
 }
@@ -85,7 +85,7 @@ func TestShownGatewaysListenByPort(t *testing.T) {
 	t.Parallel()
 	gateways := 0
 	for name, config := range configurations(t) {
-		for _, server := range servers(t, adapt(t, withSecrets(config))) {
+		for _, server := range servers(t, Adapt(t, withSecrets(config))) {
 			routes := string(caddyconfig.JSON(server.Routes, nil))
 			if !strings.Contains(routes, `"handler":"cvs_proxy"`) {
 				continue
@@ -111,25 +111,25 @@ func servers(t *testing.T, cfg *caddy.Config) map[string]*caddyhttp.Server {
 
 // startExample runs an example as it is shipped, but for what one machine lacks: the names,
 // certificates and ports of real shops, and PortOne, in whose place the emulator stands.
-func startExample(t *testing.T, name string, lacks map[string]string) *gateway {
+func startExample(t *testing.T, name string, lacks map[string]string) *Gateway {
 	t.Helper()
 	content, err := os.ReadFile("examples/" + name + ".caddyfile")
 	require.NoError(t, err)
-	g := &gateway{logFile: logFile(t), http: httpClient(t), api: emulator.New(emulator.Options{BeforeRequest: noteTokens(nil)})}
-	g.apiServer = httptest.NewServer(g.api)
+	g := &Gateway{LogFile: LogFile(t), HTTP: HTTPClient(t), API: emulator.New(emulator.Options{BeforeRequest: NoteTokens(nil)})}
+	g.APIServer = httptest.NewServer(g.API)
 	t.Cleanup(func() {
-		_ = g.api.Close()
-		g.apiServer.Close()
+		_ = g.API.Close()
+		g.APIServer.Close()
 	})
-	g.shop = newShop(t, exampleShop)
-	g.inside, g.outside = "http://"+address(t), "http://"+address(t)
+	g.Shop = NewShop(t, exampleShop)
+	g.Inside, g.Outside = "http://"+Address(t), "http://"+Address(t)
 	pairs := []string{
-		"http://:8081 {", "http://:" + port(host(g.inside)) + " {",
-		"shop.example {", g.outside + " {", "https://shop.example", g.outside,
-		"books.example {", g.outside + " {", "https://books.example", g.outside,
+		"http://:8081 {", "http://:" + port(Host(g.Inside)) + " {",
+		"shop.example {", g.Outside + " {", "https://shop.example", g.Outside,
+		"books.example {", g.Outside + " {", "https://books.example", g.Outside,
 	}
 	for _, upstream := range []string{"127.0.0.1:3000", "127.0.0.1:3001", "127.0.0.1:3002", "127.0.0.1:5000", "10.0.0.12:8000"} {
-		pairs = append(pairs, upstream, host(g.shop.URL))
+		pairs = append(pairs, upstream, Host(g.Shop.URL))
 	}
 	for was, is := range lacks {
 		require.Contains(t, string(content), was)
@@ -138,9 +138,9 @@ func startExample(t *testing.T, name string, lacks map[string]string) *gateway {
 	config := strings.NewReplacer(pairs...).Replace(withSecrets(string(content)))
 	inAccount := regexp.MustCompile(`(?m)^(\s+)imp_key `)
 	require.Regexp(t, inAccount, config)
-	config = inAccount.ReplaceAllString(config, "${1}api "+g.apiServer.URL+"\n${1}imp_key ")
-	config = strings.Replace(config, "\n{\n", "\n{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tlog {\n\t\toutput file "+g.logFile+"\n\t}\n", 1)
-	runCaddy(t, config)
+	config = inAccount.ReplaceAllString(config, "${1}api "+g.APIServer.URL+"\n${1}imp_key ")
+	config = strings.Replace(config, "\n{\n", "\n{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tlog {\n\t\toutput file "+g.LogFile+"\n\t}\n", 1)
+	Run(t, config)
 	return g
 }
 
@@ -160,7 +160,7 @@ func exampleShop(w http.ResponseWriter, r *http.Request) {
 // another there.
 func TestExamplesFromBarcodeToTill(t *testing.T) {
 	t.Parallel()
-	inside, outside := address(t), "http://"+address(t) // of the second merchant
+	inside, outside := Address(t), "http://"+Address(t) // of the second merchant
 	for name, lacks := range map[string]map[string]string{
 		"http-shop": nil, "order-checks": nil,
 		"two-merchants": {
@@ -172,20 +172,20 @@ func TestExamplesFromBarcodeToTill(t *testing.T) {
 			g := startExample(t, name, lacks)
 			second := *g
 			if lacks != nil {
-				second.inside = "http://" + inside
+				second.Inside = "http://" + inside
 			}
 			for order, accepted := range map[string]bool{"yes": true, "no": false, "yes, elsewhere": true} {
 				from := g
 				if strings.Contains(order, "elsewhere") {
 					from = &second
 				}
-				i := from.mustIssue(t, order)
+				i := from.MustIssue(t, order)
 				if from == &second && lacks != nil {
-					assert.Contains(t, i.confirmURL, outside+"/cvs/confirm?", "the second merchant's own site")
+					assert.Contains(t, i.ConfirmURL, outside+"/cvs/confirm?", "the second merchant's own site")
 				}
-				result, err := g.api.Scan(t.Context(), emulator.ScanRequest{Barcode: i.barcode})
+				result, err := g.API.Scan(t.Context(), emulator.ScanRequest{Barcode: i.Barcode})
 				require.NoError(t, err)
-				assert.Equal(t, accepted, result.Accepted, "%s: %+v\n%s", order, result.Confirm, logText{g, t})
+				assert.Equal(t, accepted, result.Accepted, "%s: %+v\n%s", order, result.Confirm, g.LazyLog(t))
 				assert.Equal(t, map[bool]int{true: 200, false: 409}[accepted], result.Confirm.Status)
 				assert.Empty(t, result.Warning)
 			}

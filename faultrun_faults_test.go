@@ -381,14 +381,14 @@ func (f *faultRun) serveAPI(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(r.URL.Path, "/payments/find/"):
 		endpoint = emulator.EndpointFind
 	}
-	noteTokens(nil)(endpoint, r)
+	NoteTokens(nil)(endpoint, r)
 	m := f.choose(endpoint, r.ProtoMajor)
 	if m == nil && endpoint == emulator.EndpointFind {
 		f.show(w, r)
 		return
 	}
 	if m == nil {
-		f.g.api.ServeHTTP(w, r)
+		f.g.API.ServeHTTP(w, r)
 		return
 	}
 	if !m.resets {
@@ -409,7 +409,7 @@ func (f *faultRun) serveAPI(w http.ResponseWriter, r *http.Request) {
 		f.delay(r, fault)
 		fault.Delay, fault.CancelWithClient = 0, false
 	}
-	f.g.api.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), faultKey{}, fault)))
+	f.g.API.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), faultKey{}, fault)))
 }
 
 // delay waits instead of the emulator, which would look at the token only then. As
@@ -438,11 +438,11 @@ func (f *faultRun) token(protocol int) string {
 	if protocol == 2 {
 		account = "CVS_TEST_SECOND_"
 	}
-	form := url.Values{"imp_key": {canaries[account+"KEY"]}, "imp_secret": {canaries[account+"SECRET"]}}
+	form := url.Values{"imp_key": {Canaries[account+"KEY"]}, "imp_secret": {Canaries[account+"SECRET"]}}
 	r := httptest.NewRequest(http.MethodPost, "/users/getToken", strings.NewReader(form.Encode()))
-	r.Header.Set("Content-Type", formType)
+	r.Header.Set("Content-Type", FormType)
 	recorder := httptest.NewRecorder()
-	f.g.api.ServeHTTP(recorder, r)
+	f.g.API.ServeHTTP(recorder, r)
 	return gjson.Get(recorder.Body.String(), "response.access_token").Str
 }
 
@@ -450,7 +450,7 @@ func (f *faultRun) token(protocol int) string {
 func (f *faultRun) show(w http.ResponseWriter, r *http.Request) {
 	const amount, inexact = `"amount":` + wholeAmount + `,`, `"amount":14999.999999999998,`
 	recorder := httptest.NewRecorder()
-	f.g.api.ServeHTTP(recorder, r)
+	f.g.API.ServeHTTP(recorder, r)
 	body := recorder.Body.String()
 	if recorder.Code == http.StatusOK && strings.Contains(body, amount) && !f.calm.Load() && f.shown.next() {
 		f.faults.add(showsFloatError)
@@ -559,7 +559,7 @@ func (f *faultRun) weather(done <-chan struct{}) {
 		flag := &f.storm
 		if i%3 == 2 {
 			flag = &f.down
-			f.g.api.ExpireTokens()
+			f.g.API.ExpireTokens()
 		}
 		flag.Store(true)
 		over := wait(done, f.draw.between(100*time.Millisecond, 400*time.Millisecond))

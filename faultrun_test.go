@@ -50,7 +50,7 @@ func runTimeout() time.Duration {
 
 // faultRun is the state of a run.
 type faultRun struct {
-	g       *gateway
+	g       *Gateway
 	network *network
 	second  *front    // under HTTP/2
 	sites   [2]string // base URLs of cvs_proxy, the API under HTTP/1.1 and HTTP/2
@@ -156,13 +156,13 @@ func (v *appView) ask(ctx context.Context, t *testing.T, f *faultRun, amount str
 	sent, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(served.ctx, cancel)()
-	body := url.Values{"merchant_uid": {v.order}, "amount": {amount}, "buyer_name": {buyerName}}.Encode()
+	body := url.Values{"merchant_uid": {v.order}, "amount": {amount}, "buyer_name": {BuyerName}}.Encode()
 	r, err := http.NewRequestWithContext(sent, http.MethodPost, v.site+"/cvs", strings.NewReader(body))
 	assert.NoError(t, err)
-	r.Header.Set("Content-Type", formType)
+	r.Header.Set("Content-Type", FormType)
 	v.began = time.Now()
 	f.asking.Add(1)
-	resp, err := f.g.http.Do(r)
+	resp, err := f.g.HTTP.Do(r)
 	var answer []byte
 	if err == nil {
 		answer, err = io.ReadAll(resp.Body)
@@ -211,7 +211,7 @@ func TestFaultRun(t *testing.T) {
 		orders, workers = 20_000, 192
 	}
 	f, config := newFaultRun(t, orders)
-	require.NoError(t, reload(t, config))
+	require.NoError(t, Reload(t, config))
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
 
 	done, ended := make(chan struct{}), make(chan struct{})
@@ -228,7 +228,7 @@ func TestFaultRun(t *testing.T) {
 	for f.busy.Load() > 0 { // until what was delayed is done
 		wait(nil, 10*time.Millisecond)
 	}
-	require.NoError(t, reload(t, config), "without what is left of the connections")
+	require.NoError(t, Reload(t, config), "without what is left of the connections")
 	close(ended)
 	watching.Wait()
 	f.report(t, took, scans)
@@ -252,45 +252,45 @@ func newFaultRun(t *testing.T, orders int) (*faultRun, string) {
 	}
 	draws = f.network.draw
 	first := &front{
-		network: f.network, protocol: overHTTP1, address: address(t),
+		network: f.network, protocol: overHTTP1, address: Address(t),
 		unread: newDeck(draws, hits(1), hits(20)),
 		fates:  newDeck(draws, []string{netBlackHole, netCutOff}, among(20, netCutOff, netBlackHole)),
 	}
 	f.second = &front{ // fewer connections, each with more in it
-		network: f.network, protocol: overHTTP2, address: address(t),
+		network: f.network, protocol: overHTTP2, address: Address(t),
 		unread: newDeck(draws, hits(1), hits(10)),
 		fates:  newDeck(draws, []string{netBlackHole, netCutOff}, among(6, netCutOff, netBlackHole)),
 	}
 	reluctantShop.Store(f)
-	inside, outside := "http://"+address(t), "http://"+address(t)
+	inside, outside := "http://"+Address(t), "http://"+Address(t)
 	options := "\ntimeout " + runTimeout().String()
-	g, config := prepare(t, setup{
-		globals: "grace_period 1s",
-		api:     http.HandlerFunc(f.serveAPI),
-		apiURL:  "http://" + first.address,
-		payable: f.payable,
-		account: options,
-		second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi https://" + f.second.address +
+	g, config := Prepare(t, Setup{
+		Globals: "grace_period 1s",
+		API:     http.HandlerFunc(f.serveAPI),
+		APIURL:  "http://" + first.address,
+		Payable: f.payable,
+		Account: options,
+		Second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi https://" + f.second.address +
 			"\ntransport http {\ntls\ntls_insecure_skip_verify\n}" + options,
-		confirm: "timeout " + runDecision.String() + usualConfirm,
-		sites: inside + " {\nlog {\noutput file LOGS\n}\ncvs_proxy {\naccount second" + strings.Replace(usualProxy, "OUTSIDE", outside, 1) + "\n}\nrespond \"next handler\" 418\n}\n" +
+		Confirm: "timeout " + runDecision.String() + UsualConfirm,
+		Sites: inside + " {\nlog {\noutput file LOGS\n}\ncvs_proxy {\naccount second" + strings.Replace(UsualProxy, "OUTSIDE", outside, 1) + "\n}\nrespond \"next handler\" 418\n}\n" +
 			outside + " {\nlog {\noutput file LOGS\n}\ncvs_confirm /cvs/confirm {\ntimeout " + runDecision.String() +
 			"\non_error accept\norder_check {\ntimeout 600ms\nrequire payable true\nroute {\ntest_reluctant\n}\n}\n}\nrespond \"next handler\" 418\n}\n",
 	})
 	// The log is read to its end.
-	config = strings.ReplaceAll(config, "output file "+g.logFile, "output file "+g.logFile+" {\nroll_disabled\n}")
-	g.api = emulator.New(emulator.Options{MaxPayments: 2 * orders, Fault: f.fault})
-	f.g, f.sites = g, [2]string{g.inside, inside}
+	config = strings.ReplaceAll(config, "output file "+g.LogFile, "output file "+g.LogFile+" {\nroll_disabled\n}")
+	g.API = emulator.New(emulator.Options{MaxPayments: 2 * orders, Fault: f.fault})
+	f.g, f.sites = g, [2]string{g.Inside, inside}
 
 	server := httptest.NewUnstartedServer(http.HandlerFunc(f.serveAPI))
 	server.EnableHTTP2 = true
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that the gateway has no need of any more
 	server.StartTLS()
 	t.Cleanup(func() {
-		_ = g.api.Close()
+		_ = g.API.Close()
 		server.Close()
 	})
-	first.to, f.second.to = g.apiServer.Listener.Addr().String(), server.Listener.Addr().String()
+	first.to, f.second.to = g.APIServer.Listener.Addr().String(), server.Listener.Addr().String()
 	first.run(t)
 	f.second.run(t)
 	return f, config
@@ -306,7 +306,7 @@ func (f *faultRun) operate(t *testing.T, config string, done <-chan struct{}) {
 	for !wait(done, f.draw.between(100*time.Millisecond, most)) {
 		f.reloads++
 		changed := strings.ReplaceAll(config, `respond "next handler" 418`, fmt.Sprintf(`respond "reload %d" 418`, f.reloads))
-		if !assert.NoError(t, reload(t, changed)) {
+		if !assert.NoError(t, Reload(t, changed)) {
 			return
 		}
 		if time.Now().Before(next) {
@@ -345,7 +345,7 @@ func (f *faultRun) restart(t *testing.T, config string) bool {
 	wait(nil, f.draw.between(100*time.Millisecond, 300*time.Millisecond)) // until the next one is there
 	var err error
 	for range 50 {
-		if err = reload(t, config); err == nil {
+		if err = Reload(t, config); err == nil {
 			return true
 		}
 		wait(nil, 100*time.Millisecond) // a port may still be busy
@@ -387,7 +387,7 @@ func (f *faultRun) serve(t *testing.T, orders, workers int) []scan {
 					continue
 				}
 				began := time.Now()
-				result, err := f.g.api.Scan(context.Background(), emulator.ScanRequest{Barcode: v.barcode})
+				result, err := f.g.API.Scan(context.Background(), emulator.ScanRequest{Barcode: v.barcode})
 				if errors.Is(err, emulator.ErrUnknownBarcode) {
 					continue // counted as a success that does not exist
 				}
@@ -451,13 +451,13 @@ func (f *faultRun) readLog(t *testing.T) *logged {
 	t.Helper()
 	l := &logged{orders: make(map[string][]time.Time)}
 	for {
-		l.read(t, f.g.logFile)
+		l.read(t, f.g.LogFile)
 		pending := false
 		for _, v := range f.views {
 			pending = pending || v.status == 0 && !l.names(v, &f.lag) && time.Since(v.ended) < 2*runTimeout()+time.Second
 		}
 		if !pending {
-			l.read(t, f.g.logFile)
+			l.read(t, f.g.LogFile)
 			return l
 		}
 		wait(nil, 100*time.Millisecond)
@@ -480,7 +480,7 @@ func (f *faultRun) report(t *testing.T, took time.Duration, scans []scan) {
 	log := f.readLog(t)
 	c := new(verdicts)
 	ledger := make(map[string][]emulator.Payment)
-	for _, p := range f.g.api.Payments() {
+	for _, p := range f.g.API.Payments() {
 		ledger[p.MerchantUID] = append(ledger[p.MerchantUID], p)
 		if p.Amount != math.Trunc(p.Amount) {
 			c.fractions++
@@ -616,10 +616,10 @@ func (f *faultRun) isLate(c *verdicts, s span, took, limit time.Duration) bool {
 // lookUp is what a 504 tells the app to do.
 func (f *faultRun) lookUp(t *testing.T, v *appView) (impUID string) {
 	for range 20 {
-		a := f.g.do(t, http.MethodGet, v.site+"/payments/find/"+v.order, "", "")
-		switch a.status {
+		a := f.g.Do(t, http.MethodGet, v.site+"/payments/find/"+v.order, "", "")
+		switch a.Status {
 		case http.StatusOK:
-			return a.payment(t)["imp_uid"].(string)
+			return a.Payment(t)["imp_uid"].(string)
 		case http.StatusNotFound:
 			return ""
 		}

@@ -12,19 +12,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // inABlock is a site where nothing but the guard stands between a webhook that misses the
 // block and the shop's app.
-func inABlock(t *testing.T, app http.HandlerFunc, rest string) (*gateway, issued) {
+func inABlock(t *testing.T, app http.HandlerFunc, rest string) (*Gateway, Issued) {
 	t.Helper()
 	g, i := onSite(t, app, "handle /cvs/* {\n"+onlyConfirm+"}\n"+rest)
-	written.Lock()
-	written.exempt[g.logFile] = true // reverse_proxy prints the URLs at DEBUG
-	written.Unlock()
+	ExemptLog(g.LogFile) // reverse_proxy prints the URLs at DEBUG
 	return g, i
 }
 
@@ -49,14 +44,14 @@ func TestGuardDropsWhatASiteAnswers(t *testing.T) {
 				w.Header().Set("Set-Cookie", "a=b")
 				_, _ = io.Copy(w, r.Body)
 			}, rest)
-			at, query, _ := strings.Cut(i.confirmURL, "/cvs/confirm")
-			i.confirmURL = at + "/wrong" + query
-			a := g.confirm(t, i)
-			assert.Equal(t, 404, a.status, a.body)
-			assert.Equal(t, false, a.get(t, "accepted"))
-			assert.Empty(t, a.header.Get("X-Shop")+a.header.Get("Set-Cookie")+a.header.Get("Content-Encoding"))
-			assert.Equal(t, fmt.Sprint(len(a.body)), a.header.Get("Content-Length"))
-			g.line(t, `"level":"warn"`, "a signed confirm webhook reached no cvs_confirm", `"path":"/wrong"`)
+			at, query, _ := strings.Cut(i.ConfirmURL, "/cvs/confirm")
+			i.ConfirmURL = at + "/wrong" + query
+			a := g.Confirm(t, i)
+			assert.Equal(t, 404, a.Status, a.Body)
+			assert.Equal(t, false, a.Field(t, "accepted"))
+			assert.Empty(t, a.Header.Get("X-Shop")+a.Header.Get("Set-Cookie")+a.Header.Get("Content-Encoding"))
+			assert.Equal(t, fmt.Sprint(len(a.Body)), a.Header.Get("Content-Length"))
+			g.WaitForLine(t, `"level":"warn"`, "a signed confirm webhook reached no cvs_confirm", `"path":"/wrong"`)
 		})
 	}
 }
@@ -76,25 +71,25 @@ func TestGuardPassesNoticesOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var g *gateway
+			var g *Gateway
 			g, i := inABlock(t, nil, "reverse_proxy SHOP")
-			g.shop.payable = func(w http.ResponseWriter, r *http.Request) {
-				r.Body = io.NopCloser(strings.NewReader(g.shop.bodies[len(g.shop.bodies)-1]))
+			g.Shop.payable = func(w http.ResponseWriter, r *http.Request) {
+				r.Body = io.NopCloser(strings.NewReader(g.Shop.Bodies[len(g.Shop.Bodies)-1]))
 				app(w, r)
 			}
-			at, query, _ := strings.Cut(i.confirmURL, "/cvs/confirm")
+			at, query, _ := strings.Cut(i.ConfirmURL, "/cvs/confirm")
 			for _, body := range []string{`{"imp_uid":"imp_1","merchant_uid":"order-1","status":"paid"}`, large, "imp_uid=imp_1&status=paid"} {
 				for _, reader := range []io.Reader{strings.NewReader(body), struct{ io.Reader }{strings.NewReader(body)}} { // chunked
 					r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, at+"/notice"+query, reader)
 					require.NoError(t, err)
-					a := g.send(t, r)
-					assert.Equal(t, 202, a.status)
-					assert.Equal(t, body, a.body)
+					a := g.Send(t, r)
+					assert.Equal(t, 202, a.Status)
+					assert.Equal(t, body, a.Body)
 				}
 			}
-			g.line(t, "a request with a signature in its URL was passed on", `"path":"/notice"`)
-			assert.Equal(t, 202, g.do(t, http.MethodGet, at+"/page"+query, "", "").status)
-			assert.Equal(t, 202, g.do(t, http.MethodPost, at+"/orders", jsonType, "{}").status, "unsigned")
+			g.WaitForLine(t, "a request with a signature in its URL was passed on", `"path":"/notice"`)
+			assert.Equal(t, 202, g.Do(t, http.MethodGet, at+"/page"+query, "", "").Status)
+			assert.Equal(t, 202, g.Do(t, http.MethodPost, at+"/orders", JSONType, "{}").Status, "unsigned")
 		})
 	}
 }
@@ -102,60 +97,53 @@ func TestGuardPassesNoticesOn(t *testing.T) {
 // A Host that no site has is answered by Caddy with an empty 200.
 func TestGuardOfAServerWithSeveralSites(t *testing.T) {
 	t.Parallel()
-	_, port, err := net.SplitHostPort(address(t))
+	_, port, err := net.SplitHostPort(Address(t))
 	require.NoError(t, err)
 	at := "http://127.0.0.1:" + port
-	g := start(t, setup{
-		proxy: "confirm_url " + at + "/cvs/confirm",
-		sites: "http://a.example:" + port + " {\nrespond \"a\" 200\n}\nhttp://b.example:" + port + " {\n" + onlyConfirm + "respond \"b\" 200\n}\n",
+	g := Start(t, Setup{
+		Proxy: "confirm_url " + at + "/cvs/confirm",
+		Sites: "http://a.example:" + port + " {\nrespond \"a\" 200\n}\nhttp://b.example:" + port + " {\n" + onlyConfirm + "respond \"b\" 200\n}\n",
 	})
-	i := g.mustIssue(t, "order-1")
+	i := g.MustIssue(t, "order-1")
 	for host, want := range map[string]int{"b.example": 200, "a.example": 404, "c.example": 404} {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, i.confirmURL, strings.NewReader(i.webhook()))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, i.ConfirmURL, strings.NewReader(i.Webhook()))
 		require.NoError(t, err)
 		r.Host = host
-		r.Header.Set("Content-Type", jsonType)
-		a := g.send(t, r)
-		assert.Equal(t, want, a.status, host)
-		assert.Equal(t, want == 200, a.get(t, "accepted"), host)
+		r.Header.Set("Content-Type", JSONType)
+		a := g.Send(t, r)
+		assert.Equal(t, want, a.Status, host)
+		assert.Equal(t, want == 200, a.Field(t, "accepted"), host)
 	}
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at+"/", nil)
 	require.NoError(t, err)
 	r.Host = "a.example"
-	assert.Equal(t, "a", g.send(t, r).body)
+	assert.Equal(t, "a", g.Send(t, r).Body)
 }
 
 // A JSON configuration has no cvs_unrouted of itself, and is guarded all the same.
 func TestGuardOfAJSONConfiguration(t *testing.T) {
 	t.Parallel()
-	g, config := prepare(t, setup{})
-	cfg := adapt(t, config)
+	g, config := Prepare(t, Setup{})
+	cfg := Adapt(t, config)
 	raw := strings.ReplaceAll(string(cfg.AppsRaw["http"]), `{"handler":"cvs_unrouted"}`, `{"handler":"headers"}`)
 	cfg.AppsRaw["http"] = json.RawMessage(strings.ReplaceAll(raw, `"status_code":418`, `"status_code":200`))
-	provisioning.Lock()
-	ctx, err := caddy.ProvisionContext(cfg)
-	require.NoError(t, err)
-	served, err := ctx.App("http")
-	require.NoError(t, err)
-	require.NoError(t, served.(*caddyhttp.App).Start())
-	provisioning.Unlock()
-	t.Cleanup(func() { _ = served.(*caddyhttp.App).Stop() })
-	i := g.mustIssue(t, "order-1")
-	assert.Equal(t, 200, g.confirm(t, i).status)
-	i.confirmURL = strings.Replace(i.confirmURL, "/cvs/confirm", "/wrong", 1)
-	assert.Equal(t, 404, g.confirm(t, i).status)
+	RunConfig(t, cfg)
+	i := g.MustIssue(t, "order-1")
+	assert.Equal(t, 200, g.Confirm(t, i).Status)
+	i.ConfirmURL = strings.Replace(i.ConfirmURL, "/cvs/confirm", "/wrong", 1)
+	assert.Equal(t, 404, g.Confirm(t, i).Status)
 }
 
 // The guard does not wait for a body that cvs_confirm would not wait for.
 func TestGuardDoesNotHoldASlowWebhook(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{confirm: "timeout 400ms\n" + usualConfirm})
-	i := g.mustIssue(t, "order-1")
-	conn, err := net.Dial("tcp", host(g.outside))
+	g := Start(t, Setup{Confirm: "timeout 400ms\n" + UsualConfirm})
+	i := g.MustIssue(t, "order-1")
+	conn, err := net.Dial("tcp", Host(g.Outside))
 	require.NoError(t, err)
 	defer conn.Close()
 	began := time.Now()
-	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{", strings.TrimPrefix(i.confirmURL, g.outside), host(g.outside))
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{", strings.TrimPrefix(i.ConfirmURL, g.Outside), Host(g.Outside))
 	answer, err := io.ReadAll(conn)
 	require.NoError(t, err)
 	assert.Contains(t, string(answer), "HTTP/1.1 408")

@@ -58,7 +58,7 @@ func runPart(t *testing.T, network, address string, command ...string) {
 // phpFPM starts php-fpm with a pool of its own, and returns its socket.
 func phpFPM(t *testing.T) string {
 	t.Helper()
-	fpm, dir := program(t, "php-fpm"), shortDir(t)
+	fpm, dir := program(t, "php-fpm"), ShortDir(t)
 	socket := filepath.Join(dir, "php-fpm.sock")
 	conf := "[global]\nerror_log = " + dir + "/error.log\n[shop]\nlisten = " + socket + "\nlisten.mode = 0666\npm = static\npm.max_children = 4\nphp_admin_flag[display_errors] = on\nphp_admin_value[error_log] = " + dir + "/php.log\n"
 	if os.Geteuid() == 0 {
@@ -88,34 +88,34 @@ func TestPHPExampleWithARealPHP(t *testing.T) {
 		"warning": {502, `"cause":"unreadable JSON","detail":"the answer begins like HTML"`},
 		"slow":    {504, `"cause":"timed out"`},
 	} {
-		i := g.mustIssue(t, order)
+		i := g.MustIssue(t, order)
 		began := time.Now()
-		a := g.confirm(t, i)
-		assert.Equal(t, want.status, a.status, "%s: %s", order, a.body)
+		a := g.Confirm(t, i)
+		assert.Equal(t, want.status, a.Status, "%s: %s", order, a.Body)
 		assert.Less(t, time.Since(began), 4*time.Second)
-		assert.Contains(t, g.line(t, `"msg":"confirm webhook"`, `"merchant_uid":"`+order+`"`), want.detail)
+		assert.Contains(t, g.WaitForLine(t, `"msg":"confirm webhook"`, `"merchant_uid":"`+order+`"`), want.detail)
 		if order == "no" {
-			assert.Equal(t, "품절되었습니다", a.get(t, "reason"))
+			assert.Equal(t, "품절되었습니다", a.Field(t, "reason"))
 		}
-		i.confirmURL = strings.Replace(i.confirmURL, "/cvs/confirm", "/cvs/confrim", 1)
-		assert.Equal(t, 404, g.confirm(t, i).status, "the front controller answers 200")
+		i.ConfirmURL = strings.Replace(i.ConfirmURL, "/cvs/confirm", "/cvs/confrim", 1)
+		assert.Equal(t, 404, g.Confirm(t, i).Status, "the front controller answers 200")
 	}
-	assert.Equal(t, 404, g.do(t, http.MethodGet, g.outside+"/confirm.php", "", "").status)
-	assert.Contains(t, g.do(t, http.MethodGet, g.outside+"/", "", "").body, "the shop")
+	assert.Equal(t, 404, g.Do(t, http.MethodGet, g.Outside+"/confirm.php", "", "").Status)
+	assert.Contains(t, g.Do(t, http.MethodGet, g.Outside+"/", "", "").Body, "the shop")
 }
 
-// from sends a request from an address of this machine.
-func (g *gateway) from(t *testing.T, source, method, target, body string, header http.Header) answer {
+// sendFrom sends a request from one of the addresses of this machine.
+func sendFrom(t *testing.T, g *Gateway, source, method, target, body string, header http.Header) Answer {
 	t.Helper()
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
 	transport := &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}
 	r, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
 	require.NoError(t, err)
-	r.Header = http.Header{"Content-Type": {jsonType}}
+	r.Header = http.Header{"Content-Type": {JSONType}}
 	maps.Copy(r.Header, header)
 	other := *g
-	other.http = &http.Client{Transport: transport}
-	return other.send(t, r)
+	other.HTTP = &http.Client{Transport: transport}
+	return other.Send(t, r)
 }
 
 // shown returns the README's one code block of a language, with what the machine lacks
@@ -140,14 +140,14 @@ func TestBehindAProxy(t *testing.T) {
 		spoofed  = "X-Forwarded-For"
 	)
 	nginx := func(t *testing.T, front, caddy string) {
-		dir := shortDir(t)
+		dir := ShortDir(t)
 		conf := "daemon off;\nmaster_process off;\npid " + dir + "/nginx.pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\nclient_body_temp_path " + dir + ";\nproxy_temp_path " + dir + ";\nfastcgi_temp_path " + dir + ";\nuwsgi_temp_path " + dir + ";\nscgi_temp_path " + dir + ";\n" +
 			shown(t, "nginx", "listen 443 ssl;", "listen "+front+";", "ssl_certificate /etc/ssl/shop.pem;", "", "ssl_certificate_key /etc/ssl/shop.key;", "", "127.0.0.1:8080", caddy) + "}\n"
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(conf), 0o600))
 		runPart(t, "tcp", front, program(t, "nginx"), "-p", dir, "-e", "stderr", "-c", filepath.Join(dir, "nginx.conf"))
 	}
 	haproxy := func(t *testing.T, front, caddy string) {
-		dir := shortDir(t)
+		dir := ShortDir(t)
 		conf := "defaults\n\tmode http\n\ttimeout connect 5s\n\ttimeout client 30s\n\ttimeout server 30s\n" +
 			shown(t, "haproxy", "bind :443 ssl crt /etc/ssl/shop.pem", "bind "+front, "127.0.0.1:8080", caddy)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "haproxy.cfg"), []byte(conf), 0o600))
@@ -171,24 +171,24 @@ func TestBehindAProxy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			program(t, c.needs)
-			front, behind := address(t), address(t)
-			g := start(t, setup{
-				globals: strings.Replace(c.globals, "BEHIND", behind, 1),
-				proxy:   "confirm_url http://" + front + "/cvs/confirm",
-				sites:   "http://:" + port(behind) + " {\nbind 127.0.0.1\nlog {\noutput file LOGS\n}\ncvs_confirm /cvs/confirm {\nallow " + client + "\n" + usualConfirm + "\n}\nhandle /inside/* {\nuri strip_prefix /inside\ncvs_proxy {\nallow " + client + "\n}\n}\nrespond \"the shop\" 200\n}\n",
+			front, behind := Address(t), Address(t)
+			g := Start(t, Setup{
+				Globals: strings.Replace(c.globals, "BEHIND", behind, 1),
+				Proxy:   "confirm_url http://" + front + "/cvs/confirm",
+				Sites:   "http://:" + port(behind) + " {\nbind 127.0.0.1\nlog {\noutput file LOGS\n}\ncvs_confirm /cvs/confirm {\nallow " + client + "\n" + UsualConfirm + "\n}\nhandle /inside/* {\nuri strip_prefix /inside\ncvs_proxy {\nallow " + client + "\n}\n}\nrespond \"the shop\" 200\n}\n",
 			})
 			c.proxy(t, front, behind)
-			i := g.mustIssue(t, "order-1")
+			i := g.MustIssue(t, "order-1")
 			send := func(source, target, body string, header http.Header) int {
-				a := g.from(t, source, http.MethodPost, target, body, header)
-				if a.status == http.StatusBadGateway && c.allowed == 400 {
+				a := sendFrom(t, g, source, http.MethodPost, target, body, header)
+				if a.Status == http.StatusBadGateway && c.allowed == 400 {
 					return 400
 				}
-				return a.status
+				return a.Status
 			}
-			assert.Equal(t, c.allowed, send(client, i.confirmURL, i.webhook(), nil))
-			assert.Equal(t, c.stranger, send(stranger, i.confirmURL, i.webhook(), nil))
-			assert.Equal(t, c.stranger, send(stranger, i.confirmURL, i.webhook(), http.Header{spoofed: {client}}), "a field that the sender made up")
+			assert.Equal(t, c.allowed, send(client, i.ConfirmURL, i.Webhook(), nil))
+			assert.Equal(t, c.stranger, send(stranger, i.ConfirmURL, i.Webhook(), nil))
+			assert.Equal(t, c.stranger, send(stranger, i.ConfirmURL, i.Webhook(), http.Header{spoofed: {client}}), "a field that the sender made up")
 			for source, want := range map[string]int{client: c.allowed, stranger: c.stranger} {
 				assert.Equal(t, want, send(source, "http://"+front+"/inside/users/getToken", "{}", nil), "cvs_proxy, from %s", source)
 			}

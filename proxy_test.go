@@ -2,7 +2,6 @@ package caddycvs
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -31,8 +30,8 @@ func TestIssueInjectsWhatTheAppDoesNotHave(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var seen *http.Request
-	g := start(t, setup{account: "tier 001", opts: emulator.Options{
-		Keys: map[string]string{canaries["CVS_TEST_KEY"]: canaries["CVS_TEST_SECRET"]},
+	g := Start(t, Setup{Account: "tier 001", Emulator: emulator.Options{
+		Keys: map[string]string{Canaries["CVS_TEST_KEY"]: Canaries["CVS_TEST_SECRET"]},
 		BeforeRequest: func(e emulator.Endpoint, r *http.Request) {
 			if e == emulator.EndpointIssue {
 				mu.Lock()
@@ -41,12 +40,12 @@ func TestIssueInjectsWhatTheAppDoesNotHave(t *testing.T) {
 			}
 		},
 	}})
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", strings.NewReader(`{"merchant_uid":"주문-1","amount":15000}`))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", strings.NewReader(`{"merchant_uid":"주문-1","amount":15000}`))
 	require.NoError(t, err)
-	r.Header = http.Header{"Content-Type": {jsonType}, "Authorization": {"Bearer held-by-caddy-cvs"}, "Cookie": {"a=b"}, "X-Custom": {"1"}, "Tier": {"001"}}
-	a := g.send(t, r)
-	require.Equal(t, http.StatusOK, a.status, a.body)
-	assert.Equal(t, "no-store", a.header.Get("Cache-Control"))
+	r.Header = http.Header{"Content-Type": {JSONType}, "Authorization": {"Bearer held-by-caddy-cvs"}, "Cookie": {"a=b"}, "X-Custom": {"1"}, "Tier": {"001"}}
+	a := g.Send(t, r)
+	require.Equal(t, http.StatusOK, a.Status, a.Body)
+	assert.Equal(t, "no-store", a.Header.Get("Cache-Control"))
 
 	mu.Lock()
 	defer mu.Unlock()
@@ -55,32 +54,17 @@ func TestIssueInjectsWhatTheAppDoesNotHave(t *testing.T) {
 	assert.Empty(t, seen.Header.Get("Cookie"))
 	assert.Empty(t, seen.Header.Get("X-Custom"), "only what the API needs is sent")
 
-	confirmURL, _ := g.api.WebhookURLs(a.payment(t)["imp_uid"].(string))
+	confirmURL, _ := g.API.WebhookURLs(a.Payment(t)["imp_uid"].(string))
 	u, err := url.Parse(confirmURL)
 	require.NoError(t, err)
 	ticket, err := signedurl.Parse(u.RawQuery)
 	require.NoError(t, err)
-	keys, err := signedurl.NewKeys(canaries["CVS_TEST_SECRET"])
+	keys, err := signedurl.NewKeys(Canaries["CVS_TEST_SECRET"])
 	require.NoError(t, err)
 	require.NoError(t, ticket.Verify(keys, signedurl.Confirm, "주문-1"), "signed with a key derived from imp_secret")
 	assert.Equal(t, "15000", ticket.Amount)
 	assert.WithinDuration(t, time.Now().Add(72*time.Hour), time.Unix(ticket.Expires, 0), time.Minute)
-	assert.Equal(t, "galaxia", g.api.Payments()[0].PG)
-}
-
-// stub answers every call but getToken with one and the same answer.
-func stub(status int, contentType, body string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/users/getToken" {
-			now := time.Now().Unix()
-			fmt.Fprintf(w, `{"code":0,"message":null,"response":{"access_token":"canary-token-of-stub","now":%d,"expired_at":%d}}`, now, now+1800)
-			return
-		}
-		w.Header().Set("Content-Type", contentType)
-		w.Header().Set("X-Internal", "api")
-		w.WriteHeader(status)
-		fmt.Fprint(w, body)
-	})
+	assert.Equal(t, "galaxia", g.API.Payments()[0].PG)
 }
 
 func TestAnswerIsTheAPIsToTheByte(t *testing.T) {
@@ -100,17 +84,17 @@ func TestAnswerIsTheAPIsToTheByte(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{api: stub(c.status, c.contentType, c.body)})
-			for _, a := range []answer{
-				g.issue(t, "order-1"),
-				g.do(t, http.MethodGet, g.inside+"/payments/imp_1?include_sandbox=true", "", ""),
-				g.do(t, http.MethodGet, g.inside+"/payments/find/order-1/ready", "", ""),
-				g.do(t, http.MethodDelete, g.inside+"/cvs/imp_1", "", ""),
+			g := Start(t, Setup{API: StubAPI(c.status, c.contentType, c.body)})
+			for _, a := range []Answer{
+				g.Issue(t, "order-1"),
+				g.Do(t, http.MethodGet, g.Inside+"/payments/imp_1?include_sandbox=true", "", ""),
+				g.Do(t, http.MethodGet, g.Inside+"/payments/find/order-1/ready", "", ""),
+				g.Do(t, http.MethodDelete, g.Inside+"/cvs/imp_1", "", ""),
 			} {
-				assert.Equal(t, c.status, a.status)
-				assert.Equal(t, c.body, a.body)
-				assert.Equal(t, c.contentType, a.header.Get("Content-Type"))
-				assert.Empty(t, a.header.Get("X-Internal"), "no other header field")
+				assert.Equal(t, c.status, a.Status)
+				assert.Equal(t, c.body, a.Body)
+				assert.Equal(t, c.contentType, a.Header.Get("Content-Type"))
+				assert.Empty(t, a.Header.Get("X-Internal"), "no other header field")
 			}
 		})
 	}
@@ -118,105 +102,105 @@ func TestAnswerIsTheAPIsToTheByte(t *testing.T) {
 
 func TestOtherRequestsGoToTheNextHandler(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{})
+	g := Start(t, Setup{})
 	for _, path := range []string{"/", "/x/cvs", "/cvsx", "/payment", "/payments.html", "/users", "/users/1", "/orders/payments"} {
-		assert.Equal(t, 418, g.do(t, http.MethodPost, g.inside+path, jsonType, "{}").status, path)
+		assert.Equal(t, 418, g.Do(t, http.MethodPost, g.Inside+path, JSONType, "{}").Status, path)
 	}
-	assert.Zero(t, g.api.Requests(emulator.EndpointAll))
+	assert.Zero(t, g.API.Requests(emulator.EndpointAll))
 }
 
 func TestMethodsOfTheAPI(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{})
+	g := Start(t, Setup{})
 	for path, allow := range map[string]string{"/cvs": "POST", "/cvs/imp_1": "DELETE", "/payments/imp_1": "GET, POST", "/payments/find/a": "GET, POST", "/payments/find/a/paid": "GET, POST", "/users/getToken": "POST"} {
-		a := g.do(t, http.MethodPut, g.inside+path, "", "")
-		assert.Equal(t, http.StatusMethodNotAllowed, a.status, path)
-		assert.Equal(t, allow, a.header.Get("Allow"), path)
-		assert.EqualValues(t, -1, a.get(t, "code"))
+		a := g.Do(t, http.MethodPut, g.Inside+path, "", "")
+		assert.Equal(t, http.StatusMethodNotAllowed, a.Status, path)
+		assert.Equal(t, allow, a.Header.Get("Allow"), path)
+		assert.EqualValues(t, -1, a.Field(t, "code"))
 	}
 }
 
 func TestLookUpsAndVoid(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{})
+	g := Start(t, Setup{})
 	uid := "주문/2026 1%"
-	i := g.mustIssue(t, uid)
-	a := g.do(t, http.MethodGet, g.inside+"/payments/find/"+url.PathEscape(uid)+"/ready?sorting=-started", "", "")
-	require.Equal(t, 200, a.status, a.body)
-	assert.Equal(t, uid, a.payment(t)["merchant_uid"])
-	assert.Equal(t, 404, g.do(t, http.MethodGet, g.inside+"/payments/"+i.impUID, "", "").status, "the query is kept as it is, and so is its absence")
-	assert.Equal(t, 200, g.do(t, http.MethodGet, g.inside+"/payments/"+i.impUID+"?include_sandbox=true", "", "").status)
-	a = g.do(t, http.MethodDelete, g.inside+"/cvs/"+i.impUID, "", "")
-	assert.Equal(t, "cancelled", a.payment(t)["status"])
+	i := g.MustIssue(t, uid)
+	a := g.Do(t, http.MethodGet, g.Inside+"/payments/find/"+url.PathEscape(uid)+"/ready?sorting=-started", "", "")
+	require.Equal(t, 200, a.Status, a.Body)
+	assert.Equal(t, uid, a.Payment(t)["merchant_uid"])
+	assert.Equal(t, 404, g.Do(t, http.MethodGet, g.Inside+"/payments/"+i.ImpUID, "", "").Status, "the query is kept as it is, and so is its absence")
+	assert.Equal(t, 200, g.Do(t, http.MethodGet, g.Inside+"/payments/"+i.ImpUID+"?include_sandbox=true", "", "").Status)
+	a = g.Do(t, http.MethodDelete, g.Inside+"/cvs/"+i.ImpUID, "", "")
+	assert.Equal(t, "cancelled", a.Payment(t)["status"])
 	for _, path := range []string{"/payments/..%2Fusers", "/payments/%2E%2E", "/cvs/a%2F..%2Fb", "/payments/find/%2e%2e%5cx", "/payments/a%0Ab"} {
-		assert.Equal(t, 400, g.do(t, map[bool]string{true: "DELETE", false: "GET"}[strings.HasPrefix(path, "/cvs")], g.inside+path, "", "").status, path)
+		assert.Equal(t, 400, g.Do(t, map[bool]string{true: "DELETE", false: "GET"}[strings.HasPrefix(path, "/cvs")], g.Inside+path, "", "").Status, path)
 	}
 }
 
 func TestSDKWorksByChangingItsBaseURL(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{})
+	g := Start(t, Setup{})
 	// What the known SDKs do: a token first, then the call with whatever came.
-	a := g.do(t, http.MethodPost, g.inside+"/users/getToken", jsonType, `{"imp_key":"","imp_secret":""}`)
-	require.Equal(t, 200, a.status)
-	token := a.payment(t)
+	a := g.Do(t, http.MethodPost, g.Inside+"/users/getToken", JSONType, `{"imp_key":"","imp_secret":""}`)
+	require.Equal(t, 200, a.Status)
+	token := a.Payment(t)
 	assert.InDelta(t, 1800, token["expired_at"].(float64)-token["now"].(float64), 0)
-	assert.Zero(t, g.api.Requests(emulator.EndpointToken), "the placeholder token comes from the gateway")
+	assert.Zero(t, g.API.Requests(emulator.EndpointToken), "the placeholder token comes from the gateway")
 
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", strings.NewReader("merchant_uid=order-1&amount=15000"))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", strings.NewReader("merchant_uid=order-1&amount=15000"))
 	require.NoError(t, err)
-	r.Header = http.Header{"Content-Type": {formType}, "Authorization": {token["access_token"].(string)}}
-	assert.Equal(t, "ready", g.send(t, r).payment(t)["status"])
+	r.Header = http.Header{"Content-Type": {FormType}, "Authorization": {token["access_token"].(string)}}
+	assert.Equal(t, "ready", g.Send(t, r).Payment(t)["status"])
 
 	// And it opens nothing.
-	r, err = http.NewRequestWithContext(t.Context(), http.MethodGet, g.apiURL+"/payments/find/order-1", nil)
+	r, err = http.NewRequestWithContext(t.Context(), http.MethodGet, g.APIURL+"/payments/find/order-1", nil)
 	require.NoError(t, err)
 	r.Header.Set("Authorization", "Bearer "+token["access_token"].(string))
-	assert.Equal(t, 401, g.send(t, r).status)
+	assert.Equal(t, 401, g.Send(t, r).Status)
 }
 
 func TestBadRequestsAreRefusedHere(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{proxy: "max_body 1KB"})
+	g := Start(t, Setup{Proxy: "max_body 1KB"})
 	for name, c := range map[string]struct {
 		contentType, body string
 		status            int
 		message           string
 	}{
-		"all violations at once": {jsonType, `{"amount":0,"buyer_name":"` + strings.Repeat("가", 17) + `"}`, 400, "buyer_name has 17 characters, at most 16 are allowed; merchant_uid is required; amount must be a number greater than 0"},
-		"duplicate":              {jsonType, `{"merchant_uid":"a","amount":1,"Amount":2}`, 400, `field "Amount" is given twice`},
-		"form duplicate":         {formType, `merchant_uid=a&amount=1&amount=2`, 400, `field "amount" is given twice`},
-		"not JSON":               {jsonType, `{`, 400, "not one valid JSON object"},
+		"all violations at once": {JSONType, `{"amount":0,"buyer_name":"` + strings.Repeat("가", 17) + `"}`, 400, "buyer_name has 17 characters, at most 16 are allowed; merchant_uid is required; amount must be a number greater than 0"},
+		"duplicate":              {JSONType, `{"merchant_uid":"a","amount":1,"Amount":2}`, 400, `field "Amount" is given twice`},
+		"form duplicate":         {FormType, `merchant_uid=a&amount=1&amount=2`, 400, `field "amount" is given twice`},
+		"not JSON":               {JSONType, `{`, 400, "not one valid JSON object"},
 		"media type":             {"text/plain", `{}`, 415, "application/json"},
 		"no media type":          {"", `{}`, 415, "application/json"},
-		"too large":              {jsonType, `{"a":"` + strings.Repeat("x", 1000) + `"}`, 413, "larger than 1000 bytes"},
+		"too large":              {JSONType, `{"a":"` + strings.Repeat("x", 1000) + `"}`, 413, "larger than 1000 bytes"},
 	} {
-		a := g.do(t, http.MethodPost, g.inside+"/cvs", c.contentType, c.body)
-		assert.Equal(t, c.status, a.status, name)
-		assert.Contains(t, a.get(t, "message"), c.message, name)
-		assert.EqualValues(t, -1, a.get(t, "code"), name)
-		assert.Equal(t, "no-store", a.header.Get("Cache-Control"), name)
+		a := g.Do(t, http.MethodPost, g.Inside+"/cvs", c.contentType, c.body)
+		assert.Equal(t, c.status, a.Status, name)
+		assert.Contains(t, a.Field(t, "message"), c.message, name)
+		assert.EqualValues(t, -1, a.Field(t, "code"), name)
+		assert.Equal(t, "no-store", a.Header.Get("Cache-Control"), name)
 	}
 	// Without Content-Length the limit holds too.
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", struct{ *strings.Reader }{strings.NewReader(strings.Repeat("x", 2000))})
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", struct{ *strings.Reader }{strings.NewReader(strings.Repeat("x", 2000))})
 	require.NoError(t, err)
-	r.Header.Set("Content-Type", jsonType)
-	assert.Equal(t, 413, g.send(t, r).status)
-	r, err = http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", strings.NewReader("{}"))
+	r.Header.Set("Content-Type", JSONType)
+	assert.Equal(t, 413, g.Send(t, r).Status)
+	r, err = http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", strings.NewReader("{}"))
 	require.NoError(t, err)
-	r.Header = http.Header{"Content-Type": {jsonType}, "Content-Encoding": {"gzip"}}
-	assert.Equal(t, 415, g.send(t, r).status)
-	assert.Zero(t, g.api.Requests(emulator.EndpointAll), "nothing was sent")
+	r.Header = http.Header{"Content-Type": {JSONType}, "Content-Encoding": {"gzip"}}
+	assert.Equal(t, 415, g.Send(t, r).Status)
+	assert.Zero(t, g.API.Requests(emulator.EndpointAll), "nothing was sent")
 }
 
 func TestOnlyAllowedAddressesMayCall(t *testing.T) {
 	t.Parallel()
-	direct := start(t, setup{})
-	elsewhere := start(t, setup{proxy: "allow 192.0.2.0/24"})
-	proxied := start(t, setup{globals: "servers {\ntrusted_proxies static 127.0.0.1/32\n}"})
-	strictly := start(t, setup{globals: "servers {\ntrusted_proxies static 127.0.0.1/32\ntrusted_proxies_strict\n}"})
+	direct := Start(t, Setup{})
+	elsewhere := Start(t, Setup{Proxy: "allow 192.0.2.0/24"})
+	proxied := Start(t, Setup{Globals: "servers {\ntrusted_proxies static 127.0.0.1/32\n}"})
+	strictly := Start(t, Setup{Globals: "servers {\ntrusted_proxies static 127.0.0.1/32\ntrusted_proxies_strict\n}"})
 	for name, c := range map[string]struct {
-		g      *gateway
+		g      *Gateway
 		header http.Header
 		status int
 	}{
@@ -235,21 +219,21 @@ func TestOnlyAllowedAddressesMayCall(t *testing.T) {
 		"trusted proxy, on its own":  {proxied, nil, 200},
 		"trusted proxy, with scheme": {proxied, http.Header{"X-Forwarded-Proto": {"https"}}, 200},
 	} {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.g.inside+"/users/getToken", nil)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.g.Inside+"/users/getToken", nil)
 		require.NoError(t, err)
 		if c.header != nil {
 			r.Header = c.header.Clone()
 		}
-		a := c.g.send(t, r)
-		assert.Equal(t, c.status, a.status, "%s: %s", name, a.body)
+		a := c.g.Send(t, r)
+		assert.Equal(t, c.status, a.Status, "%s: %s", name, a.Body)
 	}
 }
 
 func TestUnixSocketIsThisMachine(t *testing.T) {
 	t.Parallel()
-	dir := shortDir(t)
+	dir := ShortDir(t)
 	open, closed := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-	start(t, setup{sites: "http://open {\nbind unix/" + open + "\ncvs_proxy\n}\nhttp://closed {\nbind unix/" + closed + "\ncvs_proxy {\nallow 10.0.0.0/8\n}\n}\n"})
+	Start(t, Setup{Sites: "http://open {\nbind unix/" + open + "\ncvs_proxy\n}\nhttp://closed {\nbind unix/" + closed + "\ncvs_proxy {\nallow 10.0.0.0/8\n}\n}\n"})
 	for socket, want := range map[string]int{open: 200, closed: 403} {
 		client := &http.Client{Transport: &http.Transport{
 			DisableKeepAlives: true,
@@ -267,27 +251,27 @@ func TestUnixSocketIsThisMachine(t *testing.T) {
 
 func TestOneTokenForAThousandFirstRequests(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{})
+	g := Start(t, Setup{})
 	var wg sync.WaitGroup
 	var failed atomic.Int32
 	for n := range 1000 {
 		wg.Go(func() {
-			if g.issue(t, "order-"+strconv.Itoa(n)).status != 200 {
+			if g.Issue(t, "order-"+strconv.Itoa(n)).Status != 200 {
 				failed.Add(1)
 			}
 		})
 	}
 	wg.Wait()
 	assert.Zero(t, failed.Load())
-	assert.Equal(t, 1, g.api.Requests(emulator.EndpointToken))
-	assert.Equal(t, 1000, g.api.Requests(emulator.EndpointIssue))
+	assert.Equal(t, 1, g.API.Requests(emulator.EndpointToken))
+	assert.Equal(t, 1000, g.API.Requests(emulator.EndpointIssue))
 }
 
 func TestTokenIsRenewedWithNoRequestWaiting(t *testing.T) {
 	t.Parallel()
 	renewing, release := make(chan struct{}), make(chan struct{})
 	var fetches atomic.Int32
-	g := start(t, setup{opts: emulator.Options{
+	g := Start(t, Setup{Emulator: emulator.Options{
 		// So short a life is all last minute: the renewal is due at once.
 		TokenLife: 4 * time.Second,
 		BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
@@ -297,12 +281,12 @@ func TestTokenIsRenewedWithNoRequestWaiting(t *testing.T) {
 			}
 		},
 	}})
-	require.Equal(t, 200, g.issue(t, "order-1").status)
+	require.Equal(t, 200, g.Issue(t, "order-1").Status)
 	<-renewing // with no request under way
-	assert.Equal(t, 200, g.issue(t, "order-2").status, "while the renewal hangs, the old token serves")
+	assert.Equal(t, 200, g.Issue(t, "order-2").Status, "while the renewal hangs, the old token serves")
 	close(release)
-	assert.Equal(t, 200, g.issue(t, "order-3").status)
-	assert.Equal(t, 1, g.api.TokensIssued(), "extended, not replaced")
+	assert.Equal(t, 200, g.Issue(t, "order-3").Status)
+	assert.Equal(t, 1, g.API.TokensIssued(), "extended, not replaced")
 }
 
 func TestExpiredTokenIsNeverSent(t *testing.T) {
@@ -312,73 +296,73 @@ func TestExpiredTokenIsNeverSent(t *testing.T) {
 			t.Parallel()
 			var offset atomic.Int64
 			offset.Store(int64(skew))
-			g := start(t, setup{opts: emulator.Options{
+			g := Start(t, Setup{Emulator: emulator.Options{
 				TokenLife: 2 * time.Second,
 				Now:       func() time.Time { return time.Now().Add(time.Duration(offset.Load())) },
 			}})
 			for n := range 20 {
-				require.Equal(t, 200, g.issue(t, "order-"+strconv.Itoa(n)).status)
+				require.Equal(t, 200, g.Issue(t, "order-"+strconv.Itoa(n)).Status)
 			}
-			assert.Equal(t, 20, g.api.Requests(emulator.EndpointIssue), "no call was refused and repeated")
-			p := g.api.Payments()[0]
+			assert.Equal(t, 20, g.API.Requests(emulator.EndpointIssue), "no call was refused and repeated")
+			p := g.API.Payments()[0]
 			assert.InDelta(t, time.Now().Add(skew+72*time.Hour).Unix(), p.ExpiredAt, 5, "expires_in counts in the API's time")
-			assert.Equal(t, 200, g.confirm(t, issuedBy(g, p.ImpUID, p.MerchantUID)).status, "and so does the deadline at the till")
+			assert.Equal(t, 200, g.Confirm(t, issuedBy(g, p.ImpUID, p.MerchantUID)).Status, "and so does the deadline at the till")
 		})
 	}
 }
 
-func issuedBy(g *gateway, impUID, merchantUID string) issued {
-	confirmURL, _ := g.api.WebhookURLs(impUID)
-	return issued{impUID: impUID, merchantUID: merchantUID, barcode: "1", confirmURL: confirmURL}
+func issuedBy(g *Gateway, impUID, merchantUID string) Issued {
+	confirmURL, _ := g.API.WebhookURLs(impUID)
+	return Issued{ImpUID: impUID, MerchantUID: merchantUID, Barcode: "1", ConfirmURL: confirmURL}
 }
 
 func TestRefusedTokenIsReplacedIfThatHelps(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{})
-	g.mustIssue(t, "order-1")
-	g.api.ExpireTokens()
-	g.mustIssue(t, "order-2")
-	assert.Equal(t, 3, g.api.Requests(emulator.EndpointIssue), "repeated once")
-	assert.Equal(t, 2, g.api.Requests(emulator.EndpointToken))
-	assert.Len(t, g.api.Payments(), 2)
+	g := Start(t, Setup{})
+	g.MustIssue(t, "order-1")
+	g.API.ExpireTokens()
+	g.MustIssue(t, "order-2")
+	assert.Equal(t, 3, g.API.Requests(emulator.EndpointIssue), "repeated once")
+	assert.Equal(t, 2, g.API.Requests(emulator.EndpointToken))
+	assert.Len(t, g.API.Payments(), 2)
 
-	require.NoError(t, g.api.Inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Status: 401}))
-	a := g.issue(t, "order-3")
-	assert.Equal(t, 502, a.status, "never a bare 401: the caller sent no credential")
-	assert.Equal(t, 4, g.api.Requests(emulator.EndpointIssue), "not repeated with the token that was just refused")
-	assert.Equal(t, 3, g.api.Requests(emulator.EndpointToken))
+	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Status: 401}))
+	a := g.Issue(t, "order-3")
+	assert.Equal(t, 502, a.Status, "never a bare 401: the caller sent no credential")
+	assert.Equal(t, 4, g.API.Requests(emulator.EndpointIssue), "not repeated with the token that was just refused")
+	assert.Equal(t, 3, g.API.Requests(emulator.EndpointToken))
 }
 
 func TestWrongKeysAreAnsweredAndNotHammered(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{opts: emulator.Options{Keys: map[string]string{"other": "keys"}}})
+	g := Start(t, Setup{Emulator: emulator.Options{Keys: map[string]string{"other": "keys"}}})
 	for range 50 {
-		a := g.issue(t, "order-1")
-		assert.Equal(t, 502, a.status)
-		assert.Contains(t, a.get(t, "message"), "imp_key and imp_secret")
-		assert.NotEmpty(t, a.header.Get("Retry-After"))
+		a := g.Issue(t, "order-1")
+		assert.Equal(t, 502, a.Status)
+		assert.Contains(t, a.Field(t, "message"), "imp_key and imp_secret")
+		assert.NotEmpty(t, a.Header.Get("Retry-After"))
 	}
-	assert.Equal(t, 1, g.api.Requests(emulator.EndpointToken))
-	assert.Zero(t, g.api.Requests(emulator.EndpointIssue))
+	assert.Equal(t, 1, g.API.Requests(emulator.EndpointToken))
+	assert.Zero(t, g.API.Requests(emulator.EndpointIssue))
 }
 
 func TestCaddyStartsWhileTheAPIIsDown(t *testing.T) {
 	t.Parallel()
-	addr := address(t)
-	g := start(t, setup{apiURL: "http://" + addr})
-	a := g.issue(t, "order-1")
-	assert.Equal(t, 503, a.status, a.body)
-	wait, err := strconv.Atoi(a.header.Get("Retry-After"))
+	addr := Address(t)
+	g := Start(t, Setup{APIURL: "http://" + addr})
+	a := g.Issue(t, "order-1")
+	assert.Equal(t, 503, a.Status, a.Body)
+	wait, err := strconv.Atoi(a.Header.Get("Retry-After"))
 	require.NoError(t, err)
 	assert.GreaterOrEqual(t, wait, 1)
 
-	api := emulator.New(emulator.Options{BeforeRequest: noteTokens(nil)})
+	api := emulator.New(emulator.Options{BeforeRequest: NoteTokens(nil)})
 	listener, err := net.Listen("tcp", addr)
 	require.NoError(t, err)
 	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: api}}
 	server.Start()
 	t.Cleanup(server.Close)
-	assert.Eventually(t, func() bool { return g.issue(t, "order-1").status == 200 }, 10*time.Second, 20*time.Millisecond, "it serves as soon as the API does")
+	assert.Eventually(t, func() bool { return g.Issue(t, "order-1").Status == 200 }, 10*time.Second, 20*time.Millisecond, "it serves as soon as the API does")
 }
 
 // An app of an agency that asks for another sub-merchant must not get this one's barcode.
@@ -388,41 +372,41 @@ func TestTierOfAnotherSubMerchantIsRefused(t *testing.T) {
 		"tier 001": {"001": 200, "002": 400, "": 200, "0O1": 400},
 		"":         {"001": 400, "": 200},
 	} {
-		g := start(t, setup{account: account})
-		first := g.mustIssue(t, "order-0")
+		g := Start(t, Setup{Account: account})
+		first := g.MustIssue(t, "order-0")
 		issued := 1
 		for tier, status := range tiers {
-			for target, method := range map[string]string{"/cvs": http.MethodPost, "/payments/" + first.impUID: http.MethodGet, "/payments/find/order-0": http.MethodGet, "/users/getToken": http.MethodPost} {
-				r, err := http.NewRequestWithContext(t.Context(), method, g.inside+target, strings.NewReader("merchant_uid=order-1&amount=15000"))
+			for target, method := range map[string]string{"/cvs": http.MethodPost, "/payments/" + first.ImpUID: http.MethodGet, "/payments/find/order-0": http.MethodGet, "/users/getToken": http.MethodPost} {
+				r, err := http.NewRequestWithContext(t.Context(), method, g.Inside+target, strings.NewReader("merchant_uid=order-1&amount=15000"))
 				require.NoError(t, err)
-				r.Header = http.Header{"Content-Type": {formType}, "Tier": {tier}}
-				if target == "/payments/"+first.impUID {
+				r.Header = http.Header{"Content-Type": {FormType}, "Tier": {tier}}
+				if target == "/payments/"+first.ImpUID {
 					r.URL.RawQuery = "include_sandbox=true"
 				}
-				a := g.send(t, r)
-				assert.Equal(t, status, a.status, "%s %q %s: %s", account, tier, target, a.body)
+				a := g.Send(t, r)
+				assert.Equal(t, status, a.Status, "%s %q %s: %s", account, tier, target, a.Body)
 				if status == 400 {
-					assert.Contains(t, a.get(t, "message"), "The field Tier asks for another sub-merchant")
+					assert.Contains(t, a.Field(t, "message"), "The field Tier asks for another sub-merchant")
 				} else if target == "/cvs" {
 					issued++
 				}
 			}
 		}
-		assert.Len(t, g.api.Payments(), issued)
+		assert.Len(t, g.API.Payments(), issued)
 	}
-	g := start(t, setup{account: "tier 001"})
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", strings.NewReader("merchant_uid=order-1&amount=15000"))
+	g := Start(t, Setup{Account: "tier 001"})
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", strings.NewReader("merchant_uid=order-1&amount=15000"))
 	require.NoError(t, err)
-	r.Header = http.Header{"Content-Type": {formType}, "Tier": {"001", "002"}}
-	assert.Equal(t, 400, g.send(t, r).status, "one of two")
+	r.Header = http.Header{"Content-Type": {FormType}, "Tier": {"001", "002"}}
+	assert.Equal(t, 400, g.Send(t, r).Status, "one of two")
 }
 
 // What was written is sent once, and a deadline, an amount or a key that cannot be
 // right is refused before.
 func TestIssueRefusesWhatCouldNotBePaid(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{opts: emulator.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }}})
-	g.mustIssue(t, "order-0") // from now on the API's clock is known
+	g := Start(t, Setup{Emulator: emulator.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }}})
+	g.MustIssue(t, "order-0") // from now on the API's clock is known
 	in := func(d time.Duration) string { return strconv.FormatInt(time.Now().Add(d).Unix(), 10) }
 	for fields, message := range map[string]string{
 		"amount=15000.000000000002":                  "amount has a fraction of a won",
@@ -433,22 +417,22 @@ func TestIssueRefusesWhatCouldNotBePaid(t *testing.T) {
 		"amount=15000&expired_at=" + in(2*time.Hour): "",
 		"amount=15000.0":                             "",
 	} {
-		a := g.do(t, http.MethodPost, g.inside+"/cvs", formType, "merchant_uid=order-1&"+fields)
+		a := g.Do(t, http.MethodPost, g.Inside+"/cvs", FormType, "merchant_uid=order-1&"+fields)
 		if message == "" {
-			assert.Equal(t, 200, a.status, a.body)
+			assert.Equal(t, 200, a.Status, a.Body)
 			continue
 		}
-		assert.Equal(t, 400, a.status, fields)
-		assert.Contains(t, a.get(t, "message"), message)
+		assert.Equal(t, 400, a.Status, fields)
+		assert.Contains(t, a.Field(t, "message"), message)
 	}
-	assert.Len(t, g.api.Payments(), 3)
+	assert.Len(t, g.API.Payments(), 3)
 }
 
 func TestFailuresOfTheAPI(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		fault   emulator.Fault
-		do      func(*testing.T, *gateway) answer
+		do      func(*testing.T, *Gateway) Answer
 		status  int
 		message string
 		issued  int // of order-2
@@ -466,64 +450,64 @@ func TestFailuresOfTheAPI(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t, setup{account: "timeout 2s"})
-			g.mustIssue(t, "order-1")
-			require.NoError(t, g.api.Inject(c.fault))
+			g := Start(t, Setup{Account: "timeout 2s"})
+			g.MustIssue(t, "order-1")
+			require.NoError(t, g.API.Inject(c.fault))
 			a := c.do(t, g)
-			assert.Equal(t, c.status, a.status, a.body)
+			assert.Equal(t, c.status, a.Status, a.Body)
 			if c.message != "" {
-				assert.Contains(t, a.get(t, "message"), c.message)
+				assert.Contains(t, a.Field(t, "message"), c.message)
 			}
-			assert.Len(t, g.api.Payments(), 1+c.issued)
-			if a.status == 200 && c.issued == 1 {
-				assert.Equal(t, "order-2", a.payment(t)["merchant_uid"])
+			assert.Len(t, g.API.Payments(), 1+c.issued)
+			if a.Status == 200 && c.issued == 1 {
+				assert.Equal(t, "order-2", a.Payment(t)["merchant_uid"])
 			}
 		})
 	}
 }
 
-func issueOrder2(t *testing.T, g *gateway) answer { return g.issue(t, "order-2") }
+func issueOrder2(t *testing.T, g *Gateway) Answer { return g.Issue(t, "order-2") }
 
-func voidOrder1(t *testing.T, g *gateway) answer {
-	return g.do(t, http.MethodDelete, g.inside+"/cvs/"+g.api.Payments()[0].ImpUID, "", "")
+func voidOrder1(t *testing.T, g *Gateway) Answer {
+	return g.Do(t, http.MethodDelete, g.Inside+"/cvs/"+g.API.Payments()[0].ImpUID, "", "")
 }
 
-func lookUpOrder1(t *testing.T, g *gateway) answer {
-	return g.do(t, http.MethodGet, g.inside+"/payments/"+g.api.Payments()[0].ImpUID+"?include_sandbox=true", "", "")
+func lookUpOrder1(t *testing.T, g *Gateway) Answer {
+	return g.Do(t, http.MethodGet, g.Inside+"/payments/"+g.API.Payments()[0].ImpUID+"?include_sandbox=true", "", "")
 }
 
 func TestOutcomeThatNothingSettlesIsSaidSo(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{})
-	g.mustIssue(t, "order-1")
-	require.NoError(t, g.api.Inject(emulator.Fault{Endpoint: "issue", Drop: emulator.DropAfter, Times: 1}))
-	require.NoError(t, g.api.Inject(emulator.Fault{Endpoint: "find", Drop: emulator.DropBefore}))
-	a := g.issue(t, "order-2")
-	assert.Equal(t, 504, a.status)
-	assert.Contains(t, a.get(t, "message"), `Outcome unknown`)
-	assert.Contains(t, a.get(t, "message"), `/payments/find/order-2`)
-	g.logs(t, `"merchant_uid":"order-2"`) // the log names the order too
-	assert.Len(t, g.api.Payments(), 2, "it is not blindly repeated")
+	g := Start(t, Setup{Account: "timeout 500ms"}) // the answer comes after two such times
+	g.MustIssue(t, "order-1")
+	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "issue", Drop: emulator.DropAfter, Times: 1}))
+	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "find", Drop: emulator.DropBefore}))
+	a := g.Issue(t, "order-2")
+	assert.Equal(t, 504, a.Status)
+	assert.Contains(t, a.Field(t, "message"), `Outcome unknown`)
+	assert.Contains(t, a.Field(t, "message"), `/payments/find/order-2`)
+	g.WaitForLog(t, `"merchant_uid":"order-2"`) // the log names the order too
+	assert.Len(t, g.API.Payments(), 2, "it is not blindly repeated")
 }
 
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{account: "timeout 300ms"})
-	g.mustIssue(t, "order-1")
-	require.NoError(t, g.api.Inject(emulator.Fault{Endpoint: "payment", Delay: time.Minute}))
+	g := Start(t, Setup{Account: "timeout 300ms"})
+	g.MustIssue(t, "order-1")
+	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "payment", Delay: time.Minute}))
 	a := lookUpOrder1(t, g)
-	assert.Equal(t, 504, a.status)
-	assert.Contains(t, a.get(t, "message"), "in time")
+	assert.Equal(t, 504, a.Status)
+	assert.Contains(t, a.Field(t, "message"), "in time")
 }
 
-// askAndLeave sends a request, and hangs up when it has arrived at the API.
-func (g *gateway) askAndLeave(t *testing.T, r *http.Request, arrived <-chan struct{}) {
+// sendAndLeave sends a request, and closes the connection when it has arrived at the API.
+func sendAndLeave(t *testing.T, g *Gateway, r *http.Request, arrived <-chan struct{}) {
 	t.Helper()
 	ctx, leave := context.WithCancel(r.Context())
 	defer leave()
 	left := make(chan error)
 	go func() {
-		_, err := g.http.Do(r.WithContext(ctx))
+		_, err := g.HTTP.Do(r.WithContext(ctx))
 		left <- err
 	}()
 	<-arrived
@@ -534,47 +518,47 @@ func (g *gateway) askAndLeave(t *testing.T, r *http.Request, arrived <-chan stru
 func TestCallerThatLeavesDoesNotStopAnIssue(t *testing.T) {
 	t.Parallel()
 	arrived, release := make(chan struct{}, 1), make(chan struct{})
-	g, config := prepare(t, setup{opts: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
+	g, config := Prepare(t, Setup{Emulator: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
 		if e == emulator.EndpointIssue {
 			arrived <- struct{}{}
 			<-release
 		}
 	}}})
-	runCaddy(t, strings.Replace(config, "cvs_proxy", "test_watch\ncvs_proxy", 1))
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", strings.NewReader(`{"merchant_uid":"order-1","amount":1}`))
+	Run(t, strings.Replace(config, "cvs_proxy", "test_watch\ncvs_proxy", 1))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", strings.NewReader(`{"merchant_uid":"order-1","amount":1}`))
 	require.NoError(t, err)
-	r.Header.Set("Content-Type", jsonType)
-	g.askAndLeave(t, r, arrived)
-	<-watched
+	r.Header.Set("Content-Type", JSONType)
+	sendAndLeave(t, g, r, arrived)
+	<-Watched
 	close(release)
 	assert.Eventually(t, func() bool {
-		return strings.Contains(g.log(t), `"client_gone":true`) && strings.Contains(g.log(t), g.api.Payments()[0].ImpUID)
-	}, 5*time.Second, 5*time.Millisecond, "the barcode is issued and the log names it: %s", g.log(t))
+		return strings.Contains(g.Log(t), `"client_gone":true`) && strings.Contains(g.Log(t), g.API.Payments()[0].ImpUID)
+	}, 5*time.Second, 5*time.Millisecond, "the barcode is issued and the log names it: %s", g.Log(t))
 }
 
 func TestCallerThatLeavesWithItsAnswerIsNotGone(t *testing.T) {
 	t.Parallel()
-	g, config := prepare(t, setup{})
-	runCaddy(t, strings.Replace(config, "cvs_proxy", "test_leave\ncvs_proxy", 1))
-	g.mustIssue(t, "order-1")
-	g.logs(t, `"operation":"issue"`)
-	assert.NotContains(t, g.log(t), "client_gone")
+	g, config := Prepare(t, Setup{})
+	Run(t, strings.Replace(config, "cvs_proxy", "test_leave\ncvs_proxy", 1))
+	g.MustIssue(t, "order-1")
+	g.WaitForLog(t, `"operation":"issue"`)
+	assert.NotContains(t, g.Log(t), "client_gone")
 }
 
 func TestCallerThatLeavesALookUpIsNoError(t *testing.T) {
 	t.Parallel()
 	arrived := make(chan struct{}, 3)
-	g := start(t, setup{opts: emulator.Options{BeforeRequest: func(e emulator.Endpoint, r *http.Request) {
+	g := Start(t, Setup{Emulator: emulator.Options{BeforeRequest: func(e emulator.Endpoint, r *http.Request) {
 		if e == emulator.EndpointFind {
 			arrived <- struct{}{}
 			<-r.Context().Done()
 		}
 	}}})
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.inside+"/payments/find/order-1", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.Inside+"/payments/find/order-1", nil)
 	require.NoError(t, err)
-	g.askAndLeave(t, r, arrived)
-	g.logs(t, `"merchant_uid":"order-1"`)
-	for line := range strings.Lines(g.log(t)) {
+	sendAndLeave(t, g, r, arrived)
+	g.WaitForLog(t, `"merchant_uid":"order-1"`)
+	for line := range strings.Lines(g.Log(t)) {
 		if strings.Contains(line, `"operation":"find"`) {
 			assert.Contains(t, line, `"level":"debug"`)
 			assert.Contains(t, line, `"status":499`)
@@ -585,51 +569,51 @@ func TestCallerThatLeavesALookUpIsNoError(t *testing.T) {
 
 func TestTheLimitThatWasMetIsNamed(t *testing.T) {
 	t.Parallel()
-	g, config := prepare(t, setup{})
-	runCaddy(t, strings.Replace(config, "cvs_proxy", "request_body {\nmax_size 100B\n}\ncvs_proxy", 1))
+	g, config := Prepare(t, Setup{})
+	Run(t, strings.Replace(config, "cvs_proxy", "request_body {\nmax_size 100B\n}\ncvs_proxy", 1))
 	body := `{"merchant_uid":"order-1","amount":1,"name":"` + strings.Repeat("x", 100) + `"}`
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.inside+"/cvs", io.MultiReader(strings.NewReader(body))) // of no known length
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", io.MultiReader(strings.NewReader(body))) // of no known length
 	require.NoError(t, err)
-	r.Header.Set("Content-Type", jsonType)
-	a := g.send(t, r)
-	assert.Equal(t, http.StatusRequestEntityTooLarge, a.status)
-	assert.Contains(t, a.get(t, "message"), "larger than 100 bytes")
+	r.Header.Set("Content-Type", JSONType)
+	a := g.Send(t, r)
+	assert.Equal(t, http.StatusRequestEntityTooLarge, a.Status)
+	assert.Contains(t, a.Field(t, "message"), "larger than 100 bytes")
 }
 
 func TestTwoAccountsKeepApart(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{
-		second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API",
-		sites:  "http://127.0.0.1:9 {\n}\n",
-		opts: emulator.Options{Keys: map[string]string{
-			canaries["CVS_TEST_KEY"]: canaries["CVS_TEST_SECRET"], canaries["CVS_TEST_SECOND_KEY"]: canaries["CVS_TEST_SECOND_SECRET"],
+	g := Start(t, Setup{
+		Second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API",
+		Sites:  "http://127.0.0.1:9 {\n}\n",
+		Emulator: emulator.Options{Keys: map[string]string{
+			Canaries["CVS_TEST_KEY"]: Canaries["CVS_TEST_SECRET"], Canaries["CVS_TEST_SECOND_KEY"]: Canaries["CVS_TEST_SECOND_SECRET"],
 		}},
-		proxy: "account second\nconfirm_url OUTSIDE/cvs/confirm",
+		Proxy: "account second\nconfirm_url OUTSIDE/cvs/confirm",
 	})
-	i := g.mustIssue(t, "order-1")
-	assert.Contains(t, i.confirmURL, "cvs_account=second")
-	assert.Equal(t, 200, g.confirm(t, i).status)
+	i := g.MustIssue(t, "order-1")
+	assert.Contains(t, i.ConfirmURL, "cvs_account=second")
+	assert.Equal(t, 200, g.Confirm(t, i).Status)
 	for _, account := range []string{"", "other"} {
 		i := i
-		i.confirmURL = alter(t, i.confirmURL, "cvs_account", account)
-		assert.Equal(t, 403, g.confirm(t, i).status, account)
+		i.ConfirmURL = AlterQuery(t, i.ConfirmURL, "cvs_account", account)
+		assert.Equal(t, 403, g.Confirm(t, i).Status, account)
 	}
 }
 
 func TestPlaceholdersForLogs(t *testing.T) {
 	t.Parallel()
-	g, config := prepare(t, setup{})
+	g, config := Prepare(t, Setup{})
 	facts := func(directive, names string) string {
 		return "log_append cvs {http.cvs.merchant_uid}\nheader X-Facts \"" + names + "\" {\ndefer\n}\n" + directive
 	}
 	config = strings.Replace(config, "cvs_proxy {", facts("cvs_proxy {", "{http.cvs.operation}|{http.cvs.merchant_uid}|{http.cvs.amount}|{http.cvs.status}|{http.cvs.code}|{http.cvs.account}|"), 1)
 	config = strings.Replace(config, "cvs_confirm /cvs", facts("cvs_confirm /cvs", "{http.cvs.operation}|{http.cvs.verdict}|{http.cvs.code}|{http.cvs.imp_uid}"), 1)
-	runCaddy(t, config)
-	a := g.issue(t, "order-1")
-	assert.Equal(t, "issue|order-1|15000|ready|0||", a.header.Get("X-Facts"))
-	assert.Eventually(t, func() bool { return strings.Contains(g.log(t), `"cvs":"order-1"`) }, 5*time.Second, 5*time.Millisecond)
-	impUID := a.payment(t)["imp_uid"].(string)
-	assert.Equal(t, "confirm|accepted|200|"+impUID, g.confirm(t, issuedBy(g, impUID, "order-1")).header.Get("X-Facts"))
+	Run(t, config)
+	a := g.Issue(t, "order-1")
+	assert.Equal(t, "issue|order-1|15000|ready|0||", a.Header.Get("X-Facts"))
+	assert.Eventually(t, func() bool { return strings.Contains(g.Log(t), `"cvs":"order-1"`) }, 5*time.Second, 5*time.Millisecond)
+	impUID := a.Payment(t)["imp_uid"].(string)
+	assert.Equal(t, "confirm|accepted|200|"+impUID, g.Confirm(t, issuedBy(g, impUID, "order-1")).Header.Get("X-Facts"))
 }
 
 func TestOwnRequestsAreIsolatedFromTheServedOne(t *testing.T) {

@@ -2,7 +2,6 @@ package caddycvs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -22,66 +21,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
-
-// misbehaving is a handler that goes wrong in one way.
-type misbehaving struct {
-	How string `json:"how,omitempty"`
-}
-
-func init() {
-	caddy.RegisterModule(misbehaving{})
-	for _, how := range []string{"hang", "panic", "error", "watch", "leave"} {
-		httpcaddyfile.RegisterHandlerDirective("test_"+how, func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-			return &misbehaving{How: how}, nil
-		})
-		httpcaddyfile.RegisterDirectiveOrder("test_"+how, httpcaddyfile.After, "encode")
-	}
-}
-
-func (misbehaving) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "http.handlers.test_misbehaving", New: func() caddy.Module { return new(misbehaving) }}
-}
-
-// watched hears when a request through test_watch has lost its client.
-var watched = make(chan struct{}, 1)
-
-func (m *misbehaving) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	switch m.How {
-	case "watch":
-		stop := context.AfterFunc(r.Context(), func() { watched <- struct{}{} })
-		defer stop()
-		return next.ServeHTTP(w, r)
-	case "leave":
-		ctx, leave := context.WithCancel(r.Context())
-		defer leave()
-		return next.ServeHTTP(leavingWriter{w, leave}, r.WithContext(ctx))
-	case "hang":
-		select {} // deaf to its context
-	case "panic":
-		panic("a handler's own fault")
-	default:
-		return errors.New("a handler's own error")
-	}
-}
-
-// leavingWriter has the client leave as soon as it has the answer.
-type leavingWriter struct {
-	http.ResponseWriter
-	leave func()
-}
-
-func (l leavingWriter) Unwrap() http.ResponseWriter { return l.ResponseWriter }
-
-func (l leavingWriter) FlushError() error {
-	err := http.NewResponseController(l.ResponseWriter).Flush()
-	l.leave()
-	return err
-}
 
 // stuckLog is a log that stops at the line of a decision until it is released.
 type stuckLog struct{ reached, release chan struct{} }
@@ -110,10 +52,10 @@ func (l stuckLog) Write(p []byte) (int, error) {
 
 func TestAStuckLogDoesNotDelayTheAnswer(t *testing.T) {
 	t.Parallel()
-	g, config := prepare(t, setup{})
-	runCaddy(t, strings.Replace(config, "output file "+g.logFile, "output test_stuck", 1))
-	i := g.mustIssue(t, "order-1")
-	assert.Equal(t, 200, g.confirm(t, i).status)
+	g, config := Prepare(t, Setup{})
+	Run(t, strings.Replace(config, "output file "+g.LogFile, "output test_stuck", 1))
+	i := g.MustIssue(t, "order-1")
+	assert.Equal(t, 200, g.Confirm(t, i).Status)
 	<-theStuckLog.reached
 	theStuckLog.release <- struct{}{}
 }
@@ -121,124 +63,144 @@ func TestAStuckLogDoesNotDelayTheAnswer(t *testing.T) {
 // The tests below use the one Caddy that a process can run and reload,
 // so they do not run in parallel.
 
-func reload(t testing.TB, config string) error {
-	t.Helper()
-	adapted, _, err := adaptCaddyfile(config)
-	require.NoError(t, err, config)
-	return caddy.Load(adapted, true)
-}
-
 func TestReloadLosesNeitherARequestNorTheToken(t *testing.T) {
 	const load, reloads = 20, 5
 	arrived, release := make(chan struct{}), make(chan struct{})
-	g, config := prepare(t, setup{
-		second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API",
-		opts: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
+	g, config := Prepare(t, Setup{
+		Second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API",
+		Emulator: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
 			if e == emulator.EndpointIssue {
 				arrived <- struct{}{}
 				<-release
 			}
 		}},
 	})
-	require.NoError(t, reload(t, config))
+	require.NoError(t, Reload(t, config))
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
 
-	answers := make(chan answer, load*reloads)
+	answers := make(chan Answer, load*reloads)
 	for n := range reloads {
 		for m := range load {
-			go func() { answers <- g.issueAnyway(fmt.Sprintf("order-%d-%d", n, m)) }()
+			go func() { answers <- issueAgain(g, fmt.Sprintf("order-%d-%d", n, m)) }()
 			<-arrived
 		}
 		// Now that many requests are under way, those of earlier configurations too.
-		require.NoError(t, reload(t, strings.Replace(config, "expires_in 72h", "expires_in "+strconv.Itoa(n+1)+"h", 1)))
+		require.NoError(t, Reload(t, strings.Replace(config, "expires_in 72h", "expires_in "+strconv.Itoa(n+1)+"h", 1)))
 		broken := strings.Replace(config, "{env.CVS_TEST_SECOND_KEY}", "{env.CVS_TEST_UNSET}", 1)
-		require.ErrorContains(t, reload(t, broken), "account second: imp_key: evaluated placeholder {env.CVS_TEST_UNSET} is empty")
+		require.ErrorContains(t, Reload(t, broken), "account second: imp_key: evaluated placeholder {env.CVS_TEST_UNSET} is empty")
 	}
 	close(release)
 	var last string
 	for range load * reloads {
 		a := <-answers
-		require.Equal(t, 200, a.status, a.body)
-		last = a.payment(t)["imp_uid"].(string)
+		require.Equal(t, 200, a.Status, a.Body)
+		last = a.Payment(t)["imp_uid"].(string)
 	}
-	assert.Len(t, g.api.Payments(), load*reloads, "each request is one barcode")
-	assert.Equal(t, 1, g.api.Requests(emulator.EndpointToken), "one token for all configurations")
-	for _, p := range g.api.Payments() {
+	assert.Len(t, g.API.Payments(), load*reloads, "each request is one barcode")
+	assert.Equal(t, 1, g.API.Requests(emulator.EndpointToken), "one token for all configurations")
+	for _, p := range g.API.Payments() {
 		if p.ImpUID == last {
-			assert.Equal(t, 200, g.confirm(t, issuedBy(g, last, p.MerchantUID)).status, "barcodes from before a reload can be paid")
+			assert.Equal(t, 200, g.Confirm(t, issuedBy(g, last, p.MerchantUID)).Status, "barcodes from before a reload can be paid")
 		}
 	}
-	refs, ok := states.References(stateKeyOf(g.apiURL))
+	refs, ok := states.References(stateKeyOf(g.APIURL))
 	assert.True(t, ok)
 	assert.Equal(t, 1, refs, "every configuration that ended, or never began, released what it held")
 }
 
-// issueAnyway asks again if the connection broke: one that waits in the queue of
-// a listener which is being replaced is closed by Caddy before anybody saw it.
-func (g *gateway) issueAnyway(merchantUID string) answer {
+// issueAgain repeats the request if the connection breaks: Caddy closes a connection
+// that still waits in the queue of a listener when it replaces the listener.
+func issueAgain(g *Gateway, merchantUID string) Answer {
 	for range 100 {
-		resp, err := g.http.Post(g.inside+"/cvs", formType, strings.NewReader("amount=15000&merchant_uid="+merchantUID))
+		resp, err := g.HTTP.Post(g.Inside+"/cvs", FormType, strings.NewReader("amount=15000&merchant_uid="+merchantUID))
 		if err != nil {
 			continue
 		}
 		body, _ := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		return answer{resp.StatusCode, resp.Header, string(body)}
+		return Answer{resp.StatusCode, resp.Header, string(body)}
 	}
-	return answer{}
+	return Answer{}
 }
 
 func stateKeyOf(api string) stateKey {
-	_, key := acquireState(api, canaries["CVS_TEST_KEY"], canaries["CVS_TEST_SECRET"])
+	_, key := acquireState(api, Canaries["CVS_TEST_KEY"], Canaries["CVS_TEST_SECRET"])
 	releaseState(key)
 	return key
 }
 
+// statesOf counts the accounts of an API in the pool.
+func statesOf(api string) (n int) {
+	states.Range(func(key, _ any) bool {
+		if key.(stateKey).api == api {
+			n++
+		}
+		return true
+	})
+	return n
+}
+
+func TestReloadForgetsRemovedAccounts(t *testing.T) {
+	g, config := Prepare(t, Setup{Account: "#SECOND"})
+	second := strings.Replace(config, "#SECOND", "account second {\nimp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi "+g.APIURL+"\n}", 1)
+	t.Cleanup(func() { _ = caddy.Stop() })
+	require.NoError(t, Reload(t, second))
+	assert.Equal(t, 2, statesOf(g.APIURL))
+	require.Error(t, Reload(t, strings.Replace(second, "{env.CVS_TEST_SECOND_KEY}", "{env.CVS_TEST_UNSET}", 1)))
+	assert.Equal(t, 2, statesOf(g.APIURL), "a refused configuration changes nothing")
+	require.NoError(t, Reload(t, config))
+	assert.Equal(t, 1, statesOf(g.APIURL), "the second account is forgotten")
+	refs, _ := states.References(stateKeyOf(g.APIURL))
+	assert.Equal(t, 1, refs, "every configuration that ended, or never began, released what it held")
+	require.NoError(t, caddy.Stop())
+	assert.Zero(t, statesOf(g.APIURL), "and the first, when Caddy has stopped")
+}
+
 func TestConfigurationShowsNoSecret(t *testing.T) {
-	caddy.ConfigAutosavePath = filepath.Join(written.dir, "autosave.json")
-	admin := address(t)
-	g, config := prepare(t, setup{
-		account: "signing_key {env.CVS_TEST_SIGNING_KEY} {env.CVS_TEST_PREVIOUS_KEY}",
-		second:  "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API",
-		confirm: "order_check SHOP/x {\nheader X-Internal-Key {env.CVS_TEST_INTERNAL_KEY}\n}",
+	caddy.ConfigAutosavePath = filepath.Join(Dir(), "autosave.json")
+	admin := Address(t)
+	g, config := Prepare(t, Setup{
+		Account: "signing_key {env.CVS_TEST_SIGNING_KEY} {env.CVS_TEST_PREVIOUS_KEY}",
+		Second:  "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API",
+		Confirm: "order_check SHOP/x {\nheader X-Internal-Key {env.CVS_TEST_INTERNAL_KEY}\n}",
 	})
 	config = strings.Replace(strings.Replace(config, "admin off", "admin "+admin, 1), "persist_config off", "", 1)
-	require.NoError(t, reload(t, config))
+	require.NoError(t, Reload(t, config))
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
-	require.Equal(t, 200, g.confirm(t, g.mustIssue(t, "order-1")).status)
+	require.Equal(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 
 	for _, path := range []string{"/config/", "/metrics", "/debug/pprof/cmdline", "/debug/vars"} {
-		a := g.do(t, http.MethodGet, "http://"+admin+path, "", "")
-		require.Equal(t, 200, a.status, path)
-		require.NoError(t, os.WriteFile(filepath.Join(written.dir, "admin"+strings.ReplaceAll(path, "/", "-")), []byte(a.body), 0o600))
+		a := g.Do(t, http.MethodGet, "http://"+admin+path, "", "")
+		require.Equal(t, 200, a.Status, path)
+		require.NoError(t, os.WriteFile(filepath.Join(Dir(), "admin"+strings.ReplaceAll(path, "/", "-")), []byte(a.Body), 0o600))
 		if path == "/config/" {
-			assert.Contains(t, a.body, "{env.CVS_TEST_SECRET}", "the placeholder stays")
+			assert.Contains(t, a.Body, "{env.CVS_TEST_SECRET}", "the placeholder stays")
 		}
 	}
 	saved, err := os.ReadFile(caddy.ConfigAutosavePath)
 	require.NoError(t, err)
 	assert.Contains(t, string(saved), "{env.CVS_TEST_SECRET}")
-	assert.Empty(t, findSecrets())
+	assert.Empty(t, FindSecrets())
 }
 
 func TestSandboxSurvivesAReload(t *testing.T) {
-	addr := address(t)
-	config := "{\nadmin off\npersist_config off\nlog {\noutput file " + logFile(t) + "\n}\n}\nhttp://" + addr + " {\ncvs_sandbox {\nimp_key {env.CVS_TEST_KEY}\nimp_secret {env.CVS_TEST_SECRET}\n}\n%s}\n"
-	require.NoError(t, reload(t, fmt.Sprintf(config, "")))
+	addr := Address(t)
+	config := "{\nadmin off\npersist_config off\nlog {\noutput file " + LogFile(t) + "\n}\n}\nhttp://" + addr + " {\ncvs_sandbox {\nimp_key {env.CVS_TEST_KEY}\nimp_secret {env.CVS_TEST_SECRET}\n}\n%s}\n"
+	require.NoError(t, Reload(t, fmt.Sprintf(config, "")))
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
-	g := &gateway{http: httpClient(t)}
-	a := g.do(t, http.MethodPost, "http://"+addr+"/users/getToken", formType, "imp_key="+canaries["CVS_TEST_KEY"]+"&imp_secret="+canaries["CVS_TEST_SECRET"])
-	require.Equal(t, 200, a.status, a.body)
-	require.Equal(t, 401, g.do(t, http.MethodPost, "http://"+addr+"/users/getToken", formType, "imp_key=a&imp_secret=b").status)
+	g := &Gateway{HTTP: HTTPClient(t)}
+	a := g.Do(t, http.MethodPost, "http://"+addr+"/users/getToken", FormType, "imp_key="+Canaries["CVS_TEST_KEY"]+"&imp_secret="+Canaries["CVS_TEST_SECRET"])
+	require.Equal(t, 200, a.Status, a.Body)
+	require.Equal(t, 401, g.Do(t, http.MethodPost, "http://"+addr+"/users/getToken", FormType, "imp_key=a&imp_secret=b").Status)
 	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+addr+"/cvs", strings.NewReader("merchant_uid=a&amount=1"))
 	require.NoError(t, err)
-	r.Header = http.Header{"Content-Type": {formType}, "Authorization": {a.payment(t)["access_token"].(string)}}
-	require.Equal(t, 200, g.send(t, r).status)
+	r.Header = http.Header{"Content-Type": {FormType}, "Authorization": {a.Payment(t)["access_token"].(string)}}
+	require.Equal(t, 200, g.Send(t, r).Status)
 
-	require.NoError(t, reload(t, fmt.Sprintf(config, "header X-New 1\n")))
+	require.NoError(t, Reload(t, fmt.Sprintf(config, "header X-New 1\n")))
 	var resp *http.Response
 	require.Eventually(t, func() bool { // a connection that waits in the queue of the old listener breaks
-		resp, err = g.http.Get("http://" + addr + "/sandbox/payments")
+		resp, err = g.HTTP.Get("http://" + addr + "/sandbox/payments")
 		return err == nil
 	}, 5*time.Second, 5*time.Millisecond)
 	defer resp.Body.Close()
@@ -276,14 +238,14 @@ func TestReloadLeavesNoConnections(t *testing.T) {
 	server.Start()
 	t.Cleanup(server.Close)
 
-	g, config := prepare(t, setup{apiURL: server.URL})
-	require.NoError(t, reload(t, config))
+	g, config := Prepare(t, Setup{APIURL: server.URL})
+	require.NoError(t, Reload(t, config))
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
-	answered := make(chan answer, 1)
-	go func() { answered <- g.issue(t, "order-1") }()
+	answered := make(chan Answer, 1)
+	go func() { answered <- g.Issue(t, "order-1") }()
 	<-arrived
-	require.NoError(t, reload(t, strings.Replace(config, "next handler", "reloaded", 1)))
+	require.NoError(t, Reload(t, strings.Replace(config, "next handler", "reloaded", 1)))
 	close(release)
-	assert.Equal(t, 200, (<-answered).status, "after a 401, with a new token")
+	assert.Equal(t, 200, (<-answered).Status, "after a 401, with a new token")
 	assert.Eventually(t, func() bool { return open.Load() == 0 }, 5*time.Second, 5*time.Millisecond, "connections of the old configuration")
 }

@@ -15,17 +15,17 @@ import (
 )
 
 func TestSandboxCommand(t *testing.T) {
-	addr := address(t)
+	addr := Address(t)
 	url, err := startSandbox(addr)
 	require.NoError(t, err)
 	assert.Equal(t, "http://"+addr, url)
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
-	g := &gateway{http: httpClient(t)}
-	assert.Equal(t, 200, g.do(t, http.MethodPost, "http://"+addr+"/users/getToken", formType, "imp_key=any&imp_secret=any").status)
+	g := &Gateway{HTTP: HTTPClient(t)}
+	assert.Equal(t, 200, g.Do(t, http.MethodPost, "http://"+addr+"/users/getToken", FormType, "imp_key=any&imp_secret=any").Status)
 
-	page := g.do(t, http.MethodGet, "http://"+addr+"/till", "", "")
-	assert.Equal(t, 200, page.status)
-	assert.Contains(t, page.body, "<h1>")
+	page := g.Do(t, http.MethodGet, "http://"+addr+"/till", "", "")
+	assert.Equal(t, 200, page.Status)
+	assert.Contains(t, page.Body, "<h1>")
 
 	_, err = startSandbox(addr)
 	require.ErrorContains(t, err, "starting the sandbox on "+addr+": ")
@@ -46,7 +46,7 @@ func TestSandboxCommand(t *testing.T) {
 // What is printed can be opened, whatever is listened on.
 func TestSandboxSaysWhereItIs(t *testing.T) {
 	t.Parallel()
-	_, port, err := net.SplitHostPort(address(t))
+	_, port, err := net.SplitHostPort(Address(t))
 	require.NoError(t, err)
 	for listen, want := range map[string]string{
 		":" + port: "http://localhost:" + port, "0.0.0.0:" + port: "http://localhost:" + port, "[::]:" + port: "http://localhost:" + port,
@@ -76,25 +76,25 @@ func TestSandboxOptions(t *testing.T) {
 		notices := make(chan string, 2)
 		shop := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { notices <- r.URL.Path }))
 		t.Cleanup(shop.Close)
-		site := "http://" + address(t)
-		g := start(t, setup{sites: site + " {\ncvs_sandbox {\n" + c.options + "\n}\n}\n"})
-		token := g.do(t, http.MethodPost, site+"/users/getToken", formType, "imp_key=k&imp_secret=s").payment(t)["access_token"].(string)
-		ask := func(method, path, body string) answer {
+		site := "http://" + Address(t)
+		g := Start(t, Setup{Sites: site + " {\ncvs_sandbox {\n" + c.options + "\n}\n}\n"})
+		token := g.Do(t, http.MethodPost, site+"/users/getToken", FormType, "imp_key=k&imp_secret=s").Payment(t)["access_token"].(string)
+		ask := func(method, path, body string) Answer {
 			r, err := http.NewRequestWithContext(t.Context(), method, site+path, strings.NewReader(body))
 			require.NoError(t, err)
-			r.Header = http.Header{"Content-Type": {formType}, "Authorization": {token}}
-			return g.send(t, r)
+			r.Header = http.Header{"Content-Type": {FormType}, "Authorization": {token}}
+			return g.Send(t, r)
 		}
 		issued := ask(http.MethodPost, "/cvs", "merchant_uid=order-1&amount="+c.amount+"&notice_url="+shop.URL+"/notice")
 		if c.shown == nil {
-			assert.Equal(t, 400, issued.status, name)
+			assert.Equal(t, 400, issued.Status, name)
 			continue
 		}
-		p := issued.payment(t)
+		p := issued.Payment(t)
 		assert.Equal(t, c.shown, p["amount"], name)
-		assert.Equal(t, c.status, ask(http.MethodGet, "/payments/"+p["imp_uid"].(string), "").status, name)
-		require.Equal(t, 200, g.do(t, http.MethodPost, site+"/till", formType, "pay_type=cash&barcode="+p["vbank_num"].(string)).status)
-		require.Equal(t, 200, ask(http.MethodPost, "/payments/cancel", "imp_uid="+p["imp_uid"].(string)).status)
+		assert.Equal(t, c.status, ask(http.MethodGet, "/payments/"+p["imp_uid"].(string), "").Status, name)
+		require.Equal(t, 200, g.Do(t, http.MethodPost, site+"/till", FormType, "pay_type=cash&barcode="+p["vbank_num"].(string)).Status)
+		require.Equal(t, 200, ask(http.MethodPost, "/payments/cancel", "imp_uid="+p["imp_uid"].(string)).Status)
 		for range c.notices {
 			assert.Equal(t, "/notice", <-notices, name)
 		}

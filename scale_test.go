@@ -21,8 +21,8 @@ import (
 func BenchmarkAccounts(b *testing.B) {
 	for _, accounts := range []int{1, 100, 10_000} {
 		b.Run(fmt.Sprint(accounts), func(b *testing.B) {
-			g, config := prepare(b, setup{account: manyAccounts(b, accounts), proxy: fmt.Sprintf("account scale-%d\n", accounts-1) + usualProxy})
-			issueMany(b, sitesOf(b, quieten(config, g.logFile)), g)
+			g, config := Prepare(b, Setup{Account: manyAccounts(b, accounts), Proxy: fmt.Sprintf("account scale-%d\n", accounts-1) + UsualProxy})
+			issueMany(b, LoadSites(b, LogErrorsOnly(config, g.LogFile)), g)
 		})
 	}
 }
@@ -47,45 +47,42 @@ func BenchmarkOutstanding(b *testing.B) {
 	}
 	for _, before := range numbers {
 		b.Run(fmt.Sprint(before), func(b *testing.B) {
-			g, config := prepare(b, setup{account: "transport test_forgetful"})
-			served := sitesOf(b, quieten(config, g.logFile))
+			g, config := Prepare(b, Setup{Account: "transport test_forgetful"})
+			served := LoadSites(b, LogErrorsOnly(config, g.LogFile))
 			for i := range before {
-				served.post(g.inside+"/cvs", issueBody(fmt.Sprintf("before-%d", i)))
+				served.Post(g.Inside+"/cvs", IssueBody(fmt.Sprintf("before-%d", i)))
 			}
 			issueMany(b, served, g)
 		})
 	}
 }
 
-func issueMany(b *testing.B, served sites, g *gateway) {
+func issueMany(b *testing.B, served Sites, g *Gateway) {
 	b.Helper()
 	n := 0
 	b.ReportAllocs()
 	for b.Loop() {
 		n++
-		if w := served.post(g.inside+"/cvs", issueBody(fmt.Sprintf("order-%d", n))); w.Code != http.StatusOK {
+		if w := served.Post(g.Inside+"/cvs", IssueBody(fmt.Sprintf("order-%d", n))); w.Code != http.StatusOK {
 			b.Fatal(w.Body)
 		}
 	}
 }
-
-// routeCheck says yes to every order of the usual amount.
-const routeCheck = "order_check {\nroute {\nrespond `{\"payable\":true,\"total\":15000}`\n}\nrequire payable true\namount total\n}\n"
 
 // BenchmarkOrderChecks decides webhooks with so many checks, each a route without
 // a network: a check costs the same however many there are.
 func BenchmarkOrderChecks(b *testing.B) {
 	for _, checks := range []int{1, 4, 16, 64} {
 		b.Run(fmt.Sprint(checks), func(b *testing.B) {
-			g, config := prepare(b, setup{account: "transport test_forgetful", confirm: strings.Repeat(routeCheck, checks)})
-			served := sitesOf(b, quieten(config, g.logFile))
-			issue := served.post(g.inside+"/cvs", issueBody("order-1"))
-			i := issued{impUID: "imp_order-1", merchantUID: "order-1", barcode: "12345678901234567890"}
-			i.confirmURL = answer{body: issue.Body.String()}.payment(b)["confirm_url"].(string)
-			body := i.webhook()
+			g, config := Prepare(b, Setup{Account: "transport test_forgetful", Confirm: strings.Repeat(RouteCheck, checks)})
+			served := LoadSites(b, LogErrorsOnly(config, g.LogFile))
+			issue := served.Post(g.Inside+"/cvs", IssueBody("order-1"))
+			i := Issued{ImpUID: "imp_order-1", MerchantUID: "order-1", Barcode: "12345678901234567890"}
+			i.ConfirmURL = Answer{Body: issue.Body.String()}.Payment(b)["confirm_url"].(string)
+			body := i.Webhook()
 			b.ReportAllocs()
 			for b.Loop() {
-				if w := served.post(i.confirmURL, body); w.Code != http.StatusOK {
+				if w := served.Post(i.ConfirmURL, body); w.Code != http.StatusOK {
 					b.Fatal(w.Body)
 				}
 			}
@@ -98,30 +95,17 @@ func BenchmarkOrderChecks(b *testing.B) {
 func BenchmarkLoad(b *testing.B) {
 	for _, accounts := range []int{1, 100, 10_000} {
 		b.Run(fmt.Sprint(accounts), func(b *testing.B) {
-			_, config := prepare(b, setup{account: manyAccounts(b, accounts)})
+			_, config := Prepare(b, Setup{Account: manyAccounts(b, accounts)})
 			b.Cleanup(func() { require.NoError(b, caddy.Stop()) })
 			began := time.Now()
-			require.NoError(b, reload(b, config))
+			require.NoError(b, Reload(b, config))
 			first := time.Since(began)
 			n := 0
 			for b.Loop() {
 				n++
-				require.NoError(b, reload(b, strings.Replace(config, "next handler", fmt.Sprintf("reload %d", n), 1)))
+				require.NoError(b, Reload(b, strings.Replace(config, "next handler", fmt.Sprintf("reload %d", n), 1)))
 			}
 			b.ReportMetric(float64(first.Milliseconds()), "ms-first")
 		})
-	}
-}
-
-// BenchmarkJudge evaluates an order check's answer: one reading for its syntax,
-// and one until each path is found.
-func BenchmarkJudge(b *testing.B) {
-	check := &OrderCheck{Requirements: []Requirement{{"payable", "true"}, {"stock.available", "true"}}, Amount: "total"}
-	body := []byte(`{"payable":true,"stock":{"available":true,"left":3},"total":15000}`)
-	b.ReportAllocs()
-	for b.Loop() {
-		if v, why := check.judge(http.StatusOK, body, cause{}, "15000"); v != yes {
-			b.Fatal(why)
-		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 // never happened.
 func TestTheAPIsNameSpaceIsAnsweredHere(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{})
+	g := Start(t, Setup{})
 	for _, c := range []struct{ method, path, message string }{
 		{"POST", "/payments/cancel", `The gateway does not serve "POST /payments/cancel", and nothing was done. If the app is to call it, add "serve POST /payments/cancel" to cvs_proxy`},
 		{"POST", "/payments/cancel/", `"serve POST /payments/cancel"`},
@@ -42,47 +42,47 @@ func TestTheAPIsNameSpaceIsAnsweredHere(t *testing.T) {
 		{"POST", "/Payments//Cancel", "write the path as PortOne does"},
 		{"POST", "/payments%2Fcancel", "write the path as PortOne does"},
 	} {
-		a := g.do(t, c.method, g.inside+c.path, jsonType, "{}")
-		require.Equal(t, http.StatusForbidden, a.status, c)
-		assert.EqualValues(t, -1, a.get(t, "code"), c)
-		assert.Contains(t, a.get(t, "message"), c.message, c)
+		a := g.Do(t, c.method, g.Inside+c.path, JSONType, "{}")
+		require.Equal(t, http.StatusForbidden, a.Status, c)
+		assert.EqualValues(t, -1, a.Field(t, "code"), c)
+		assert.Contains(t, a.Field(t, "message"), c.message, c)
 	}
-	assert.Zero(t, g.api.Requests(emulator.EndpointAll), "and nothing is sent")
-	g.logs(t, `"operation":"unserved","account":"","merchant_uid":"","imp_uid":"","amount":"","status":403,"code":-1`)
-	g.logs(t, `"method":"POST","path":"/payments/cancel","client_ip":"127.0.0.1","rule":"serve"`)
+	assert.Zero(t, g.API.Requests(emulator.EndpointAll), "and nothing is sent")
+	g.WaitForLog(t, `"operation":"unserved","account":"","merchant_uid":"","imp_uid":"","amount":"","status":403,"code":-1`)
+	g.WaitForLog(t, `"method":"POST","path":"/payments/cancel","client_ip":"127.0.0.1","rule":"serve"`)
 }
 
 func TestASlashAtTheEndMeansNothing(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{})
-	a := g.do(t, http.MethodPost, g.inside+"/cvs/", jsonType, `{"merchant_uid":"order-1","amount":15000}`)
-	require.Equal(t, 200, a.status, a.body)
-	impUID := a.payment(t)["imp_uid"].(string)
+	g := Start(t, Setup{})
+	a := g.Do(t, http.MethodPost, g.Inside+"/cvs/", JSONType, `{"merchant_uid":"order-1","amount":15000}`)
+	require.Equal(t, 200, a.Status, a.Body)
+	impUID := a.Payment(t)["imp_uid"].(string)
 	for _, path := range []string{"/payments/find/order-1/", "/payments/find/order-1/ready/", "/payments/" + impUID + "/?include_sandbox=true"} {
-		a = g.do(t, http.MethodGet, g.inside+path, "", "")
-		require.Equal(t, 200, a.status, path)
-		assert.Equal(t, impUID, a.payment(t)["imp_uid"], path)
+		a = g.Do(t, http.MethodGet, g.Inside+path, "", "")
+		require.Equal(t, 200, a.Status, path)
+		assert.Equal(t, impUID, a.Payment(t)["imp_uid"], path)
 	}
-	assert.Equal(t, 200, g.do(t, http.MethodPost, g.inside+"/users/getToken/", formType, "imp_key=&imp_secret=").status)
-	assert.Equal(t, "cancelled", g.do(t, http.MethodDelete, g.inside+"/cvs/"+impUID+"/", "", "").payment(t)["status"])
+	assert.Equal(t, 200, g.Do(t, http.MethodPost, g.Inside+"/users/getToken/", FormType, "imp_key=&imp_secret=").Status)
+	assert.Equal(t, "cancelled", g.Do(t, http.MethodDelete, g.Inside+"/cvs/"+impUID+"/", "", "").Payment(t)["status"])
 }
 
 func TestLookUpsByPOST(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var methods []string
-	g := start(t, setup{opts: emulator.Options{BeforeRequest: func(e emulator.Endpoint, r *http.Request) {
+	g := Start(t, Setup{Emulator: emulator.Options{BeforeRequest: func(e emulator.Endpoint, r *http.Request) {
 		if e == emulator.EndpointFind || e == emulator.EndpointPayment {
 			mu.Lock()
 			defer mu.Unlock()
 			methods = append(methods, r.Method)
 		}
 	}}})
-	i := g.mustIssue(t, "order-1")
-	for _, path := range []string{"/payments/find/order-1", "/payments/find/order-1/ready", "/payments/" + i.impUID + "?include_sandbox=true"} {
-		a := g.do(t, http.MethodPost, g.inside+path, formType, "merchant_uid=order-1")
-		require.Equal(t, 200, a.status, path)
-		assert.Equal(t, i.impUID, a.payment(t)["imp_uid"], path)
+	i := g.MustIssue(t, "order-1")
+	for _, path := range []string{"/payments/find/order-1", "/payments/find/order-1/ready", "/payments/" + i.ImpUID + "?include_sandbox=true"} {
+		a := g.Do(t, http.MethodPost, g.Inside+path, FormType, "merchant_uid=order-1")
+		require.Equal(t, 200, a.Status, path)
+		assert.Equal(t, i.ImpUID, a.Payment(t)["imp_uid"], path)
 	}
 	assert.Equal(t, []string{"GET", "GET", "GET"}, methods)
 }
@@ -126,48 +126,48 @@ func (rec *recorder) count() int {
 
 func TestServeLetsFurtherCallsThrough(t *testing.T) {
 	t.Parallel()
-	api := &recorder{Handler: stub(200, jsonType, `{"code":0,"message":null,"response":{"imp_uid":"imp_1","cancel_amount":500}}`)}
-	g := start(t, setup{api: api, proxy: "serve POST /payments/cancel /payments/prepare\nserve GET /payments/*/balance /payments/prepare/*"})
+	api := &recorder{Handler: StubAPI(200, JSONType, `{"code":0,"message":null,"response":{"imp_uid":"imp_1","cancel_amount":500}}`)}
+	g := Start(t, Setup{API: api, Proxy: "serve POST /payments/cancel /payments/prepare\nserve GET /payments/*/balance /payments/prepare/*"})
 	const body = "imp_uid=imp_1&amount=500&reason=%EA%B0%80"
-	a := g.do(t, http.MethodPost, g.inside+"/payments/cancel/?a=%31&_token=canary-token-1&b", formType, body)
-	require.Equal(t, 200, a.status, a.body)
-	assert.Equal(t, "imp_1", a.payment(t)["imp_uid"])
+	a := g.Do(t, http.MethodPost, g.Inside+"/payments/cancel/?a=%31&_token=canary-token-1&b", FormType, body)
+	require.Equal(t, 200, a.Status, a.Body)
+	assert.Equal(t, "imp_1", a.Payment(t)["imp_uid"])
 	got := api.last(t)
 	assert.Equal(t, "POST /payments/cancel?a=%31&b", got.method+" "+got.uri, "the query without the token, to the byte")
-	assert.Equal(t, formType, got.contentType)
+	assert.Equal(t, FormType, got.contentType)
 	assert.Equal(t, body, got.body)
 	assert.Equal(t, "Bearer canary-token-of-stub", got.header.Get("Authorization"))
-	g.logs(t, `"operation":"other","account":"","merchant_uid":"","imp_uid":"imp_1"`)
+	g.WaitForLog(t, `"operation":"other","account":"","merchant_uid":"","imp_uid":"imp_1"`)
 
-	assert.Equal(t, 200, g.do(t, http.MethodGet, g.inside+"/payments/imp_1/balance", "", "").status)
+	assert.Equal(t, 200, g.Do(t, http.MethodGet, g.Inside+"/payments/imp_1/balance", "", "").Status)
 	assert.Equal(t, "/payments/imp_1/balance", api.last(t).uri)
-	assert.Equal(t, 200, g.do(t, http.MethodGet, g.inside+"/payments/prepare/a%2Fb", "", "").status)
+	assert.Equal(t, 200, g.Do(t, http.MethodGet, g.Inside+"/payments/prepare/a%2Fb", "", "").Status)
 	assert.Equal(t, "/payments/prepare/a%2Fb", api.last(t).uri, "a slash in a value stays one")
 
 	sent := api.count()
 	for _, path := range []string{"PUT /payments/prepare", "GET /payments/cancel", "POST /payments/imp_1/balance", "GET /payments/a%2Fb/c/balance", "POST /payments//cancel", "POST /payments%2Fcancel", "GET /payments/prepare/%2e%2e"} {
 		method, path, _ := strings.Cut(path, " ")
-		assert.Equal(t, 403, g.do(t, method, g.inside+path, "", "").status, path)
+		assert.Equal(t, 403, g.Do(t, method, g.Inside+path, "", "").Status, path)
 	}
-	assert.Equal(t, 400, g.do(t, http.MethodGet, g.inside+"/payments/prepare/..%2Fcancel", "", "").status)
-	assert.Equal(t, 418, g.do(t, http.MethodPost, g.inside+"/orders", "", "").status)
+	assert.Equal(t, 400, g.Do(t, http.MethodGet, g.Inside+"/payments/prepare/..%2Fcancel", "", "").Status)
+	assert.Equal(t, 418, g.Do(t, http.MethodPost, g.Inside+"/orders", "", "").Status)
 	assert.Equal(t, sent, api.count(), "nothing else is sent")
 }
 
 func TestServeAll(t *testing.T) {
 	t.Parallel()
-	api := &recorder{Handler: stub(200, jsonType, `{"code":0,"message":null,"response":null}`)}
-	g := start(t, setup{api: api, proxy: "serve all"})
+	api := &recorder{Handler: StubAPI(200, JSONType, `{"code":0,"message":null,"response":null}`)}
+	g := Start(t, Setup{API: api, Proxy: "serve all"})
 	for _, call := range []string{"POST /payments/cancel", "PUT /payments/prepare", "GET /payments?imp_uid[]=a&imp_uid[]=b", "DELETE /subscribe/customers/c1", "PATCH /payments/imp_1", "GET /vbanks/holder?bank_code=004"} {
 		method, uri, _ := strings.Cut(call, " ")
-		require.Equal(t, 200, g.do(t, method, g.inside+uri, jsonType, "{}").status, call)
+		require.Equal(t, 200, g.Do(t, method, g.Inside+uri, JSONType, "{}").Status, call)
 		assert.Equal(t, call, api.last(t).method+" "+api.last(t).uri)
 	}
 	sent := api.count()
-	assert.Equal(t, 200, g.do(t, http.MethodPost, g.inside+"/users/getToken", jsonType, "{}").status, "by the gateway")
-	assert.Equal(t, 403, g.do(t, http.MethodPost, g.inside+"/CVS", jsonType, `{"merchant_uid":"a","amount":1}`).status, "only /cvs is read strictly, so nothing like it is sent")
-	assert.Equal(t, 403, g.do(t, http.MethodPost, g.inside+"/cvs/a/b", jsonType, "{}").status)
-	assert.Equal(t, 418, g.do(t, http.MethodGet, g.inside+"/users/1", "", "").status)
+	assert.Equal(t, 200, g.Do(t, http.MethodPost, g.Inside+"/users/getToken", JSONType, "{}").Status, "by the gateway")
+	assert.Equal(t, 403, g.Do(t, http.MethodPost, g.Inside+"/CVS", JSONType, `{"merchant_uid":"a","amount":1}`).Status, "only /cvs is read strictly, so nothing like it is sent")
+	assert.Equal(t, 403, g.Do(t, http.MethodPost, g.Inside+"/cvs/a/b", JSONType, "{}").Status)
+	assert.Equal(t, 418, g.Do(t, http.MethodGet, g.Inside+"/users/1", "", "").Status)
 	assert.Equal(t, sent, api.count())
 }
 
@@ -183,11 +183,11 @@ func TestServedCallInDoubt(t *testing.T) {
 		"the connection breaks": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 504, 502, "Outcome unknown"},
 		"no answer in time":     {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 504, 504, "Outcome unknown"},
 		"somebody's page":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503); _, _ = io.WriteString(w, "<html>") }, 504, 502, "Outcome unknown"},
-		"the API refuses":       {stub(400, jsonType, `{"code":-1,"message":"x","response":null}`).ServeHTTP, 400, 400, "x"},
+		"the API refuses":       {StubAPI(400, JSONType, `{"code":-1,"message":"x","response":null}`).ServeHTTP, 400, 400, "x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			token := stub(200, jsonType, "")
+			token := StubAPI(200, JSONType, "")
 			api := &recorder{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/users/getToken" {
 					token.ServeHTTP(w, r)
@@ -195,34 +195,32 @@ func TestServedCallInDoubt(t *testing.T) {
 				}
 				c.fail(w, r)
 			})}
-			g := start(t, setup{api: api, account: "timeout 300ms", proxy: "serve * /payments/cancel /payments/status/*"})
-			a := g.do(t, http.MethodPost, g.inside+"/payments/cancel", jsonType, `{"imp_uid":"imp_1"}`)
-			assert.Equal(t, c.post, a.status, a.body)
-			assert.Contains(t, a.get(t, "message"), c.postMessage)
+			g := Start(t, Setup{API: api, Account: "timeout 300ms", Proxy: "serve * /payments/cancel /payments/status/*"})
+			a := g.Do(t, http.MethodPost, g.Inside+"/payments/cancel", JSONType, `{"imp_uid":"imp_1"}`)
+			assert.Equal(t, c.post, a.Status, a.Body)
+			assert.Contains(t, a.Field(t, "message"), c.postMessage)
 			assert.Equal(t, 1, api.count(), "once")
-			a = g.do(t, http.MethodGet, g.inside+"/payments/status/paid", "", "")
-			assert.Equal(t, c.get, a.status, a.body)
-			assert.NotContains(t, a.get(t, "message"), "Outcome unknown", "a look-up changes nothing")
+			a = g.Do(t, http.MethodGet, g.Inside+"/payments/status/paid", "", "")
+			assert.Equal(t, c.get, a.Status, a.Body)
+			assert.NotContains(t, a.Field(t, "message"), "Outcome unknown", "a look-up changes nothing")
 		})
 	}
 }
 
-// main_test.go looks for the tokens in all that was written.
+// RunMain searches everything that was written for the tokens.
 func TestTokensOfOldSDKsAreNeitherSentNorLogged(t *testing.T) {
 	t.Parallel()
-	api := &recorder{Handler: stub(200, jsonType, `{"code":0,"message":null,"response":{"imp_uid":"imp_1"}}`)}
-	g := start(t, setup{api: api})
+	api := &recorder{Handler: StubAPI(200, JSONType, `{"code":0,"message":null,"response":{"imp_uid":"imp_1"}}`)}
+	g := Start(t, Setup{API: api})
 	const real = "canary-token-of-an-old-sdk"
-	written.Lock()
-	written.tokens[real] = true
-	written.Unlock()
+	AddSecret(real)
 	ask := func(query, header string) asked {
-		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, g.inside+"/payments/imp_1?x=1"+query, nil)
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, g.Inside+"/payments/imp_1?x=1"+query, nil)
 		require.NoError(t, err)
 		if header != "" {
 			r.Header.Set("X-ImpTokenHeader", header)
 		}
-		require.Equal(t, 200, g.send(t, r).status)
+		require.Equal(t, 200, g.Send(t, r).Status)
 		return api.last(t)
 	}
 	for _, query := range []string{"", "&_token=" + real, "&%5Ftoken=" + real + "&y=2"} {
@@ -235,8 +233,8 @@ func TestTokensOfOldSDKsAreNeitherSentNorLogged(t *testing.T) {
 		assert.Empty(t, got.header.Get("X-ImpTokenHeader"))
 	}
 	ask("&_token="+placeholderToken, placeholderToken)
-	g.logs(t, "handled request")
-	assert.Equal(t, 1, strings.Count(g.log(t), "handled request"), "Caddy's access log would print the others; the placeholder is no secret")
+	g.WaitForLog(t, "handled request")
+	assert.Equal(t, 1, strings.Count(g.Log(t), "handled request"), "Caddy's access log would print the others; the placeholder is no secret")
 }
 
 func TestAPIRoot(t *testing.T) {

@@ -60,13 +60,13 @@ func TestRouteOfACheckSeesTheSite(t *testing.T) {
 		"map":                   {"map {host} {tenant} {\n127.0.0.1 flowers\ndefault none\n}", `respond "{\"tenant\":\"{tenant}\"}"`, "tenant flowers"},
 		"client_ip":             {"", `respond "{\"ip\":\"{client_ip}\"}"`, "ip 127.0.0.1"},
 		"its own request":       {"", `respond "{\"method\":\"{method}\",\"query\":\"{query}\",\"order\":\"{http.cvs.merchant_uid}\"}"`, "order order-1\nrequire query \"\"\nrequire method POST"},
-		"env":                   {"", `respond "{\"key\":\"{env.CVS_TEST_INTERNAL_KEY}\"}"`, "key " + canaries["CVS_TEST_INTERNAL_KEY"]},
+		"env":                   {"", `respond "{\"key\":\"{env.CVS_TEST_INTERNAL_KEY}\"}"`, "key " + Canaries["CVS_TEST_INTERNAL_KEY"]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g, i := onSite(t, nil, c.site+"\ncvs_confirm /cvs/confirm {\norder_check {\nrequire "+c.require+"\nroute {\n"+c.route+"\n}\n}\n}\nrespond 404")
-			a := g.confirm(t, i)
-			assert.Equal(t, 200, a.status, "%s\n%s", a.body, logText{g, t})
+			a := g.Confirm(t, i)
+			assert.Equal(t, 200, a.Status, "%s\n%s", a.Body, g.LazyLog(t))
 		})
 	}
 }
@@ -74,7 +74,7 @@ func TestRouteOfACheckSeesTheSite(t *testing.T) {
 // By a route a check is asked over whatever Caddy can speak.
 func TestRouteOfACheckReachesUnixAndTLS(t *testing.T) {
 	t.Parallel()
-	dir := shortDir(t)
+	dir := ShortDir(t)
 	unix, err := net.Listen("unix", filepath.Join(dir, "shop.sock"))
 	require.NoError(t, err)
 	shop := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -91,10 +91,10 @@ func TestRouteOfACheckReachesUnixAndTLS(t *testing.T) {
 		"unix": "reverse_proxy unix/" + unix.Addr().String(),
 		"TLS":  "reverse_proxy " + overTLS.URL + " {\ntransport http {\ntls_trust_pool file " + authority + "\n}\n}",
 	} {
-		g := start(t, setup{confirm: "order_check {\nrequire payable true\namount total\nroute {\n" + route + "\n}\n}"})
+		g := Start(t, Setup{Confirm: "order_check {\nrequire payable true\namount total\nroute {\n" + route + "\n}\n}"})
 		for order, status := range map[string]int{"yes": 200, "no": 409} {
-			a := g.confirm(t, g.mustIssue(t, order))
-			assert.Equal(t, status, a.status, "%s: %s", name, a.body)
+			a := g.Confirm(t, g.MustIssue(t, order))
+			assert.Equal(t, status, a.Status, "%s: %s", name, a.Body)
 		}
 	}
 }
@@ -142,7 +142,7 @@ var shapes = []shape{
 
 // site is a shape that runs.
 type site struct {
-	*gateway
+	*Gateway
 	at string
 }
 
@@ -151,7 +151,7 @@ func startShape(t *testing.T, s shape, check string) (*site, string) {
 	app := fastCGI(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<h1>the shop</h1>") })
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<h1>the shop</h1>") }))
 	t.Cleanup(page.Close)
-	at := "http://" + address(t)
+	at := "http://" + Address(t)
 	path := s.path
 	if path == "" {
 		path = "/cvs/confirm"
@@ -159,23 +159,22 @@ func startShape(t *testing.T, s shape, check string) (*site, string) {
 	fill := strings.NewReplacer("CONFIRM", "cvs_confirm /cvs/confirm {\n"+guardedCheck+"\n}", "SITE", at)
 	values := strings.NewReplacer("CHECK", check, "APP", page.URL, "WEBROOT", webRoot(t, "index.php", "index.html"), "PHP", app)
 	named := "&(shop) {\n" + fill.Replace("CONFIRM\nreverse_proxy APP") + "\n}\n"
-	g := start(t, setup{
-		proxy: "confirm_url " + at + path,
-		sites: values.Replace(named + at + " {\nlog {\noutput file LOGS\n}\n" + fill.Replace(s.site) + "\n}\n"),
+	g := Start(t, Setup{
+		Proxy: "confirm_url " + at + path,
+		Sites: values.Replace(named + at + " {\nlog {\noutput file LOGS\n}\n" + fill.Replace(s.site) + "\n}\n"),
 	})
-	written.Lock()
-	written.exempt[g.logFile] = true // reverse_proxy prints the URLs of webhooks that went astray, at DEBUG
-	written.Unlock()
-	g.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	ExemptLog(g.LogFile) // reverse_proxy prints the URLs of webhooks that went astray, at DEBUG
+	g.HTTP.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &site{g, at}, path
 }
 
-// words tells an answer as the README's table does: whose it is, besides its status.
-func (a answer) words() string {
-	if strings.HasPrefix(a.body, `{"accepted":`) {
-		return strconv.Itoa(a.status)
+// tableCell describes an answer as the README's table does: its status, and whether the site
+// itself gave it.
+func tableCell(a Answer) string {
+	if strings.HasPrefix(a.Body, `{"accepted":`) {
+		return strconv.Itoa(a.Status)
 	}
-	return "the site's " + strconv.Itoa(a.status)
+	return "the site's " + strconv.Itoa(a.Status)
 }
 
 // On each shape a yes is 200, a no 409, a check that hangs 504, an app that is down 503; a
@@ -200,7 +199,7 @@ func TestShapesOfSites(t *testing.T) {
 			t.Run(strconv.Itoa(n), func(t *testing.T) {
 				t.Parallel()
 				here, path := startShape(t, s, shop.URL)
-				down, _ := startShape(t, s, "http://"+address(t))
+				down, _ := startShape(t, s, "http://"+Address(t))
 				rows[n] = here.row(t, s.name, path, down)
 			})
 		}
@@ -211,36 +210,36 @@ func TestShapesOfSites(t *testing.T) {
 
 func (s *site) row(t *testing.T, name, path string, down *site) string {
 	t.Helper()
-	send := func(on *site, i issued, to string) answer {
-		_, query, _ := strings.Cut(i.confirmURL, "?")
-		i.confirmURL = on.at + to
+	send := func(on *site, i Issued, to string) Answer {
+		_, query, _ := strings.Cut(i.ConfirmURL, "?")
+		i.ConfirmURL = on.at + to
 		if query != "" {
-			i.confirmURL += "?" + query
+			i.ConfirmURL += "?" + query
 		}
-		a := on.confirm(t, i)
-		assert.False(t, a.status == 200 && i.merchantUID != "yes" && query != "", "%s: %s of %s: accepted by %s", name, to, i.merchantUID, a.body)
+		a := on.Confirm(t, i)
+		assert.False(t, a.Status == 200 && i.MerchantUID != "yes" && query != "", "%s: %s of %s: accepted by %s", name, to, i.MerchantUID, a.Body)
 		return a
 	}
-	yes, no, hung := s.mustIssue(t, "yes"), s.mustIssue(t, "no"), s.mustIssue(t, "hung")
+	yes, no, hung := s.MustIssue(t, "yes"), s.MustIssue(t, "no"), s.MustIssue(t, "hung")
 	near := make(map[string]bool)
 	for _, to := range []string{path + "/", strings.Replace(path, "/cvs/", "//cvs//", 1), strings.ToUpper(path)} {
-		for _, i := range []issued{yes, no} {
+		for _, i := range []Issued{yes, no} {
 			a := send(s, i, to)
-			near[a.words()] = true
-			assert.Contains(t, []int{200, 404, 409}, a.status, to)
+			near[tableCell(a)] = true
+			assert.Contains(t, []int{200, 404, 409}, a.Status, to)
 		}
 	}
-	for _, i := range []issued{yes, no} {
+	for _, i := range []Issued{yes, no} {
 		for _, to := range []string{"/", "/wrong", path + "/x", "/confirm.php", "/index.php", "/cvs/notice"} {
 			a := send(s, i, to)
-			assert.GreaterOrEqual(t, a.status, 400, "%s: %s: %s", name, to, a.body) // cvs_proxy has words of its own
+			assert.GreaterOrEqual(t, a.Status, 400, "%s: %s: %s", name, to, a.Body) // cvs_proxy has words of its own
 		}
 	}
 	unsigned := yes
-	unsigned.confirmURL = s.at
+	unsigned.ConfirmURL = s.at
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s | %s |", name,
-		send(s, yes, path).words(), send(s, no, path).words(), send(s, hung, path).words(), send(down, down.mustIssue(t, "yes"), path).words(),
-		strings.Join(slices.Sorted(maps.Keys(near)), ", "), send(s, yes, "/wrong").words(), send(s, unsigned, "/wrong").words())
+		tableCell(send(s, yes, path)), tableCell(send(s, no, path)), tableCell(send(s, hung, path)), tableCell(send(down, down.MustIssue(t, "yes"), path)),
+		strings.Join(slices.Sorted(maps.Keys(near)), ", "), tableCell(send(s, yes, "/wrong")), tableCell(send(s, unsigned, "/wrong")))
 }
 
 // compareWithREADME holds a table in the README against the one that a test has made.

@@ -20,17 +20,17 @@ import (
 
 // onSite issues a barcode whose webhook goes to a site of its own, with these
 // directives beside cvs_confirm.
-func onSite(t *testing.T, payable http.HandlerFunc, directives string) (*gateway, issued) {
+func onSite(t *testing.T, payable http.HandlerFunc, directives string) (*Gateway, Issued) {
 	t.Helper()
-	at := "http://" + address(t)
-	g := start(t, setup{
-		proxy: "confirm_url " + at + "/cvs/confirm", payable: payable,
-		sites: at + " {\nlog {\noutput file LOGS\n}\n" + directives + "\n}\n",
+	at := "http://" + Address(t)
+	g := Start(t, Setup{
+		Proxy: "confirm_url " + at + "/cvs/confirm", Payable: payable,
+		Sites: at + " {\nlog {\noutput file LOGS\n}\n" + directives + "\n}\n",
 	})
-	return g, g.mustIssue(t, "order-1")
+	return g, g.MustIssue(t, "order-1")
 }
 
-const onlyConfirm = "cvs_confirm /cvs/confirm {\n" + usualConfirm + "\n}\n"
+const onlyConfirm = "cvs_confirm /cvs/confirm {\n" + UsualConfirm + "\n}\n"
 
 // The shop's own 200 must not accept in place of the order check.
 func TestConfirmComesBeforeWhatChangesARequest(t *testing.T) {
@@ -51,15 +51,15 @@ func TestConfirmComesBeforeWhatChangesARequest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, payable := range []http.HandlerFunc{nil, answers(409, `{"reason":"sold out"}`)} {
+			for _, payable := range []http.HandlerFunc{nil, AnswerWith(409, `{"reason":"sold out"}`)} {
 				g, i := onSite(t, payable, onlyConfirm+directives)
-				a := g.confirm(t, i)
-				assert.Equal(t, 1, g.shop.asked(), "the order check is asked")
+				a := g.Confirm(t, i)
+				assert.Equal(t, 1, g.Shop.Count(), "the order check is asked")
 				if payable == nil {
-					assert.Equal(t, 200, a.status, a.body)
-					assert.Equal(t, true, a.get(t, "accepted"))
+					assert.Equal(t, 200, a.Status, a.Body)
+					assert.Equal(t, true, a.Field(t, "accepted"))
 				} else {
-					assert.Equal(t, 409, a.status, a.body)
+					assert.Equal(t, 409, a.Status, a.Body)
 				}
 			}
 		})
@@ -69,20 +69,20 @@ func TestConfirmComesBeforeWhatChangesARequest(t *testing.T) {
 // What spends the merchant's credentials stays behind the site's password.
 func TestProxyStaysBehindAPassword(t *testing.T) {
 	t.Parallel()
-	at := "http://" + address(t)
-	g := start(t, setup{sites: at + " {\nbasic_auth {\nshop $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\ncvs_proxy\ncvs_confirm /cvs/confirm {\n" + usualConfirm + "\n}\n}\n"})
-	a := g.do(t, http.MethodPost, at+"/cvs", formType, "merchant_uid=order-1&amount=15000")
-	assert.Equal(t, http.StatusUnauthorized, a.status)
-	assert.Empty(t, g.api.Payments())
+	at := "http://" + Address(t)
+	g := Start(t, Setup{Sites: at + " {\nbasic_auth {\nshop $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\ncvs_proxy\ncvs_confirm /cvs/confirm {\n" + UsualConfirm + "\n}\n}\n"})
+	a := g.Do(t, http.MethodPost, at+"/cvs", FormType, "merchant_uid=order-1&amount=15000")
+	assert.Equal(t, http.StatusUnauthorized, a.Status)
+	assert.Empty(t, g.API.Payments())
 
-	guarded := "http://" + address(t)
-	g = start(t, setup{
-		payable: answers(http.StatusUnauthorized, ""),
-		sites:   guarded + " {\nforward_auth SHOP {\nuri /auth\n}\ncvs_proxy\n}\n",
+	guarded := "http://" + Address(t)
+	g = Start(t, Setup{
+		Payable: AnswerWith(http.StatusUnauthorized, ""),
+		Sites:   guarded + " {\nforward_auth SHOP {\nuri /auth\n}\ncvs_proxy\n}\n",
 	})
-	a = g.do(t, http.MethodPost, guarded+"/cvs", formType, "merchant_uid=order-1&amount=15000")
-	assert.Equal(t, http.StatusUnauthorized, a.status)
-	assert.Empty(t, g.api.Payments())
+	a = g.Do(t, http.MethodPost, guarded+"/cvs", FormType, "merchant_uid=order-1&amount=15000")
+	assert.Equal(t, http.StatusUnauthorized, a.Status)
+	assert.Empty(t, g.API.Payments())
 }
 
 // A signed webhook at a path that is nearly right is taken; at any other it is refused
@@ -98,21 +98,21 @@ func TestWebhookAtANearlyRightPath(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g, i := onSite(t, nil, onlyConfirm+directives)
-			at, query, _ := strings.Cut(i.confirmURL, "/cvs/confirm")
+			at, query, _ := strings.Cut(i.ConfirmURL, "/cvs/confirm")
 			for path, status := range map[string]int{
 				"/cvs/confirm": 200, "/cvs/confirm/": 200, "//cvs/confirm": 200, "/cvs//confirm": 200, "/cvs/confirm//": 200,
 				"/CVS/Confirm": 200, "/cvs%2Fconfirm": 200,
 				"/cvs/confrim": 404, "/cvs": 404, "/": 404, "/cvs/confirm/x": 404, "/shop/cvs/confirm": 404, "/cvs/confirm.php": 404, "/cvs/notice": 404,
 			} {
 				near := i
-				near.confirmURL = at + path + query
-				a := g.confirm(t, near)
-				assert.Equal(t, status, a.status, "%s: %s", path, a.body)
-				assert.Equal(t, status == 200, a.get(t, "accepted"), path)
+				near.ConfirmURL = at + path + query
+				a := g.Confirm(t, near)
+				assert.Equal(t, status, a.Status, "%s: %s", path, a.Body)
+				assert.Equal(t, status == 200, a.Field(t, "accepted"), path)
 			}
-			g.logs(t, "a signed confirm webhook reached no cvs_confirm")
-			g.logs(t, `"path":"/cvs/confrim"`)
-			assert.NotContains(t, g.log(t), "cvs_sig")
+			g.WaitForLog(t, "a signed confirm webhook reached no cvs_confirm")
+			g.WaitForLog(t, `"path":"/cvs/confrim"`)
+			assert.NotContains(t, g.Log(t), "cvs_sig")
 		})
 	}
 }
@@ -121,7 +121,7 @@ func TestWebhookAtANearlyRightPath(t *testing.T) {
 func TestOtherRequestsPassOn(t *testing.T) {
 	t.Parallel()
 	g, i := onSite(t, nil, onlyConfirm+"respond \"the shop's page\" 202\n")
-	at, query, _ := strings.Cut(i.confirmURL, "/cvs/confirm")
+	at, query, _ := strings.Cut(i.ConfirmURL, "/cvs/confirm")
 	for target, method := range map[string]string{
 		at + "/":                        http.MethodPost,
 		at + "/orders?cvs_amount=1":     http.MethodPost,
@@ -129,13 +129,13 @@ func TestOtherRequestsPassOn(t *testing.T) {
 		at + "/orders" + query:          http.MethodGet,
 		at + "/cvs/notice?imp_uid=imp1": http.MethodPost,
 	} {
-		a := g.do(t, method, target, jsonType, "{}")
-		assert.Equal(t, 202, a.status, target)
-		assert.Equal(t, "the shop's page", a.body)
+		a := g.Do(t, method, target, JSONType, "{}")
+		assert.Equal(t, 202, a.Status, target)
+		assert.Equal(t, "the shop's page", a.Body)
 	}
 	for _, spelled := range []string{"?%63vs_sig=x", "?a;cvs_sig=x", "?CVS_SIG=x", "?a=1&cvs_sig"} {
-		for contentType, body := range map[string]string{jsonType: i.webhook(), formType: "event=Galaxia.Cvs.Confirm&imp_uid=imp_1", "text/plain": "", "text/html": "<html>"} {
-			assert.Equal(t, 404, g.do(t, http.MethodPost, at+"/orders"+spelled, contentType, body).status, spelled)
+		for contentType, body := range map[string]string{JSONType: i.Webhook(), FormType: "event=Galaxia.Cvs.Confirm&imp_uid=imp_1", "text/plain": "", "text/html": "<html>"} {
+			assert.Equal(t, 404, g.Do(t, http.MethodPost, at+"/orders"+spelled, contentType, body).Status, spelled)
 		}
 	}
 }
@@ -143,40 +143,40 @@ func TestOtherRequestsPassOn(t *testing.T) {
 // A notice has a signed URL, too, and is the app's, body and all.
 func TestSignedNoticesReachTheApp(t *testing.T) {
 	t.Parallel()
-	at := "http://" + address(t)
-	g, config := prepare(t, setup{
-		proxy: "confirm_url " + at + "/cvs/confirm\nnotice_url " + at + "/notice",
-		sites: at + " {\nlog {\noutput file LOGS\n}\n" + onlyConfirm + "reverse_proxy SHOP\n}\n",
+	at := "http://" + Address(t)
+	g, config := Prepare(t, Setup{
+		Proxy: "confirm_url " + at + "/cvs/confirm\nnotice_url " + at + "/notice",
+		Sites: at + " {\nlog {\noutput file LOGS\n}\n" + onlyConfirm + "reverse_proxy SHOP\n}\n",
 	})
-	runCaddy(t, strings.Replace(config, "level DEBUG", "level INFO", 1)) // at DEBUG reverse_proxy prints the URL
-	i := g.mustIssue(t, "order-1")
-	_, notices := g.api.WebhookURLs(i.impUID)
+	Run(t, strings.Replace(config, "level DEBUG", "level INFO", 1)) // at DEBUG reverse_proxy prints the URL
+	i := g.MustIssue(t, "order-1")
+	_, notices := g.API.WebhookURLs(i.ImpUID)
 	require.Len(t, notices, 1)
 	require.Contains(t, notices[0], "cvs_sig=")
 	for contentType, body := range map[string]string{
-		jsonType:                      `{"imp_uid":"imp_1","merchant_uid":"order-1","status":"paid"}`,
-		formType:                      "imp_uid=imp_1&merchant_uid=order-1&status=paid",
-		jsonType + "; charset=euc-kr": `{"imp_uid":"imp_1","status":"cancelled"}`,
+		JSONType:                      `{"imp_uid":"imp_1","merchant_uid":"order-1","status":"paid"}`,
+		FormType:                      "imp_uid=imp_1&merchant_uid=order-1&status=paid",
+		JSONType + "; charset=euc-kr": `{"imp_uid":"imp_1","status":"cancelled"}`,
 	} {
-		before := g.shop.asked()
-		assert.Equal(t, 200, g.do(t, http.MethodPost, notices[0], contentType, body).status, body)
-		require.Equal(t, before+1, g.shop.asked())
-		assert.Equal(t, body, g.shop.bodies[before])
+		before := g.Shop.Count()
+		assert.Equal(t, 200, g.Do(t, http.MethodPost, notices[0], contentType, body).Status, body)
+		require.Equal(t, before+1, g.Shop.Count())
+		assert.Equal(t, body, g.Shop.Bodies[before])
 	}
 	large := `{"imp_uid":"imp_1","x":"` + strings.Repeat("a", 70_000) + `"}`
 	for _, body := range []string{large, "imp%5Fuid=imp_1&status=paid", `{"imp\u005fuid":"imp_1"}`} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, notices[0], struct{ io.Reader }{strings.NewReader(body)}) // chunked
 		require.NoError(t, err)
-		r.Header = http.Header{"Content-Type": {jsonType}, "Content-Encoding": {"identity"}}
-		before := g.shop.asked()
-		assert.Equal(t, 200, g.send(t, r).status, "%.50s", body)
-		require.Equal(t, before+1, g.shop.asked())
-		assert.Equal(t, body, g.shop.bodies[before])
+		r.Header = http.Header{"Content-Type": {JSONType}, "Content-Encoding": {"identity"}}
+		before := g.Shop.Count()
+		assert.Equal(t, 200, g.Send(t, r).Status, "%.50s", body)
+		require.Equal(t, before+1, g.Shop.Count())
+		assert.Equal(t, body, g.Shop.Bodies[before])
 	}
 	for _, confirm := range []string{`{"event":"Galaxia\u002eCvs.Confirm","imp_uid":"imp_1"}`, "event=Galaxia%2ECvs.Confirm&imp_uid=imp_1"} {
-		assert.Equal(t, 404, g.do(t, http.MethodPost, notices[0], formType, confirm).status, confirm)
+		assert.Equal(t, 404, g.Do(t, http.MethodPost, notices[0], FormType, confirm).Status, confirm)
 	}
-	result, err := g.api.Scan(t.Context(), emulator.ScanRequest{Barcode: i.barcode})
+	result, err := g.API.Scan(t.Context(), emulator.ScanRequest{Barcode: i.Barcode})
 	require.NoError(t, err)
 	require.True(t, result.Accepted)
 	assert.Equal(t, 200, result.Notice[0].Status)
@@ -200,22 +200,22 @@ func TestSeveralHandlersOnOneSite(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g, i := onSite(t, nil, directives)
-			at, query, _ := strings.Cut(i.confirmURL, "/cvs/confirm")
+			at, query, _ := strings.Cut(i.ConfirmURL, "/cvs/confirm")
 			for _, path := range []string{"/cvs/confirm", "/other/confirm", "/cvs/confirm/"} {
 				one := i
-				one.confirmURL = at + path + query
-				a := g.confirm(t, one)
-				assert.Equal(t, 200, a.status, "%s: %s", path, a.body)
-				assert.Equal(t, true, a.get(t, "accepted"))
+				one.ConfirmURL = at + path + query
+				a := g.Confirm(t, one)
+				assert.Equal(t, 200, a.Status, "%s: %s", path, a.Body)
+				assert.Equal(t, true, a.Field(t, "accepted"))
 			}
 			if strings.Contains(name, "no matcher") {
 				return
 			}
 			astray := i
-			astray.confirmURL = at + "/wrong" + query
-			assert.Equal(t, 404, g.confirm(t, astray).status)
-			astray.confirmURL = at + "/cvs" + query
-			status := g.confirm(t, astray).status
+			astray.ConfirmURL = at + "/wrong" + query
+			assert.Equal(t, 404, g.Confirm(t, astray).Status)
+			astray.ConfirmURL = at + "/cvs" + query
+			status := g.Confirm(t, astray).Status
 			assert.GreaterOrEqual(t, status, 400, "of cvs_proxy, where there is one")
 		})
 	}
@@ -235,22 +235,20 @@ func TestWebhookThatMissesABlock(t *testing.T) {
 			t.Parallel()
 			g, i := onSite(t, nil, directives)
 			if strings.Contains(directives, "reverse_proxy") { // which prints the URL at DEBUG
-				written.Lock()
-				written.exempt[g.logFile] = true
-				written.Unlock()
+				ExemptLog(g.LogFile)
 			}
-			at, query, _ := strings.Cut(i.confirmURL, "/cvs/confirm")
+			at, query, _ := strings.Cut(i.ConfirmURL, "/cvs/confirm")
 			for path, status := range map[string]int{"/cvs/confirm": 200, "/cvs/confirm/": 200, "/cvs/confrim": 404, "/wrong": 404, "/": 404} {
 				near := i
-				near.confirmURL = at + path + query
-				a := g.confirm(t, near)
-				assert.Equal(t, status, a.status, "%s: %s", path, a.body)
-				assert.Equal(t, status == 200, a.get(t, "accepted"), path)
+				near.ConfirmURL = at + path + query
+				a := g.Confirm(t, near)
+				assert.Equal(t, status, a.Status, "%s: %s", path, a.Body)
+				assert.Equal(t, status == 200, a.Field(t, "accepted"), path)
 			}
 			if strings.Contains(directives, "/other/confirm") && !strings.Contains(directives, "/api") {
 				near := i
-				near.confirmURL = at + "/other/confirm" + query
-				assert.Equal(t, 200, g.confirm(t, near).status)
+				near.ConfirmURL = at + "/other/confirm" + query
+				assert.Equal(t, 200, g.Confirm(t, near).Status)
 			}
 		})
 	}
@@ -260,11 +258,11 @@ func TestWebhookThatMissesABlock(t *testing.T) {
 func TestParameterDoesNotHideARequest(t *testing.T) {
 	t.Parallel()
 	g, i := onSite(t, nil, onlyConfirm+"respond \"admin\" 202\n")
-	at, _, _ := strings.Cut(i.confirmURL, "/cvs/confirm")
-	assert.Equal(t, 202, g.do(t, http.MethodGet, at+"/admin/export?cvs_sig=x", "", "").status)
-	assert.Equal(t, 202, g.do(t, http.MethodPost, at+"/admin/delete?cvs_sig=x", formType, "id=imp_uid").status)
+	at, _, _ := strings.Cut(i.ConfirmURL, "/cvs/confirm")
+	assert.Equal(t, 202, g.Do(t, http.MethodGet, at+"/admin/export?cvs_sig=x", "", "").Status)
+	assert.Equal(t, 202, g.Do(t, http.MethodPost, at+"/admin/delete?cvs_sig=x", FormType, "id=imp_uid").Status)
 	for method, path := range map[string]string{"GET": "/admin/export", "POST": "/admin/delete"} {
-		g.logs(t, `"msg":"a request with a signature in its URL was passed on","method":"`+method+`","host":"`+strings.TrimPrefix(at, "http://")+`","path":"`+path+`","client_ip":"127.0.0.1"`)
+		g.WaitForLog(t, `"msg":"a request with a signature in its URL was passed on","method":"`+method+`","host":"`+strings.TrimPrefix(at, "http://")+`","path":"`+path+`","client_ip":"127.0.0.1"`)
 	}
 }
 
@@ -292,7 +290,7 @@ func TestSitesThatWouldAcceptAMissAreWarnedOf(t *testing.T) {
 		"handles, one for the rest":       {anyHost + onlyConfirm + "handle /a/* {\nreverse_proxy SHOP\n}\nhandle {\nrespond 404\n}\n}", ""},
 		"handles, none for the rest":      {anyHost + onlyConfirm + "handle /a/* {\nreverse_proxy SHOP\n}\n}", silent},
 		"a handle that answers nothing":   {anyHost + onlyConfirm + "handle /a/* {\nheader X-A b\n}\nhandle {\nrespond 404\n}\n}", silent},
-		"no matcher":                      {anyHost + "cvs_confirm {\n" + usualConfirm + "\n}\n}", ""},
+		"no matcher":                      {anyHost + "cvs_confirm {\n" + UsualConfirm + "\n}\n}", ""},
 		"an SPA":                          {anyHost + onlyConfirm + "root /srv\ntry_files {path} /index.html\nfile_server\n}", ""},
 		"PHP":                             {anyHost + onlyConfirm + "root /srv\nphp_fastcgi unix//run/php.sock\nfile_server\n}", ""},
 		"one Host only":                   {"http://shop.example:8080 {\n" + onlyConfirm + "respond 404\n}", host},
@@ -303,7 +301,7 @@ func TestSitesThatWouldAcceptAMissAreWarnedOf(t *testing.T) {
 		"a wildcard":                      {"https://*.shop.example:8443 {\ntls internal\n@a host a.shop.example\nhandle @a {\n" + onlyConfirm + "reverse_proxy SHOP\n}\nhandle {\nabort\n}\n}", ""},
 		"a named route":                   {"&(app) {\nrespond 404\n}\n" + anyHost + onlyConfirm + "invoke app\n}", ""},
 		"a named route of itself":         {"&(again) {\n@x path /x/*\nroute @x {\nuri strip_prefix /x\ninvoke again\n}\nrespond 404\n}\n" + anyHost + onlyConfirm + "invoke again\n}", ""},
-		"a handle around it":              {anyHost + "handle /cvs/confirm {\ncvs_confirm {\n" + usualConfirm + "\n}\n}\nrespond 404\n}", ""},
+		"a handle around it":              {anyHost + "handle /cvs/confirm {\ncvs_confirm {\n" + UsualConfirm + "\n}\n}\nrespond 404\n}", ""},
 		"a handle for its paths":          {anyHost + "handle /cvs/* {\n" + onlyConfirm + "}\nrespond 404\n}", ""},
 		"a route around it":               {anyHost + "route {\n" + onlyConfirm + "respond 404\n}\n}", ""},
 		"a route for its paths":           {anyHost + "route /cvs/* {\n" + onlyConfirm + "}\nrespond 404\n}", ""},
@@ -312,18 +310,16 @@ func TestSitesThatWouldAcceptAMissAreWarnedOf(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g, config := prepare(t, setup{})
-			global, _, _ := strings.Cut(config, g.inside)
+			g, config := Prepare(t, Setup{})
+			global, _, _ := strings.Cut(config, g.Inside)
 			global = strings.Replace(global, "auto_https off", "auto_https disable_redirects\nskip_install_trust\nstorage file_system "+t.TempDir(), 1)
-			provisioning.Lock()
-			defer provisioning.Unlock()
-			ctx, err := caddy.ProvisionContext(adapt(t, global+g.fill(tc.site)))
-			require.NoError(t, err)
-			app, err := ctx.App("cvs")
-			require.NoError(t, err)
-			require.NoError(t, app.(*App).Start())
+			Provisioned(t, Adapt(t, global+g.Fill(tc.site)), func(ctx caddy.Context) {
+				app, err := ctx.App("cvs")
+				require.NoError(t, err)
+				require.NoError(t, app.(*App).Start())
+			})
 			for _, warning := range []string{silent, host, block} {
-				assert.Equal(t, warning == tc.warning, strings.Contains(g.log(t), warning), "%s: %s", warning, g.log(t))
+				assert.Equal(t, warning == tc.warning, strings.Contains(g.Log(t), warning), "%s: %s", warning, g.Log(t))
 			}
 		})
 	}
@@ -341,9 +337,9 @@ func TestChecksWithoutAConditionAreWarnedOf(t *testing.T) {
 		"order_check SHOP/x {\namount total\n}\norder_check SHOP/y {\nshadow\n}":     false,
 		"order_check SHOP/x {\namount total\n}\norder_check SHOP/y {\nname other\n}": true,
 	} {
-		g := start(t, setup{confirm: confirm})
-		g.mustIssue(t, "order-1")
-		assert.Equal(t, warns, strings.Contains(g.log(t), warning), confirm)
+		g := Start(t, Setup{Confirm: confirm})
+		g.MustIssue(t, "order-1")
+		assert.Equal(t, warns, strings.Contains(g.Log(t), warning), confirm)
 	}
 }
 
@@ -351,10 +347,10 @@ func TestChecksWithoutAConditionAreWarnedOf(t *testing.T) {
 func TestAcceptedUnansweredIsWarnedOf(t *testing.T) {
 	t.Parallel()
 	for answerOf, level := range map[int]string{200: "info", 500: "warn"} {
-		g := start(t, setup{confirm: "on_error accept\norder_check SHOP/x", payable: answers(answerOf, "")})
-		require.Equal(t, 200, g.confirm(t, g.mustIssue(t, "order-1")).status)
-		g.logs(t, `"msg":"confirm webhook"`)
-		for line := range strings.Lines(g.log(t)) {
+		g := Start(t, Setup{Confirm: "on_error accept\norder_check SHOP/x", Payable: AnswerWith(answerOf, "")})
+		require.Equal(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
+		g.WaitForLog(t, `"msg":"confirm webhook"`)
+		for line := range strings.Lines(g.Log(t)) {
 			if strings.Contains(line, `"msg":"confirm webhook"`) {
 				assert.Contains(t, line, fmt.Sprintf(`"level":%q`, level), line)
 			}

@@ -1,0 +1,136 @@
+package caddycvs
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/stretchr/testify/require"
+	"github.com/tidwall/gjson"
+)
+
+// forgetfulAPI answers as PortOne's API does and keeps nothing but counters, so
+// that what grows is the gateway's. The emulator would keep 10,000 payments. An
+// order's number may ask for one of the fates.
+type ForgetfulAPI struct {
+	Tokens, Issues, Others atomic.Int64
+	ShortLived             atomic.Bool // tokens of the first account, renewed every second
+}
+
+func (a *ForgetfulAPI) Requests() int64 { return a.Tokens.Load() + a.Issues.Load() + a.Others.Load() }
+
+// What goes wrong with an order at the ForgetfulAPI, as parts of the order's number.
+const (
+	FateBroken = "-broken" // the API does the work, then the connection breaks
+	FateGone   = "-gone"   // the API is slow, and the app closes the connection
+)
+
+// ForgetfulToken is the token that the ForgetfulAPI gives to everybody.
+const ForgetfulToken = "canary-token-of-the-resource-run"
+
+func (a *ForgetfulAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	now := time.Now().Unix()
+	switch r.URL.Path {
+	case "/users/getToken":
+		a.Tokens.Add(1)
+		life := int64(1800)
+		// A second account's token stays short-lived: should its renewal outlive
+		// the account, the API will see it.
+		if a.ShortLived.Load() || bytes.Contains(body, []byte("second")) {
+			life = 10
+		}
+		fmt.Fprintf(w, `{"code":0,"message":null,"response":{"access_token":%q,"now":%d,"expired_at":%d}}`, ForgetfulToken, now, now+life)
+	case "/cvs":
+		a.Issues.Add(1)
+		asked := gjson.GetManyBytes(body, "merchant_uid", "confirm_url")
+		if strings.Contains(asked[0].Str, FateBroken) {
+			panic(http.ErrAbortHandler)
+		}
+		if strings.Contains(asked[0].Str, FateGone) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		writePayment(w, asked[0].Str, asked[1].Str, now)
+	default:
+		a.Others.Add(1)
+		writePayment(w, path.Base(r.URL.Path), "", now)
+	}
+}
+
+// writePayment answers with a payment made of the order's number alone, and with
+// the URL that its webhook would go to.
+func writePayment(w http.ResponseWriter, merchantUID, confirmURL string, now int64) {
+	w.Header().Set("Content-Type", JSONType)
+	fmt.Fprintf(w, `{"code":0,"message":null,"response":{"imp_uid":"imp_%s","merchant_uid":%[1]q,"status":"ready","amount":15000,"started_at":%d,"vbank_num":"12345678901234567890","confirm_url":%q,"buyer_name":%q,"buyer_tel":%q,"buyer_email":%q}}`,
+		merchantUID, now, confirmURL, BuyerName, BuyerTel, BuyerEmail)
+}
+
+// forgetfulTransport is forgetfulAPI without a network, for many calls.
+type forgetfulTransport struct{}
+
+var theForgetfulAPI ForgetfulAPI
+
+func init() { caddy.RegisterModule(forgetfulTransport{}) }
+
+func (forgetfulTransport) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.reverse_proxy.transport.test_forgetful", New: func() caddy.Module { return new(forgetfulTransport) }}
+}
+
+func (*forgetfulTransport) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
+
+func (forgetfulTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	theForgetfulAPI.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
+// sites are a gateway's servers, to be called without a network.
+type Sites map[string]http.Handler
+
+// sitesOf provisions a configuration. The file of a log is the only thing that
+// it opens.
+func LoadSites(t testing.TB, config string) Sites {
+	t.Helper()
+	ctx, err := caddy.ProvisionContext(Adapt(t, config))
+	require.NoError(t, err)
+	app, err := ctx.App("http")
+	require.NoError(t, err)
+	byPort := make(Sites)
+	for _, server := range app.(*caddyhttp.App).Servers {
+		for _, listen := range server.Listen {
+			byPort[listen[strings.LastIndex(listen, ":"):]] = server
+		}
+	}
+	return byPort
+}
+
+func (s Sites) Post(target, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodPost, target, strings.NewReader(body))
+	r.Header.Set("Content-Type", JSONType)
+	r.RemoteAddr = "127.0.0.1:1024"
+	w := httptest.NewRecorder()
+	s[":"+r.URL.Port()].ServeHTTP(w, r)
+	return w
+}
+
+// quieten makes a configuration log errors only.
+func LogErrorsOnly(config, logFile string) string {
+	config = strings.Replace(config, "level DEBUG", "", 1)
+	return strings.ReplaceAll(config, "output file "+logFile, "output file "+logFile+"\nlevel ERROR")
+}
+
+// Interface guards
+var (
+	_ http.RoundTripper     = forgetfulTransport{}
+	_ caddyfile.Unmarshaler = (*forgetfulTransport)(nil)
+)

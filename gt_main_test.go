@@ -1,0 +1,123 @@
+package caddycvs
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// The secrets and personal data of all tests. None of them may be found in
+// what the gateway writes: see TestMain.
+var Canaries = map[string]string{
+	"CVS_TEST_KEY":           "canary-imp-key",
+	"CVS_TEST_SECRET":        "canary-imp-secret",
+	"CVS_TEST_SECOND_KEY":    "canary-second-imp-key",
+	"CVS_TEST_SECOND_SECRET": "canary-second-imp-secret",
+	"CVS_TEST_SIGNING_KEY":   "canary-signing-key-of-32-characters",
+	"CVS_TEST_PREVIOUS_KEY":  "canary-previous-key-of-32-characters",
+	"CVS_TEST_INTERNAL_KEY":  "canary-shop-key",
+	"CVS_TEST_TWO_LINES":     "canary-shop-key\nX-Injected: 1",
+}
+
+const (
+	BuyerName  = "카나리아구매자"
+	BuyerTel   = "010-9876-54321"
+	BuyerEmail = "canary-buyer@shop.example"
+)
+
+// written collects what the gateway wrote during the whole run: the texts of
+// own errors here, the logs at debug level in files.
+var written struct {
+	sync.Mutex
+	errors bytes.Buffer
+	tokens map[string]bool // every token that the emulators saw
+	exempt map[string]bool // files that show a parameter of the signature's name on purpose
+	dir    string
+}
+
+// RunMain runs the tests of a package, and fails if one of them made the gateway write a
+// secret. A test package calls it in TestMain. The package must import the Caddy module.
+func RunMain(m *testing.M) {
+	for name, value := range Canaries {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
+	if serveAsCaddy() {
+		return
+	}
+	os.Exit(runAll(m))
+}
+
+func runAll(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "caddy-cvs-test")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	written.dir, written.tokens, written.exempt = dir, make(map[string]bool), make(map[string]bool)
+	code := m.Run()
+	if found := FindSecrets(); code == 0 && found != "" {
+		fmt.Fprintln(os.Stderr, "FAIL: the run wrote a secret:", found)
+		return 1
+	}
+	return code
+}
+
+// addSecret adds a text that nothing written may contain.
+func AddSecret(text string) {
+	written.Lock()
+	defer written.Unlock()
+	written.tokens[text] = true
+}
+
+// exemptLog excludes a log file from the search: the test makes another handler print a
+// signed URL on purpose.
+func ExemptLog(name string) {
+	written.Lock()
+	defer written.Unlock()
+	written.exempt[name] = true
+}
+
+// writtenDir is the directory whose files are searched for secrets.
+func Dir() string { return written.dir }
+
+// secrets are the texts that nothing written may contain.
+func secrets() []string {
+	list := []string{"cvs_sig=", "cvs_sig%3D", "cvs_sig\\u003d", "Bearer ", BuyerName, BuyerTel, BuyerEmail}
+	for _, value := range Canaries {
+		list = append(list, value)
+	}
+	for token := range written.tokens {
+		list = append(list, token)
+	}
+	return list
+}
+
+// findSecrets names a file and the secret in it, or returns "".
+func FindSecrets() (found string) {
+	written.Lock()
+	defer written.Unlock()
+	texts := map[string][]byte{"error answers": written.errors.Bytes()}
+	files, _ := filepath.Glob(filepath.Join(written.dir, "*"))
+	for _, name := range files {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return err.Error()
+		}
+		if !written.exempt[name] {
+			texts[filepath.Base(name)] = content
+		}
+	}
+	for name, content := range texts {
+		for _, secret := range secrets() {
+			if i := bytes.Index(content, []byte(secret)); i >= 0 {
+				return fmt.Sprintf("%q in %s: …%s…", secret, name, content[max(0, i-200):min(len(content), i+100)])
+			}
+		}
+	}
+	return ""
+}

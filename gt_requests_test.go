@@ -1,0 +1,172 @@
+package caddycvs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// answer is what came back.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   string
+}
+
+func (a Answer) Field(t testing.TB, field string) any {
+	t.Helper()
+	var fields map[string]any
+	require.NoError(t, json.Unmarshal([]byte(a.Body), &fields), a.Body)
+	return fields[field]
+}
+
+func (a Answer) Payment(t testing.TB) map[string]any {
+	t.Helper()
+	payment, ok := a.Field(t, "response").(map[string]any)
+	require.True(t, ok, "no payment in %d %s", a.Status, a.Body)
+	return payment
+}
+
+// send sends a request and keeps what an own error says for findSecrets. It may
+// be used by other goroutines than the test's, so it only notes a failure.
+func (g *Gateway) Send(t testing.TB, r *http.Request) Answer {
+	t.Helper()
+	resp, err := g.HTTP.Do(r)
+	if err != nil {
+		t.Error(err)
+		return Answer{}
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	if resp.StatusCode >= 400 {
+		written.Lock()
+		fmt.Fprintf(&written.errors, "%s\n", body)
+		written.Unlock()
+	}
+	return Answer{resp.StatusCode, resp.Header, string(body)}
+}
+
+func (g *Gateway) Do(t testing.TB, method, target, contentType, body string) Answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(context.Background(), method, target, strings.NewReader(body))
+	if err != nil {
+		t.Error(err)
+		return Answer{}
+	}
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	return g.Send(t, r)
+}
+
+const (
+	JSONType = "application/json"
+	FormType = "application/x-www-form-urlencoded"
+)
+
+// issue asks for a barcode of an order of 15000 won.
+func (g *Gateway) Issue(t testing.TB, merchantUID string) Answer {
+	t.Helper()
+	body, _ := json.Marshal(map[string]any{
+		"merchant_uid": merchantUID, "amount": 15000, "buyer_name": BuyerName, "buyer_tel": BuyerTel, "buyer_email": BuyerEmail,
+	})
+	return g.Do(t, http.MethodPost, g.Inside+"/cvs", JSONType, string(body))
+}
+
+// issued is a barcode with the URL that its webhook goes to.
+type Issued struct {
+	ImpUID, MerchantUID, Barcode, ConfirmURL string
+}
+
+func (g *Gateway) MustIssue(t testing.TB, merchantUID string) Issued {
+	t.Helper()
+	a := g.Issue(t, merchantUID)
+	require.Equal(t, http.StatusOK, a.Status, a.Body)
+	p := a.Payment(t)
+	i := Issued{ImpUID: p["imp_uid"].(string), MerchantUID: merchantUID, Barcode: p["vbank_num"].(string)}
+	if g.API != nil {
+		i.ConfirmURL, _ = g.API.WebhookURLs(i.ImpUID)
+	}
+	return i
+}
+
+// webhook returns the documented body.
+func (i Issued) Webhook() string {
+	body, _ := json.Marshal(map[string]any{
+		"event": "Galaxia.Cvs.Confirm", "imp_uid": i.ImpUID, "merchant_uid": i.MerchantUID, "status": "ready",
+		"extra": map[string]string{"barcode": i.Barcode, "payType": "card"},
+	})
+	return string(body)
+}
+
+// confirm sends the confirm webhook as GalaxiaMoneytree does.
+func (g *Gateway) Confirm(t testing.TB, i Issued) Answer {
+	t.Helper()
+	return g.Do(t, http.MethodPost, i.ConfirmURL, JSONType, i.Webhook())
+}
+
+// getToken sends POST /users/getToken to a base URL of cvs_proxy and returns the status.
+// The gateway answers it itself: only the right to call decides.
+func (g *Gateway) GetToken(t testing.TB, base string, header http.Header) int {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/users/getToken", nil)
+	require.NoError(t, err)
+	r.Header = header.Clone()
+	return g.Send(t, r).Status
+}
+
+// log returns what was logged so far.
+func (g *Gateway) Log(t testing.TB) string {
+	t.Helper()
+	content, err := os.ReadFile(g.LogFile)
+	require.NoError(t, err)
+	return string(content)
+}
+
+// logs waits for a text in the log: lines are written after the answer has left.
+func (g *Gateway) WaitForLog(t testing.TB, text string) {
+	t.Helper()
+	g.WaitForLine(t, text)
+}
+
+// line waits for the one line of the log that has all of these texts.
+func (g *Gateway) WaitForLine(t testing.TB, texts ...string) string {
+	t.Helper()
+	var found string
+	require.Eventually(t, func() bool {
+		for line := range strings.Lines(g.Log(t)) {
+			hits := 0
+			for _, text := range texts {
+				if strings.Contains(line, text) {
+					hits++
+				}
+			}
+			if hits == len(texts) {
+				found = line
+			}
+		}
+		return found != ""
+	}, 5*time.Second, 2*time.Millisecond, "%q in one line of:\n%s", texts, g.LazyLog(t))
+	return found
+}
+
+// lazyLog returns a text that reads the log only when it is printed.
+func (g *Gateway) LazyLog(t testing.TB) fmt.Stringer { return logText{g, t} }
+
+type logText struct {
+	g *Gateway
+	t testing.TB
+}
+
+func (l logText) String() string { return l.g.Log(l.t) }
