@@ -1,12 +1,15 @@
 package caddycvs
 
+// This file holds benchmarks of functions that are not exported. The others are in
+// internal/bench.
+
 import (
 	"net/http"
 	"testing"
 )
 
-// BenchmarkJudge evaluates an order check's answer: one reading for its syntax,
-// and one until each path is found.
+// BenchmarkJudge evaluates an order check's answer: it reads it once for its syntax, and once
+// for each path.
 func BenchmarkJudge(b *testing.B) {
 	check := &OrderCheck{Requirements: []Requirement{{"payable", "true"}, {"stock.available", "true"}}, Amount: "total"}
 	body := []byte(`{"payable":true,"stock":{"available":true,"left":3},"total":15000}`)

@@ -1,6 +1,7 @@
 package caddycvs
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -24,32 +25,33 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 // A caller who is refused is named in one line, with the rule, and is told what to do.
-func TestRefusedCallerIsNamed(t *testing.T) {
+func TestRefusedCallerIsLogged(t *testing.T) {
 	t.Parallel()
 	proxied := func(options string) string {
 		return "servers {\ntrusted_proxies static 127.0.0.1/32\n" + options + "}"
 	}
 	for name, c := range map[string]struct {
-		setup   Setup
+		setup   gatewaytest.Setup
 		header  http.Header
 		rule    string
 		message string
 	}{
-		"not allowed":           {Setup{Proxy: "allow 10.0.0.0/8"}, nil, "allow", "The address 127.0.0.1 may not call this gateway: see the option allow."},
-		"a stranger's proxy":    {Setup{}, http.Header{"X-Forwarded-For": {"10.0.0.7"}}, "trusted_proxies", "The address 127.0.0.1 forwarded the request, and is not a trusted proxy: see the global option trusted_proxies."},
-		"a client of a proxy":   {Setup{Globals: proxied("")}, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "allow", "The address 203.0.113.9 may not call"},
-		"clients of a proxy":    {Setup{Globals: proxied("")}, http.Header{"X-Forwarded-For": {"10.0.0.7, 203.0.113.9"}}, "allow", "A client that the proxy names in X-Forwarded-For may not call"},
-		"a proxy that is mute":  {Setup{Globals: proxied("trusted_proxies_strict\n")}, nil, "trusted_proxies", "does not name the client: configure it to send X-Forwarded-For."},
-		"another field":         {Setup{Globals: proxied("")}, http.Header{"X-Real-Ip": {"203.0.113.9"}}, "client_ip_headers", "The proxy names a client in X-Real-Ip: see the global option client_ip_headers."},
-		"a browser":             {Setup{}, http.Header{"Origin": {"https://shop.example"}}, "browser", "A browser may not call the gateway: call it from the app's server"},
-		"a browser, by its own": {Setup{}, http.Header{"Sec-Fetch-Site": {"same-origin"}}, "browser", "A browser may not call"},
+		"not allowed":           {gatewaytest.Setup{Proxy: "allow 10.0.0.0/8"}, nil, "allow", "The address 127.0.0.1 may not call this gateway: see the option allow."},
+		"a stranger's proxy":    {gatewaytest.Setup{}, http.Header{"X-Forwarded-For": {"10.0.0.7"}}, "trusted_proxies", "The address 127.0.0.1 forwarded the request, and is not a trusted proxy: see the global option trusted_proxies."},
+		"a client of a proxy":   {gatewaytest.Setup{Globals: proxied("")}, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "allow", "The address 203.0.113.9 may not call"},
+		"clients of a proxy":    {gatewaytest.Setup{Globals: proxied("")}, http.Header{"X-Forwarded-For": {"10.0.0.7, 203.0.113.9"}}, "allow", "A client that the proxy names in X-Forwarded-For may not call"},
+		"a proxy that is mute":  {gatewaytest.Setup{Globals: proxied("trusted_proxies_strict\n")}, nil, "trusted_proxies", "does not name the client: configure it to send X-Forwarded-For."},
+		"another field":         {gatewaytest.Setup{Globals: proxied("")}, http.Header{"X-Real-Ip": {"203.0.113.9"}}, "client_ip_headers", "The proxy names a client in X-Real-Ip: see the global option client_ip_headers."},
+		"a browser":             {gatewaytest.Setup{}, http.Header{"Origin": {"https://shop.example"}}, "browser", "A browser may not call the gateway: call it from the app's server"},
+		"a browser, by its own": {gatewaytest.Setup{}, http.Header{"Sec-Fetch-Site": {"same-origin"}}, "browser", "A browser may not call"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, c.setup)
+			g := gatewaytest.Start(t, c.setup)
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.Inside+"/payments/imp_1", nil) // a look-up, too
 			require.NoError(t, err)
 			r.Header = c.header
@@ -66,50 +68,52 @@ func TestRefusedCallerIsNamed(t *testing.T) {
 	}
 }
 
-func TestRefusedUnixSocketIsNamed(t *testing.T) {
+func TestRefusedUnixSocketIsLogged(t *testing.T) {
 	t.Parallel()
-	dir := ShortDir(t)
+	dir := gatewaytest.ShortDir(t)
 	for i, c := range []struct{ globals, proxy, rule, message string }{
 		{"", "allow 10.0.0.0/8", "allow", "A unix socket may not call this gateway"},
 		{"servers {\ntrusted_proxies_unix\n}", "", "trusted_proxies", "which trusted_proxies_unix trusts, does not name the client: configure it to send X-Forwarded-For."},
 	} {
 		socket := filepath.Join(dir, strconv.Itoa(i))
-		g := Start(t, Setup{Globals: c.globals, Sites: "http://socket {\nbind unix/" + socket + "\nlog {\noutput file LOGS\n}\ncvs_proxy {\n" + c.proxy + "\n}\n}\n"})
+		g := gatewaytest.Start(t, gatewaytest.Setup{Globals: c.globals, Sites: "http://socket {\nbind unix/" + socket + "\nlog {\noutput file LOGS\n}\ncvs_proxy {\n" + c.proxy + "\n}\n}\n"})
 		raw := "POST /users/getToken HTTP/1.1\r\nHost: socket\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-		answers := wire(t, "unix", socket, raw)
-		require.Equal(t, []int{403}, statuses(answers))
+		answers := gatewaytest.SendRaw(t, "unix", socket, raw)
+		require.Equal(t, []int{403}, gatewaytest.Statuses(answers))
 		assert.Contains(t, answers[0].Field(t, "message"), c.message)
 		g.WaitForLine(t, `"msg":"api call"`, `"rule":"`+c.rule+`"`)
 	}
 }
 
 // A webhook that is refused is told apart in the log only.
-func TestRefusedWebhookIsNamed(t *testing.T) {
+func TestRefusedWebhookIsLogged(t *testing.T) {
 	t.Parallel()
 	const check = "\norder_check SHOP/x"
-	unsigned := func(i Issued) string { before, _, _ := strings.Cut(i.ConfirmURL, "?"); return before }
+	unsigned := func(i gatewaytest.Issued) string { before, _, _ := strings.Cut(i.ConfirmURL, "?"); return before }
 	for name, c := range map[string]struct {
 		confirm string
-		target  func(Issued) string
+		target  func(gatewaytest.Issued) string
 		rule    string
 		reason  string
 	}{
-		"not allowed":       {"allow 10.0.0.0/8" + check, unsigned, "allow", "this address may not send webhooks"},
-		"a bad signature":   {check, func(i Issued) string { return i.ConfirmURL + "x" }, "signature", "not genuine"},
-		"an unknown one":    {check, func(i Issued) string { return AlterQuery(t, i.ConfirmURL, "cvs_account", "third") }, "account", "not genuine"},
-		"another account":   {"account second" + check, func(i Issued) string { return i.ConfirmURL }, "account", "not genuine"},
+		"not allowed":     {"allow 10.0.0.0/8" + check, unsigned, "allow", "this address may not send webhooks"},
+		"a bad signature": {check, func(i gatewaytest.Issued) string { return i.ConfirmURL + "x" }, "signature", "not genuine"},
+		"an unknown one": {check, func(i gatewaytest.Issued) string {
+			return gatewaytest.AlterQuery(t, i.ConfirmURL, "cvs_account", "third")
+		}, "account", "not genuine"},
+		"another account":   {"account second" + check, func(i gatewaytest.Issued) string { return i.ConfirmURL }, "account", "not genuine"},
 		"unsigned":          {"unsigned reject" + check, unsigned, "unsigned reject", "not genuine"},
 		"unsigned, unknown": {check, unsigned, "unsigned lookup", "not genuine"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{Confirm: c.confirm, Second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}"})
+			g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: c.confirm, Second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}"})
 			i := g.MustIssue(t, "order-1")
 			target := c.target(i)
 			if c.rule == "unsigned lookup" {
 				i.ImpUID = "imp_000000000000"
 			}
-			a := g.Do(t, http.MethodPost, target, JSONType, i.Webhook())
+			a := g.Do(t, http.MethodPost, target, gatewaytest.JSONType, i.Webhook())
 			assert.Equal(t, 403, a.Status, a.Body)
 			assert.Contains(t, a.Field(t, "reason"), c.reason)
 			g.WaitForLine(t, `"msg":"confirm webhook"`, `"rule":"`+c.rule+`"`, `"status":403`, `"client_ip":"127.0.0.1"`)
@@ -132,13 +136,16 @@ func broken(t *testing.T) map[string]struct{ url, cause string } {
 		_ = conn.Close()
 	})
 	closing := listener(t, func(conn net.Conn) {
-		_, _ = conn.Read(make([]byte, 64<<10))
+		// To the end of the request: a sender that could not write it all would say so instead.
+		if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
 		_ = conn.Close()
 	})
 	silent := listener(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
 	return map[string]struct{ url, cause string }{
 		"DNS":       {"http://nobody.invalid", "(DNS)"},
-		"refused":   {"http://" + Address(t), "connection refused"},
+		"refused":   {"http://" + gatewaytest.Address(t), "connection refused"},
 		"authority": {untrusted.URL, "TLS: the certificate is signed by an unknown authority"},
 		"no TLS":    {strings.Replace(plain.URL, "http:", "https:", 1), "TLS: the other side does not speak it"},
 		"reset":     {"http://" + resetting, "the connection was reset"},
@@ -169,19 +176,19 @@ func listener(t *testing.T, serve func(net.Conn)) (addr string) {
 var waits = map[bool]string{false: "3s", true: "500ms"}
 
 // One line of the log, and the app's answer, tell why the API was not reached.
-func TestWhyTheAPIWasNotReached(t *testing.T) {
+func TestUnreachableAPIHasACause(t *testing.T) {
 	t.Parallel()
 	for name, c := range broken(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{APIURL: c.url, Account: "timeout " + waits[name == "time-out"]})
+			g := gatewaytest.Start(t, gatewaytest.Setup{APIURL: c.url, Account: "timeout " + waits[name == "time-out"]})
 			a := g.Issue(t, "order-1")
 			assert.Equal(t, 503, a.Status, a.Body)
 			assert.Contains(t, a.Field(t, "message"), c.cause)
 			assert.NotEmpty(t, a.Header.Get("Retry-After"))
 			g.WaitForLine(t, `"msg":"api call"`, `"level":"error"`, `"cause":"no access token can be had from the API: `, c.cause)
 
-			i := Issued{ImpUID: "imp_1", MerchantUID: "order-1", ConfirmURL: g.Outside + "/cvs/confirm"}
+			i := gatewaytest.Issued{ImpUID: "imp_1", MerchantUID: "order-1", ConfirmURL: g.Outside + "/cvs/confirm"}
 			assert.GreaterOrEqual(t, g.Confirm(t, i).Status, 502)
 			g.WaitForLine(t, `"msg":"confirm webhook"`, `"level":"error"`, `"cause":"look-up: `, `"detail":"`, c.cause)
 		})
@@ -189,7 +196,7 @@ func TestWhyTheAPIWasNotReached(t *testing.T) {
 }
 
 // … likewise with a token at hand.
-func TestWhyACallFailed(t *testing.T) {
+func TestFailedCallHasACause(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		answer  http.HandlerFunc
@@ -210,7 +217,7 @@ func TestWhyACallFailed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{API: emulatorWith("/payments/", c.answer)})
+			g := gatewaytest.Start(t, gatewaytest.Setup{API: emulatorWith("/payments/", c.answer)})
 			a := g.Do(t, http.MethodGet, g.Inside+"/payments/imp_1", "", "")
 			assert.Equal(t, c.status, a.Status, a.Body)
 			assert.Contains(t, a.Field(t, "message"), c.message)
@@ -237,7 +244,7 @@ func foreign(status int, retryAfter string) http.HandlerFunc {
 
 // emulatorWith is the emulator, but for the paths that begin so.
 func emulatorWith(prefix string, h http.HandlerFunc) http.Handler {
-	e := emulator.New(emulator.Options{BeforeRequest: NoteTokens(nil)})
+	e := emulator.New(emulator.Options{BeforeRequest: gatewaytest.NoteTokens(nil)})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, prefix) {
 			h(w, r)
@@ -248,7 +255,7 @@ func emulatorWith(prefix string, h http.HandlerFunc) http.Handler {
 }
 
 // A call for a barcode in doubt says what came in PortOne's place.
-func TestDoubtSaysWhatCame(t *testing.T) {
+func TestUnknownOutcomeHasACause(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		answer  http.HandlerFunc
@@ -262,7 +269,7 @@ func TestDoubtSaysWhatCame(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{API: emulatorWith("/cvs", c.answer), Account: "timeout 300ms"})
+			g := gatewaytest.Start(t, gatewaytest.Setup{API: emulatorWith("/cvs", c.answer), Account: "timeout 300ms"})
 			a := g.Issue(t, "order-1")
 			assert.Equal(t, c.status, a.Status, a.Body)
 			assert.Contains(t, a.Field(t, "message"), c.message)
@@ -275,32 +282,32 @@ func TestDoubtSaysWhatCame(t *testing.T) {
 }
 
 // With a token at hand, too, an API that cannot be reached has done nothing.
-func TestUnreachableWithAToken(t *testing.T) {
+func TestUnreachableAPIWithValidToken(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Account: "timeout 500ms"})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Account: "timeout 500ms"})
 	i := g.MustIssue(t, "order-1")
 	g.APIServer.Close()
 	for _, call := range []string{"GET /payments/" + i.ImpUID, "DELETE /cvs/" + i.ImpUID, "POST /cvs"} {
 		method, path, _ := strings.Cut(call, " ")
-		a := g.Do(t, method, g.Inside+path, FormType, "merchant_uid=order-2&amount=1")
+		a := g.Do(t, method, g.Inside+path, gatewaytest.FormType, "merchant_uid=order-2&amount=1")
 		assert.Equal(t, 502, a.Status, call)
 		assert.Equal(t, "PortOne cannot be reached: connection refused. Nothing was done.", a.Field(t, "message"), call)
 	}
 }
 
 // One line of the log tells why a check was not reached, by URL or by a route.
-func TestWhyACheckWasNotReached(t *testing.T) {
+func TestUnreachableCheckHasACause(t *testing.T) {
 	t.Parallel()
 	for name, c := range broken(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{Confirm: "order_check " + c.url + "/payable {\ntimeout " + waits[name == "time-out" || name == "refused" || name == "DNS"] + "\nrequire payable true\n}"})
+			g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "order_check " + c.url + "/payable {\ntimeout " + waits[name == "time-out" || name == "refused" || name == "DNS"] + "\nrequire payable true\n}"})
 			assert.GreaterOrEqual(t, g.Confirm(t, g.MustIssue(t, "order-1")).Status, 502)
 			g.WaitForLine(t, `"msg":"confirm webhook"`, `"level":"error"`, `"verdict":"no answer","cause":"`, c.cause)
 			if name == "time-out" || name == "DNS" { // a reverse_proxy may find the name later than the check waits
 				return
 			}
-			g = Start(t, Setup{Confirm: "order_check {\nrequire payable true\nroute {\nreverse_proxy " + c.url + "\n}\n}"})
+			g = gatewaytest.Start(t, gatewaytest.Setup{Confirm: "order_check {\nrequire payable true\nroute {\nreverse_proxy " + c.url + "\n}\n}"})
 			assert.Equal(t, 502, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 			g.WaitForLine(t, `"msg":"confirm webhook"`, `"level":"error"`, `"verdict":"no answer","cause":"server error","detail":"`+c.cause)
 		})
@@ -308,7 +315,7 @@ func TestWhyACheckWasNotReached(t *testing.T) {
 }
 
 // The words for a route that fails.
-func TestWhyARouteFailed(t *testing.T) {
+func TestFailedRouteHasACause(t *testing.T) {
 	t.Parallel()
 	half := listener(t, func(conn net.Conn) {
 		_, _ = conn.Read(make([]byte, 64<<10))
@@ -321,7 +328,7 @@ func TestWhyARouteFailed(t *testing.T) {
 		"abort":                                 `"cause":"connection broke","detail":"the answer broke off"`,
 		"reverse_proxy unix//nowhere/shop.sock": `"cause":"server error","detail":"there is no such socket"`,
 	} {
-		g := Start(t, Setup{Confirm: "order_check {\nrequire payable true\nroute {\n" + route + "\n}\n}"})
+		g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "order_check {\nrequire payable true\nroute {\n" + route + "\n}\n}"})
 		assert.Equal(t, 502, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 		assert.Contains(t, g.WaitForLine(t, `"msg":"confirm webhook"`), want, route)
 	}
@@ -340,7 +347,7 @@ func TestWhyARouteFailed(t *testing.T) {
 }
 
 // Only what comes before the request is certain not to have been sent.
-func TestTLSFailureThatMayComeLate(t *testing.T) {
+func TestTLSFailureAfterTheHandshakeIsNotUnreachable(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, causeUnreachable, transportCause(&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}).name)
 	assert.Equal(t, cause{causeBroken, "TLS: the other side refused the handshake"}, transportCause(&net.OpError{Op: "remote error", Err: tls.AlertError(116)}), "a client's certificate is asked for behind the handshake of TLS 1.3")
@@ -348,7 +355,7 @@ func TestTLSFailureThatMayComeLate(t *testing.T) {
 
 // One line of the log tells which condition failed, by path and kind of value. The value
 // may be about the buyer.
-func TestWhichConditionFailed(t *testing.T) {
+func TestFailedConditionIsLogged(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]string{
 		`{"stock":{"left":"canary-shop-key"},"total":15000}`: `"cause":"condition","detail":"stock.left is a string of another value"`,
@@ -369,13 +376,13 @@ func TestWhichConditionFailed(t *testing.T) {
 	} {
 		t.Run(strconv.Itoa(len(body)), func(t *testing.T) { // a name of the log's file
 			t.Parallel()
-			g := Start(t, Setup{Confirm: "order_check SHOP/x {\nrequire stock.left 1\namount total\n}", Payable: AnswerWith(200, body)})
+			g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "order_check SHOP/x {\nrequire stock.left 1\namount total\n}", Payable: gatewaytest.AnswerWith(200, body)})
 			assert.NotEqual(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 			assert.Contains(t, g.WaitForLine(t, `"msg":"confirm webhook"`), want)
 		})
 	}
-	g := Start(t, Setup{Confirm: "unsigned allow\norder_check SHOP/x {\namount total\n}"})
-	i := Issued{ImpUID: "imp_1", MerchantUID: "order-1", ConfirmURL: g.Outside + "/cvs/confirm"}
+	g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "unsigned allow\norder_check SHOP/x {\namount total\n}"})
+	i := gatewaytest.Issued{ImpUID: "imp_1", MerchantUID: "order-1", ConfirmURL: g.Outside + "/cvs/confirm"}
 	assert.Equal(t, 409, g.Confirm(t, i).Status)
 	g.WaitForLine(t, `"msg":"confirm webhook"`, `"cause":"amount","detail":"the barcode's amount is not known"`)
 }
@@ -392,7 +399,7 @@ func TestCheckThatLooksMisconfigured(t *testing.T) {
 	} {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{Payable: AnswerWith(status, ""), Confirm: UsualConfirm + "\norder_check SHOP/y {\nname trial\nshadow\n}"})
+			g := gatewaytest.Start(t, gatewaytest.Setup{Payable: gatewaytest.AnswerWith(status, ""), Confirm: gatewaytest.UsualConfirm + "\norder_check SHOP/y {\nname trial\nshadow\n}"})
 			assert.Equal(t, 409, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 			level := map[bool]string{true: `"level":"warn"`, false: `"level":"info"`}[detail != ""]
 			for _, message := range []string{`"msg":"confirm webhook"`, `"msg":"shadow order check"`} {
@@ -408,7 +415,7 @@ func TestCheckThatLooksMisconfigured(t *testing.T) {
 // An answer comes back as it came, with a Content-Type or without one.
 func TestAnswerWithoutContentType(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{API: emulatorWith("/payments/", func(w http.ResponseWriter, _ *http.Request) {
+	g := gatewaytest.Start(t, gatewaytest.Setup{API: emulatorWith("/payments/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header()["Content-Type"] = nil
 		fmt.Fprint(w, `{"code":0,"message":null,"response":null}`)
 	})})
@@ -418,20 +425,20 @@ func TestAnswerWithoutContentType(t *testing.T) {
 }
 
 // What a query holds beside a POST /cvs, the app believes to have sent.
-func TestIssueWithAQuery(t *testing.T) {
+func TestIssueRefusesFieldsInTheQuery(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{})
-	a := g.Do(t, http.MethodPost, g.Inside+"/cvs?notice_url=https://shop.example", JSONType, `{"merchant_uid":"order-1","amount":15000}`)
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
+	a := g.Do(t, http.MethodPost, g.Inside+"/cvs?notice_url=https://shop.example", gatewaytest.JSONType, `{"merchant_uid":"order-1","amount":15000}`)
 	assert.Equal(t, 400, a.Status)
 	assert.Contains(t, a.Field(t, "message"), "takes its fields in the body")
 	assert.Empty(t, g.API.Payments())
-	a = g.Do(t, http.MethodPost, g.Inside+"/cvs?_token="+placeholderToken, JSONType, `{"merchant_uid":"order-1","amount":15000}`)
+	a = g.Do(t, http.MethodPost, g.Inside+"/cvs?_token="+placeholderToken, gatewaytest.JSONType, `{"merchant_uid":"order-1","amount":15000}`)
 	assert.Equal(t, 200, a.Status, a.Body)
 }
 
-func TestTimeInAHeaderIsOfTheRequest(t *testing.T) {
+func TestTimePlaceholderInHeaderIsExpandedPerRequest(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Confirm: "order_check SHOP/x {\nrequire payable true\nheader X-Time {time.now.unix_ms}\nheader X-Both {env.CVS_TEST_INTERNAL_KEY}-{time.now.year}\n}"})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "order_check SHOP/x {\nrequire payable true\nheader X-Time {time.now.unix_ms}\nheader X-Both {env.CVS_TEST_INTERNAL_KEY}-{time.now.year}\n}"})
 	i := g.MustIssue(t, "order-1")
 	var times []int64
 	for range 2 {
@@ -443,10 +450,10 @@ func TestTimeInAHeaderIsOfTheRequest(t *testing.T) {
 		times = append(times, sent)
 	}
 	assert.LessOrEqual(t, times[0], times[1])
-	assert.Equal(t, Canaries["CVS_TEST_INTERNAL_KEY"]+"-"+strconv.Itoa(time.Now().Year()), g.Shop.Requests[0].Header.Get("X-Both"))
+	assert.Equal(t, gatewaytest.Canaries["CVS_TEST_INTERNAL_KEY"]+"-"+strconv.Itoa(time.Now().Year()), g.Shop.Requests[0].Header.Get("X-Both"))
 }
 
-func TestCallbackURLThatCannotBeUsed(t *testing.T) {
+func TestUnusableCallbackURLIsWarnedOf(t *testing.T) {
 	t.Parallel()
 	const private, public = "http://127.0.0.1:8480", "https://api.iamport.kr"
 	for name, c := range map[string]struct{ api, option, url, warning string }{
@@ -465,7 +472,7 @@ func TestCallbackURLThatCannotBeUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{APIURL: c.api, Proxy: c.option + " " + c.url})
+			g := gatewaytest.Start(t, gatewaytest.Setup{APIURL: c.api, Proxy: c.option + " " + c.url})
 			if c.warning == "" {
 				assert.NotContains(t, g.Log(t), "a callback URL is")
 				return

@@ -23,11 +23,12 @@ import (
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-func TestConfirmReceivesOnlyTheWebhook(t *testing.T) {
+func TestConfirmAcceptsOnlyWebhooks(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Confirm: "allow 127.0.0.1 portone" + UsualConfirm})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "allow 127.0.0.1 portone" + gatewaytest.UsualConfirm})
 	i := g.MustIssue(t, "order-1")
 	good := i.Webhook()
 	form := url.Values{"event": {"Galaxia.Cvs.Confirm"}, "imp_uid": {i.ImpUID}, "merchant_uid": {"order-1"}, "status": {"ready"}, "extra[payType]": {"cash"}}.Encode()
@@ -35,36 +36,36 @@ func TestConfirmReceivesOnlyTheWebhook(t *testing.T) {
 		method, contentType, body string
 		status                    int
 	}{
-		"JSON":                 {"POST", JSONType, good, 200},
-		"JSON with charset":    {"POST", JSONType + "; charset=utf-8", good, 200},
-		"form":                 {"POST", FormType, form, 200},
+		"JSON":                 {"POST", gatewaytest.JSONType, good, 200},
+		"JSON with charset":    {"POST", gatewaytest.JSONType + "; charset=utf-8", good, 200},
+		"form":                 {"POST", gatewaytest.FormType, form, 200},
 		"GET":                  {"GET", "", "", 405},
-		"PUT":                  {"PUT", JSONType, good, 405},
+		"PUT":                  {"PUT", gatewaytest.JSONType, good, 405},
 		"text":                 {"POST", "text/plain", good, 415},
 		"no type":              {"POST", "", good, 415},
-		"65 KiB":               {"POST", JSONType, strings.Replace(good, "{", "{"+strings.Repeat(" ", 65<<10), 1), 413},
-		"64 KiB":               {"POST", JSONType, strings.Replace(good, "{", "{"+strings.Repeat(" ", 64<<10-len(good)), 1), 200},
-		"empty":                {"POST", JSONType, "", 400},
-		"another event":        {"POST", JSONType, strings.Replace(good, "Cvs.Confirm", "Cvs.Paid", 1), 400},
-		"another status":       {"POST", JSONType, strings.Replace(good, "ready", "paid", 1), 400},
-		"another payType":      {"POST", JSONType, strings.Replace(good, `"card"`, `"coin"`, 1), 200},
-		"payType in capitals":  {"POST", JSONType, strings.Replace(good, `"card"`, `"CARD"`, 1), 200},
-		"the amount":           {"POST", JSONType, strings.Replace(good, "{", `{"amount":"15000.0",`, 1), 200},
-		"the amount in a form": {"POST", FormType, form + "&amount=15000", 200},
-		"another amount":       {"POST", JSONType, strings.Replace(good, "{", `{"amount":1500,`, 1), 403},
-		"another in a form":    {"POST", FormType, form + "&amount=15001", 403},
-		"an amount in words":   {"POST", JSONType, strings.Replace(good, "{", `{"amount":"15,000",`, 1), 400},
-		"no imp_uid":           {"POST", JSONType, strings.Replace(good, "imp_uid", "x", 1), 400},
-		"no merchant_uid":      {"POST", JSONType, strings.Replace(good, "merchant_uid", "x", 1), 400},
-		"duplicate":            {"POST", JSONType, strings.Replace(good, "{", `{"merchant_uid":"order-2",`, 1), 400},
-		"duplicate by case":    {"POST", JSONType, strings.Replace(good, "{", `{"Merchant_uid":"order-2",`, 1), 400},
-		"duplicate in a form":  {"POST", FormType, form + "&merchant_uid=order-2", 400},
-		"trailing bytes":       {"POST", JSONType, good + "{}", 400},
-		"invalid UTF-8":        {"POST", JSONType, strings.Replace(good, "order-1", "order-\xff", 1), 400},
-		"control character":    {"POST", JSONType, strings.Replace(good, "order-1", `order-1\r\nX-Cvs-Amount: 1`, 1), 400},
-		"deep":                 {"POST", JSONType, strings.Replace(good, "{", `{"a":`+strings.Repeat("[", 40)+strings.Repeat("]", 40)+",", 1), 400},
-		"number out of range":  {"POST", JSONType, strings.Replace(good, "{", `{"a":1e999,`, 1), 400},
-		"an order in the body": {"POST", JSONType, strings.Replace(good, "order-1", "order-2", 1), 403},
+		"65 KiB":               {"POST", gatewaytest.JSONType, strings.Replace(good, "{", "{"+strings.Repeat(" ", 65<<10), 1), 413},
+		"64 KiB":               {"POST", gatewaytest.JSONType, strings.Replace(good, "{", "{"+strings.Repeat(" ", 64<<10-len(good)), 1), 200},
+		"empty":                {"POST", gatewaytest.JSONType, "", 400},
+		"another event":        {"POST", gatewaytest.JSONType, strings.Replace(good, "Cvs.Confirm", "Cvs.Paid", 1), 400},
+		"another status":       {"POST", gatewaytest.JSONType, strings.Replace(good, "ready", "paid", 1), 400},
+		"another payType":      {"POST", gatewaytest.JSONType, strings.Replace(good, `"card"`, `"coin"`, 1), 200},
+		"payType in capitals":  {"POST", gatewaytest.JSONType, strings.Replace(good, `"card"`, `"CARD"`, 1), 200},
+		"the amount":           {"POST", gatewaytest.JSONType, strings.Replace(good, "{", `{"amount":"15000.0",`, 1), 200},
+		"the amount in a form": {"POST", gatewaytest.FormType, form + "&amount=15000", 200},
+		"another amount":       {"POST", gatewaytest.JSONType, strings.Replace(good, "{", `{"amount":1500,`, 1), 403},
+		"another in a form":    {"POST", gatewaytest.FormType, form + "&amount=15001", 403},
+		"an amount in words":   {"POST", gatewaytest.JSONType, strings.Replace(good, "{", `{"amount":"15,000",`, 1), 400},
+		"no imp_uid":           {"POST", gatewaytest.JSONType, strings.Replace(good, "imp_uid", "x", 1), 400},
+		"no merchant_uid":      {"POST", gatewaytest.JSONType, strings.Replace(good, "merchant_uid", "x", 1), 400},
+		"duplicate":            {"POST", gatewaytest.JSONType, strings.Replace(good, "{", `{"merchant_uid":"order-2",`, 1), 400},
+		"duplicate by case":    {"POST", gatewaytest.JSONType, strings.Replace(good, "{", `{"Merchant_uid":"order-2",`, 1), 400},
+		"duplicate in a form":  {"POST", gatewaytest.FormType, form + "&merchant_uid=order-2", 400},
+		"trailing bytes":       {"POST", gatewaytest.JSONType, good + "{}", 400},
+		"invalid UTF-8":        {"POST", gatewaytest.JSONType, strings.Replace(good, "order-1", "order-\xff", 1), 400},
+		"control character":    {"POST", gatewaytest.JSONType, strings.Replace(good, "order-1", `order-1\r\nX-Cvs-Amount: 1`, 1), 400},
+		"deep":                 {"POST", gatewaytest.JSONType, strings.Replace(good, "{", `{"a":`+strings.Repeat("[", 40)+strings.Repeat("]", 40)+",", 1), 400},
+		"number out of range":  {"POST", gatewaytest.JSONType, strings.Replace(good, "{", `{"a":1e999,`, 1), 400},
+		"an order in the body": {"POST", gatewaytest.JSONType, strings.Replace(good, "order-1", "order-2", 1), 403},
 	} {
 		a := g.Do(t, c.method, i.ConfirmURL, c.contentType, c.body)
 		assert.Equal(t, c.status, a.Status, "%s: %s", name, a.Body)
@@ -74,35 +75,35 @@ func TestConfirmReceivesOnlyTheWebhook(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 8, g.Shop.Count(), "only about the genuine ones")
-	assert.Equal(t, 418, g.Do(t, http.MethodPost, g.Outside+"/cvs/other", JSONType, good).Status)
+	assert.Equal(t, 418, g.Do(t, http.MethodPost, g.Outside+"/cvs/other", gatewaytest.JSONType, good).Status)
 
-	closed := Start(t, Setup{Confirm: "allow portone" + UsualConfirm})
+	closed := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "allow portone" + gatewaytest.UsualConfirm})
 	assert.Equal(t, 403, closed.Confirm(t, closed.MustIssue(t, "order-1")).Status)
 }
 
-func TestConfirmBelievesOnlyItsOwnSignature(t *testing.T) {
+func TestConfirmRejectsForeignSignatures(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Account: "signing_key {env.CVS_TEST_SIGNING_KEY} {env.CVS_TEST_PREVIOUS_KEY}", Proxy: UsualProxy + "\nnotice_url OUTSIDE/cvs/notice"})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Account: "signing_key {env.CVS_TEST_SIGNING_KEY} {env.CVS_TEST_PREVIOUS_KEY}", Proxy: gatewaytest.UsualProxy + "\nnotice_url OUTSIDE/cvs/notice"})
 	i := g.MustIssue(t, "order-1")
 	require.Equal(t, 200, g.Confirm(t, i).Status)
 	_, notice := g.API.WebhookURLs(i.ImpUID)
 	noticeQuery := notice[0][strings.Index(notice[0], "?"):]
-	other := Start(t, Setup{Account: "signing_key {env.CVS_TEST_PREVIOUS_KEY}"})
+	other := gatewaytest.Start(t, gatewaytest.Setup{Account: "signing_key {env.CVS_TEST_PREVIOUS_KEY}"})
 	previous := other.MustIssue(t, "order-1")
-	foreign := Start(t, Setup{}).MustIssue(t, "order-1")
+	foreign := gatewaytest.Start(t, gatewaytest.Setup{}).MustIssue(t, "order-1")
 	query := func(raw string) string { return raw[strings.Index(raw, "?"):] }
 
 	for name, c := range map[string]struct {
 		url    string
 		status int
 	}{
-		"amount":               {AlterQuery(t, i.ConfirmURL, "cvs_amount", "1"), 403},
-		"amount, same value":   {AlterQuery(t, i.ConfirmURL, "cvs_amount", "15000.0"), 403},
-		"expiry":               {AlterQuery(t, i.ConfirmURL, "cvs_expires", "4000000000"), 403},
-		"no expiry":            {AlterQuery(t, i.ConfirmURL, "cvs_expires", ""), 403},
+		"amount":               {gatewaytest.AlterQuery(t, i.ConfirmURL, "cvs_amount", "1"), 403},
+		"amount, same value":   {gatewaytest.AlterQuery(t, i.ConfirmURL, "cvs_amount", "15000.0"), 403},
+		"expiry":               {gatewaytest.AlterQuery(t, i.ConfirmURL, "cvs_expires", "4000000000"), 403},
+		"no expiry":            {gatewaytest.AlterQuery(t, i.ConfirmURL, "cvs_expires", ""), 403},
 		"account":              {i.ConfirmURL + "&cvs_account=second", 403},
 		"signature cut":        {i.ConfirmURL[:len(i.ConfirmURL)-1], 403},
-		"no signature":         {AlterQuery(t, i.ConfirmURL, "cvs_sig", ""), 403},
+		"no signature":         {gatewaytest.AlterQuery(t, i.ConfirmURL, "cvs_sig", ""), 403},
 		"of the notice":        {g.Outside + "/cvs/confirm" + noticeQuery, 403},
 		"of a previous key":    {g.Outside + "/cvs/confirm" + query(previous.ConfirmURL), 200},
 		"of a foreign key":     {g.Outside + "/cvs/confirm" + query(foreign.ConfirmURL), 403},
@@ -128,18 +129,18 @@ func TestConfirmOfOneAccountOnly(t *testing.T) {
 	t.Parallel()
 	second := "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API"
 	for account, status := range map[string]int{"": 200, "account second\n": 403} {
-		g := Start(t, Setup{Second: second, Confirm: account + UsualConfirm})
+		g := gatewaytest.Start(t, gatewaytest.Setup{Second: second, Confirm: account + gatewaytest.UsualConfirm})
 		assert.Equal(t, status, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 	}
-	g := Start(t, Setup{Second: second, Proxy: "account second\n" + UsualProxy, Confirm: "account second\n" + UsualConfirm})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Second: second, Proxy: "account second\n" + gatewaytest.UsualProxy, Confirm: "account second\n" + gatewaytest.UsualConfirm})
 	assert.Equal(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 }
 
 func TestConfirmAfterTheDeadline(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{})
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	i := g.MustIssue(t, "order-1")
-	keys, err := signedurl.NewKeys(Canaries["CVS_TEST_SECRET"])
+	keys, err := signedurl.NewKeys(gatewaytest.Canaries["CVS_TEST_SECRET"])
 	require.NoError(t, err)
 	base, err := signedurl.ParseBase(g.Outside + "/cvs/confirm")
 	require.NoError(t, err)
@@ -162,13 +163,13 @@ func TestUnsignedWebhooks(t *testing.T) {
 	} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{Proxy: withoutURL, Confirm: "unsigned " + mode + UsualConfirm})
-			unsigned := func(uid string) Issued {
+			g := gatewaytest.Start(t, gatewaytest.Setup{Proxy: withoutURL, Confirm: "unsigned " + mode + gatewaytest.UsualConfirm})
+			unsigned := func(uid string) gatewaytest.Issued {
 				i := g.MustIssue(t, uid)
 				i.ConfirmURL = g.Outside + "/cvs/confirm"
 				return i
 			}
-			cases := map[string]Issued{"genuine": unsigned("order-1"), "paid": unsigned("order-2"), "void": unsigned("order-3"), "another order": unsigned("order-4"), "unknown": unsigned("order-5")}
+			cases := map[string]gatewaytest.Issued{"genuine": unsigned("order-1"), "paid": unsigned("order-2"), "void": unsigned("order-3"), "another order": unsigned("order-4"), "unknown": unsigned("order-5")}
 			_, err := g.API.Scan(t.Context(), emulator.ScanRequest{Barcode: cases["paid"].Barcode, PayType: "cash"})
 			require.NoError(t, err)
 			g.Do(t, http.MethodDelete, g.Inside+"/cvs/"+cases["void"].ImpUID, "", "")
@@ -181,7 +182,7 @@ func TestUnsignedWebhooks(t *testing.T) {
 			if mode == "lookup" {
 				before := g.API.Requests(emulator.EndpointPayment)
 				for _, impUID := range []string{"..", "../users/getToken", "a/../b"} {
-					assert.Equal(t, 403, g.Confirm(t, Issued{ImpUID: impUID, MerchantUID: "a", Barcode: "1", ConfirmURL: g.Outside + "/cvs/confirm"}).Status)
+					assert.Equal(t, 403, g.Confirm(t, gatewaytest.Issued{ImpUID: impUID, MerchantUID: "a", Barcode: "1", ConfirmURL: g.Outside + "/cvs/confirm"}).Status)
 				}
 				assert.Equal(t, before, g.API.Requests(emulator.EndpointPayment), "no webhook chooses what the API is asked")
 			}
@@ -192,12 +193,12 @@ func TestUnsignedWebhooks(t *testing.T) {
 		})
 	}
 	for amount, status := range map[string]int{"15000": 200, `"15000.0"`: 200, "1500": 403, "15000.5": 403} {
-		g := Start(t, Setup{Proxy: withoutURL, Confirm: "unsigned lookup" + UsualConfirm})
+		g := gatewaytest.Start(t, gatewaytest.Setup{Proxy: withoutURL, Confirm: "unsigned lookup" + gatewaytest.UsualConfirm})
 		i := g.MustIssue(t, "order-1")
 		body := strings.Replace(i.Webhook(), "{", `{"amount":`+amount+",", 1)
-		assert.Equal(t, status, g.Do(t, http.MethodPost, g.Outside+"/cvs/confirm", JSONType, body).Status, "%s, by the amount that PortOne tells", amount)
+		assert.Equal(t, status, g.Do(t, http.MethodPost, g.Outside+"/cvs/confirm", gatewaytest.JSONType, body).Status, "%s, by the amount that PortOne tells", amount)
 	}
-	g := Start(t, Setup{Proxy: withoutURL, Confirm: "unsigned allow\norder_check SHOP/check"})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Proxy: withoutURL, Confirm: "unsigned allow\norder_check SHOP/check"})
 	i := g.MustIssue(t, "order-1")
 	i.ConfirmURL, i.ImpUID = g.Outside+"/cvs/confirm", "imp_0"
 	assert.Equal(t, 200, g.Confirm(t, i).Status, "believed, as configured")
@@ -205,9 +206,9 @@ func TestUnsignedWebhooks(t *testing.T) {
 
 // A slow look-up must not use up the time of the checks, which on_error would then
 // take for a yes.
-func TestSlowLookUpDoesNotDecide(t *testing.T) {
+func TestSlowLookUpIsNotAccepted(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Confirm: "timeout 4s\non_error accept\norder_check SHOP/check", Payable: AnswerWith(409, "")})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "timeout 4s\non_error accept\norder_check SHOP/check", Payable: gatewaytest.AnswerWith(409, "")})
 	i := g.MustIssue(t, "order-1")
 	i.ConfirmURL = g.Outside + "/cvs/confirm"
 	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "payment", Delay: time.Minute}))
@@ -218,15 +219,15 @@ func TestSlowLookUpDoesNotDecide(t *testing.T) {
 
 func TestBothHandlersOnOneSite(t *testing.T) {
 	t.Parallel()
-	one := Address(t)
-	g := Start(t, Setup{Sites: "http://" + one + " {\ncvs_proxy\ncvs_confirm /cvs/confirm {\n" + UsualConfirm + "\n}\n}\n"})
+	one := gatewaytest.Address(t)
+	g := gatewaytest.Start(t, gatewaytest.Setup{Sites: "http://" + one + " {\ncvs_proxy\ncvs_confirm /cvs/confirm {\n" + gatewaytest.UsualConfirm + "\n}\n}\n"})
 	i := g.MustIssue(t, "order-1")
 	i.ConfirmURL = strings.Replace(i.ConfirmURL, g.Outside, "http://"+one, 1)
 	assert.Equal(t, 200, g.Confirm(t, i).Status, "/cvs/confirm is no payment's number")
 	assert.Equal(t, 200, g.Do(t, http.MethodDelete, "http://"+one+"/cvs/"+i.ImpUID, "", "").Status)
 }
 
-func TestLookUpThatFailsAcceptsNothing(t *testing.T) {
+func TestFailedLookUpIsNotAccepted(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		fault  emulator.Fault
@@ -239,7 +240,7 @@ func TestLookUpThatFailsAcceptsNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{Confirm: "timeout 500ms\non_error accept\norder_check SHOP/check"})
+			g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "timeout 500ms\non_error accept\norder_check SHOP/check"})
 			i := g.MustIssue(t, "order-1")
 			i.ConfirmURL = g.Outside + "/cvs/confirm"
 			require.NoError(t, g.API.Inject(c.fault))
@@ -247,8 +248,8 @@ func TestLookUpThatFailsAcceptsNothing(t *testing.T) {
 			assert.Zero(t, g.Shop.Count())
 		})
 	}
-	g := Start(t, Setup{APIURL: "http://" + Address(t), Confirm: "on_error accept\norder_check SHOP/check"})
-	assert.Equal(t, 503, g.Confirm(t, Issued{ImpUID: "imp_1", MerchantUID: "a", Barcode: "1", ConfirmURL: g.Outside + "/cvs/confirm"}).Status)
+	g := gatewaytest.Start(t, gatewaytest.Setup{APIURL: "http://" + gatewaytest.Address(t), Confirm: "on_error accept\norder_check SHOP/check"})
+	assert.Equal(t, 503, g.Confirm(t, gatewaytest.Issued{ImpUID: "imp_1", MerchantUID: "a", Barcode: "1", ConfirmURL: g.Outside + "/cvs/confirm"}).Status)
 }
 
 func TestOrderCheckSeesExactlyThis(t *testing.T) {
@@ -259,7 +260,7 @@ func TestOrderCheckSeesExactlyThis(t *testing.T) {
 			header X-Order "{http.cvs.merchant_uid} {http.cvs.pay_type} {http.cvs.barcode}"
 			header Host shop.internal
 		}`
-	g := Start(t, Setup{Confirm: check})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: check})
 	uid := "주문/1 &?#%"
 	i := g.MustIssue(t, uid)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, i.ConfirmURL, strings.NewReader(i.Webhook()+"\n "))
@@ -284,10 +285,10 @@ func TestOrderCheckSeesExactlyThis(t *testing.T) {
 		"Accept-Encoding": {"gzip"}, "User-Agent": {"caddy-cvs"}, "Content-Length": {strconv.Itoa(len(g.Shop.Bodies[0]))},
 		"Content-Type": {"application/json;charset=UTF-8"}, "Traceparent": r.Header["Traceparent"],
 		"X-Cvs-Imp-Uid": {i.ImpUID}, "X-Cvs-Merchant-Uid": {uid}, "X-Cvs-Amount": {"15000"}, "X-Cvs-Expires": {expires}, "X-Cvs-Timeout-Ms": {strconv.Itoa(left)},
-		"X-Internal-Key": {Canaries["CVS_TEST_INTERNAL_KEY"]}, "X-Order": {uid + " card " + i.Barcode},
+		"X-Internal-Key": {gatewaytest.Canaries["CVS_TEST_INTERNAL_KEY"]}, "X-Order": {uid + " card " + i.Barcode},
 	}, seen.Header)
 
-	g = Start(t, Setup{Confirm: "order_check SHOP/x {\nmethod GET\n}", Proxy: "confirm_url OUTSIDE/cvs/confirm"})
+	g = gatewaytest.Start(t, gatewaytest.Setup{Confirm: "order_check SHOP/x {\nmethod GET\n}", Proxy: "confirm_url OUTSIDE/cvs/confirm"})
 	require.Equal(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 	seen = g.Shop.Requests[0]
 	assert.Equal(t, "GET", seen.Method)
@@ -296,11 +297,11 @@ func TestOrderCheckSeesExactlyThis(t *testing.T) {
 	assert.NotContains(t, seen.Header, "X-Cvs-Expires", "this barcode has no deadline that is known")
 }
 
-func TestOrderNumberCannotLeaveItsPlace(t *testing.T) {
+func TestOrderNumberStaysInItsPathSegment(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Confirm: "unsigned allow\norder_check SHOP/orders/{http.cvs.merchant_uid}/payable"})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "unsigned allow\norder_check SHOP/orders/{http.cvs.merchant_uid}/payable"})
 	for uid, status := range map[string]int{"..": 409, ".": 409, "../../admin": 409, "a/../../admin": 409, `..\admin`: 409, "%2e%2e%2fadmin": 200, "a/b": 200, "...": 200, "?x=1": 200, "a;b": 200} {
-		a := g.Confirm(t, Issued{ImpUID: "imp_1", MerchantUID: uid, Barcode: "1", ConfirmURL: g.Outside + "/cvs/confirm"})
+		a := g.Confirm(t, gatewaytest.Issued{ImpUID: "imp_1", MerchantUID: uid, Barcode: "1", ConfirmURL: g.Outside + "/cvs/confirm"})
 		assert.Equal(t, status, a.Status, "%s: %s", uid, a.Body)
 		assert.Equal(t, map[int]int{200: 200, 409: 400}[status], g.Issue(t, uid).Status, "nor is a barcode issued for it")
 	}
@@ -320,22 +321,22 @@ func TestVerdictsOfChecks(t *testing.T) {
 		status  int
 		reason  string
 	}{
-		"200":                      {"", AnswerWith(200, ""), 200, ""},
-		"201":                      {"", AnswerWith(201, ""), 409, ""},
-		"204":                      {"", AnswerWith(204, ""), 409, ""},
-		"204 accepted":             {"accept 200 204", AnswerWith(204, ""), 200, ""},
-		"any 2xx accepted":         {"accept 2xx", AnswerWith(299, ""), 200, ""},
-		"404":                      {"", AnswerWith(404, "not found"), 409, ""},
-		"a reason":                 {"", AnswerWith(409, `{"reason":"품절되었습니다"}`), 409, "품절되었습니다"},
-		"a reason elsewhere":       {"reason errors.0.text", AnswerWith(422, `{"errors":[{"text":"기한 만료"}]}`), 409, "기한 만료"},
-		"a reason that is no text": {"", AnswerWith(409, `{"reason":{"a":1}}`), 409, ""},
-		"a bad reason is tidied":   {"", AnswerWith(409, "{\"reason\":\"a\\nb\\u0000\xff"+strings.Repeat("가", 300)+"\"}"), 409, "a b �" + strings.Repeat("가", 195)},
-		"500":                      {"", AnswerWith(500, ""), 502, "could not be checked"},
-		"503":                      {"", AnswerWith(503, ""), 502, "could not be checked"},
+		"200":                      {"", gatewaytest.AnswerWith(200, ""), 200, ""},
+		"201":                      {"", gatewaytest.AnswerWith(201, ""), 409, ""},
+		"204":                      {"", gatewaytest.AnswerWith(204, ""), 409, ""},
+		"204 accepted":             {"accept 200 204", gatewaytest.AnswerWith(204, ""), 200, ""},
+		"any 2xx accepted":         {"accept 2xx", gatewaytest.AnswerWith(299, ""), 200, ""},
+		"404":                      {"", gatewaytest.AnswerWith(404, "not found"), 409, ""},
+		"a reason":                 {"", gatewaytest.AnswerWith(409, `{"reason":"품절되었습니다"}`), 409, "품절되었습니다"},
+		"a reason elsewhere":       {"reason errors.0.text", gatewaytest.AnswerWith(422, `{"errors":[{"text":"기한 만료"}]}`), 409, "기한 만료"},
+		"a reason that is no text": {"", gatewaytest.AnswerWith(409, `{"reason":{"a":1}}`), 409, ""},
+		"a bad reason is tidied":   {"", gatewaytest.AnswerWith(409, "{\"reason\":\"a\\nb\\u0000\xff"+strings.Repeat("가", 300)+"\"}"), 409, "a b �" + strings.Repeat("가", 195)},
+		"500":                      {"", gatewaytest.AnswerWith(500, ""), 502, "could not be checked"},
+		"503":                      {"", gatewaytest.AnswerWith(503, ""), 502, "could not be checked"},
 		"redirect":                 {"", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ok", http.StatusFound) }, 502, "could not be checked"},
 		"broken connection":        {"", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 502, "could not be checked"},
-		"too large":                {"", AnswerWith(200, strings.Repeat("x", 70_000)), 502, "could not be checked"},
-		"too large, but a no":      {"", AnswerWith(404, strings.Repeat("x", 70_000)), 409, ""},
+		"too large":                {"", gatewaytest.AnswerWith(200, strings.Repeat("x", 70_000)), 502, "could not be checked"},
+		"too large, but a no":      {"", gatewaytest.AnswerWith(404, strings.Repeat("x", 70_000)), 409, ""},
 		"a no that breaks off": {"", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "9")
 			w.WriteHeader(409)
@@ -348,31 +349,31 @@ func TestVerdictsOfChecks(t *testing.T) {
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
 		}, 502, "could not be checked"},
-		"required, true":              {"require stock.available true", AnswerWith(200, `{"stock":{"available":true}}`), 200, ""},
-		"required, false":             {"require stock.available true", AnswerWith(200, `{"stock":{"available":false},"reason":"품절"}`), 409, "품절"},
-		"required, text":              {`require state "open now"`, AnswerWith(200, `{"state":"open now"}`), 200, ""},
-		"required, number":            {"require n 1", AnswerWith(200, `{"n":1.0}`), 200, ""},
-		"required, null":              {"require n null", AnswerWith(200, `{"n":null}`), 200, ""},
-		"required, missing":           {"require n null", AnswerWith(200, `{}`), 409, ""},
-		"required, object":            {`require n "{}"`, AnswerWith(200, `{"n":{}}`), 409, ""},
-		"two required, one unmet":     {"require a 1\nrequire b 1", AnswerWith(200, `{"a":1,"b":2}`), 409, ""},
-		"required, no JSON":           {"require a 1", AnswerWith(200, `<html>`), 502, "could not be checked"},
-		"required, no body":           {"require a 1\naccept 204", AnswerWith(204, ``), 502, "could not be checked"},
-		"amount":                      {"amount total", AnswerWith(200, `{"total":15000}`), 200, ""},
-		"amount with fraction":        {"amount total", AnswerWith(200, `{"total":15000.0}`), 200, ""},
-		"amount as text":              {"amount total", AnswerWith(200, `{"total":"15000"}`), 200, ""},
-		"amount with exponent":        {"amount total", AnswerWith(200, `{"total":1.5e4}`), 200, ""},
-		"another amount":              {"amount total", AnswerWith(200, `{"total":15000.01}`), 409, ""},
-		"amount missing":              {"amount total", AnswerWith(200, `{}`), 409, ""},
-		"amount null":                 {"amount total", AnswerWith(200, `{"total":null}`), 409, ""},
-		"amount as words":             {"amount total", AnswerWith(200, `{"total":"15,000"}`), 409, ""},
-		"amount, no JSON":             {"amount total", AnswerWith(200, ``), 502, "could not be checked"},
-		"amount right, status 404":    {"amount total", AnswerWith(404, `{"total":15000}`), 409, ""},
-		"amount wrong, require right": {"amount total\nrequire ok true", AnswerWith(200, `{"total":1,"ok":true}`), 409, ""},
+		"required, true":              {"require stock.available true", gatewaytest.AnswerWith(200, `{"stock":{"available":true}}`), 200, ""},
+		"required, false":             {"require stock.available true", gatewaytest.AnswerWith(200, `{"stock":{"available":false},"reason":"품절"}`), 409, "품절"},
+		"required, text":              {`require state "open now"`, gatewaytest.AnswerWith(200, `{"state":"open now"}`), 200, ""},
+		"required, number":            {"require n 1", gatewaytest.AnswerWith(200, `{"n":1.0}`), 200, ""},
+		"required, null":              {"require n null", gatewaytest.AnswerWith(200, `{"n":null}`), 200, ""},
+		"required, missing":           {"require n null", gatewaytest.AnswerWith(200, `{}`), 409, ""},
+		"required, object":            {`require n "{}"`, gatewaytest.AnswerWith(200, `{"n":{}}`), 409, ""},
+		"two required, one unmet":     {"require a 1\nrequire b 1", gatewaytest.AnswerWith(200, `{"a":1,"b":2}`), 409, ""},
+		"required, no JSON":           {"require a 1", gatewaytest.AnswerWith(200, `<html>`), 502, "could not be checked"},
+		"required, no body":           {"require a 1\naccept 204", gatewaytest.AnswerWith(204, ``), 502, "could not be checked"},
+		"amount":                      {"amount total", gatewaytest.AnswerWith(200, `{"total":15000}`), 200, ""},
+		"amount with fraction":        {"amount total", gatewaytest.AnswerWith(200, `{"total":15000.0}`), 200, ""},
+		"amount as text":              {"amount total", gatewaytest.AnswerWith(200, `{"total":"15000"}`), 200, ""},
+		"amount with exponent":        {"amount total", gatewaytest.AnswerWith(200, `{"total":1.5e4}`), 200, ""},
+		"another amount":              {"amount total", gatewaytest.AnswerWith(200, `{"total":15000.01}`), 409, ""},
+		"amount missing":              {"amount total", gatewaytest.AnswerWith(200, `{}`), 409, ""},
+		"amount null":                 {"amount total", gatewaytest.AnswerWith(200, `{"total":null}`), 409, ""},
+		"amount as words":             {"amount total", gatewaytest.AnswerWith(200, `{"total":"15,000"}`), 409, ""},
+		"amount, no JSON":             {"amount total", gatewaytest.AnswerWith(200, ``), 502, "could not be checked"},
+		"amount right, status 404":    {"amount total", gatewaytest.AnswerWith(404, `{"total":15000}`), 409, ""},
+		"amount wrong, require right": {"amount total\nrequire ok true", gatewaytest.AnswerWith(200, `{"total":1,"ok":true}`), 409, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{Confirm: check(c.options), Payable: c.payable})
+			g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: check(c.options), Payable: c.payable})
 			a := g.Confirm(t, g.MustIssue(t, "order-1"))
 			assert.Equal(t, c.status, a.Status, a.Body)
 			assert.Equal(t, c.status == 200, a.Field(t, "accepted"))
@@ -387,7 +388,7 @@ func TestVerdictsOfChecks(t *testing.T) {
 	}
 }
 
-func TestOnErrorAcceptStillHearsANo(t *testing.T) {
+func TestOnErrorAcceptStillRejectsARefusal(t *testing.T) {
 	t.Parallel()
 	byPath := func(w http.ResponseWriter, r *http.Request) {
 		code, _ := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
@@ -398,15 +399,15 @@ func TestOnErrorAcceptStillHearsANo(t *testing.T) {
 		for p := range strings.FieldsSeq(paths) {
 			confirm += "order_check SHOP/" + p + "\n"
 		}
-		g := Start(t, Setup{Confirm: confirm, Payable: byPath})
+		g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: confirm, Payable: byPath})
 		assert.Equal(t, status, g.Confirm(t, g.MustIssue(t, "order-1")).Status, paths)
 	}
 }
 
-func TestALateNoDecidesEarly(t *testing.T) {
+func TestConfirmFirstRefusalWins(t *testing.T) {
 	t.Parallel()
 	hanging, canceled := make(chan struct{}), make(chan struct{})
-	g := Start(t, Setup{
+	g := gatewaytest.Start(t, gatewaytest.Setup{
 		Confirm: "timeout 8s\norder_check SHOP/yes\norder_check SHOP/hangs {\ntimeout 8s\n}\norder_check SHOP/no\n",
 		Payable: func(w http.ResponseWriter, r *http.Request) {
 			switch r.URL.Path {
@@ -449,7 +450,7 @@ func TestHungChecksAreAnsweredInTime(t *testing.T) {
 			if !strings.Contains(confirm, "timeout") {
 				confirm = "timeout 400ms\n" + confirm
 			}
-			g := Start(t, Setup{Confirm: confirm, Payable: c.payable})
+			g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: confirm, Payable: c.payable})
 			i := g.MustIssue(t, "order-1")
 			began := time.Now()
 			a := g.Confirm(t, i)
@@ -461,7 +462,7 @@ func TestHungChecksAreAnsweredInTime(t *testing.T) {
 
 func TestSlowSenderIsAnsweredInTime(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Confirm: "timeout 300ms" + UsualConfirm})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "timeout 300ms" + gatewaytest.UsualConfirm})
 	for name, c := range map[string]struct{ head, want string }{
 		"slow":      {"POST /cvs/confirm HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 500", "408"},
 		"chunked":   {"POST /cvs/confirm HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked", "408"},
@@ -493,25 +494,25 @@ func TestSlowSenderIsAnsweredInTime(t *testing.T) {
 
 func TestDialFailureIsRetriedWhileTimeIsLeft(t *testing.T) {
 	t.Parallel()
-	addr := Address(t)
-	g := Start(t, Setup{Confirm: "timeout 8s\norder_check http://" + addr + "/x {\ntimeout 8s\n}"})
+	addr := gatewaytest.Address(t)
+	g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "timeout 8s\norder_check http://" + addr + "/x {\ntimeout 8s\n}"})
 	i := g.MustIssue(t, "order-1")
-	result := make(chan Answer)
+	result := make(chan gatewaytest.Answer)
 	go func() { result <- g.Confirm(t, i) }()
 	listener, err := net.Listen("tcp", addr)
 	require.NoError(t, err)
-	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: AnswerWith(200, "")}}
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: gatewaytest.AnswerWith(200, "")}}
 	server.Start()
 	t.Cleanup(server.Close)
 	assert.Equal(t, 200, (<-result).Status)
 
-	g = Start(t, Setup{Confirm: "order_check http://" + Address(t) + "/x {\ntimeout 200ms\n}"})
+	g = gatewaytest.Start(t, gatewaytest.Setup{Confirm: "order_check http://" + gatewaytest.Address(t) + "/x {\ntimeout 200ms\n}"})
 	assert.Equal(t, 503, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 }
 
 func TestShadowCheckNeverDecides(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{
+	g := gatewaytest.Start(t, gatewaytest.Setup{
 		Confirm: "order_check SHOP/yes\norder_check SHOP/no {\nname fraud\nshadow\n}\n",
 		Payable: func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/no" {
@@ -556,11 +557,11 @@ func TestRouteChecks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{Confirm: c.confirm})
+			g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: c.confirm})
 			i := g.MustIssue(t, "order-1")
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, i.ConfirmURL, strings.NewReader(i.Webhook()))
 			require.NoError(t, err)
-			r.Header = http.Header{"Content-Type": {JSONType}, "X-Cvs-Amount": {"1"}, "X-Internal-Key": {"guess"}, "Cookie": {"a=b"}}
+			r.Header = http.Header{"Content-Type": {gatewaytest.JSONType}, "X-Cvs-Amount": {"1"}, "X-Internal-Key": {"guess"}, "Cookie": {"a=b"}}
 			a := g.Send(t, r)
 			assert.Equal(t, c.status, a.Status, a.Body)
 			if c.reason != "" {
@@ -579,10 +580,10 @@ func TestRouteChecks(t *testing.T) {
 	}
 }
 
-func TestProxiedAnswerThatBreaksOff(t *testing.T) {
+func TestRouteCheckWithTruncatedAnswer(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]int{200: 502, 409: 409, 500: 502} {
-		g := Start(t, Setup{
+		g := gatewaytest.Start(t, gatewaytest.Setup{
 			Confirm: "order_check {\nroute {\nreverse_proxy SHOP\n}\n}",
 			Payable: func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Length", "9")
@@ -603,7 +604,7 @@ func TestChecksOfARouteDoNotShareARequest(t *testing.T) {
 	for n := range 8 {
 		confirm += fmt.Sprintf("order_check {\nroute {\nvars check %d\nuri path_regexp .* /check/{vars.check}\nreverse_proxy SHOP\n}\n}\n", n)
 	}
-	g := Start(t, Setup{Confirm: confirm})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: confirm})
 	require.Equal(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 	paths := make(map[string]bool)
 	for _, seen := range g.Shop.Requests {
@@ -614,7 +615,7 @@ func TestChecksOfARouteDoNotShareARequest(t *testing.T) {
 
 func TestTwiceTheSameWebhook(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{})
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	i := g.MustIssue(t, "order-1")
 	var wg sync.WaitGroup
 	for range 10 {
@@ -624,11 +625,11 @@ func TestTwiceTheSameWebhook(t *testing.T) {
 	assert.Equal(t, 10, g.Shop.Count())
 }
 
-func TestTheWholeWayThroughTheTill(t *testing.T) {
+func TestBarcodeIsPaidAtTheTill(t *testing.T) {
 	t.Parallel()
 	var noticed bytes.Buffer
 	var mu sync.Mutex
-	g, config := Prepare(t, Setup{Payable: func(w http.ResponseWriter, r *http.Request) {
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{Payable: func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
@@ -641,7 +642,7 @@ func TestTheWholeWayThroughTheTill(t *testing.T) {
 			fmt.Fprint(w, `{"payable":true,"total":15000}`)
 		}
 	}})
-	Run(t, strings.Replace(config, "expires_in 72h", "expires_in 72h\nnotice_url "+g.Shop.URL+"/notice", 1))
+	gatewaytest.Run(t, strings.Replace(config, "expires_in 72h", "expires_in 72h\nnotice_url "+g.Shop.URL+"/notice", 1))
 	for _, payType := range []string{"card", "cash"} {
 		i := g.MustIssue(t, "order-"+payType)
 		result, err := g.API.Scan(context.Background(), emulator.ScanRequest{Barcode: i.Barcode, PayType: payType})
@@ -662,15 +663,15 @@ func TestTheWholeWayThroughTheTill(t *testing.T) {
 
 // Of two routes of one webhook each has a request of its own: what Caddy keeps of the
 // one that it serves is not for them to share, or for what goes on after the answer.
-func TestRoutesShareNothingOfTheServedRequest(t *testing.T) {
+func TestRoutesDoNotShareTheServedRequest(t *testing.T) {
 	t.Parallel()
 	confirm := ""
 	for n := range 4 {
 		confirm += fmt.Sprintf("order_check {\nname c%d\nrequire payable true\nroute {\ntimeouts {\nwrite_timeout 5s\n}\nreverse_proxy SHOP\n}\n}\n", n)
 	}
-	g := Start(t, Setup{
+	g := gatewaytest.Start(t, gatewaytest.Setup{
 		Globals: "servers {\ntimeouts {\nwrite_idle 30s\n}\n}",
-		Confirm: confirm + "order_check SHOP/slow {\nshadow\nname s\n}", Payable: AnswerWith(200, `{"payable":true}`),
+		Confirm: confirm + "order_check SHOP/slow {\nshadow\nname s\n}", Payable: gatewaytest.AnswerWith(200, `{"payable":true}`),
 	})
 	for n := range 20 {
 		assert.Equal(t, 200, g.Confirm(t, g.MustIssue(t, fmt.Sprintf("order-%d", n))).Status)
@@ -699,7 +700,7 @@ func TestReadDeadlineEndsWithTheBody(t *testing.T) {
 			ended <- r.Context().Err()
 		}))
 		t.Cleanup(server.Close)
-		resp, err := http.Post(server.URL, FormType, strings.NewReader(body))
+		resp, err := http.Post(server.URL, gatewaytest.FormType, strings.NewReader(body))
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
 		assert.NoError(t, <-ended, "%q", body)
@@ -720,7 +721,7 @@ func TestOnlyAnAcceptanceIs200(t *testing.T) {
 
 // A shop may go on working after its answer has left: over HTTP/2, to stop at the
 // last byte would cancel it.
-func TestCheckIsHeardToItsEnd(t *testing.T) {
+func TestCheckReadsTheAnswerToItsEnd(t *testing.T) {
 	t.Parallel()
 	var left atomic.Int32
 	ended := make(chan struct{}, 1)

@@ -20,6 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 // configurations returns every Caddyfile of examples/ and of the README by name.
@@ -70,22 +71,22 @@ func withSecrets(config string) string {
 // caddy.Validate cleans up what the process shares, so these tests do not run
 // in parallel.
 
-func TestEveryCaddyfileThatIsShownWorks(t *testing.T) {
+func TestShownCaddyfilesLoad(t *testing.T) {
 	for name, config := range configurations(t) {
 		t.Run(name, func(t *testing.T) {
 			assert.Equal(t, string(caddyfile.Format([]byte(config))), config, "formatted as caddy fmt does it")
-			require.NoError(t, caddy.Validate(Adapt(t, withSecrets(config))))
+			require.NoError(t, caddy.Validate(gatewaytest.Adapt(t, withSecrets(config))))
 		})
 	}
 }
 
 // An app calls the gateway by whatever name it has for the machine. A site of one Host would
 // answer another with Caddy's empty 200: nothing issued, nothing logged.
-func TestShownGatewaysListenByPort(t *testing.T) {
+func TestShownGatewaysListenForEveryHost(t *testing.T) {
 	t.Parallel()
 	gateways := 0
 	for name, config := range configurations(t) {
-		for _, server := range servers(t, Adapt(t, withSecrets(config))) {
+		for _, server := range servers(t, gatewaytest.Adapt(t, withSecrets(config))) {
 			routes := string(caddyconfig.JSON(server.Routes, nil))
 			if !strings.Contains(routes, `"handler":"cvs_proxy"`) {
 				continue
@@ -111,25 +112,25 @@ func servers(t *testing.T, cfg *caddy.Config) map[string]*caddyhttp.Server {
 
 // startExample runs an example as it is shipped, but for what one machine lacks: the names,
 // certificates and ports of real shops, and PortOne, in whose place the emulator stands.
-func startExample(t *testing.T, name string, lacks map[string]string) *Gateway {
+func startExample(t *testing.T, name string, lacks map[string]string) *gatewaytest.Gateway {
 	t.Helper()
 	content, err := os.ReadFile("examples/" + name + ".caddyfile")
 	require.NoError(t, err)
-	g := &Gateway{LogFile: LogFile(t), HTTP: HTTPClient(t), API: emulator.New(emulator.Options{BeforeRequest: NoteTokens(nil)})}
+	g := &gatewaytest.Gateway{LogFile: gatewaytest.LogFile(t), HTTP: gatewaytest.HTTPClient(t), API: emulator.New(emulator.Options{BeforeRequest: gatewaytest.NoteTokens(nil)})}
 	g.APIServer = httptest.NewServer(g.API)
 	t.Cleanup(func() {
 		_ = g.API.Close()
 		g.APIServer.Close()
 	})
-	g.Shop = NewShop(t, exampleShop)
-	g.Inside, g.Outside = "http://"+Address(t), "http://"+Address(t)
+	g.Shop = gatewaytest.NewShop(t, exampleShop)
+	g.Inside, g.Outside = "http://"+gatewaytest.Address(t), "http://"+gatewaytest.Address(t)
 	pairs := []string{
-		"http://:8081 {", "http://:" + port(Host(g.Inside)) + " {",
+		"http://:8081 {", "http://:" + port(gatewaytest.Host(g.Inside)) + " {",
 		"shop.example {", g.Outside + " {", "https://shop.example", g.Outside,
 		"books.example {", g.Outside + " {", "https://books.example", g.Outside,
 	}
 	for _, upstream := range []string{"127.0.0.1:3000", "127.0.0.1:3001", "127.0.0.1:3002", "127.0.0.1:5000", "10.0.0.12:8000"} {
-		pairs = append(pairs, upstream, Host(g.Shop.URL))
+		pairs = append(pairs, upstream, gatewaytest.Host(g.Shop.URL))
 	}
 	for was, is := range lacks {
 		require.Contains(t, string(content), was)
@@ -140,7 +141,7 @@ func startExample(t *testing.T, name string, lacks map[string]string) *Gateway {
 	require.Regexp(t, inAccount, config)
 	config = inAccount.ReplaceAllString(config, "${1}api "+g.APIServer.URL+"\n${1}imp_key ")
 	config = strings.Replace(config, "\n{\n", "\n{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tlog {\n\t\toutput file "+g.LogFile+"\n\t}\n", 1)
-	Run(t, config)
+	gatewaytest.Run(t, config)
 	return g
 }
 
@@ -160,7 +161,7 @@ func exampleShop(w http.ResponseWriter, r *http.Request) {
 // another there.
 func TestExamplesFromBarcodeToTill(t *testing.T) {
 	t.Parallel()
-	inside, outside := Address(t), "http://"+Address(t) // of the second merchant
+	inside, outside := gatewaytest.Address(t), "http://"+gatewaytest.Address(t) // of the second merchant
 	for name, lacks := range map[string]map[string]string{
 		"http-shop": nil, "order-checks": nil,
 		"two-merchants": {
@@ -193,7 +194,7 @@ func TestExamplesFromBarcodeToTill(t *testing.T) {
 	}
 }
 
-func TestTheJSONThatIsShownWorks(t *testing.T) {
+func TestShownJSONLoads(t *testing.T) {
 	blocks := fenced(t, "json")
 	require.Len(t, blocks, 1)
 	cfg := new(caddy.Config)

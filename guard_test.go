@@ -12,19 +12,21 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 // inABlock is a site where nothing but the guard stands between a webhook that misses the
 // block and the shop's app.
-func inABlock(t *testing.T, app http.HandlerFunc, rest string) (*Gateway, Issued) {
+func inABlock(t *testing.T, app http.HandlerFunc, rest string) (*gatewaytest.Gateway, gatewaytest.Issued) {
 	t.Helper()
 	g, i := onSite(t, app, "handle /cvs/* {\n"+onlyConfirm+"}\n"+rest)
-	ExemptLog(g.LogFile) // reverse_proxy prints the URLs at DEBUG
+	gatewaytest.ExemptLog(g.LogFile) // reverse_proxy prints the URLs at DEBUG
 	return g, i
 }
 
 // What a site answers to a webhook that went astray is dropped, its header fields, too.
-func TestGuardDropsWhatASiteAnswers(t *testing.T) {
+func TestGuardDropsTheSitesAnswer(t *testing.T) {
 	t.Parallel()
 	for name, rest := range map[string]string{
 		"an app":           "reverse_proxy SHOP",
@@ -71,9 +73,9 @@ func TestGuardPassesNoticesOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var g *Gateway
+			var g *gatewaytest.Gateway
 			g, i := inABlock(t, nil, "reverse_proxy SHOP")
-			g.Shop.payable = func(w http.ResponseWriter, r *http.Request) {
+			g.Shop.Payable = func(w http.ResponseWriter, r *http.Request) {
 				r.Body = io.NopCloser(strings.NewReader(g.Shop.Bodies[len(g.Shop.Bodies)-1]))
 				app(w, r)
 			}
@@ -89,7 +91,7 @@ func TestGuardPassesNoticesOn(t *testing.T) {
 			}
 			g.WaitForLine(t, "a request with a signature in its URL was passed on", `"path":"/notice"`)
 			assert.Equal(t, 202, g.Do(t, http.MethodGet, at+"/page"+query, "", "").Status)
-			assert.Equal(t, 202, g.Do(t, http.MethodPost, at+"/orders", JSONType, "{}").Status, "unsigned")
+			assert.Equal(t, 202, g.Do(t, http.MethodPost, at+"/orders", gatewaytest.JSONType, "{}").Status, "unsigned")
 		})
 	}
 }
@@ -97,10 +99,10 @@ func TestGuardPassesNoticesOn(t *testing.T) {
 // A Host that no site has is answered by Caddy with an empty 200.
 func TestGuardOfAServerWithSeveralSites(t *testing.T) {
 	t.Parallel()
-	_, port, err := net.SplitHostPort(Address(t))
+	_, port, err := net.SplitHostPort(gatewaytest.Address(t))
 	require.NoError(t, err)
 	at := "http://127.0.0.1:" + port
-	g := Start(t, Setup{
+	g := gatewaytest.Start(t, gatewaytest.Setup{
 		Proxy: "confirm_url " + at + "/cvs/confirm",
 		Sites: "http://a.example:" + port + " {\nrespond \"a\" 200\n}\nhttp://b.example:" + port + " {\n" + onlyConfirm + "respond \"b\" 200\n}\n",
 	})
@@ -109,7 +111,7 @@ func TestGuardOfAServerWithSeveralSites(t *testing.T) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, i.ConfirmURL, strings.NewReader(i.Webhook()))
 		require.NoError(t, err)
 		r.Host = host
-		r.Header.Set("Content-Type", JSONType)
+		r.Header.Set("Content-Type", gatewaytest.JSONType)
 		a := g.Send(t, r)
 		assert.Equal(t, want, a.Status, host)
 		assert.Equal(t, want == 200, a.Field(t, "accepted"), host)
@@ -123,11 +125,11 @@ func TestGuardOfAServerWithSeveralSites(t *testing.T) {
 // A JSON configuration has no cvs_unrouted of itself, and is guarded all the same.
 func TestGuardOfAJSONConfiguration(t *testing.T) {
 	t.Parallel()
-	g, config := Prepare(t, Setup{})
-	cfg := Adapt(t, config)
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{})
+	cfg := gatewaytest.Adapt(t, config)
 	raw := strings.ReplaceAll(string(cfg.AppsRaw["http"]), `{"handler":"cvs_unrouted"}`, `{"handler":"headers"}`)
 	cfg.AppsRaw["http"] = json.RawMessage(strings.ReplaceAll(raw, `"status_code":418`, `"status_code":200`))
-	RunConfig(t, cfg)
+	gatewaytest.RunConfig(t, cfg)
 	i := g.MustIssue(t, "order-1")
 	assert.Equal(t, 200, g.Confirm(t, i).Status)
 	i.ConfirmURL = strings.Replace(i.ConfirmURL, "/cvs/confirm", "/wrong", 1)
@@ -137,13 +139,13 @@ func TestGuardOfAJSONConfiguration(t *testing.T) {
 // The guard does not wait for a body that cvs_confirm would not wait for.
 func TestGuardDoesNotHoldASlowWebhook(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Confirm: "timeout 400ms\n" + UsualConfirm})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "timeout 400ms\n" + gatewaytest.UsualConfirm})
 	i := g.MustIssue(t, "order-1")
-	conn, err := net.Dial("tcp", Host(g.Outside))
+	conn, err := net.Dial("tcp", gatewaytest.Host(g.Outside))
 	require.NoError(t, err)
 	defer conn.Close()
 	began := time.Now()
-	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{", strings.TrimPrefix(i.ConfirmURL, g.Outside), Host(g.Outside))
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{", strings.TrimPrefix(i.ConfirmURL, g.Outside), gatewaytest.Host(g.Outside))
 	answer, err := io.ReadAll(conn)
 	require.NoError(t, err)
 	assert.Contains(t, string(answer), "HTTP/1.1 408")

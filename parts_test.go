@@ -18,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 // program returns the path of a program that may be missing. Debian has the version in the
@@ -58,7 +60,7 @@ func runPart(t *testing.T, network, address string, command ...string) {
 // phpFPM starts php-fpm with a pool of its own, and returns its socket.
 func phpFPM(t *testing.T) string {
 	t.Helper()
-	fpm, dir := program(t, "php-fpm"), ShortDir(t)
+	fpm, dir := program(t, "php-fpm"), gatewaytest.ShortDir(t)
 	socket := filepath.Join(dir, "php-fpm.sock")
 	conf := "[global]\nerror_log = " + dir + "/error.log\n[shop]\nlisten = " + socket + "\nlisten.mode = 0666\npm = static\npm.max_children = 4\nphp_admin_flag[display_errors] = on\nphp_admin_value[error_log] = " + dir + "/php.log\n"
 	if os.Geteuid() == 0 {
@@ -70,7 +72,7 @@ func phpFPM(t *testing.T) string {
 }
 
 // The example of a PHP shop, as it is shipped, with a real php-fpm.
-func TestPHPExampleWithARealPHP(t *testing.T) {
+func TestPHPExample(t *testing.T) {
 	t.Parallel()
 	socket, root := phpFPM(t), t.TempDir()
 	script, err := os.ReadFile("testdata/php/confirm.php")
@@ -105,13 +107,13 @@ func TestPHPExampleWithARealPHP(t *testing.T) {
 }
 
 // sendFrom sends a request from one of the addresses of this machine.
-func sendFrom(t *testing.T, g *Gateway, source, method, target, body string, header http.Header) Answer {
+func sendFrom(t *testing.T, g *gatewaytest.Gateway, source, method, target, body string, header http.Header) gatewaytest.Answer {
 	t.Helper()
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
 	transport := &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}
 	r, err := http.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
 	require.NoError(t, err)
-	r.Header = http.Header{"Content-Type": {JSONType}}
+	r.Header = http.Header{"Content-Type": {gatewaytest.JSONType}}
 	maps.Copy(r.Header, header)
 	other := *g
 	other.HTTP = &http.Client{Transport: transport}
@@ -140,14 +142,14 @@ func TestBehindAProxy(t *testing.T) {
 		spoofed  = "X-Forwarded-For"
 	)
 	nginx := func(t *testing.T, front, caddy string) {
-		dir := ShortDir(t)
+		dir := gatewaytest.ShortDir(t)
 		conf := "daemon off;\nmaster_process off;\npid " + dir + "/nginx.pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\nclient_body_temp_path " + dir + ";\nproxy_temp_path " + dir + ";\nfastcgi_temp_path " + dir + ";\nuwsgi_temp_path " + dir + ";\nscgi_temp_path " + dir + ";\n" +
 			shown(t, "nginx", "listen 443 ssl;", "listen "+front+";", "ssl_certificate /etc/ssl/shop.pem;", "", "ssl_certificate_key /etc/ssl/shop.key;", "", "127.0.0.1:8080", caddy) + "}\n"
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(conf), 0o600))
 		runPart(t, "tcp", front, program(t, "nginx"), "-p", dir, "-e", "stderr", "-c", filepath.Join(dir, "nginx.conf"))
 	}
 	haproxy := func(t *testing.T, front, caddy string) {
-		dir := ShortDir(t)
+		dir := gatewaytest.ShortDir(t)
 		conf := "defaults\n\tmode http\n\ttimeout connect 5s\n\ttimeout client 30s\n\ttimeout server 30s\n" +
 			shown(t, "haproxy", "bind :443 ssl crt /etc/ssl/shop.pem", "bind "+front, "127.0.0.1:8080", caddy)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "haproxy.cfg"), []byte(conf), 0o600))
@@ -171,11 +173,11 @@ func TestBehindAProxy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			program(t, c.needs)
-			front, behind := Address(t), Address(t)
-			g := Start(t, Setup{
+			front, behind := gatewaytest.Address(t), gatewaytest.Address(t)
+			g := gatewaytest.Start(t, gatewaytest.Setup{
 				Globals: strings.Replace(c.globals, "BEHIND", behind, 1),
 				Proxy:   "confirm_url http://" + front + "/cvs/confirm",
-				Sites:   "http://:" + port(behind) + " {\nbind 127.0.0.1\nlog {\noutput file LOGS\n}\ncvs_confirm /cvs/confirm {\nallow " + client + "\n" + UsualConfirm + "\n}\nhandle /inside/* {\nuri strip_prefix /inside\ncvs_proxy {\nallow " + client + "\n}\n}\nrespond \"the shop\" 200\n}\n",
+				Sites:   "http://:" + port(behind) + " {\nbind 127.0.0.1\nlog {\noutput file LOGS\n}\ncvs_confirm /cvs/confirm {\nallow " + client + "\n" + gatewaytest.UsualConfirm + "\n}\nhandle /inside/* {\nuri strip_prefix /inside\ncvs_proxy {\nallow " + client + "\n}\n}\nrespond \"the shop\" 200\n}\n",
 			})
 			c.proxy(t, front, behind)
 			i := g.MustIssue(t, "order-1")

@@ -24,14 +24,15 @@ import (
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 func TestIssueInjectsWhatTheAppDoesNotHave(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var seen *http.Request
-	g := Start(t, Setup{Account: "tier 001", Emulator: emulator.Options{
-		Keys: map[string]string{Canaries["CVS_TEST_KEY"]: Canaries["CVS_TEST_SECRET"]},
+	g := gatewaytest.Start(t, gatewaytest.Setup{Account: "tier 001", Emulator: emulator.Options{
+		Keys: map[string]string{gatewaytest.Canaries["CVS_TEST_KEY"]: gatewaytest.Canaries["CVS_TEST_SECRET"]},
 		BeforeRequest: func(e emulator.Endpoint, r *http.Request) {
 			if e == emulator.EndpointIssue {
 				mu.Lock()
@@ -42,7 +43,7 @@ func TestIssueInjectsWhatTheAppDoesNotHave(t *testing.T) {
 	}})
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", strings.NewReader(`{"merchant_uid":"주문-1","amount":15000}`))
 	require.NoError(t, err)
-	r.Header = http.Header{"Content-Type": {JSONType}, "Authorization": {"Bearer held-by-caddy-cvs"}, "Cookie": {"a=b"}, "X-Custom": {"1"}, "Tier": {"001"}}
+	r.Header = http.Header{"Content-Type": {gatewaytest.JSONType}, "Authorization": {"Bearer held-by-caddy-cvs"}, "Cookie": {"a=b"}, "X-Custom": {"1"}, "Tier": {"001"}}
 	a := g.Send(t, r)
 	require.Equal(t, http.StatusOK, a.Status, a.Body)
 	assert.Equal(t, "no-store", a.Header.Get("Cache-Control"))
@@ -59,7 +60,7 @@ func TestIssueInjectsWhatTheAppDoesNotHave(t *testing.T) {
 	require.NoError(t, err)
 	ticket, err := signedurl.Parse(u.RawQuery)
 	require.NoError(t, err)
-	keys, err := signedurl.NewKeys(Canaries["CVS_TEST_SECRET"])
+	keys, err := signedurl.NewKeys(gatewaytest.Canaries["CVS_TEST_SECRET"])
 	require.NoError(t, err)
 	require.NoError(t, ticket.Verify(keys, signedurl.Confirm, "주문-1"), "signed with a key derived from imp_secret")
 	assert.Equal(t, "15000", ticket.Amount)
@@ -67,7 +68,7 @@ func TestIssueInjectsWhatTheAppDoesNotHave(t *testing.T) {
 	assert.Equal(t, "galaxia", g.API.Payments()[0].PG)
 }
 
-func TestAnswerIsTheAPIsToTheByte(t *testing.T) {
+func TestProxyReturnsTheAPIsAnswerUnchanged(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		status            int
@@ -84,8 +85,8 @@ func TestAnswerIsTheAPIsToTheByte(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{API: StubAPI(c.status, c.contentType, c.body)})
-			for _, a := range []Answer{
+			g := gatewaytest.Start(t, gatewaytest.Setup{API: gatewaytest.StubAPI(c.status, c.contentType, c.body)})
+			for _, a := range []gatewaytest.Answer{
 				g.Issue(t, "order-1"),
 				g.Do(t, http.MethodGet, g.Inside+"/payments/imp_1?include_sandbox=true", "", ""),
 				g.Do(t, http.MethodGet, g.Inside+"/payments/find/order-1/ready", "", ""),
@@ -102,16 +103,16 @@ func TestAnswerIsTheAPIsToTheByte(t *testing.T) {
 
 func TestOtherRequestsGoToTheNextHandler(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{})
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	for _, path := range []string{"/", "/x/cvs", "/cvsx", "/payment", "/payments.html", "/users", "/users/1", "/orders/payments"} {
-		assert.Equal(t, 418, g.Do(t, http.MethodPost, g.Inside+path, JSONType, "{}").Status, path)
+		assert.Equal(t, 418, g.Do(t, http.MethodPost, g.Inside+path, gatewaytest.JSONType, "{}").Status, path)
 	}
 	assert.Zero(t, g.API.Requests(emulator.EndpointAll))
 }
 
 func TestMethodsOfTheAPI(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{})
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	for path, allow := range map[string]string{"/cvs": "POST", "/cvs/imp_1": "DELETE", "/payments/imp_1": "GET, POST", "/payments/find/a": "GET, POST", "/payments/find/a/paid": "GET, POST", "/users/getToken": "POST"} {
 		a := g.Do(t, http.MethodPut, g.Inside+path, "", "")
 		assert.Equal(t, http.StatusMethodNotAllowed, a.Status, path)
@@ -122,7 +123,7 @@ func TestMethodsOfTheAPI(t *testing.T) {
 
 func TestLookUpsAndVoid(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{})
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	uid := "주문/2026 1%"
 	i := g.MustIssue(t, uid)
 	a := g.Do(t, http.MethodGet, g.Inside+"/payments/find/"+url.PathEscape(uid)+"/ready?sorting=-started", "", "")
@@ -137,11 +138,11 @@ func TestLookUpsAndVoid(t *testing.T) {
 	}
 }
 
-func TestSDKWorksByChangingItsBaseURL(t *testing.T) {
+func TestSDKWorksWithAnotherBaseURL(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{})
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	// What the known SDKs do: a token first, then the call with whatever came.
-	a := g.Do(t, http.MethodPost, g.Inside+"/users/getToken", JSONType, `{"imp_key":"","imp_secret":""}`)
+	a := g.Do(t, http.MethodPost, g.Inside+"/users/getToken", gatewaytest.JSONType, `{"imp_key":"","imp_secret":""}`)
 	require.Equal(t, 200, a.Status)
 	token := a.Payment(t)
 	assert.InDelta(t, 1800, token["expired_at"].(float64)-token["now"].(float64), 0)
@@ -149,7 +150,7 @@ func TestSDKWorksByChangingItsBaseURL(t *testing.T) {
 
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", strings.NewReader("merchant_uid=order-1&amount=15000"))
 	require.NoError(t, err)
-	r.Header = http.Header{"Content-Type": {FormType}, "Authorization": {token["access_token"].(string)}}
+	r.Header = http.Header{"Content-Type": {gatewaytest.FormType}, "Authorization": {token["access_token"].(string)}}
 	assert.Equal(t, "ready", g.Send(t, r).Payment(t)["status"])
 
 	// And it opens nothing.
@@ -161,19 +162,19 @@ func TestSDKWorksByChangingItsBaseURL(t *testing.T) {
 
 func TestBadRequestsAreRefusedHere(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Proxy: "max_body 1KB"})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Proxy: "max_body 1KB"})
 	for name, c := range map[string]struct {
 		contentType, body string
 		status            int
 		message           string
 	}{
-		"all violations at once": {JSONType, `{"amount":0,"buyer_name":"` + strings.Repeat("가", 17) + `"}`, 400, "buyer_name has 17 characters, at most 16 are allowed; merchant_uid is required; amount must be a number greater than 0"},
-		"duplicate":              {JSONType, `{"merchant_uid":"a","amount":1,"Amount":2}`, 400, `field "Amount" is given twice`},
-		"form duplicate":         {FormType, `merchant_uid=a&amount=1&amount=2`, 400, `field "amount" is given twice`},
-		"not JSON":               {JSONType, `{`, 400, "not one valid JSON object"},
+		"all violations at once": {gatewaytest.JSONType, `{"amount":0,"buyer_name":"` + strings.Repeat("가", 17) + `"}`, 400, "buyer_name has 17 characters, at most 16 are allowed; merchant_uid is required; amount must be a number greater than 0"},
+		"duplicate":              {gatewaytest.JSONType, `{"merchant_uid":"a","amount":1,"Amount":2}`, 400, `field "Amount" is given twice`},
+		"form duplicate":         {gatewaytest.FormType, `merchant_uid=a&amount=1&amount=2`, 400, `field "amount" is given twice`},
+		"not JSON":               {gatewaytest.JSONType, `{`, 400, "not one valid JSON object"},
 		"media type":             {"text/plain", `{}`, 415, "application/json"},
 		"no media type":          {"", `{}`, 415, "application/json"},
-		"too large":              {JSONType, `{"a":"` + strings.Repeat("x", 1000) + `"}`, 413, "larger than 1000 bytes"},
+		"too large":              {gatewaytest.JSONType, `{"a":"` + strings.Repeat("x", 1000) + `"}`, 413, "larger than 1000 bytes"},
 	} {
 		a := g.Do(t, http.MethodPost, g.Inside+"/cvs", c.contentType, c.body)
 		assert.Equal(t, c.status, a.Status, name)
@@ -184,23 +185,23 @@ func TestBadRequestsAreRefusedHere(t *testing.T) {
 	// Without Content-Length the limit holds too.
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", struct{ *strings.Reader }{strings.NewReader(strings.Repeat("x", 2000))})
 	require.NoError(t, err)
-	r.Header.Set("Content-Type", JSONType)
+	r.Header.Set("Content-Type", gatewaytest.JSONType)
 	assert.Equal(t, 413, g.Send(t, r).Status)
 	r, err = http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", strings.NewReader("{}"))
 	require.NoError(t, err)
-	r.Header = http.Header{"Content-Type": {JSONType}, "Content-Encoding": {"gzip"}}
+	r.Header = http.Header{"Content-Type": {gatewaytest.JSONType}, "Content-Encoding": {"gzip"}}
 	assert.Equal(t, 415, g.Send(t, r).Status)
 	assert.Zero(t, g.API.Requests(emulator.EndpointAll), "nothing was sent")
 }
 
 func TestOnlyAllowedAddressesMayCall(t *testing.T) {
 	t.Parallel()
-	direct := Start(t, Setup{})
-	elsewhere := Start(t, Setup{Proxy: "allow 192.0.2.0/24"})
-	proxied := Start(t, Setup{Globals: "servers {\ntrusted_proxies static 127.0.0.1/32\n}"})
-	strictly := Start(t, Setup{Globals: "servers {\ntrusted_proxies static 127.0.0.1/32\ntrusted_proxies_strict\n}"})
+	direct := gatewaytest.Start(t, gatewaytest.Setup{})
+	elsewhere := gatewaytest.Start(t, gatewaytest.Setup{Proxy: "allow 192.0.2.0/24"})
+	proxied := gatewaytest.Start(t, gatewaytest.Setup{Globals: "servers {\ntrusted_proxies static 127.0.0.1/32\n}"})
+	strictly := gatewaytest.Start(t, gatewaytest.Setup{Globals: "servers {\ntrusted_proxies static 127.0.0.1/32\ntrusted_proxies_strict\n}"})
 	for name, c := range map[string]struct {
-		g      *Gateway
+		g      *gatewaytest.Gateway
 		header http.Header
 		status int
 	}{
@@ -229,11 +230,11 @@ func TestOnlyAllowedAddressesMayCall(t *testing.T) {
 	}
 }
 
-func TestUnixSocketIsThisMachine(t *testing.T) {
+func TestProxyAllowsUnixSocket(t *testing.T) {
 	t.Parallel()
-	dir := ShortDir(t)
+	dir := gatewaytest.ShortDir(t)
 	open, closed := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-	Start(t, Setup{Sites: "http://open {\nbind unix/" + open + "\ncvs_proxy\n}\nhttp://closed {\nbind unix/" + closed + "\ncvs_proxy {\nallow 10.0.0.0/8\n}\n}\n"})
+	gatewaytest.Start(t, gatewaytest.Setup{Sites: "http://open {\nbind unix/" + open + "\ncvs_proxy\n}\nhttp://closed {\nbind unix/" + closed + "\ncvs_proxy {\nallow 10.0.0.0/8\n}\n}\n"})
 	for socket, want := range map[string]int{open: 200, closed: 403} {
 		client := &http.Client{Transport: &http.Transport{
 			DisableKeepAlives: true,
@@ -251,7 +252,7 @@ func TestUnixSocketIsThisMachine(t *testing.T) {
 
 func TestOneTokenForAThousandFirstRequests(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{})
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	var wg sync.WaitGroup
 	var failed atomic.Int32
 	for n := range 1000 {
@@ -267,11 +268,11 @@ func TestOneTokenForAThousandFirstRequests(t *testing.T) {
 	assert.Equal(t, 1000, g.API.Requests(emulator.EndpointIssue))
 }
 
-func TestTokenIsRenewedWithNoRequestWaiting(t *testing.T) {
+func TestTokenRenewalDelaysNoRequest(t *testing.T) {
 	t.Parallel()
 	renewing, release := make(chan struct{}), make(chan struct{})
 	var fetches atomic.Int32
-	g := Start(t, Setup{Emulator: emulator.Options{
+	g := gatewaytest.Start(t, gatewaytest.Setup{Emulator: emulator.Options{
 		// So short a life is all last minute: the renewal is due at once.
 		TokenLife: 4 * time.Second,
 		BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
@@ -296,7 +297,7 @@ func TestExpiredTokenIsNeverSent(t *testing.T) {
 			t.Parallel()
 			var offset atomic.Int64
 			offset.Store(int64(skew))
-			g := Start(t, Setup{Emulator: emulator.Options{
+			g := gatewaytest.Start(t, gatewaytest.Setup{Emulator: emulator.Options{
 				TokenLife: 2 * time.Second,
 				Now:       func() time.Time { return time.Now().Add(time.Duration(offset.Load())) },
 			}})
@@ -311,14 +312,14 @@ func TestExpiredTokenIsNeverSent(t *testing.T) {
 	}
 }
 
-func issuedBy(g *Gateway, impUID, merchantUID string) Issued {
+func issuedBy(g *gatewaytest.Gateway, impUID, merchantUID string) gatewaytest.Issued {
 	confirmURL, _ := g.API.WebhookURLs(impUID)
-	return Issued{ImpUID: impUID, MerchantUID: merchantUID, Barcode: "1", ConfirmURL: confirmURL}
+	return gatewaytest.Issued{ImpUID: impUID, MerchantUID: merchantUID, Barcode: "1", ConfirmURL: confirmURL}
 }
 
 func TestRefusedTokenIsReplacedIfThatHelps(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{})
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	g.MustIssue(t, "order-1")
 	g.API.ExpireTokens()
 	g.MustIssue(t, "order-2")
@@ -333,9 +334,9 @@ func TestRefusedTokenIsReplacedIfThatHelps(t *testing.T) {
 	assert.Equal(t, 3, g.API.Requests(emulator.EndpointToken))
 }
 
-func TestWrongKeysAreAnsweredAndNotHammered(t *testing.T) {
+func TestWrongKeysAreNotSentAgainAtOnce(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Emulator: emulator.Options{Keys: map[string]string{"other": "keys"}}})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Emulator: emulator.Options{Keys: map[string]string{"other": "keys"}}})
 	for range 50 {
 		a := g.Issue(t, "order-1")
 		assert.Equal(t, 502, a.Status)
@@ -348,15 +349,15 @@ func TestWrongKeysAreAnsweredAndNotHammered(t *testing.T) {
 
 func TestCaddyStartsWhileTheAPIIsDown(t *testing.T) {
 	t.Parallel()
-	addr := Address(t)
-	g := Start(t, Setup{APIURL: "http://" + addr})
+	addr := gatewaytest.Address(t)
+	g := gatewaytest.Start(t, gatewaytest.Setup{APIURL: "http://" + addr})
 	a := g.Issue(t, "order-1")
 	assert.Equal(t, 503, a.Status, a.Body)
 	wait, err := strconv.Atoi(a.Header.Get("Retry-After"))
 	require.NoError(t, err)
 	assert.GreaterOrEqual(t, wait, 1)
 
-	api := emulator.New(emulator.Options{BeforeRequest: NoteTokens(nil)})
+	api := emulator.New(emulator.Options{BeforeRequest: gatewaytest.NoteTokens(nil)})
 	listener, err := net.Listen("tcp", addr)
 	require.NoError(t, err)
 	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: api}}
@@ -372,14 +373,14 @@ func TestTierOfAnotherSubMerchantIsRefused(t *testing.T) {
 		"tier 001": {"001": 200, "002": 400, "": 200, "0O1": 400},
 		"":         {"001": 400, "": 200},
 	} {
-		g := Start(t, Setup{Account: account})
+		g := gatewaytest.Start(t, gatewaytest.Setup{Account: account})
 		first := g.MustIssue(t, "order-0")
 		issued := 1
 		for tier, status := range tiers {
 			for target, method := range map[string]string{"/cvs": http.MethodPost, "/payments/" + first.ImpUID: http.MethodGet, "/payments/find/order-0": http.MethodGet, "/users/getToken": http.MethodPost} {
 				r, err := http.NewRequestWithContext(t.Context(), method, g.Inside+target, strings.NewReader("merchant_uid=order-1&amount=15000"))
 				require.NoError(t, err)
-				r.Header = http.Header{"Content-Type": {FormType}, "Tier": {tier}}
+				r.Header = http.Header{"Content-Type": {gatewaytest.FormType}, "Tier": {tier}}
 				if target == "/payments/"+first.ImpUID {
 					r.URL.RawQuery = "include_sandbox=true"
 				}
@@ -394,10 +395,10 @@ func TestTierOfAnotherSubMerchantIsRefused(t *testing.T) {
 		}
 		assert.Len(t, g.API.Payments(), issued)
 	}
-	g := Start(t, Setup{Account: "tier 001"})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Account: "tier 001"})
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", strings.NewReader("merchant_uid=order-1&amount=15000"))
 	require.NoError(t, err)
-	r.Header = http.Header{"Content-Type": {FormType}, "Tier": {"001", "002"}}
+	r.Header = http.Header{"Content-Type": {gatewaytest.FormType}, "Tier": {"001", "002"}}
 	assert.Equal(t, 400, g.Send(t, r).Status, "one of two")
 }
 
@@ -405,7 +406,7 @@ func TestTierOfAnotherSubMerchantIsRefused(t *testing.T) {
 // right is refused before.
 func TestIssueRefusesWhatCouldNotBePaid(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Emulator: emulator.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }}})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Emulator: emulator.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }}})
 	g.MustIssue(t, "order-0") // from now on the API's clock is known
 	in := func(d time.Duration) string { return strconv.FormatInt(time.Now().Add(d).Unix(), 10) }
 	for fields, message := range map[string]string{
@@ -417,7 +418,7 @@ func TestIssueRefusesWhatCouldNotBePaid(t *testing.T) {
 		"amount=15000&expired_at=" + in(2*time.Hour): "",
 		"amount=15000.0":                             "",
 	} {
-		a := g.Do(t, http.MethodPost, g.Inside+"/cvs", FormType, "merchant_uid=order-1&"+fields)
+		a := g.Do(t, http.MethodPost, g.Inside+"/cvs", gatewaytest.FormType, "merchant_uid=order-1&"+fields)
 		if message == "" {
 			assert.Equal(t, 200, a.Status, a.Body)
 			continue
@@ -432,7 +433,7 @@ func TestFailuresOfTheAPI(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		fault   emulator.Fault
-		do      func(*testing.T, *Gateway) Answer
+		do      func(*testing.T, *gatewaytest.Gateway) gatewaytest.Answer
 		status  int
 		message string
 		issued  int // of order-2
@@ -450,7 +451,7 @@ func TestFailuresOfTheAPI(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{Account: "timeout 2s"})
+			g := gatewaytest.Start(t, gatewaytest.Setup{Account: "timeout 2s"})
 			g.MustIssue(t, "order-1")
 			require.NoError(t, g.API.Inject(c.fault))
 			a := c.do(t, g)
@@ -466,19 +467,21 @@ func TestFailuresOfTheAPI(t *testing.T) {
 	}
 }
 
-func issueOrder2(t *testing.T, g *Gateway) Answer { return g.Issue(t, "order-2") }
+func issueOrder2(t *testing.T, g *gatewaytest.Gateway) gatewaytest.Answer {
+	return g.Issue(t, "order-2")
+}
 
-func voidOrder1(t *testing.T, g *Gateway) Answer {
+func voidOrder1(t *testing.T, g *gatewaytest.Gateway) gatewaytest.Answer {
 	return g.Do(t, http.MethodDelete, g.Inside+"/cvs/"+g.API.Payments()[0].ImpUID, "", "")
 }
 
-func lookUpOrder1(t *testing.T, g *Gateway) Answer {
+func lookUpOrder1(t *testing.T, g *gatewaytest.Gateway) gatewaytest.Answer {
 	return g.Do(t, http.MethodGet, g.Inside+"/payments/"+g.API.Payments()[0].ImpUID+"?include_sandbox=true", "", "")
 }
 
-func TestOutcomeThatNothingSettlesIsSaidSo(t *testing.T) {
+func TestIssueAnswersUnknownOutcome(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Account: "timeout 500ms"}) // the answer comes after two such times
+	g := gatewaytest.Start(t, gatewaytest.Setup{Account: "timeout 500ms"}) // the answer comes after two such times
 	g.MustIssue(t, "order-1")
 	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "issue", Drop: emulator.DropAfter, Times: 1}))
 	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "find", Drop: emulator.DropBefore}))
@@ -492,7 +495,7 @@ func TestOutcomeThatNothingSettlesIsSaidSo(t *testing.T) {
 
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Account: "timeout 300ms"})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Account: "timeout 300ms"})
 	g.MustIssue(t, "order-1")
 	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "payment", Delay: time.Minute}))
 	a := lookUpOrder1(t, g)
@@ -501,7 +504,7 @@ func TestTimeouts(t *testing.T) {
 }
 
 // sendAndLeave sends a request, and closes the connection when it has arrived at the API.
-func sendAndLeave(t *testing.T, g *Gateway, r *http.Request, arrived <-chan struct{}) {
+func sendAndLeave(t *testing.T, g *gatewaytest.Gateway, r *http.Request, arrived <-chan struct{}) {
 	t.Helper()
 	ctx, leave := context.WithCancel(r.Context())
 	defer leave()
@@ -515,40 +518,40 @@ func sendAndLeave(t *testing.T, g *Gateway, r *http.Request, arrived <-chan stru
 	require.Error(t, <-left)
 }
 
-func TestCallerThatLeavesDoesNotStopAnIssue(t *testing.T) {
+func TestIssueContinuesWhenTheCallerLeaves(t *testing.T) {
 	t.Parallel()
 	arrived, release := make(chan struct{}, 1), make(chan struct{})
-	g, config := Prepare(t, Setup{Emulator: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{Emulator: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
 		if e == emulator.EndpointIssue {
 			arrived <- struct{}{}
 			<-release
 		}
 	}}})
-	Run(t, strings.Replace(config, "cvs_proxy", "test_watch\ncvs_proxy", 1))
+	gatewaytest.Run(t, strings.Replace(config, "cvs_proxy", "test_watch\ncvs_proxy", 1))
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", strings.NewReader(`{"merchant_uid":"order-1","amount":1}`))
 	require.NoError(t, err)
-	r.Header.Set("Content-Type", JSONType)
+	r.Header.Set("Content-Type", gatewaytest.JSONType)
 	sendAndLeave(t, g, r, arrived)
-	<-Watched
+	<-gatewaytest.Watched
 	close(release)
 	assert.Eventually(t, func() bool {
 		return strings.Contains(g.Log(t), `"client_gone":true`) && strings.Contains(g.Log(t), g.API.Payments()[0].ImpUID)
 	}, 5*time.Second, 5*time.Millisecond, "the barcode is issued and the log names it: %s", g.Log(t))
 }
 
-func TestCallerThatLeavesWithItsAnswerIsNotGone(t *testing.T) {
+func TestCallerThatLeavesAfterTheAnswerIsNotLoggedAsGone(t *testing.T) {
 	t.Parallel()
-	g, config := Prepare(t, Setup{})
-	Run(t, strings.Replace(config, "cvs_proxy", "test_leave\ncvs_proxy", 1))
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{})
+	gatewaytest.Run(t, strings.Replace(config, "cvs_proxy", "test_leave\ncvs_proxy", 1))
 	g.MustIssue(t, "order-1")
 	g.WaitForLog(t, `"operation":"issue"`)
 	assert.NotContains(t, g.Log(t), "client_gone")
 }
 
-func TestCallerThatLeavesALookUpIsNoError(t *testing.T) {
+func TestLookUpIsNoErrorWhenTheCallerLeaves(t *testing.T) {
 	t.Parallel()
 	arrived := make(chan struct{}, 3)
-	g := Start(t, Setup{Emulator: emulator.Options{BeforeRequest: func(e emulator.Endpoint, r *http.Request) {
+	g := gatewaytest.Start(t, gatewaytest.Setup{Emulator: emulator.Options{BeforeRequest: func(e emulator.Endpoint, r *http.Request) {
 		if e == emulator.EndpointFind {
 			arrived <- struct{}{}
 			<-r.Context().Done()
@@ -567,26 +570,26 @@ func TestCallerThatLeavesALookUpIsNoError(t *testing.T) {
 	}
 }
 
-func TestTheLimitThatWasMetIsNamed(t *testing.T) {
+func TestTooLargeRequestNamesTheLimit(t *testing.T) {
 	t.Parallel()
-	g, config := Prepare(t, Setup{})
-	Run(t, strings.Replace(config, "cvs_proxy", "request_body {\nmax_size 100B\n}\ncvs_proxy", 1))
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{})
+	gatewaytest.Run(t, strings.Replace(config, "cvs_proxy", "request_body {\nmax_size 100B\n}\ncvs_proxy", 1))
 	body := `{"merchant_uid":"order-1","amount":1,"name":"` + strings.Repeat("x", 100) + `"}`
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", io.MultiReader(strings.NewReader(body))) // of no known length
 	require.NoError(t, err)
-	r.Header.Set("Content-Type", JSONType)
+	r.Header.Set("Content-Type", gatewaytest.JSONType)
 	a := g.Send(t, r)
 	assert.Equal(t, http.StatusRequestEntityTooLarge, a.Status)
 	assert.Contains(t, a.Field(t, "message"), "larger than 100 bytes")
 }
 
-func TestTwoAccountsKeepApart(t *testing.T) {
+func TestAccountsAreSeparate(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{
+	g := gatewaytest.Start(t, gatewaytest.Setup{
 		Second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API",
 		Sites:  "http://127.0.0.1:9 {\n}\n",
 		Emulator: emulator.Options{Keys: map[string]string{
-			Canaries["CVS_TEST_KEY"]: Canaries["CVS_TEST_SECRET"], Canaries["CVS_TEST_SECOND_KEY"]: Canaries["CVS_TEST_SECOND_SECRET"],
+			gatewaytest.Canaries["CVS_TEST_KEY"]: gatewaytest.Canaries["CVS_TEST_SECRET"], gatewaytest.Canaries["CVS_TEST_SECOND_KEY"]: gatewaytest.Canaries["CVS_TEST_SECOND_SECRET"],
 		}},
 		Proxy: "account second\nconfirm_url OUTSIDE/cvs/confirm",
 	})
@@ -595,20 +598,20 @@ func TestTwoAccountsKeepApart(t *testing.T) {
 	assert.Equal(t, 200, g.Confirm(t, i).Status)
 	for _, account := range []string{"", "other"} {
 		i := i
-		i.ConfirmURL = AlterQuery(t, i.ConfirmURL, "cvs_account", account)
+		i.ConfirmURL = gatewaytest.AlterQuery(t, i.ConfirmURL, "cvs_account", account)
 		assert.Equal(t, 403, g.Confirm(t, i).Status, account)
 	}
 }
 
 func TestPlaceholdersForLogs(t *testing.T) {
 	t.Parallel()
-	g, config := Prepare(t, Setup{})
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{})
 	facts := func(directive, names string) string {
 		return "log_append cvs {http.cvs.merchant_uid}\nheader X-Facts \"" + names + "\" {\ndefer\n}\n" + directive
 	}
 	config = strings.Replace(config, "cvs_proxy {", facts("cvs_proxy {", "{http.cvs.operation}|{http.cvs.merchant_uid}|{http.cvs.amount}|{http.cvs.status}|{http.cvs.code}|{http.cvs.account}|"), 1)
 	config = strings.Replace(config, "cvs_confirm /cvs", facts("cvs_confirm /cvs", "{http.cvs.operation}|{http.cvs.verdict}|{http.cvs.code}|{http.cvs.imp_uid}"), 1)
-	Run(t, config)
+	gatewaytest.Run(t, config)
 	a := g.Issue(t, "order-1")
 	assert.Equal(t, "issue|order-1|15000|ready|0||", a.Header.Get("X-Facts"))
 	assert.Eventually(t, func() bool { return strings.Contains(g.Log(t), `"cvs":"order-1"`) }, 5*time.Second, 5*time.Millisecond)

@@ -23,6 +23,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 // stuckLog is a log that stops at the line of a decision until it is released.
@@ -50,10 +51,10 @@ func (l stuckLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestAStuckLogDoesNotDelayTheAnswer(t *testing.T) {
+func TestBlockedLogDoesNotDelayTheAnswer(t *testing.T) {
 	t.Parallel()
-	g, config := Prepare(t, Setup{})
-	Run(t, strings.Replace(config, "output file "+g.LogFile, "output test_stuck", 1))
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{})
+	gatewaytest.Run(t, strings.Replace(config, "output file "+g.LogFile, "output test_stuck", 1))
 	i := g.MustIssue(t, "order-1")
 	assert.Equal(t, 200, g.Confirm(t, i).Status)
 	<-theStuckLog.reached
@@ -63,10 +64,10 @@ func TestAStuckLogDoesNotDelayTheAnswer(t *testing.T) {
 // The tests below use the one Caddy that a process can run and reload,
 // so they do not run in parallel.
 
-func TestReloadLosesNeitherARequestNorTheToken(t *testing.T) {
+func TestReloadKeepsRequestsAndToken(t *testing.T) {
 	const load, reloads = 20, 5
 	arrived, release := make(chan struct{}), make(chan struct{})
-	g, config := Prepare(t, Setup{
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{
 		Second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API",
 		Emulator: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
 			if e == emulator.EndpointIssue {
@@ -75,19 +76,19 @@ func TestReloadLosesNeitherARequestNorTheToken(t *testing.T) {
 			}
 		}},
 	})
-	require.NoError(t, Reload(t, config))
+	require.NoError(t, gatewaytest.Reload(t, config))
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
 
-	answers := make(chan Answer, load*reloads)
+	answers := make(chan gatewaytest.Answer, load*reloads)
 	for n := range reloads {
 		for m := range load {
 			go func() { answers <- issueAgain(g, fmt.Sprintf("order-%d-%d", n, m)) }()
 			<-arrived
 		}
 		// Now that many requests are under way, those of earlier configurations too.
-		require.NoError(t, Reload(t, strings.Replace(config, "expires_in 72h", "expires_in "+strconv.Itoa(n+1)+"h", 1)))
+		require.NoError(t, gatewaytest.Reload(t, strings.Replace(config, "expires_in 72h", "expires_in "+strconv.Itoa(n+1)+"h", 1)))
 		broken := strings.Replace(config, "{env.CVS_TEST_SECOND_KEY}", "{env.CVS_TEST_UNSET}", 1)
-		require.ErrorContains(t, Reload(t, broken), "account second: imp_key: evaluated placeholder {env.CVS_TEST_UNSET} is empty")
+		require.ErrorContains(t, gatewaytest.Reload(t, broken), "account second: imp_key: evaluated placeholder {env.CVS_TEST_UNSET} is empty")
 	}
 	close(release)
 	var last string
@@ -110,21 +111,21 @@ func TestReloadLosesNeitherARequestNorTheToken(t *testing.T) {
 
 // issueAgain repeats the request if the connection breaks: Caddy closes a connection
 // that still waits in the queue of a listener when it replaces the listener.
-func issueAgain(g *Gateway, merchantUID string) Answer {
+func issueAgain(g *gatewaytest.Gateway, merchantUID string) gatewaytest.Answer {
 	for range 100 {
-		resp, err := g.HTTP.Post(g.Inside+"/cvs", FormType, strings.NewReader("amount=15000&merchant_uid="+merchantUID))
+		resp, err := g.HTTP.Post(g.Inside+"/cvs", gatewaytest.FormType, strings.NewReader("amount=15000&merchant_uid="+merchantUID))
 		if err != nil {
 			continue
 		}
 		body, _ := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		return Answer{resp.StatusCode, resp.Header, string(body)}
+		return gatewaytest.Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
 	}
-	return Answer{}
+	return gatewaytest.Answer{}
 }
 
 func stateKeyOf(api string) stateKey {
-	_, key := acquireState(api, Canaries["CVS_TEST_KEY"], Canaries["CVS_TEST_SECRET"])
+	_, key := acquireState(api, gatewaytest.Canaries["CVS_TEST_KEY"], gatewaytest.Canaries["CVS_TEST_SECRET"])
 	releaseState(key)
 	return key
 }
@@ -141,14 +142,14 @@ func statesOf(api string) (n int) {
 }
 
 func TestReloadForgetsRemovedAccounts(t *testing.T) {
-	g, config := Prepare(t, Setup{Account: "#SECOND"})
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{Account: "#SECOND"})
 	second := strings.Replace(config, "#SECOND", "account second {\nimp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi "+g.APIURL+"\n}", 1)
 	t.Cleanup(func() { _ = caddy.Stop() })
-	require.NoError(t, Reload(t, second))
+	require.NoError(t, gatewaytest.Reload(t, second))
 	assert.Equal(t, 2, statesOf(g.APIURL))
-	require.Error(t, Reload(t, strings.Replace(second, "{env.CVS_TEST_SECOND_KEY}", "{env.CVS_TEST_UNSET}", 1)))
+	require.Error(t, gatewaytest.Reload(t, strings.Replace(second, "{env.CVS_TEST_SECOND_KEY}", "{env.CVS_TEST_UNSET}", 1)))
 	assert.Equal(t, 2, statesOf(g.APIURL), "a refused configuration changes nothing")
-	require.NoError(t, Reload(t, config))
+	require.NoError(t, gatewaytest.Reload(t, config))
 	assert.Equal(t, 1, statesOf(g.APIURL), "the second account is forgotten")
 	refs, _ := states.References(stateKeyOf(g.APIURL))
 	assert.Equal(t, 1, refs, "every configuration that ended, or never began, released what it held")
@@ -157,22 +158,22 @@ func TestReloadForgetsRemovedAccounts(t *testing.T) {
 }
 
 func TestConfigurationShowsNoSecret(t *testing.T) {
-	caddy.ConfigAutosavePath = filepath.Join(Dir(), "autosave.json")
-	admin := Address(t)
-	g, config := Prepare(t, Setup{
+	caddy.ConfigAutosavePath = filepath.Join(gatewaytest.Dir(), "autosave.json")
+	admin := gatewaytest.Address(t)
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{
 		Account: "signing_key {env.CVS_TEST_SIGNING_KEY} {env.CVS_TEST_PREVIOUS_KEY}",
 		Second:  "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API",
 		Confirm: "order_check SHOP/x {\nheader X-Internal-Key {env.CVS_TEST_INTERNAL_KEY}\n}",
 	})
 	config = strings.Replace(strings.Replace(config, "admin off", "admin "+admin, 1), "persist_config off", "", 1)
-	require.NoError(t, Reload(t, config))
+	require.NoError(t, gatewaytest.Reload(t, config))
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
 	require.Equal(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 
 	for _, path := range []string{"/config/", "/metrics", "/debug/pprof/cmdline", "/debug/vars"} {
 		a := g.Do(t, http.MethodGet, "http://"+admin+path, "", "")
 		require.Equal(t, 200, a.Status, path)
-		require.NoError(t, os.WriteFile(filepath.Join(Dir(), "admin"+strings.ReplaceAll(path, "/", "-")), []byte(a.Body), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(gatewaytest.Dir(), "admin"+strings.ReplaceAll(path, "/", "-")), []byte(a.Body), 0o600))
 		if path == "/config/" {
 			assert.Contains(t, a.Body, "{env.CVS_TEST_SECRET}", "the placeholder stays")
 		}
@@ -180,24 +181,24 @@ func TestConfigurationShowsNoSecret(t *testing.T) {
 	saved, err := os.ReadFile(caddy.ConfigAutosavePath)
 	require.NoError(t, err)
 	assert.Contains(t, string(saved), "{env.CVS_TEST_SECRET}")
-	assert.Empty(t, FindSecrets())
+	assert.Empty(t, gatewaytest.FindSecrets())
 }
 
 func TestSandboxSurvivesAReload(t *testing.T) {
-	addr := Address(t)
-	config := "{\nadmin off\npersist_config off\nlog {\noutput file " + LogFile(t) + "\n}\n}\nhttp://" + addr + " {\ncvs_sandbox {\nimp_key {env.CVS_TEST_KEY}\nimp_secret {env.CVS_TEST_SECRET}\n}\n%s}\n"
-	require.NoError(t, Reload(t, fmt.Sprintf(config, "")))
+	addr := gatewaytest.Address(t)
+	config := "{\nadmin off\npersist_config off\nlog {\noutput file " + gatewaytest.LogFile(t) + "\n}\n}\nhttp://" + addr + " {\ncvs_sandbox {\nimp_key {env.CVS_TEST_KEY}\nimp_secret {env.CVS_TEST_SECRET}\n}\n%s}\n"
+	require.NoError(t, gatewaytest.Reload(t, fmt.Sprintf(config, "")))
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
-	g := &Gateway{HTTP: HTTPClient(t)}
-	a := g.Do(t, http.MethodPost, "http://"+addr+"/users/getToken", FormType, "imp_key="+Canaries["CVS_TEST_KEY"]+"&imp_secret="+Canaries["CVS_TEST_SECRET"])
+	g := &gatewaytest.Gateway{HTTP: gatewaytest.HTTPClient(t)}
+	a := g.Do(t, http.MethodPost, "http://"+addr+"/users/getToken", gatewaytest.FormType, "imp_key="+gatewaytest.Canaries["CVS_TEST_KEY"]+"&imp_secret="+gatewaytest.Canaries["CVS_TEST_SECRET"])
 	require.Equal(t, 200, a.Status, a.Body)
-	require.Equal(t, 401, g.Do(t, http.MethodPost, "http://"+addr+"/users/getToken", FormType, "imp_key=a&imp_secret=b").Status)
+	require.Equal(t, 401, g.Do(t, http.MethodPost, "http://"+addr+"/users/getToken", gatewaytest.FormType, "imp_key=a&imp_secret=b").Status)
 	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+addr+"/cvs", strings.NewReader("merchant_uid=a&amount=1"))
 	require.NoError(t, err)
-	r.Header = http.Header{"Content-Type": {FormType}, "Authorization": {a.Payment(t)["access_token"].(string)}}
+	r.Header = http.Header{"Content-Type": {gatewaytest.FormType}, "Authorization": {a.Payment(t)["access_token"].(string)}}
 	require.Equal(t, 200, g.Send(t, r).Status)
 
-	require.NoError(t, Reload(t, fmt.Sprintf(config, "header X-New 1\n")))
+	require.NoError(t, gatewaytest.Reload(t, fmt.Sprintf(config, "header X-New 1\n")))
 	var resp *http.Response
 	require.Eventually(t, func() bool { // a connection that waits in the queue of the old listener breaks
 		resp, err = g.HTTP.Get("http://" + addr + "/sandbox/payments")
@@ -238,13 +239,13 @@ func TestReloadLeavesNoConnections(t *testing.T) {
 	server.Start()
 	t.Cleanup(server.Close)
 
-	g, config := Prepare(t, Setup{APIURL: server.URL})
-	require.NoError(t, Reload(t, config))
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{APIURL: server.URL})
+	require.NoError(t, gatewaytest.Reload(t, config))
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
-	answered := make(chan Answer, 1)
+	answered := make(chan gatewaytest.Answer, 1)
 	go func() { answered <- g.Issue(t, "order-1") }()
 	<-arrived
-	require.NoError(t, Reload(t, strings.Replace(config, "next handler", "reloaded", 1)))
+	require.NoError(t, gatewaytest.Reload(t, strings.Replace(config, "next handler", "reloaded", 1)))
 	close(release)
 	assert.Equal(t, 200, (<-answered).Status, "after a 401, with a new token")
 	assert.Eventually(t, func() bool { return open.Load() == 0 }, 5*time.Second, 5*time.Millisecond, "connections of the old configuration")

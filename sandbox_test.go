@@ -12,16 +12,18 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 func TestSandboxCommand(t *testing.T) {
-	addr := Address(t)
+	addr := gatewaytest.Address(t)
 	url, err := startSandbox(addr)
 	require.NoError(t, err)
 	assert.Equal(t, "http://"+addr, url)
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
-	g := &Gateway{HTTP: HTTPClient(t)}
-	assert.Equal(t, 200, g.Do(t, http.MethodPost, "http://"+addr+"/users/getToken", FormType, "imp_key=any&imp_secret=any").Status)
+	g := &gatewaytest.Gateway{HTTP: gatewaytest.HTTPClient(t)}
+	assert.Equal(t, 200, g.Do(t, http.MethodPost, "http://"+addr+"/users/getToken", gatewaytest.FormType, "imp_key=any&imp_secret=any").Status)
 
 	page := g.Do(t, http.MethodGet, "http://"+addr+"/till", "", "")
 	assert.Equal(t, 200, page.Status)
@@ -44,9 +46,9 @@ func TestSandboxCommand(t *testing.T) {
 }
 
 // What is printed can be opened, whatever is listened on.
-func TestSandboxSaysWhereItIs(t *testing.T) {
+func TestSandboxPrintsItsURL(t *testing.T) {
 	t.Parallel()
-	_, port, err := net.SplitHostPort(Address(t))
+	_, port, err := net.SplitHostPort(gatewaytest.Address(t))
 	require.NoError(t, err)
 	for listen, want := range map[string]string{
 		":" + port: "http://localhost:" + port, "0.0.0.0:" + port: "http://localhost:" + port, "[::]:" + port: "http://localhost:" + port,
@@ -76,13 +78,13 @@ func TestSandboxOptions(t *testing.T) {
 		notices := make(chan string, 2)
 		shop := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { notices <- r.URL.Path }))
 		t.Cleanup(shop.Close)
-		site := "http://" + Address(t)
-		g := Start(t, Setup{Sites: site + " {\ncvs_sandbox {\n" + c.options + "\n}\n}\n"})
-		token := g.Do(t, http.MethodPost, site+"/users/getToken", FormType, "imp_key=k&imp_secret=s").Payment(t)["access_token"].(string)
-		ask := func(method, path, body string) Answer {
+		site := "http://" + gatewaytest.Address(t)
+		g := gatewaytest.Start(t, gatewaytest.Setup{Sites: site + " {\ncvs_sandbox {\n" + c.options + "\n}\n}\n"})
+		token := g.Do(t, http.MethodPost, site+"/users/getToken", gatewaytest.FormType, "imp_key=k&imp_secret=s").Payment(t)["access_token"].(string)
+		ask := func(method, path, body string) gatewaytest.Answer {
 			r, err := http.NewRequestWithContext(t.Context(), method, site+path, strings.NewReader(body))
 			require.NoError(t, err)
-			r.Header = http.Header{"Content-Type": {FormType}, "Authorization": {token}}
+			r.Header = http.Header{"Content-Type": {gatewaytest.FormType}, "Authorization": {token}}
 			return g.Send(t, r)
 		}
 		issued := ask(http.MethodPost, "/cvs", "merchant_uid=order-1&amount="+c.amount+"&notice_url="+shop.URL+"/notice")
@@ -93,7 +95,7 @@ func TestSandboxOptions(t *testing.T) {
 		p := issued.Payment(t)
 		assert.Equal(t, c.shown, p["amount"], name)
 		assert.Equal(t, c.status, ask(http.MethodGet, "/payments/"+p["imp_uid"].(string), "").Status, name)
-		require.Equal(t, 200, g.Do(t, http.MethodPost, site+"/till", FormType, "pay_type=cash&barcode="+p["vbank_num"].(string)).Status)
+		require.Equal(t, 200, g.Do(t, http.MethodPost, site+"/till", gatewaytest.FormType, "pay_type=cash&barcode="+p["vbank_num"].(string)).Status)
 		require.Equal(t, 200, ask(http.MethodPost, "/payments/cancel", "imp_uid="+p["imp_uid"].(string)).Status)
 		for range c.notices {
 			assert.Equal(t, "/notice", <-notices, name)

@@ -12,13 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 // To an app that looks for a code in the body, an empty 200 is success: a refund that
 // never happened.
-func TestTheAPIsNameSpaceIsAnsweredHere(t *testing.T) {
+func TestProxyRefusesUnservedAPICalls(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{})
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	for _, c := range []struct{ method, path, message string }{
 		{"POST", "/payments/cancel", `The gateway does not serve "POST /payments/cancel", and nothing was done. If the app is to call it, add "serve POST /payments/cancel" to cvs_proxy`},
 		{"POST", "/payments/cancel/", `"serve POST /payments/cancel"`},
@@ -42,7 +43,7 @@ func TestTheAPIsNameSpaceIsAnsweredHere(t *testing.T) {
 		{"POST", "/Payments//Cancel", "write the path as PortOne does"},
 		{"POST", "/payments%2Fcancel", "write the path as PortOne does"},
 	} {
-		a := g.Do(t, c.method, g.Inside+c.path, JSONType, "{}")
+		a := g.Do(t, c.method, g.Inside+c.path, gatewaytest.JSONType, "{}")
 		require.Equal(t, http.StatusForbidden, a.Status, c)
 		assert.EqualValues(t, -1, a.Field(t, "code"), c)
 		assert.Contains(t, a.Field(t, "message"), c.message, c)
@@ -52,10 +53,10 @@ func TestTheAPIsNameSpaceIsAnsweredHere(t *testing.T) {
 	g.WaitForLog(t, `"method":"POST","path":"/payments/cancel","client_ip":"127.0.0.1","rule":"serve"`)
 }
 
-func TestASlashAtTheEndMeansNothing(t *testing.T) {
+func TestTrailingSlashIsIgnored(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{})
-	a := g.Do(t, http.MethodPost, g.Inside+"/cvs/", JSONType, `{"merchant_uid":"order-1","amount":15000}`)
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
+	a := g.Do(t, http.MethodPost, g.Inside+"/cvs/", gatewaytest.JSONType, `{"merchant_uid":"order-1","amount":15000}`)
 	require.Equal(t, 200, a.Status, a.Body)
 	impUID := a.Payment(t)["imp_uid"].(string)
 	for _, path := range []string{"/payments/find/order-1/", "/payments/find/order-1/ready/", "/payments/" + impUID + "/?include_sandbox=true"} {
@@ -63,7 +64,7 @@ func TestASlashAtTheEndMeansNothing(t *testing.T) {
 		require.Equal(t, 200, a.Status, path)
 		assert.Equal(t, impUID, a.Payment(t)["imp_uid"], path)
 	}
-	assert.Equal(t, 200, g.Do(t, http.MethodPost, g.Inside+"/users/getToken/", FormType, "imp_key=&imp_secret=").Status)
+	assert.Equal(t, 200, g.Do(t, http.MethodPost, g.Inside+"/users/getToken/", gatewaytest.FormType, "imp_key=&imp_secret=").Status)
 	assert.Equal(t, "cancelled", g.Do(t, http.MethodDelete, g.Inside+"/cvs/"+impUID+"/", "", "").Payment(t)["status"])
 }
 
@@ -71,7 +72,7 @@ func TestLookUpsByPOST(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var methods []string
-	g := Start(t, Setup{Emulator: emulator.Options{BeforeRequest: func(e emulator.Endpoint, r *http.Request) {
+	g := gatewaytest.Start(t, gatewaytest.Setup{Emulator: emulator.Options{BeforeRequest: func(e emulator.Endpoint, r *http.Request) {
 		if e == emulator.EndpointFind || e == emulator.EndpointPayment {
 			mu.Lock()
 			defer mu.Unlock()
@@ -80,7 +81,7 @@ func TestLookUpsByPOST(t *testing.T) {
 	}}})
 	i := g.MustIssue(t, "order-1")
 	for _, path := range []string{"/payments/find/order-1", "/payments/find/order-1/ready", "/payments/" + i.ImpUID + "?include_sandbox=true"} {
-		a := g.Do(t, http.MethodPost, g.Inside+path, FormType, "merchant_uid=order-1")
+		a := g.Do(t, http.MethodPost, g.Inside+path, gatewaytest.FormType, "merchant_uid=order-1")
 		require.Equal(t, 200, a.Status, path)
 		assert.Equal(t, i.ImpUID, a.Payment(t)["imp_uid"], path)
 	}
@@ -126,15 +127,15 @@ func (rec *recorder) count() int {
 
 func TestServeLetsFurtherCallsThrough(t *testing.T) {
 	t.Parallel()
-	api := &recorder{Handler: StubAPI(200, JSONType, `{"code":0,"message":null,"response":{"imp_uid":"imp_1","cancel_amount":500}}`)}
-	g := Start(t, Setup{API: api, Proxy: "serve POST /payments/cancel /payments/prepare\nserve GET /payments/*/balance /payments/prepare/*"})
+	api := &recorder{Handler: gatewaytest.StubAPI(200, gatewaytest.JSONType, `{"code":0,"message":null,"response":{"imp_uid":"imp_1","cancel_amount":500}}`)}
+	g := gatewaytest.Start(t, gatewaytest.Setup{API: api, Proxy: "serve POST /payments/cancel /payments/prepare\nserve GET /payments/*/balance /payments/prepare/*"})
 	const body = "imp_uid=imp_1&amount=500&reason=%EA%B0%80"
-	a := g.Do(t, http.MethodPost, g.Inside+"/payments/cancel/?a=%31&_token=canary-token-1&b", FormType, body)
+	a := g.Do(t, http.MethodPost, g.Inside+"/payments/cancel/?a=%31&_token=canary-token-1&b", gatewaytest.FormType, body)
 	require.Equal(t, 200, a.Status, a.Body)
 	assert.Equal(t, "imp_1", a.Payment(t)["imp_uid"])
 	got := api.last(t)
 	assert.Equal(t, "POST /payments/cancel?a=%31&b", got.method+" "+got.uri, "the query without the token, to the byte")
-	assert.Equal(t, FormType, got.contentType)
+	assert.Equal(t, gatewaytest.FormType, got.contentType)
 	assert.Equal(t, body, got.body)
 	assert.Equal(t, "Bearer canary-token-of-stub", got.header.Get("Authorization"))
 	g.WaitForLog(t, `"operation":"other","account":"","merchant_uid":"","imp_uid":"imp_1"`)
@@ -156,24 +157,24 @@ func TestServeLetsFurtherCallsThrough(t *testing.T) {
 
 func TestServeAll(t *testing.T) {
 	t.Parallel()
-	api := &recorder{Handler: StubAPI(200, JSONType, `{"code":0,"message":null,"response":null}`)}
-	g := Start(t, Setup{API: api, Proxy: "serve all"})
+	api := &recorder{Handler: gatewaytest.StubAPI(200, gatewaytest.JSONType, `{"code":0,"message":null,"response":null}`)}
+	g := gatewaytest.Start(t, gatewaytest.Setup{API: api, Proxy: "serve all"})
 	for _, call := range []string{"POST /payments/cancel", "PUT /payments/prepare", "GET /payments?imp_uid[]=a&imp_uid[]=b", "DELETE /subscribe/customers/c1", "PATCH /payments/imp_1", "GET /vbanks/holder?bank_code=004"} {
 		method, uri, _ := strings.Cut(call, " ")
-		require.Equal(t, 200, g.Do(t, method, g.Inside+uri, JSONType, "{}").Status, call)
+		require.Equal(t, 200, g.Do(t, method, g.Inside+uri, gatewaytest.JSONType, "{}").Status, call)
 		assert.Equal(t, call, api.last(t).method+" "+api.last(t).uri)
 	}
 	sent := api.count()
-	assert.Equal(t, 200, g.Do(t, http.MethodPost, g.Inside+"/users/getToken", JSONType, "{}").Status, "by the gateway")
-	assert.Equal(t, 403, g.Do(t, http.MethodPost, g.Inside+"/CVS", JSONType, `{"merchant_uid":"a","amount":1}`).Status, "only /cvs is read strictly, so nothing like it is sent")
-	assert.Equal(t, 403, g.Do(t, http.MethodPost, g.Inside+"/cvs/a/b", JSONType, "{}").Status)
+	assert.Equal(t, 200, g.Do(t, http.MethodPost, g.Inside+"/users/getToken", gatewaytest.JSONType, "{}").Status, "by the gateway")
+	assert.Equal(t, 403, g.Do(t, http.MethodPost, g.Inside+"/CVS", gatewaytest.JSONType, `{"merchant_uid":"a","amount":1}`).Status, "only /cvs is read strictly, so nothing like it is sent")
+	assert.Equal(t, 403, g.Do(t, http.MethodPost, g.Inside+"/cvs/a/b", gatewaytest.JSONType, "{}").Status)
 	assert.Equal(t, 418, g.Do(t, http.MethodGet, g.Inside+"/users/1", "", "").Status)
 	assert.Equal(t, sent, api.count())
 }
 
 // A call that changes something is sent once, and in doubt nobody may take it for done
 // or for not done.
-func TestServedCallInDoubt(t *testing.T) {
+func TestServedCallWithUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		fail        http.HandlerFunc
@@ -183,11 +184,11 @@ func TestServedCallInDoubt(t *testing.T) {
 		"the connection breaks": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 504, 502, "Outcome unknown"},
 		"no answer in time":     {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 504, 504, "Outcome unknown"},
 		"somebody's page":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503); _, _ = io.WriteString(w, "<html>") }, 504, 502, "Outcome unknown"},
-		"the API refuses":       {StubAPI(400, JSONType, `{"code":-1,"message":"x","response":null}`).ServeHTTP, 400, 400, "x"},
+		"the API refuses":       {gatewaytest.StubAPI(400, gatewaytest.JSONType, `{"code":-1,"message":"x","response":null}`).ServeHTTP, 400, 400, "x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			token := StubAPI(200, JSONType, "")
+			token := gatewaytest.StubAPI(200, gatewaytest.JSONType, "")
 			api := &recorder{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/users/getToken" {
 					token.ServeHTTP(w, r)
@@ -195,8 +196,8 @@ func TestServedCallInDoubt(t *testing.T) {
 				}
 				c.fail(w, r)
 			})}
-			g := Start(t, Setup{API: api, Account: "timeout 300ms", Proxy: "serve * /payments/cancel /payments/status/*"})
-			a := g.Do(t, http.MethodPost, g.Inside+"/payments/cancel", JSONType, `{"imp_uid":"imp_1"}`)
+			g := gatewaytest.Start(t, gatewaytest.Setup{API: api, Account: "timeout 300ms", Proxy: "serve * /payments/cancel /payments/status/*"})
+			a := g.Do(t, http.MethodPost, g.Inside+"/payments/cancel", gatewaytest.JSONType, `{"imp_uid":"imp_1"}`)
 			assert.Equal(t, c.post, a.Status, a.Body)
 			assert.Contains(t, a.Field(t, "message"), c.postMessage)
 			assert.Equal(t, 1, api.count(), "once")
@@ -210,10 +211,10 @@ func TestServedCallInDoubt(t *testing.T) {
 // RunMain searches everything that was written for the tokens.
 func TestTokensOfOldSDKsAreNeitherSentNorLogged(t *testing.T) {
 	t.Parallel()
-	api := &recorder{Handler: StubAPI(200, JSONType, `{"code":0,"message":null,"response":{"imp_uid":"imp_1"}}`)}
-	g := Start(t, Setup{API: api})
+	api := &recorder{Handler: gatewaytest.StubAPI(200, gatewaytest.JSONType, `{"code":0,"message":null,"response":{"imp_uid":"imp_1"}}`)}
+	g := gatewaytest.Start(t, gatewaytest.Setup{API: api})
 	const real = "canary-token-of-an-old-sdk"
-	AddSecret(real)
+	gatewaytest.AddSecret(real)
 	ask := func(query, header string) asked {
 		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, g.Inside+"/payments/imp_1?x=1"+query, nil)
 		require.NoError(t, err)

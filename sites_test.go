@@ -22,6 +22,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 // fastCGI serves a responder as php-fpm would, and returns its address.
@@ -60,7 +62,7 @@ func TestRouteOfACheckSeesTheSite(t *testing.T) {
 		"map":                   {"map {host} {tenant} {\n127.0.0.1 flowers\ndefault none\n}", `respond "{\"tenant\":\"{tenant}\"}"`, "tenant flowers"},
 		"client_ip":             {"", `respond "{\"ip\":\"{client_ip}\"}"`, "ip 127.0.0.1"},
 		"its own request":       {"", `respond "{\"method\":\"{method}\",\"query\":\"{query}\",\"order\":\"{http.cvs.merchant_uid}\"}"`, "order order-1\nrequire query \"\"\nrequire method POST"},
-		"env":                   {"", `respond "{\"key\":\"{env.CVS_TEST_INTERNAL_KEY}\"}"`, "key " + Canaries["CVS_TEST_INTERNAL_KEY"]},
+		"env":                   {"", `respond "{\"key\":\"{env.CVS_TEST_INTERNAL_KEY}\"}"`, "key " + gatewaytest.Canaries["CVS_TEST_INTERNAL_KEY"]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -74,7 +76,7 @@ func TestRouteOfACheckSeesTheSite(t *testing.T) {
 // By a route a check is asked over whatever Caddy can speak.
 func TestRouteOfACheckReachesUnixAndTLS(t *testing.T) {
 	t.Parallel()
-	dir := ShortDir(t)
+	dir := gatewaytest.ShortDir(t)
 	unix, err := net.Listen("unix", filepath.Join(dir, "shop.sock"))
 	require.NoError(t, err)
 	shop := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -91,7 +93,7 @@ func TestRouteOfACheckReachesUnixAndTLS(t *testing.T) {
 		"unix": "reverse_proxy unix/" + unix.Addr().String(),
 		"TLS":  "reverse_proxy " + overTLS.URL + " {\ntransport http {\ntls_trust_pool file " + authority + "\n}\n}",
 	} {
-		g := Start(t, Setup{Confirm: "order_check {\nrequire payable true\namount total\nroute {\n" + route + "\n}\n}"})
+		g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "order_check {\nrequire payable true\namount total\nroute {\n" + route + "\n}\n}"})
 		for order, status := range map[string]int{"yes": 200, "no": 409} {
 			a := g.Confirm(t, g.MustIssue(t, order))
 			assert.Equal(t, status, a.Status, "%s: %s", name, a.Body)
@@ -142,7 +144,7 @@ var shapes = []shape{
 
 // site is a shape that runs.
 type site struct {
-	*Gateway
+	*gatewaytest.Gateway
 	at string
 }
 
@@ -151,7 +153,7 @@ func startShape(t *testing.T, s shape, check string) (*site, string) {
 	app := fastCGI(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<h1>the shop</h1>") })
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<h1>the shop</h1>") }))
 	t.Cleanup(page.Close)
-	at := "http://" + Address(t)
+	at := "http://" + gatewaytest.Address(t)
 	path := s.path
 	if path == "" {
 		path = "/cvs/confirm"
@@ -159,18 +161,18 @@ func startShape(t *testing.T, s shape, check string) (*site, string) {
 	fill := strings.NewReplacer("CONFIRM", "cvs_confirm /cvs/confirm {\n"+guardedCheck+"\n}", "SITE", at)
 	values := strings.NewReplacer("CHECK", check, "APP", page.URL, "WEBROOT", webRoot(t, "index.php", "index.html"), "PHP", app)
 	named := "&(shop) {\n" + fill.Replace("CONFIRM\nreverse_proxy APP") + "\n}\n"
-	g := Start(t, Setup{
+	g := gatewaytest.Start(t, gatewaytest.Setup{
 		Proxy: "confirm_url " + at + path,
 		Sites: values.Replace(named + at + " {\nlog {\noutput file LOGS\n}\n" + fill.Replace(s.site) + "\n}\n"),
 	})
-	ExemptLog(g.LogFile) // reverse_proxy prints the URLs of webhooks that went astray, at DEBUG
+	gatewaytest.ExemptLog(g.LogFile) // reverse_proxy prints the URLs of webhooks that went astray, at DEBUG
 	g.HTTP.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &site{g, at}, path
 }
 
 // tableCell describes an answer as the README's table does: its status, and whether the site
 // itself gave it.
-func tableCell(a Answer) string {
+func tableCell(a gatewaytest.Answer) string {
 	if strings.HasPrefix(a.Body, `{"accepted":`) {
 		return strconv.Itoa(a.Status)
 	}
@@ -199,7 +201,7 @@ func TestShapesOfSites(t *testing.T) {
 			t.Run(strconv.Itoa(n), func(t *testing.T) {
 				t.Parallel()
 				here, path := startShape(t, s, shop.URL)
-				down, _ := startShape(t, s, "http://"+Address(t))
+				down, _ := startShape(t, s, "http://"+gatewaytest.Address(t))
 				rows[n] = here.row(t, s.name, path, down)
 			})
 		}
@@ -210,7 +212,7 @@ func TestShapesOfSites(t *testing.T) {
 
 func (s *site) row(t *testing.T, name, path string, down *site) string {
 	t.Helper()
-	send := func(on *site, i Issued, to string) Answer {
+	send := func(on *site, i gatewaytest.Issued, to string) gatewaytest.Answer {
 		_, query, _ := strings.Cut(i.ConfirmURL, "?")
 		i.ConfirmURL = on.at + to
 		if query != "" {
@@ -223,13 +225,13 @@ func (s *site) row(t *testing.T, name, path string, down *site) string {
 	yes, no, hung := s.MustIssue(t, "yes"), s.MustIssue(t, "no"), s.MustIssue(t, "hung")
 	near := make(map[string]bool)
 	for _, to := range []string{path + "/", strings.Replace(path, "/cvs/", "//cvs//", 1), strings.ToUpper(path)} {
-		for _, i := range []Issued{yes, no} {
+		for _, i := range []gatewaytest.Issued{yes, no} {
 			a := send(s, i, to)
 			near[tableCell(a)] = true
 			assert.Contains(t, []int{200, 404, 409}, a.Status, to)
 		}
 	}
-	for _, i := range []Issued{yes, no} {
+	for _, i := range []gatewaytest.Issued{yes, no} {
 		for _, to := range []string{"/", "/wrong", path + "/x", "/confirm.php", "/index.php", "/cvs/notice"} {
 			a := send(s, i, to)
 			assert.GreaterOrEqual(t, a.Status, 400, "%s: %s: %s", name, to, a.Body) // cvs_proxy has words of its own

@@ -1,5 +1,7 @@
 package caddycvs
 
+// This file holds tests of the calls that are under way when Caddy stops.
+
 import (
 	"testing"
 	"time"
@@ -9,11 +11,13 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// A handler that hangs for good, as when the disk of the log does, must neither keep
-// the program from ending nor leave the order unnamed.
-func TestShutdownNamesWhatItDoesNotLearn(t *testing.T) {
+// A handler that hangs for good, for example because the log's disk does, must not keep the
+// program from ending, and its order must be in the log.
+func TestShutdownLogsUnansweredCalls(t *testing.T) {
 	t.Parallel()
 	core, lines := observer.New(zapcore.ErrorLevel)
 	u := newPendingCalls()
@@ -27,7 +31,7 @@ func TestShutdownNamesWhatItDoesNotLearn(t *testing.T) {
 		ends = append(ends, u.begin(c))
 	}
 	time.AfterFunc(200*time.Millisecond, answered)
-	began, lag := time.Now(), WatchLag()
+	began, lag := time.Now(), gatewaytest.WatchLag()
 	u.finish(zap.New(core))
 	took := time.Since(began)
 	assert.LessOrEqual(t, took, 300*time.Millisecond+lag()+100*time.Millisecond)

@@ -16,21 +16,22 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 // onSite issues a barcode whose webhook goes to a site of its own, with these
 // directives beside cvs_confirm.
-func onSite(t *testing.T, payable http.HandlerFunc, directives string) (*Gateway, Issued) {
+func onSite(t *testing.T, payable http.HandlerFunc, directives string) (*gatewaytest.Gateway, gatewaytest.Issued) {
 	t.Helper()
-	at := "http://" + Address(t)
-	g := Start(t, Setup{
+	at := "http://" + gatewaytest.Address(t)
+	g := gatewaytest.Start(t, gatewaytest.Setup{
 		Proxy: "confirm_url " + at + "/cvs/confirm", Payable: payable,
 		Sites: at + " {\nlog {\noutput file LOGS\n}\n" + directives + "\n}\n",
 	})
 	return g, g.MustIssue(t, "order-1")
 }
 
-const onlyConfirm = "cvs_confirm /cvs/confirm {\n" + UsualConfirm + "\n}\n"
+const onlyConfirm = "cvs_confirm /cvs/confirm {\n" + gatewaytest.UsualConfirm + "\n}\n"
 
 // The shop's own 200 must not accept in place of the order check.
 func TestConfirmComesBeforeWhatChangesARequest(t *testing.T) {
@@ -51,7 +52,7 @@ func TestConfirmComesBeforeWhatChangesARequest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, payable := range []http.HandlerFunc{nil, AnswerWith(409, `{"reason":"sold out"}`)} {
+			for _, payable := range []http.HandlerFunc{nil, gatewaytest.AnswerWith(409, `{"reason":"sold out"}`)} {
 				g, i := onSite(t, payable, onlyConfirm+directives)
 				a := g.Confirm(t, i)
 				assert.Equal(t, 1, g.Shop.Count(), "the order check is asked")
@@ -67,27 +68,27 @@ func TestConfirmComesBeforeWhatChangesARequest(t *testing.T) {
 }
 
 // What spends the merchant's credentials stays behind the site's password.
-func TestProxyStaysBehindAPassword(t *testing.T) {
+func TestProxyRunsAfterBasicAuth(t *testing.T) {
 	t.Parallel()
-	at := "http://" + Address(t)
-	g := Start(t, Setup{Sites: at + " {\nbasic_auth {\nshop $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\ncvs_proxy\ncvs_confirm /cvs/confirm {\n" + UsualConfirm + "\n}\n}\n"})
-	a := g.Do(t, http.MethodPost, at+"/cvs", FormType, "merchant_uid=order-1&amount=15000")
+	at := "http://" + gatewaytest.Address(t)
+	g := gatewaytest.Start(t, gatewaytest.Setup{Sites: at + " {\nbasic_auth {\nshop $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\ncvs_proxy\ncvs_confirm /cvs/confirm {\n" + gatewaytest.UsualConfirm + "\n}\n}\n"})
+	a := g.Do(t, http.MethodPost, at+"/cvs", gatewaytest.FormType, "merchant_uid=order-1&amount=15000")
 	assert.Equal(t, http.StatusUnauthorized, a.Status)
 	assert.Empty(t, g.API.Payments())
 
-	guarded := "http://" + Address(t)
-	g = Start(t, Setup{
-		Payable: AnswerWith(http.StatusUnauthorized, ""),
+	guarded := "http://" + gatewaytest.Address(t)
+	g = gatewaytest.Start(t, gatewaytest.Setup{
+		Payable: gatewaytest.AnswerWith(http.StatusUnauthorized, ""),
 		Sites:   guarded + " {\nforward_auth SHOP {\nuri /auth\n}\ncvs_proxy\n}\n",
 	})
-	a = g.Do(t, http.MethodPost, guarded+"/cvs", FormType, "merchant_uid=order-1&amount=15000")
+	a = g.Do(t, http.MethodPost, guarded+"/cvs", gatewaytest.FormType, "merchant_uid=order-1&amount=15000")
 	assert.Equal(t, http.StatusUnauthorized, a.Status)
 	assert.Empty(t, g.API.Payments())
 }
 
 // A signed webhook at a path that is nearly right is taken; at any other it is refused
 // aloud, whatever else the site would answer.
-func TestWebhookAtANearlyRightPath(t *testing.T) {
+func TestWebhookAtASimilarPathIsAnswered(t *testing.T) {
 	t.Parallel()
 	for name, directives := range map[string]string{
 		"nothing else":       "",
@@ -129,12 +130,12 @@ func TestOtherRequestsPassOn(t *testing.T) {
 		at + "/orders" + query:          http.MethodGet,
 		at + "/cvs/notice?imp_uid=imp1": http.MethodPost,
 	} {
-		a := g.Do(t, method, target, JSONType, "{}")
+		a := g.Do(t, method, target, gatewaytest.JSONType, "{}")
 		assert.Equal(t, 202, a.Status, target)
 		assert.Equal(t, "the shop's page", a.Body)
 	}
 	for _, spelled := range []string{"?%63vs_sig=x", "?a;cvs_sig=x", "?CVS_SIG=x", "?a=1&cvs_sig"} {
-		for contentType, body := range map[string]string{JSONType: i.Webhook(), FormType: "event=Galaxia.Cvs.Confirm&imp_uid=imp_1", "text/plain": "", "text/html": "<html>"} {
+		for contentType, body := range map[string]string{gatewaytest.JSONType: i.Webhook(), gatewaytest.FormType: "event=Galaxia.Cvs.Confirm&imp_uid=imp_1", "text/plain": "", "text/html": "<html>"} {
 			assert.Equal(t, 404, g.Do(t, http.MethodPost, at+"/orders"+spelled, contentType, body).Status, spelled)
 		}
 	}
@@ -143,20 +144,20 @@ func TestOtherRequestsPassOn(t *testing.T) {
 // A notice has a signed URL, too, and is the app's, body and all.
 func TestSignedNoticesReachTheApp(t *testing.T) {
 	t.Parallel()
-	at := "http://" + Address(t)
-	g, config := Prepare(t, Setup{
+	at := "http://" + gatewaytest.Address(t)
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{
 		Proxy: "confirm_url " + at + "/cvs/confirm\nnotice_url " + at + "/notice",
 		Sites: at + " {\nlog {\noutput file LOGS\n}\n" + onlyConfirm + "reverse_proxy SHOP\n}\n",
 	})
-	Run(t, strings.Replace(config, "level DEBUG", "level INFO", 1)) // at DEBUG reverse_proxy prints the URL
+	gatewaytest.Run(t, strings.Replace(config, "level DEBUG", "level INFO", 1)) // at DEBUG reverse_proxy prints the URL
 	i := g.MustIssue(t, "order-1")
 	_, notices := g.API.WebhookURLs(i.ImpUID)
 	require.Len(t, notices, 1)
 	require.Contains(t, notices[0], "cvs_sig=")
 	for contentType, body := range map[string]string{
-		JSONType:                      `{"imp_uid":"imp_1","merchant_uid":"order-1","status":"paid"}`,
-		FormType:                      "imp_uid=imp_1&merchant_uid=order-1&status=paid",
-		JSONType + "; charset=euc-kr": `{"imp_uid":"imp_1","status":"cancelled"}`,
+		gatewaytest.JSONType:                      `{"imp_uid":"imp_1","merchant_uid":"order-1","status":"paid"}`,
+		gatewaytest.FormType:                      "imp_uid=imp_1&merchant_uid=order-1&status=paid",
+		gatewaytest.JSONType + "; charset=euc-kr": `{"imp_uid":"imp_1","status":"cancelled"}`,
 	} {
 		before := g.Shop.Count()
 		assert.Equal(t, 200, g.Do(t, http.MethodPost, notices[0], contentType, body).Status, body)
@@ -167,14 +168,14 @@ func TestSignedNoticesReachTheApp(t *testing.T) {
 	for _, body := range []string{large, "imp%5Fuid=imp_1&status=paid", `{"imp\u005fuid":"imp_1"}`} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, notices[0], struct{ io.Reader }{strings.NewReader(body)}) // chunked
 		require.NoError(t, err)
-		r.Header = http.Header{"Content-Type": {JSONType}, "Content-Encoding": {"identity"}}
+		r.Header = http.Header{"Content-Type": {gatewaytest.JSONType}, "Content-Encoding": {"identity"}}
 		before := g.Shop.Count()
 		assert.Equal(t, 200, g.Send(t, r).Status, "%.50s", body)
 		require.Equal(t, before+1, g.Shop.Count())
 		assert.Equal(t, body, g.Shop.Bodies[before])
 	}
 	for _, confirm := range []string{`{"event":"Galaxia\u002eCvs.Confirm","imp_uid":"imp_1"}`, "event=Galaxia%2ECvs.Confirm&imp_uid=imp_1"} {
-		assert.Equal(t, 404, g.Do(t, http.MethodPost, notices[0], FormType, confirm).Status, confirm)
+		assert.Equal(t, 404, g.Do(t, http.MethodPost, notices[0], gatewaytest.FormType, confirm).Status, confirm)
 	}
 	result, err := g.API.Scan(t.Context(), emulator.ScanRequest{Barcode: i.Barcode})
 	require.NoError(t, err)
@@ -222,7 +223,7 @@ func TestSeveralHandlersOnOneSite(t *testing.T) {
 }
 
 // A block takes what matches it, and the rest of the site what does not.
-func TestWebhookThatMissesABlock(t *testing.T) {
+func TestWebhookOutsideABlockIsRefused(t *testing.T) {
 	t.Parallel()
 	other := strings.Replace(onlyConfirm, "/cvs/confirm", "/other/confirm", 1)
 	for name, directives := range map[string]string{
@@ -235,7 +236,7 @@ func TestWebhookThatMissesABlock(t *testing.T) {
 			t.Parallel()
 			g, i := onSite(t, nil, directives)
 			if strings.Contains(directives, "reverse_proxy") { // which prints the URL at DEBUG
-				ExemptLog(g.LogFile)
+				gatewaytest.ExemptLog(g.LogFile)
 			}
 			at, query, _ := strings.Cut(i.ConfirmURL, "/cvs/confirm")
 			for path, status := range map[string]int{"/cvs/confirm": 200, "/cvs/confirm/": 200, "/cvs/confrim": 404, "/wrong": 404, "/": 404} {
@@ -255,19 +256,19 @@ func TestWebhookThatMissesABlock(t *testing.T) {
 }
 
 // Nobody hides a request of another kind from the access log by a parameter.
-func TestParameterDoesNotHideARequest(t *testing.T) {
+func TestRequestWithSignatureParameterIsLogged(t *testing.T) {
 	t.Parallel()
 	g, i := onSite(t, nil, onlyConfirm+"respond \"admin\" 202\n")
 	at, _, _ := strings.Cut(i.ConfirmURL, "/cvs/confirm")
 	assert.Equal(t, 202, g.Do(t, http.MethodGet, at+"/admin/export?cvs_sig=x", "", "").Status)
-	assert.Equal(t, 202, g.Do(t, http.MethodPost, at+"/admin/delete?cvs_sig=x", FormType, "id=imp_uid").Status)
+	assert.Equal(t, 202, g.Do(t, http.MethodPost, at+"/admin/delete?cvs_sig=x", gatewaytest.FormType, "id=imp_uid").Status)
 	for method, path := range map[string]string{"GET": "/admin/export", "POST": "/admin/delete"} {
 		g.WaitForLog(t, `"msg":"a request with a signature in its URL was passed on","method":"`+method+`","host":"`+strings.TrimPrefix(at, "http://")+`","path":"`+path+`","client_ip":"127.0.0.1"`)
 	}
 }
 
 // Where a webhook that misses cvs_confirm would be accepted is told when a site is loaded.
-func TestSitesThatWouldAcceptAMissAreWarnedOf(t *testing.T) {
+func TestSiteThatAcceptsMissedWebhooksIsWarnedOf(t *testing.T) {
 	t.Parallel()
 	const (
 		anyHost = "http://:8080 {\n"
@@ -290,7 +291,7 @@ func TestSitesThatWouldAcceptAMissAreWarnedOf(t *testing.T) {
 		"handles, one for the rest":       {anyHost + onlyConfirm + "handle /a/* {\nreverse_proxy SHOP\n}\nhandle {\nrespond 404\n}\n}", ""},
 		"handles, none for the rest":      {anyHost + onlyConfirm + "handle /a/* {\nreverse_proxy SHOP\n}\n}", silent},
 		"a handle that answers nothing":   {anyHost + onlyConfirm + "handle /a/* {\nheader X-A b\n}\nhandle {\nrespond 404\n}\n}", silent},
-		"no matcher":                      {anyHost + "cvs_confirm {\n" + UsualConfirm + "\n}\n}", ""},
+		"no matcher":                      {anyHost + "cvs_confirm {\n" + gatewaytest.UsualConfirm + "\n}\n}", ""},
 		"an SPA":                          {anyHost + onlyConfirm + "root /srv\ntry_files {path} /index.html\nfile_server\n}", ""},
 		"PHP":                             {anyHost + onlyConfirm + "root /srv\nphp_fastcgi unix//run/php.sock\nfile_server\n}", ""},
 		"one Host only":                   {"http://shop.example:8080 {\n" + onlyConfirm + "respond 404\n}", host},
@@ -301,7 +302,7 @@ func TestSitesThatWouldAcceptAMissAreWarnedOf(t *testing.T) {
 		"a wildcard":                      {"https://*.shop.example:8443 {\ntls internal\n@a host a.shop.example\nhandle @a {\n" + onlyConfirm + "reverse_proxy SHOP\n}\nhandle {\nabort\n}\n}", ""},
 		"a named route":                   {"&(app) {\nrespond 404\n}\n" + anyHost + onlyConfirm + "invoke app\n}", ""},
 		"a named route of itself":         {"&(again) {\n@x path /x/*\nroute @x {\nuri strip_prefix /x\ninvoke again\n}\nrespond 404\n}\n" + anyHost + onlyConfirm + "invoke again\n}", ""},
-		"a handle around it":              {anyHost + "handle /cvs/confirm {\ncvs_confirm {\n" + UsualConfirm + "\n}\n}\nrespond 404\n}", ""},
+		"a handle around it":              {anyHost + "handle /cvs/confirm {\ncvs_confirm {\n" + gatewaytest.UsualConfirm + "\n}\n}\nrespond 404\n}", ""},
 		"a handle for its paths":          {anyHost + "handle /cvs/* {\n" + onlyConfirm + "}\nrespond 404\n}", ""},
 		"a route around it":               {anyHost + "route {\n" + onlyConfirm + "respond 404\n}\n}", ""},
 		"a route for its paths":           {anyHost + "route /cvs/* {\n" + onlyConfirm + "}\nrespond 404\n}", ""},
@@ -310,10 +311,10 @@ func TestSitesThatWouldAcceptAMissAreWarnedOf(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g, config := Prepare(t, Setup{})
+			g, config := gatewaytest.Prepare(t, gatewaytest.Setup{})
 			global, _, _ := strings.Cut(config, g.Inside)
 			global = strings.Replace(global, "auto_https off", "auto_https disable_redirects\nskip_install_trust\nstorage file_system "+t.TempDir(), 1)
-			Provisioned(t, Adapt(t, global+g.Fill(tc.site)), func(ctx caddy.Context) {
+			gatewaytest.Provisioned(t, gatewaytest.Adapt(t, global+g.Fill(tc.site)), func(ctx caddy.Context) {
 				app, err := ctx.App("cvs")
 				require.NoError(t, err)
 				require.NoError(t, app.(*App).Start())
@@ -337,17 +338,17 @@ func TestChecksWithoutAConditionAreWarnedOf(t *testing.T) {
 		"order_check SHOP/x {\namount total\n}\norder_check SHOP/y {\nshadow\n}":     false,
 		"order_check SHOP/x {\namount total\n}\norder_check SHOP/y {\nname other\n}": true,
 	} {
-		g := Start(t, Setup{Confirm: confirm})
+		g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: confirm})
 		g.MustIssue(t, "order-1")
 		assert.Equal(t, warns, strings.Contains(g.Log(t), warning), confirm)
 	}
 }
 
 // An acceptance that no check gave is not logged like any other.
-func TestAcceptedUnansweredIsWarnedOf(t *testing.T) {
+func TestAcceptanceWithoutAnAnswerIsWarnedOf(t *testing.T) {
 	t.Parallel()
 	for answerOf, level := range map[int]string{200: "info", 500: "warn"} {
-		g := Start(t, Setup{Confirm: "on_error accept\norder_check SHOP/x", Payable: AnswerWith(answerOf, "")})
+		g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "on_error accept\norder_check SHOP/x", Payable: gatewaytest.AnswerWith(answerOf, "")})
 		require.Equal(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 		g.WaitForLog(t, `"msg":"confirm webhook"`)
 		for line := range strings.Lines(g.Log(t)) {

@@ -1,10 +1,12 @@
-package caddycvs
+// Package bench measures the gateway: beside what a merchant would use instead, and with many
+// accounts, barcodes and order checks.
+package bench
 
-// This file holds the comparison: how fast the handlers are beside what a merchant
-// would use instead, and beside a handler that does next to nothing. The gateway
-// and what stands behind it are processes of their own; this one makes the load.
+// This file holds the comparison: how fast the handlers are beside what a merchant would use
+// instead, and beside a handler that only passes requests on. The gateway and its backends
+// are processes of their own. The process of the test sends the requests.
 //
-//	go test -run '^$' -bench '^BenchmarkComparison$' -benchtime 15x -cell 200ms -timeout 30m .
+//	go test -run '^$' -bench '^BenchmarkComparison$' -benchtime 15x -cell 200ms -timeout 30m ./internal/bench
 
 import (
 	"bufio"
@@ -34,6 +36,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 var cellTime = flag.Duration("cell", 200*time.Millisecond, "how long the comparison measures each contender at each number of connections")
@@ -119,21 +122,21 @@ func post(buf []byte, address, target, contentType string, body []byte) []byte {
 // issues asks for a barcode of an order that nobody has asked for before.
 func issues(address string) source {
 	return func(n uint64, buf []byte) []byte {
-		return post(buf, address, "/cvs", JSONType, fmt.Appendf(nil, `{"merchant_uid":"order-%016d","amount":15000,"name":"접이식 우산","buyer_name":"홍길동","buyer_tel":"010-0000-0000","custom_data":{"cart":[1,2,3]}}`, n))
+		return post(buf, address, "/cvs", gatewaytest.JSONType, fmt.Appendf(nil, `{"merchant_uid":"order-%016d","amount":15000,"name":"접이식 우산","buyer_name":"홍길동","buyer_tel":"010-0000-0000","custom_data":{"cart":[1,2,3]}}`, n))
 	}
 }
 
 // tokens asks for an access token.
 func tokens(address string) source {
 	return func(_ uint64, buf []byte) []byte {
-		return post(buf, address, "/users/getToken", JSONType, []byte(`{"imp_key":"key","imp_secret":"secret"}`))
+		return post(buf, address, "/users/getToken", gatewaytest.JSONType, []byte(`{"imp_key":"key","imp_secret":"secret"}`))
 	}
 }
 
 // confirms sends genuine webhooks, each at its own signed URL.
 func confirms(address string) source {
 	const different = 4096
-	keys, err := signedurl.NewKeys(Canaries["CVS_TEST_SECRET"])
+	keys, err := signedurl.NewKeys(gatewaytest.Canaries["CVS_TEST_SECRET"])
 	if err != nil {
 		panic(err)
 	}
@@ -148,8 +151,8 @@ func confirms(address string) source {
 		if err != nil {
 			panic(err)
 		}
-		hook := Issued{ImpUID: fmt.Sprintf("imp_%012d", i), MerchantUID: order, Barcode: "12345678901234567890"}
-		webhooks[i] = post(nil, address, strings.TrimPrefix(target, "http://a.example"), JSONType, []byte(hook.Webhook()))
+		hook := gatewaytest.Issued{ImpUID: fmt.Sprintf("imp_%012d", i), MerchantUID: order, Barcode: "12345678901234567890"}
+		webhooks[i] = post(nil, address, strings.TrimPrefix(target, "http://a.example"), gatewaytest.JSONType, []byte(hook.Webhook()))
 	}
 	return func(n uint64, buf []byte) []byte { return append(buf, webhooks[n%different]...) }
 }
@@ -169,7 +172,7 @@ func behind(delay time.Duration) http.Handler {
 		if wait > 0 {
 			time.Sleep(wait)
 		}
-		w.Header()["Content-Type"] = []string{JSONType}
+		w.Header()["Content-Type"] = []string{gatewaytest.JSONType}
 		switch r.URL.Path {
 		case "/users/getToken":
 			now := time.Now().Unix()
@@ -228,8 +231,8 @@ func (b *bare) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Han
 
 const roleVariable = "CVS_COMPARISON_ROLE"
 
-// play plays the role that the comparison gave to this process, or reports that
-// it has none. What it is told by its input ends when the comparison does.
+// play runs the role that the comparison gave to this process, and reports whether there was
+// one. The role ends when the input of the process ends.
 func play() bool {
 	in := bufio.NewReader(os.Stdin)
 	switch os.Getenv(roleVariable) {
@@ -275,7 +278,7 @@ func play() bool {
 }
 
 func run(config string) error {
-	adapted, _, err := AdaptCaddyfile(config)
+	adapted, _, err := gatewaytest.AdaptCaddyfile(config)
 	if err != nil {
 		return err
 	}
@@ -439,7 +442,7 @@ func BenchmarkComparison(b *testing.B) {
 `, near, far)
 	for i, c := range all {
 		if addresses[i] = far; c.site != "" {
-			addresses[i] = Address(b)
+			addresses[i] = gatewaytest.Address(b)
 			config += "http://" + addresses[i] + " {\n" + c.site + "\n}\n"
 		}
 		sources[i] = c.sources(addresses[i])

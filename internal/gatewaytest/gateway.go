@@ -1,9 +1,15 @@
-package caddycvs
+// Package gatewaytest starts a real Caddy with the module, with an emulator of PortOne's API
+// and a merchant's shop around it, for the tests of several packages. It uses only what
+// Caddy, the client and the emulator export, and does not import the module itself: the
+// tests of the module import this package. A test package that uses it imports the module,
+// and calls RunMain.
+package gatewaytest
+
+// This file holds the gateway: how a test configures, starts and reloads it.
 
 import (
 	"encoding/json"
 	"fmt"
-	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -13,29 +19,32 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
-	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/stretchr/testify/require"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/stretchr/testify/require"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-// gateway is a real Caddy on real sockets, with what stands around it.
+// Gateway is a real Caddy on real sockets, with the API and the shop that it talks to.
 type Gateway struct {
 	Inside    string // base URL of cvs_proxy
 	Outside   string // base URL of cvs_confirm
 	API       *emulator.Emulator
 	APIURL    string
-	APIServer *httptest.Server
+	APIServer *httptest.Server // of API
 	Shop      *Shop
-	LogFile   string // with the log at debug level
+	LogFile   string // at debug level
 	HTTP      *http.Client
 }
 
-// setup changes one thing or another of the usual gateway.
+// Setup changes parts of the usual gateway. The texts are parts of a Caddyfile; in them
+// INSIDE, OUTSIDE, API, SHOP and LOGS stand for the addresses and the log file.
 type Setup struct {
 	Keys     string           // replaces imp_key and imp_secret
 	Account  string           // more options of the unnamed account
@@ -50,6 +59,7 @@ type Setup struct {
 	Payable  http.HandlerFunc // the shop's order check
 }
 
+// The usual options of cvs_proxy and cvs_confirm.
 const (
 	UsualProxy = `
 		pg galaxia
@@ -62,7 +72,7 @@ const (
 		}`
 )
 
-// start starts a gateway that ends with the test.
+// Start starts a gateway that ends with the test.
 func Start(t testing.TB, s Setup) *Gateway {
 	t.Helper()
 	g, config := Prepare(t, s)
@@ -70,7 +80,8 @@ func Start(t testing.TB, s Setup) *Gateway {
 	return g
 }
 
-// prepare starts what stands around a gateway and returns its configuration.
+// Prepare starts the API and the shop of a gateway, and returns the configuration that the
+// gateway would have. The caller starts it.
 func Prepare(t testing.TB, s Setup) (*Gateway, string) {
 	t.Helper()
 	g := &Gateway{
@@ -143,7 +154,7 @@ OUTSIDE {
 	return g, g.Fill(config)
 }
 
-// fill replaces the names of addresses in a configuration.
+// Fill replaces the names that Setup lists by the addresses and the log file.
 func (g *Gateway) Fill(config string) string {
 	return strings.NewReplacer("INSIDE", g.Inside, "OUTSIDE", g.Outside, "API", g.APIURL, "SHOP", g.Shop.URL, "LOGS", g.LogFile).Replace(config)
 }
@@ -151,13 +162,13 @@ func (g *Gateway) Fill(config string) string {
 // provisioning guards what all Caddys of a process share while they start.
 var provisioning sync.Mutex
 
-// runCaddy starts a Caddy of its own beside others in this process.
+// Run starts a Caddy beside others in this process. It ends with the test.
 func Run(t testing.TB, config string) {
 	t.Helper()
 	RunConfig(t, Adapt(t, config))
 }
 
-// runConfig is runCaddy for a configuration that is adapted already.
+// RunConfig is Run for a configuration that is adapted already.
 func RunConfig(t testing.TB, cfg *caddy.Config) {
 	t.Helper()
 	Provisioned(t, cfg, func(ctx caddy.Context) {
@@ -168,14 +179,14 @@ func RunConfig(t testing.TB, cfg *caddy.Config) {
 	})
 }
 
-// provision provisions a configuration without starting it.
+// Provision provisions a configuration without starting it.
 func Provision(cfg *caddy.Config) (caddy.Context, error) {
 	provisioning.Lock()
 	defer provisioning.Unlock()
 	return caddy.ProvisionContext(cfg)
 }
 
-// provisioned provisions a configuration and calls use with it, while no other Caddy of
+// Provisioned provisions a configuration and calls use with it, while no other Caddy of
 // this process starts.
 func Provisioned(t testing.TB, cfg *caddy.Config, use func(ctx caddy.Context)) {
 	t.Helper()
@@ -186,6 +197,7 @@ func Provisioned(t testing.TB, cfg *caddy.Config, use func(ctx caddy.Context)) {
 	use(ctx)
 }
 
+// Adapt adapts a Caddyfile that must be valid.
 func Adapt(t testing.TB, config string) *caddy.Config {
 	t.Helper()
 	adapted, _, err := AdaptCaddyfile(config)
@@ -195,11 +207,13 @@ func Adapt(t testing.TB, config string) *caddy.Config {
 	return cfg
 }
 
-// adaptText adapts a Caddyfile to JSON.
+// AdaptCaddyfile adapts a Caddyfile to JSON.
 func AdaptCaddyfile(config string) ([]byte, []caddyconfig.Warning, error) {
 	return caddyconfig.GetAdapter("caddyfile").Adapt([]byte(config), nil)
 }
 
+// Reload loads a configuration into the one Caddy of this process that can be reloaded, or
+// starts it. Tests that use it do not run in parallel, and stop it with caddy.Stop.
 func Reload(t testing.TB, config string) error {
 	t.Helper()
 	adapted, _, err := AdaptCaddyfile(config)
@@ -207,14 +221,11 @@ func Reload(t testing.TB, config string) error {
 	return caddy.Load(adapted, true)
 }
 
-var nextPort atomic.Int32
-
-// address returns a free one, below the range that outgoing connections use.
+// Address returns a free address. Its port is below the range that outgoing connections use.
 func Address(t testing.TB) string {
 	t.Helper()
-	nextPort.CompareAndSwap(0, 12000+rand.Int32N(10000))
 	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", nextPort.Add(1))
+		addr := fmt.Sprintf("127.0.0.1:%d", nextPort(t))
 		if l, err := net.Listen("tcp", addr); err == nil {
 			_ = l.Close()
 			return addr
@@ -224,12 +235,43 @@ func Address(t testing.TB) string {
 	return ""
 }
 
+// ports are those that no other process of tests uses: the tests of several packages run
+// at the same time, and a port may be taken between Address and its use.
+var ports struct {
+	sync.Mutex
+	last, end int          // of the block: the last port that was used, and the last that it has
+	held      net.Listener // at the first port of the block
+}
+
+// nextPort returns a port of a block that this process has reserved. It reserves a block by
+// listening at its first port until the process ends.
+func nextPort(t testing.TB) int {
+	t.Helper()
+	const first, blocks, size = 12000, 20, 1000
+	ports.Lock()
+	defer ports.Unlock()
+	if ports.last == ports.end {
+		for _, block := range rand.Perm(blocks) {
+			port := first + block*size
+			if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+				ports.last, ports.end, ports.held = port, port+size-1, l
+				break
+			}
+		}
+		require.NotEqual(t, ports.end, ports.last, "no free block of ports")
+	}
+	ports.last++
+	return ports.last
+}
+
+// LogFile returns the name of a new file in Dir.
 func LogFile(t testing.TB) string {
 	t.Helper()
 	return filepath.Join(written.dir, fmt.Sprintf("%s-%d.log", strings.ReplaceAll(t.Name(), "/", "-"), rand.Uint32()))
 }
 
-// shortDir is a directory whose path leaves room for a socket's name.
+// ShortDir returns a temporary directory with a short path: the path of a Unix socket is
+// limited to about 100 bytes.
 func ShortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cvs")
@@ -238,6 +280,7 @@ func ShortDir(t *testing.T) string {
 	return dir
 }
 
+// HTTPClient returns a client whose idle connections end with the test.
 func HTTPClient(t testing.TB) *http.Client {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 100}
@@ -245,11 +288,12 @@ func HTTPClient(t testing.TB) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// placeholder is the token that the gateway gives to apps. It is no secret.
+// placeholder is the token that cvs_proxy gives to apps in place of the API's. It is no
+// secret.
 const placeholder = "held-by-caddy-cvs"
 
-// noteTokens returns a BeforeRequest of the emulator that adds each token to the secrets
-// which findSecrets searches for.
+// NoteTokens returns a BeforeRequest of the emulator that adds each token to the secrets
+// that FindSecrets searches for, and then calls also, if it is not nil.
 func NoteTokens(also func(emulator.Endpoint, *http.Request)) func(emulator.Endpoint, *http.Request) {
 	return func(e emulator.Endpoint, r *http.Request) {
 		if token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "); token != "" && token != placeholder {
@@ -261,10 +305,10 @@ func NoteTokens(also func(emulator.Endpoint, *http.Request)) func(emulator.Endpo
 	}
 }
 
-// host returns a base URL's address.
+// Host returns the address of a base URL.
 func Host(base string) string { return strings.TrimPrefix(base, "http://") }
 
-// alter changes one query parameter of a URL.
+// AlterQuery changes one query parameter of a URL, or removes it if the value is empty.
 func AlterQuery(t testing.TB, raw, name, value string) string {
 	t.Helper()
 	u, err := url.Parse(raw)

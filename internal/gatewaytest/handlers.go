@@ -1,4 +1,6 @@
-package caddycvs
+package gatewaytest
+
+// This file holds handlers that misbehave, for the configurations of tests.
 
 import (
 	"context"
@@ -10,7 +12,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// misbehaving is a handler that goes wrong in one way.
+// misbehaving is the handler of these directives: test_hang never returns, test_panic
+// panics, test_error returns an error, test_watch tells Watched when the client has left,
+// and test_leave makes the client leave when it has the answer.
 type misbehaving struct {
 	How string `json:"how,omitempty"`
 }
@@ -29,7 +33,7 @@ func (misbehaving) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.test_misbehaving", New: func() caddy.Module { return new(misbehaving) }}
 }
 
-// watched hears when a request through test_watch has lost its client.
+// Watched receives a value when a request through test_watch has lost its client.
 var Watched = make(chan struct{}, 1)
 
 func (m *misbehaving) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
@@ -43,7 +47,7 @@ func (m *misbehaving) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 		defer leave()
 		return next.ServeHTTP(leavingWriter{w, leave}, r.WithContext(ctx))
 	case "hang":
-		select {} // deaf to its context
+		select {} // whatever becomes of its context
 	case "panic":
 		panic("a handler's own fault")
 	default:
@@ -51,7 +55,7 @@ func (m *misbehaving) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 	}
 }
 
-// leavingWriter has the client leave as soon as it has the answer.
+// leavingWriter makes the client leave as soon as it has the answer.
 type leavingWriter struct {
 	http.ResponseWriter
 	leave func()

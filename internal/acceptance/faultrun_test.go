@@ -1,4 +1,4 @@
-package caddycvs
+package acceptance
 
 // This file holds the fault run: many orders at once through a real Caddy that is
 // reloaded and shut down all the while, against an API, a network, tills and a
@@ -32,6 +32,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 const (
@@ -50,7 +51,7 @@ func runTimeout() time.Duration {
 
 // faultRun is the state of a run.
 type faultRun struct {
-	g       *Gateway
+	g       *gatewaytest.Gateway
 	network *network
 	second  *front    // under HTTP/2
 	sites   [2]string // base URLs of cvs_proxy, the API under HTTP/1.1 and HTTP/2
@@ -156,10 +157,10 @@ func (v *appView) ask(ctx context.Context, t *testing.T, f *faultRun, amount str
 	sent, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(served.ctx, cancel)()
-	body := url.Values{"merchant_uid": {v.order}, "amount": {amount}, "buyer_name": {BuyerName}}.Encode()
+	body := url.Values{"merchant_uid": {v.order}, "amount": {amount}, "buyer_name": {gatewaytest.BuyerName}}.Encode()
 	r, err := http.NewRequestWithContext(sent, http.MethodPost, v.site+"/cvs", strings.NewReader(body))
 	assert.NoError(t, err)
-	r.Header.Set("Content-Type", FormType)
+	r.Header.Set("Content-Type", gatewaytest.FormType)
 	v.began = time.Now()
 	f.asking.Add(1)
 	resp, err := f.g.HTTP.Do(r)
@@ -211,7 +212,7 @@ func TestFaultRun(t *testing.T) {
 		orders, workers = 20_000, 192
 	}
 	f, config := newFaultRun(t, orders)
-	require.NoError(t, Reload(t, config))
+	require.NoError(t, gatewaytest.Reload(t, config))
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
 
 	done, ended := make(chan struct{}), make(chan struct{})
@@ -228,7 +229,7 @@ func TestFaultRun(t *testing.T) {
 	for f.busy.Load() > 0 { // until what was delayed is done
 		wait(nil, 10*time.Millisecond)
 	}
-	require.NoError(t, Reload(t, config), "without what is left of the connections")
+	require.NoError(t, gatewaytest.Reload(t, config), "without what is left of the connections")
 	close(ended)
 	watching.Wait()
 	f.report(t, took, scans)
@@ -252,19 +253,19 @@ func newFaultRun(t *testing.T, orders int) (*faultRun, string) {
 	}
 	draws = f.network.draw
 	first := &front{
-		network: f.network, protocol: overHTTP1, address: Address(t),
+		network: f.network, protocol: overHTTP1, address: gatewaytest.Address(t),
 		unread: newDeck(draws, hits(1), hits(20)),
 		fates:  newDeck(draws, []string{netBlackHole, netCutOff}, among(20, netCutOff, netBlackHole)),
 	}
 	f.second = &front{ // fewer connections, each with more in it
-		network: f.network, protocol: overHTTP2, address: Address(t),
+		network: f.network, protocol: overHTTP2, address: gatewaytest.Address(t),
 		unread: newDeck(draws, hits(1), hits(10)),
 		fates:  newDeck(draws, []string{netBlackHole, netCutOff}, among(6, netCutOff, netBlackHole)),
 	}
 	reluctantShop.Store(f)
-	inside, outside := "http://"+Address(t), "http://"+Address(t)
+	inside, outside := "http://"+gatewaytest.Address(t), "http://"+gatewaytest.Address(t)
 	options := "\ntimeout " + runTimeout().String()
-	g, config := Prepare(t, Setup{
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{
 		Globals: "grace_period 1s",
 		API:     http.HandlerFunc(f.serveAPI),
 		APIURL:  "http://" + first.address,
@@ -272,8 +273,8 @@ func newFaultRun(t *testing.T, orders int) (*faultRun, string) {
 		Account: options,
 		Second: "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi https://" + f.second.address +
 			"\ntransport http {\ntls\ntls_insecure_skip_verify\n}" + options,
-		Confirm: "timeout " + runDecision.String() + UsualConfirm,
-		Sites: inside + " {\nlog {\noutput file LOGS\n}\ncvs_proxy {\naccount second" + strings.Replace(UsualProxy, "OUTSIDE", outside, 1) + "\n}\nrespond \"next handler\" 418\n}\n" +
+		Confirm: "timeout " + runDecision.String() + gatewaytest.UsualConfirm,
+		Sites: inside + " {\nlog {\noutput file LOGS\n}\ncvs_proxy {\naccount second" + strings.Replace(gatewaytest.UsualProxy, "OUTSIDE", outside, 1) + "\n}\nrespond \"next handler\" 418\n}\n" +
 			outside + " {\nlog {\noutput file LOGS\n}\ncvs_confirm /cvs/confirm {\ntimeout " + runDecision.String() +
 			"\non_error accept\norder_check {\ntimeout 600ms\nrequire payable true\nroute {\ntest_reluctant\n}\n}\n}\nrespond \"next handler\" 418\n}\n",
 	})
@@ -306,7 +307,7 @@ func (f *faultRun) operate(t *testing.T, config string, done <-chan struct{}) {
 	for !wait(done, f.draw.between(100*time.Millisecond, most)) {
 		f.reloads++
 		changed := strings.ReplaceAll(config, `respond "next handler" 418`, fmt.Sprintf(`respond "reload %d" 418`, f.reloads))
-		if !assert.NoError(t, Reload(t, changed)) {
+		if !assert.NoError(t, gatewaytest.Reload(t, changed)) {
 			return
 		}
 		if time.Now().Before(next) {
@@ -345,7 +346,7 @@ func (f *faultRun) restart(t *testing.T, config string) bool {
 	wait(nil, f.draw.between(100*time.Millisecond, 300*time.Millisecond)) // until the next one is there
 	var err error
 	for range 50 {
-		if err = Reload(t, config); err == nil {
+		if err = gatewaytest.Reload(t, config); err == nil {
 			return true
 		}
 		wait(nil, 100*time.Millisecond) // a port may still be busy

@@ -1,4 +1,4 @@
-package caddycvs
+package acceptance
 
 // This file holds the network of the fault run: what stands between the gateway
 // and the API, and does to connections what networks do.

@@ -1,4 +1,6 @@
-package caddycvs
+package gatewaytest
+
+// This file holds the merchant's shop, and simple answers of a shop and of the API.
 
 import (
 	"context"
@@ -11,39 +13,41 @@ import (
 	"time"
 )
 
-// shop is the merchant's app with its order check.
+// Shop is the merchant's app with its order check. It keeps every request.
 type Shop struct {
 	*httptest.Server
 	mu       sync.Mutex
 	Requests []*http.Request
 	Bodies   []string
-	payable  http.HandlerFunc
+	Payable  http.HandlerFunc
 }
 
+// NewShop starts a shop. Without payable it accepts every order at 15000 won.
 func NewShop(t testing.TB, payable http.HandlerFunc) *Shop {
 	t.Helper()
-	s := &Shop{payable: payable}
+	s := &Shop{Payable: payable}
 	if payable == nil {
-		s.payable = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"payable":true,"total":15000}`) }
+		s.Payable = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"payable":true,"total":15000}`) }
 	}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		s.mu.Lock()
 		s.Requests, s.Bodies = append(s.Requests, r.Clone(context.Background())), append(s.Bodies, string(body))
 		s.mu.Unlock()
-		s.payable(w, r)
+		s.Payable(w, r)
 	}))
 	t.Cleanup(s.Close)
 	return s
 }
 
+// Count is the number of requests so far.
 func (s *Shop) Count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.Requests)
 }
 
-// answers returns an order check that always gives this answer.
+// AnswerWith returns an order check that always gives this answer.
 func AnswerWith(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
@@ -51,7 +55,7 @@ func AnswerWith(status int, body string) http.HandlerFunc {
 	}
 }
 
-// stub answers every call but getToken with one and the same answer.
+// StubAPI returns an API that answers every call but getToken with this answer.
 func StubAPI(status int, contentType, body string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/users/getToken" {
@@ -66,9 +70,11 @@ func StubAPI(status int, contentType, body string) http.Handler {
 	})
 }
 
-// routeCheck says yes to every order of the usual amount.
+// RouteCheck is an order check by a route that accepts every order at 15000 won, without a
+// network.
 const RouteCheck = "order_check {\nroute {\nrespond `{\"payable\":true,\"total\":15000}`\n}\nrequire payable true\namount total\n}\n"
 
+// IssueBody is the body of a request for a barcode, as JSON.
 func IssueBody(merchantUID string) string {
 	return fmt.Sprintf(`{"merchant_uid":%q,"amount":15000,"buyer_name":%q,"buyer_tel":%q,"buyer_email":%q}`, merchantUID, BuyerName, BuyerTel, BuyerEmail)
 }

@@ -1,10 +1,15 @@
-package caddycvs
+package gatewaytest
+
+// This file holds the requests that a test sends to a gateway, and the reading of answers
+// and logs.
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -14,13 +19,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// answer is what came back.
+// Answer is an HTTP response that was read to its end.
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   string
 }
 
+// Field returns a member of the JSON object that the body is.
 func (a Answer) Field(t testing.TB, field string) any {
 	t.Helper()
 	var fields map[string]any
@@ -28,6 +34,7 @@ func (a Answer) Field(t testing.TB, field string) any {
 	return fields[field]
 }
 
+// Payment returns the payment in an answer of the API.
 func (a Answer) Payment(t testing.TB) map[string]any {
 	t.Helper()
 	payment, ok := a.Field(t, "response").(map[string]any)
@@ -35,8 +42,8 @@ func (a Answer) Payment(t testing.TB) map[string]any {
 	return payment
 }
 
-// send sends a request and keeps what an own error says for findSecrets. It may
-// be used by other goroutines than the test's, so it only notes a failure.
+// Send sends a request, and keeps the body of an error answer for FindSecrets. Other
+// goroutines than the test's may call it: it reports a failure without ending the test.
 func (g *Gateway) Send(t testing.TB, r *http.Request) Answer {
 	t.Helper()
 	resp, err := g.HTTP.Do(r)
@@ -57,6 +64,7 @@ func (g *Gateway) Send(t testing.TB, r *http.Request) Answer {
 	return Answer{resp.StatusCode, resp.Header, string(body)}
 }
 
+// Do is Send for a request of these parts. It sets no Content-Type if contentType is empty.
 func (g *Gateway) Do(t testing.TB, method, target, contentType, body string) Answer {
 	t.Helper()
 	r, err := http.NewRequestWithContext(context.Background(), method, target, strings.NewReader(body))
@@ -70,12 +78,13 @@ func (g *Gateway) Do(t testing.TB, method, target, contentType, body string) Ans
 	return g.Send(t, r)
 }
 
+// The media types of request bodies.
 const (
 	JSONType = "application/json"
 	FormType = "application/x-www-form-urlencoded"
 )
 
-// issue asks for a barcode of an order of 15000 won.
+// Issue asks for a barcode of an order of 15000 won.
 func (g *Gateway) Issue(t testing.TB, merchantUID string) Answer {
 	t.Helper()
 	body, _ := json.Marshal(map[string]any{
@@ -84,11 +93,12 @@ func (g *Gateway) Issue(t testing.TB, merchantUID string) Answer {
 	return g.Do(t, http.MethodPost, g.Inside+"/cvs", JSONType, string(body))
 }
 
-// issued is a barcode with the URL that its webhook goes to.
+// Issued is a barcode with the URL that its confirm webhook goes to.
 type Issued struct {
 	ImpUID, MerchantUID, Barcode, ConfirmURL string
 }
 
+// MustIssue is Issue, and fails the test if there is no barcode.
 func (g *Gateway) MustIssue(t testing.TB, merchantUID string) Issued {
 	t.Helper()
 	a := g.Issue(t, merchantUID)
@@ -101,7 +111,7 @@ func (g *Gateway) MustIssue(t testing.TB, merchantUID string) Issued {
 	return i
 }
 
-// webhook returns the documented body.
+// Webhook returns the body of the confirm webhook as it is documented.
 func (i Issued) Webhook() string {
 	body, _ := json.Marshal(map[string]any{
 		"event": "Galaxia.Cvs.Confirm", "imp_uid": i.ImpUID, "merchant_uid": i.MerchantUID, "status": "ready",
@@ -110,13 +120,13 @@ func (i Issued) Webhook() string {
 	return string(body)
 }
 
-// confirm sends the confirm webhook as GalaxiaMoneytree does.
+// Confirm sends the confirm webhook as GalaxiaMoneytree does.
 func (g *Gateway) Confirm(t testing.TB, i Issued) Answer {
 	t.Helper()
 	return g.Do(t, http.MethodPost, i.ConfirmURL, JSONType, i.Webhook())
 }
 
-// getToken sends POST /users/getToken to a base URL of cvs_proxy and returns the status.
+// GetToken sends POST /users/getToken to a base URL of cvs_proxy and returns the status.
 // The gateway answers it itself: only the right to call decides.
 func (g *Gateway) GetToken(t testing.TB, base string, header http.Header) int {
 	t.Helper()
@@ -126,7 +136,7 @@ func (g *Gateway) GetToken(t testing.TB, base string, header http.Header) int {
 	return g.Send(t, r).Status
 }
 
-// log returns what was logged so far.
+// Log returns what was logged so far.
 func (g *Gateway) Log(t testing.TB) string {
 	t.Helper()
 	content, err := os.ReadFile(g.LogFile)
@@ -134,13 +144,13 @@ func (g *Gateway) Log(t testing.TB) string {
 	return string(content)
 }
 
-// logs waits for a text in the log: lines are written after the answer has left.
+// WaitForLog waits for a text in the log: a line is written after the answer has left.
 func (g *Gateway) WaitForLog(t testing.TB, text string) {
 	t.Helper()
 	g.WaitForLine(t, text)
 }
 
-// line waits for the one line of the log that has all of these texts.
+// WaitForLine waits for a line of the log that has all of these texts, and returns it.
 func (g *Gateway) WaitForLine(t testing.TB, texts ...string) string {
 	t.Helper()
 	var found string
@@ -161,7 +171,7 @@ func (g *Gateway) WaitForLine(t testing.TB, texts ...string) string {
 	return found
 }
 
-// lazyLog returns a text that reads the log only when it is printed.
+// LazyLog returns a text that reads the log only when it is printed.
 func (g *Gateway) LazyLog(t testing.TB) fmt.Stringer { return logText{g, t} }
 
 type logText struct {
@@ -170,3 +180,33 @@ type logText struct {
 }
 
 func (l logText) String() string { return l.g.Log(l.t) }
+
+// SendRaw sends bytes as they are, and returns every answer until the connection ends. The
+// last request must ask for the connection's end.
+func SendRaw(t testing.TB, network, address, raw string) []Answer {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), network, address)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+	go io.WriteString(conn, raw) // beside reading: the server may answer before it has read all
+	var got []Answer
+	for r := bufio.NewReader(conn); ; {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return got
+		}
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		got = append(got, Answer{resp.StatusCode, resp.Header, string(body)})
+	}
+}
+
+// Statuses returns the statuses of answers.
+func Statuses(answers []Answer) []int {
+	list := []int{}
+	for _, a := range answers {
+		list = append(list, a.Status)
+	}
+	return list
+}

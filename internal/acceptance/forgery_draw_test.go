@@ -1,4 +1,7 @@
-package caddycvs
+package acceptance
+
+// This file holds what the forgery run makes its webhooks from: orders, genuine webhooks
+// and the ways to alter them.
 
 import (
 	"encoding/binary"
@@ -12,6 +15,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 // drawer draws one goroutine's webhooks.
@@ -57,7 +61,7 @@ type shot struct {
 func (d *drawer) webhook(o *order) shot {
 	return shot{
 		method: http.MethodPost, base: d.among(d.g.Outside, d.lookup), path: "/cvs/confirm", query: o.query(),
-		contentType: JSONType, body: o.Webhook(),
+		contentType: gatewaytest.JSONType, body: o.Webhook(),
 	}
 }
 
@@ -132,7 +136,7 @@ func withForm(alter func(d *drawer, o *order, form string) string) func(*drawer)
 	return func(d *drawer) shot {
 		o := pick(d, d.open)
 		s := d.webhook(o)
-		s.contentType, s.body = FormType, alter(d, o, form(o))
+		s.contentType, s.body = gatewaytest.FormType, alter(d, o, form(o))
 		return s
 	}
 }

@@ -1,4 +1,7 @@
-package caddycvs
+package acceptance
+
+// This file holds the kinds of webhooks of the forgery run: the genuine ones and the
+// attacks, with the answer that each must get.
 
 import (
 	"encoding/binary"
@@ -11,6 +14,7 @@ import (
 	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 // genuines must be accepted, and the shop asked about the truth.
@@ -26,21 +30,21 @@ var genuines = []kind{
 		o := pick(d, d.odd)
 		s := d.webhook(o)
 		if d.rng.IntN(3) == 0 {
-			s.contentType, s.body = FormType, form(o)
+			s.contentType, s.body = gatewaytest.FormType, form(o)
 		}
 		return s
 	}},
 	{name: "genuine, as a form", want: 200, shoot: func(d *drawer) shot {
 		o := pick(d, d.open)
 		s := d.webhook(o)
-		s.contentType = FormType + d.among("", "; charset=UTF-8", ";charset=\"utf-8\"")
+		s.contentType = gatewaytest.FormType + d.among("", "; charset=UTF-8", ";charset=\"utf-8\"")
 		s.body = d.among("", "&", "&&") + strings.NewReplacer("merchant_uid", d.among("merchant_uid", "%6derchant%5Fuid"), "-", "%2D").Replace(form(o)) + d.among("", "&", "&x=1&y[]=1&y[]=2")
 		return s
 	}},
 	{name: "genuine, spelled otherwise", want: 200, shoot: func(d *drawer) shot {
 		o := pick(d, slices.Concat(d.odd[:8], d.open))
 		s := d.webhook(o)
-		s.contentType = d.among(JSONType, "application/json;charset=UTF-8", "Application/JSON; charset=\"utf-8\"")
+		s.contentType = d.among(gatewaytest.JSONType, "application/json;charset=UTF-8", "Application/JSON; charset=\"utf-8\"")
 		s.body = fmt.Sprintf("%s{\"x\":%s, \"%s\" : \"%s\",\t\"imp_uid\":\"%s\",\"event\":\"Galaxia\\u002eCvs.Confirm\",\"status\":\"ready\"%s}%s",
 			d.among("", " ", "\r\n\t"), d.among("1e308", "-0", "[[[[{}]]]]", `{"merchant_uid":"a","Merchant_UID_":1}`, `"\ud83d\ude00"`, "null"),
 			d.among("merchant_uid", escapes("merchant_uid")), escapes(o.MerchantUID), o.ImpUID,
@@ -230,7 +234,7 @@ var attacks = []kind{
 		o.ticket = o.signedBy(d.current, signedurl.Confirm)
 		s := d.webhook(&o)
 		if d.rng.IntN(3) == 0 {
-			s.contentType, s.body = FormType, form(&o)
+			s.contentType, s.body = gatewaytest.FormType, form(&o)
 		}
 		return s
 	}},
@@ -391,7 +395,7 @@ var attacks = []kind{
 		o := pick(d, d.open)
 		s := d.webhook(o)
 		if d.rng.IntN(2) == 0 {
-			s.contentType = FormType
+			s.contentType = gatewaytest.FormType
 		} else {
 			s.body = form(o)
 		}
@@ -407,7 +411,7 @@ var attacks = []kind{
 	}},
 	{name: "another character set", want: 415, shoot: func(d *drawer) shot {
 		s := d.any()
-		s.contentType = d.among(JSONType, FormType) + d.among("; charset=utf-16", "; charset=utf-7", "; charset=euc-kr", "; charset=iso-8859-1", "; charset=", "; charset=\"utf-16le\"", "; charset=utf-8; charset=utf-16", "; charset=utf-8,utf-16", "; CHARSET=UTF-32", "; charset*=utf-8''utf-16")
+		s.contentType = d.among(gatewaytest.JSONType, gatewaytest.FormType) + d.among("; charset=utf-16", "; charset=utf-7", "; charset=euc-kr", "; charset=iso-8859-1", "; charset=", "; charset=\"utf-16le\"", "; charset=utf-8; charset=utf-16", "; charset=utf-8,utf-16", "; CHARSET=UTF-32", "; charset*=utf-8''utf-16")
 		if d.rng.IntN(2) == 0 {
 			s.body = in16("\ufeff"+s.body, binary.LittleEndian)
 		}
@@ -415,7 +419,7 @@ var attacks = []kind{
 	}},
 	{name: "two media types, the first another one", want: 415, shoot: func(d *drawer) shot {
 		s := d.any()
-		s.contentType, s.header = "text/plain", http.Header{"Content-Type": {JSONType}}
+		s.contentType, s.header = "text/plain", http.Header{"Content-Type": {gatewaytest.JSONType}}
 		return s
 	}},
 	{name: "with a content encoding", want: 415, shoot: func(d *drawer) shot {

@@ -1,4 +1,7 @@
-package caddycvs
+package acceptance
+
+// This file holds tests of who may call cvs_proxy: peers, proxies in front of it, sockets
+// and browsers.
 
 import (
 	"net/http"
@@ -7,18 +10,20 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-func TestTrustedProxyCannotBeMadeToVouch(t *testing.T) {
+func TestProxyRejectsPublicClientBehindTrustedProxy(t *testing.T) {
 	t.Parallel()
 	const trusting = "servers {\ntrusted_proxies static 127.0.0.1/32\n"
-	g := Start(t, Setup{Globals: trusting + "}"})
-	named := Start(t, Setup{Globals: trusting + "client_ip_headers X-Shop-Client X-Forwarded-For\n}"})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Globals: trusting + "}"})
+	named := gatewaytest.Start(t, gatewaytest.Setup{Globals: trusting + "client_ip_headers X-Shop-Client X-Forwarded-For\n}"})
 	for name, c := range map[string]struct {
-		g      *Gateway
+		g      *gatewaytest.Gateway
 		header http.Header
 		status int
 	}{
@@ -48,7 +53,7 @@ func TestTrustedProxyCannotBeMadeToVouch(t *testing.T) {
 	}
 }
 
-// proxied is a PROXY protocol's header, which gives a request a peer of any address.
+// proxied is a header of the PROXY protocol. It gives a request any peer address.
 func proxied(from string) string {
 	family := "4"
 	if strings.Contains(from, ":") {
@@ -61,12 +66,12 @@ func acceptingPROXY(from, options string) string {
 	return "servers {\nlistener_wrappers {\nproxy_protocol {\nallow " + from + "\n}\n}\n" + options + "\n}"
 }
 
-func TestPublicAddressMayNotCall(t *testing.T) {
+func TestProxyRejectsPublicPeer(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Globals: acceptingPROXY("127.0.0.1/32", "")})
-	ignoring := Start(t, Setup{Globals: acceptingPROXY("192.0.2.0/24", ""), Proxy: "allow 10.0.0.0/8"})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Globals: acceptingPROXY("127.0.0.1/32", "")})
+	ignoring := gatewaytest.Start(t, gatewaytest.Setup{Globals: acceptingPROXY("192.0.2.0/24", ""), Proxy: "allow 10.0.0.0/8"})
 	for name, c := range map[string]struct {
-		g              *Gateway
+		g              *gatewaytest.Gateway
 		preface, field string
 		status         int
 	}{
@@ -79,20 +84,20 @@ func TestPublicAddressMayNotCall(t *testing.T) {
 		"told by a stranger":  {ignoring, proxied("10.0.0.7"), "", 403},
 	} {
 		for _, path := range []string{"/users/getToken", "/cvs"} {
-			raw := c.preface + "POST " + path + " HTTP/1.1\r\nHost: " + Host(c.g.Inside) + "\r\nConnection: close\r\nContent-Type: " + FormType + "\r\n" + c.field +
+			raw := c.preface + "POST " + path + " HTTP/1.1\r\nHost: " + gatewaytest.Host(c.g.Inside) + "\r\nConnection: close\r\nContent-Type: " + gatewaytest.FormType + "\r\n" + c.field +
 				"Content-Length: 29\r\n\r\nmerchant_uid=order-1&amount=1"
-			assert.Equal(t, []int{c.status}, statuses(wire(t, "tcp", Host(c.g.Inside), raw)), "%s %s", name, path)
+			assert.Equal(t, []int{c.status}, gatewaytest.Statuses(gatewaytest.SendRaw(t, "tcp", gatewaytest.Host(c.g.Inside), raw)), "%s %s", name, path)
 		}
 	}
 	assert.Len(t, g.API.Payments(), 2)
 	assert.Zero(t, ignoring.API.Requests(emulator.EndpointAll))
 }
 
-func TestPublicListenerInFront(t *testing.T) {
+func TestProxyRejectsPublicClientOfAnotherSite(t *testing.T) {
 	t.Parallel()
 	fields := map[string]string{
 		"none": "", "spoofed": "X-Forwarded-For: 10.0.0.7\r\nForwarded: for=10.0.0.7\r\nX-Real-IP: 10.0.0.7\r\n",
-		// The way to have a proxy drop a field before it passes the request on.
+		// A field that Connection names is dropped by a proxy before it passes the request on.
 		"nominated": "Connection: close, X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto, Via\r\nX-Forwarded-For: 10.0.0.7\r\n",
 	}
 	for trusted, want := range map[string]map[string]int{
@@ -100,8 +105,8 @@ func TestPublicListenerInFront(t *testing.T) {
 		"trusted_proxies static 127.0.0.1/32": {"10.0.0.7": 200, "203.0.113.9": 403, "2001:db8::1": 403},
 		"trusted_proxies static private_ranges\ntrusted_proxies_strict": {"203.0.113.9": 403, "2001:db8::1": 403},
 	} {
-		front := Address(t)
-		g := Start(t, Setup{
+		front := gatewaytest.Address(t)
+		g := gatewaytest.Start(t, gatewaytest.Setup{
 			Globals: acceptingPROXY("127.0.0.1/32", trusted),
 			Sites:   "http://" + front + " {\nreverse_proxy INSIDE {\nheader_up Host {upstream_hostport}\n}\n}\n",
 		})
@@ -111,37 +116,38 @@ func TestPublicListenerInFront(t *testing.T) {
 				if name != "nominated" {
 					raw += "Connection: close\r\n"
 				}
-				assert.Equal(t, []int{status}, statuses(wire(t, "tcp", front, raw+"\r\n")), "%q, %s from %s", trusted, name, from)
+				assert.Equal(t, []int{status}, gatewaytest.Statuses(gatewaytest.SendRaw(t, "tcp", front, raw+"\r\n")), "%q, %s from %s", trusted, name, from)
 			}
 		}
 		assert.Zero(t, g.API.Requests(emulator.EndpointAll))
 	}
 }
 
-func TestUnixSocketBehindAProxy(t *testing.T) {
+func TestProxyOnUnixSocketChecksForwardedClient(t *testing.T) {
 	t.Parallel()
-	dir := ShortDir(t)
+	dir := gatewaytest.ShortDir(t)
 	for globals, want := range map[string]map[string]int{
 		"": {"": 200, "X-Forwarded-For: 10.0.0.1\r\n": 403, "X-Forwarded-For: 203.0.113.9\r\n": 403, "Forwarded: for=127.0.0.1\r\n": 403},
-		// Who trusts its sockets has a proxy behind them, which must say for whom it asks.
+		// With trusted_proxies_unix a proxy uses the socket, and must name the client.
 		"servers {\ntrusted_proxies_unix\n}": {
 			"": 403, "X-Forwarded-For: 10.0.0.1\r\n": 200, "X-Forwarded-For: 203.0.113.9\r\n": 403,
 			"X-Forwarded-For: 10.0.0.1, 203.0.113.9\r\n": 403, "X-Forwarded-For: @\r\n": 403, "X-Real-IP: 127.0.0.1\r\n": 403,
 		},
 	} {
 		socket := filepath.Join(dir, strconv.Itoa(len(globals)))
-		Start(t, Setup{Globals: globals, Sites: "http://socket {\nbind unix/" + socket + "\ncvs_proxy\n}\n"})
+		gatewaytest.Start(t, gatewaytest.Setup{Globals: globals, Sites: "http://socket {\nbind unix/" + socket + "\ncvs_proxy\n}\n"})
 		for field, status := range want {
 			raw := "POST /users/getToken HTTP/1.1\r\nHost: socket\r\nConnection: close\r\nContent-Length: 0\r\n" + field + "\r\n"
-			assert.Equal(t, []int{status}, statuses(wire(t, "unix", socket, raw)), "%q with %q", globals, field)
+			assert.Equal(t, []int{status}, gatewaytest.Statuses(gatewaytest.SendRaw(t, "unix", socket, raw)), "%q with %q", globals, field)
 		}
 	}
 }
 
-// Caddy skips what it cannot read, and believes what the client made up before it.
-func TestStrictProxyThatNamesNoAddress(t *testing.T) {
+// Caddy skips an address that it cannot parse, and would trust the one before it, which the
+// client may have forged.
+func TestProxyRejectsUnreadableForwardedAddress(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{Globals: "servers {\ntrusted_proxies static 127.0.0.1/32\ntrusted_proxies_strict\n}"})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Globals: "servers {\ntrusted_proxies static 127.0.0.1/32\ntrusted_proxies_strict\n}"})
 	for _, list := range []string{"10.0.0.7, unknown", "10.0.0.7, unix:", "10.0.0.7, [2001:db8::1]:443", "10.0.0.7, [2001:db8::1]", "unknown"} {
 		assert.Equal(t, 403, g.GetToken(t, g.Inside, http.Header{"X-Forwarded-For": {list}}), list)
 	}
@@ -150,11 +156,11 @@ func TestStrictProxyThatNamesNoAddress(t *testing.T) {
 	}
 }
 
-// A trusted proxy tells the client's address in a field that Caddy does not read.
-func TestTrustedProxyWithAnotherField(t *testing.T) {
+// The trusted proxy sends the client's address in a field that Caddy does not read.
+func TestProxyRejectsForwardingFieldThatCaddyIgnores(t *testing.T) {
 	t.Parallel()
 	for strict, untold := range map[string]int{"": 200, "trusted_proxies_strict\n": 403} {
-		g := Start(t, Setup{Globals: "servers {\ntrusted_proxies static 127.0.0.1/32\n" + strict + "}"})
+		g := gatewaytest.Start(t, gatewaytest.Setup{Globals: "servers {\ntrusted_proxies static 127.0.0.1/32\n" + strict + "}"})
 		for _, name := range []string{"X-Real-Ip", "Forwarded", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip"} {
 			assert.Equal(t, 403, g.GetToken(t, g.Inside, http.Header{name: {"203.0.113.9"}}), name)
 		}
@@ -164,15 +170,15 @@ func TestTrustedProxyWithAnotherField(t *testing.T) {
 	}
 }
 
-// A page that somebody inside looks at has their browser ask for barcodes.
-func TestBrowsersMayNotCall(t *testing.T) {
+// A web page could make the browser of somebody in the private network send requests.
+func TestProxyRejectsBrowsers(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{})
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	for _, header := range []http.Header{{"Origin": {"https://evil.example"}}, {"Origin": {"null"}}, {"Sec-Fetch-Site": {"cross-site"}}, {"Sec-Fetch-Site": {"same-origin"}}} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.Inside+"/cvs", strings.NewReader("merchant_uid=order-1&amount=1&confirm_url=https://evil.example/yes"))
 		require.NoError(t, err)
 		r.Header = header
-		r.Header.Set("Content-Type", FormType)
+		r.Header.Set("Content-Type", gatewaytest.FormType)
 		assert.Equal(t, 403, g.Send(t, r).Status, "%v", header)
 	}
 	assert.Empty(t, g.API.Payments())

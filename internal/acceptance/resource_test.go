@@ -1,9 +1,9 @@
-package caddycvs
+package acceptance
 
-// This file holds the resource run: what the gateway holds of goroutines, open
-// files and memory, and what it sends unasked. The long forms:
+// This file holds the resource run: it checks that goroutines, open files and memory return
+// to where they began, and that the gateway sends nothing without a request. The long forms:
 //
-//	go test -run '^Test(ResourceRun|OutstandingBarcodesCostNoMemory|IdleAccountsCostNoTraffic)$' -v -timeout 60m . -long -seed 2
+//	go test -run '^Test(ResourceRun|OutstandingBarcodesUseNoMemory|IdleAccountsSendNoRequests)$' -v -timeout 60m ./internal/acceptance -long -seed 2
 
 import (
 	"bytes"
@@ -27,9 +27,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/caddyserver/caddy/v2"
+
+	caddycvs "github.com/caddy-cvs/caddy-cvs"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// The fates of an order, as parts of its number.
+// What goes wrong with an order at the shop, as parts of the order's number. See
+// gatewaytest.FateBroken for the API.
 const (
 	fateRefused  = "-refused"  // one order check says no while the other is being asked
 	fateSlow     = "-slow"     // the shop answers too late
@@ -37,7 +41,7 @@ const (
 	fateOversize = "-oversize" // the shop's answer is too large
 )
 
-// forgetfulShop is an order check that keeps nothing.
+// forgetfulShop is an order check that keeps nothing in memory.
 func forgetfulShop(w http.ResponseWriter, r *http.Request) {
 	switch order := r.Header.Get("X-Cvs-Merchant-Uid"); {
 	case strings.Contains(order, fateRefused) && r.URL.Path != "/second":
@@ -57,7 +61,7 @@ func forgetfulShop(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// peer is a server that knows how many connections it has.
+// peer is a server that counts its open connections.
 type peer struct {
 	*httptest.Server
 	open atomic.Int64
@@ -80,46 +84,46 @@ func newPeer(t testing.TB, handler http.Handler) *peer {
 	return p
 }
 
-// resourceRun is what its parts share.
+// resourceRun is the state of the run.
 type resourceRun struct {
-	*Gateway
+	*gatewaytest.Gateway
 	config    string
-	stub      *ForgetfulAPI
+	stub      *gatewaytest.ForgetfulAPI
 	api, till *peer
 
 	issues, confirms, faulty, lost, late atomic.Int64
 	reloads, refused                     int
 	most                                 resources
-	apps                                 []weak.Pointer[App]
+	apps                                 []weak.Pointer[caddycvs.App]
 
 	mu         sync.Mutex
 	unexpected []string
 }
 
 // newResourceRun prepares a gateway with an API and a shop that keep nothing.
-func newResourceRun(t *testing.T, s Setup) *resourceRun {
+func newResourceRun(t *testing.T, s gatewaytest.Setup) *resourceRun {
 	t.Helper()
-	AddSecret(ForgetfulToken)
-	stub := new(ForgetfulAPI)
+	gatewaytest.AddSecret(gatewaytest.ForgetfulToken)
+	stub := new(gatewaytest.ForgetfulAPI)
 	run := &resourceRun{stub: stub, api: newPeer(t, stub), till: newPeer(t, http.HandlerFunc(forgetfulShop))}
 	s.API, s.APIURL = http.NotFoundHandler(), run.api.URL
 	if s.Confirm == "" {
-		s.Confirm = strings.Replace(UsualConfirm, "SHOP", run.till.URL, 1)
+		s.Confirm = strings.Replace(gatewaytest.UsualConfirm, "SHOP", run.till.URL, 1)
 	}
-	run.Gateway, run.config = Prepare(t, s)
+	run.Gateway, run.config = gatewaytest.Prepare(t, s)
 	if *long {
-		run.config = LogErrorsOnly(run.config, run.LogFile) // the lines of the long run would fill the disk
+		run.config = gatewaytest.LogErrorsOnly(run.config, run.LogFile) // the lines of the long run would fill the disk
 	}
 	return run
 }
 
-// ask is send for a client that may lose its connection.
+// ask sends a request whose connection may be lost.
 func (run *resourceRun) ask(ctx context.Context, target, body string) (int, []byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}
-	r.Header.Set("Content-Type", JSONType)
+	r.Header.Set("Content-Type", gatewaytest.JSONType)
 	resp, err := run.HTTP.Do(r)
 	if err != nil {
 		return 0, nil, err
@@ -129,9 +133,8 @@ func (run *resourceRun) ask(ctx context.Context, target, body string) (int, []by
 	return resp.StatusCode, answer, err
 }
 
-// expect notes an answer that is not the due one. A connection that waits in
-// the queue of a listener that is being replaced is closed by Caddy, which is
-// neither.
+// expect notes an answer with another status than it must have. It does not note a lost
+// connection: at a reload Caddy closes those that wait in the queue of the old listener.
 func (run *resourceRun) expect(what string, want, status int, body []byte, err error) bool {
 	if err != nil {
 		run.lost.Add(1)
@@ -151,22 +154,22 @@ func (run *resourceRun) expect(what string, want, status int, body []byte, err e
 	return status == want && status == http.StatusOK
 }
 
-// order is one order's life: a barcode is issued, and its webhook comes.
+// order issues a barcode for an order and sends its confirm webhook.
 func (run *resourceRun) order(merchantUID string) {
 	ctx := context.Background()
 	run.issues.Add(1)
-	if strings.Contains(merchantUID, FateGone) {
+	if strings.Contains(merchantUID, gatewaytest.FateGone) {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
 		defer cancel()
-		_, _, _ = run.ask(ctx, run.Inside+"/cvs", IssueBody(merchantUID))
+		_, _, _ = run.ask(ctx, run.Inside+"/cvs", gatewaytest.IssueBody(merchantUID))
 		return
 	}
-	status, body, err := run.ask(ctx, run.Inside+"/cvs", IssueBody(merchantUID))
-	if !run.expect("issue "+merchantUID, http.StatusOK, status, body, err) || strings.Contains(merchantUID, FateBroken) {
+	status, body, err := run.ask(ctx, run.Inside+"/cvs", gatewaytest.IssueBody(merchantUID))
+	if !run.expect("issue "+merchantUID, http.StatusOK, status, body, err) || strings.Contains(merchantUID, gatewaytest.FateBroken) {
 		return // what was looked up tells no URL
 	}
 	known := gjson.GetManyBytes(body, "response.imp_uid", "response.confirm_url", "response.vbank_num")
-	i := Issued{ImpUID: known[0].Str, MerchantUID: merchantUID, Barcode: known[2].Str, ConfirmURL: known[1].Str}
+	i := gatewaytest.Issued{ImpUID: known[0].Str, MerchantUID: merchantUID, Barcode: known[2].Str, ConfirmURL: known[1].Str}
 	want := http.StatusOK
 	switch {
 	case strings.Contains(merchantUID, fateRefused):
@@ -181,10 +184,10 @@ func (run *resourceRun) order(merchantUID string) {
 	run.expect("confirm "+merchantUID, want, status, body, err)
 }
 
-// work sends orders until stop is closed. Some have a fate, for what leaks is
-// often what failed.
+// work sends orders until stop is closed. Some of them fail, because leaks often follow
+// failures.
 func (run *resourceRun) work(worker uint64, stop <-chan struct{}) {
-	fates := []string{FateBroken, FateGone, fateRefused, fateSlow, fateAbsent, fateOversize}
+	fates := []string{gatewaytest.FateBroken, gatewaytest.FateGone, fateRefused, fateSlow, fateAbsent, fateOversize}
 	for r, n := draw(worker), 0; ; n++ {
 		select {
 		case <-stop:
@@ -200,9 +203,8 @@ func (run *resourceRun) work(worker uint64, stop <-chan struct{}) {
 	}
 }
 
-// variant is the configuration of one reload: another life of barcodes, and in
-// turns another log file, a second account with its own transport, and a site
-// that uses it.
+// variant is the configuration of one reload: another expires_in, and alternately another
+// log file, a second account with its own transport, and a site that uses it.
 func (run *resourceRun) variant(n int, extra string) string {
 	config := strings.Replace(run.config, "expires_in 72h", fmt.Sprintf("expires_in %dh", n%70+1), 1)
 	if n%2 == 1 {
@@ -217,41 +219,41 @@ func (run *resourceRun) variant(n int, extra string) string {
 	return config
 }
 
-// reloadAll reloads every time until enough was done.
+// reloadAll reloads at an interval until enough returns true.
 func (run *resourceRun) reloadAll(t *testing.T, every time.Duration, enough func() bool) {
 	t.Helper()
-	extra := "http://" + Address(t)
+	extra := "http://" + gatewaytest.Address(t)
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for first := run.reloads; !enough(); run.reloads++ {
 		<-ticker.C
 		n := run.reloads - first
-		require.NoError(t, Reload(t, run.variant(n, extra)))
+		require.NoError(t, gatewaytest.Reload(t, run.variant(n, extra)))
 		run.note(t)
 		switch n % 3 {
 		case 2:
 			run.issues.Add(1)
-			status, body, err := run.ask(context.Background(), extra+"/cvs", IssueBody(fmt.Sprintf("second-%d", n)))
+			status, body, err := run.ask(context.Background(), extra+"/cvs", gatewaytest.IssueBody(fmt.Sprintf("second-%d", n)))
 			run.expect("second", http.StatusOK, status, body, err)
 		case 1: // a configuration that fails after it took what it needs
 			broken := strings.Replace(run.variant(n+1, extra), "{env.CVS_TEST_SECOND_KEY}", "{env.CVS_TEST_UNSET}", 1)
-			require.Error(t, Reload(t, broken))
+			require.Error(t, gatewaytest.Reload(t, broken))
 			run.refused++
 		}
 	}
 }
 
-// note remembers the configuration in force, and what the process holds.
+// note keeps a weak pointer to the present configuration, and the greatest counts.
 func (run *resourceRun) note(t *testing.T) {
 	t.Helper()
 	app, err := caddy.ActiveContext().App("cvs")
 	require.NoError(t, err)
-	run.apps = append(run.apps, weak.Make(app.(*App)))
+	run.apps = append(run.apps, weak.Make(app.(*caddycvs.App)))
 	run.most.goroutines = max(run.most.goroutines, runtime.NumGoroutine())
 	run.most.files = max(run.most.files, openFiles())
 }
 
-// reachable counts the configurations that something still holds.
+// reachable counts the configurations that are still referenced.
 func (run *resourceRun) reachable() (n int) {
 	for _, app := range run.apps {
 		if app.Value() != nil {
@@ -261,7 +263,7 @@ func (run *resourceRun) reachable() (n int) {
 	return n
 }
 
-// load works from several goroutines while the configuration is reloaded.
+// load sends orders from several goroutines while the configuration is reloaded.
 func (run *resourceRun) load(t *testing.T, every time.Duration, enough func() bool) {
 	t.Helper()
 	const workers = 6
@@ -275,18 +277,18 @@ func (run *resourceRun) load(t *testing.T, every time.Duration, enough func() bo
 	run.reloadAll(t, every, enough)
 }
 
-// rest loads the first configuration, uses it once, and hangs up.
+// rest loads the first configuration, uses it once, and closes the client's connections.
 func (run *resourceRun) rest(t *testing.T) {
 	t.Helper()
 	run.stub.ShortLived.Store(false)
-	require.NoError(t, Reload(t, run.config))
+	require.NoError(t, gatewaytest.Reload(t, run.config))
 	run.note(t)
 	run.HTTP.CloseIdleConnections() // or the order might go to the configuration that ends
 	run.order("order-at-rest")
 	run.HTTP.CloseIdleConnections()
 }
 
-// hangUp ends the connections to the peers at once, where a run only begins.
+// hangUp closes the connections to the peers, before the counts at the start are taken.
 func (run *resourceRun) hangUp() {
 	run.api.CloseClientConnections()
 	run.till.CloseClientConnections()
@@ -301,7 +303,7 @@ func TestResourceRun(t *testing.T) {
 		every, reloads, operations, timers = time.Second, 120, 360_000, 3*time.Minute // an hour's worth, at 100 a second
 		keepAlive = ""
 	}
-	run := newResourceRun(t, Setup{Account: keepAlive, Confirm: `
+	run := newResourceRun(t, gatewaytest.Setup{Account: keepAlive, Confirm: `
 		order_check SHOP/orders/{http.cvs.merchant_uid}/payable {
 			timeout 300ms
 			require payable true
@@ -323,10 +325,10 @@ func TestResourceRun(t *testing.T) {
 		running = false
 	}
 
-	// A whole life first, so that what is made once per process is there.
+	// Everything is done once first, so that what is created once per process exists.
 	running = true
-	run.apps = make([]weak.Pointer[App], 0, 10_000)
-	require.NoError(t, Reload(t, run.config))
+	run.apps = make([]weak.Pointer[caddycvs.App], 0, 10_000)
+	require.NoError(t, gatewaytest.Reload(t, run.config))
 	warmed := 0
 	run.load(t, every, func() bool { warmed++; return warmed > 4 })
 	halt()
@@ -390,52 +392,52 @@ func TestResourceRun(t *testing.T) {
 	assert.LessOrEqual(t, reachable, 1, "configurations that something holds: the one in force")
 	assert.False(t, renewed, "the second account is forgotten: nobody renews its token")
 	assert.NoError(t, leaked, "goroutines of a Caddy that has stopped")
-	// A renewal that outlived its account would come once a second.
+	// A renewal that went on after its account was gone would come once a second.
 	assert.False(t, eventually(1200*time.Millisecond, func() bool { return run.stub.Requests() > quiet }), "nobody is left to ask for anything")
 
 	// The token of the first account is valid for half an hour. If a configuration had not
 	// released the account's state, the token would be used again.
 	running = true
 	tokens = run.stub.Tokens.Load()
-	require.NoError(t, Reload(t, run.config))
+	require.NoError(t, gatewaytest.Reload(t, run.config))
 	run.order("order-after-restart")
 	assert.Empty(t, run.unexpected)
 	assert.Equal(t, tokens+1, run.stub.Tokens.Load(), "every configuration that ended, or never began, released what it held")
 	halt()
 }
 
-func TestAReloadClosesIdleConnections(t *testing.T) {
+func TestReloadClosesIdleConnections(t *testing.T) {
 	for name, account := range map[string]string{
 		"Caddy's transport":      "",
 		"a configured transport": "transport http {\nkeepalive 1h\n}",
 	} {
 		t.Run(name, func(t *testing.T) {
-			run := newResourceRun(t, Setup{Account: account})
-			require.NoError(t, Reload(t, run.config))
+			run := newResourceRun(t, gatewaytest.Setup{Account: account})
+			require.NoError(t, gatewaytest.Reload(t, run.config))
 			t.Cleanup(func() { _ = caddy.Stop() })
 			run.order("order-1")
 			require.Empty(t, run.unexpected)
 			require.EqualValues(t, 1, run.api.open.Load(), "the connection waits for the next call")
-			require.NoError(t, Reload(t, strings.Replace(run.config, "expires_in 72h", "expires_in 1h", 1)))
+			require.NoError(t, gatewaytest.Reload(t, strings.Replace(run.config, "expires_in 72h", "expires_in 1h", 1)))
 			assert.True(t, eventually(5*time.Second, func() bool { return run.api.open.Load() == 0 }))
 		})
 	}
 }
 
-// An account that nobody uses after a reload must not hold the configuration
-// that it was last used in: accounts may be many, and idle for long.
-func TestAnIdleAccountHoldsNoOldConfiguration(t *testing.T) {
-	run := newResourceRun(t, Setup{})
+// An account that is not used after a reload must not keep the configuration of its last use
+// in memory: there may be many accounts, and they may be idle for long.
+func TestIdleAccountReleasesOldConfiguration(t *testing.T) {
+	run := newResourceRun(t, gatewaytest.Setup{})
 	// An idle connection has a timer of two minutes: see drained.
 	run.api.Config.SetKeepAlivesEnabled(false)
 	run.till.Config.SetKeepAlivesEnabled(false)
-	require.NoError(t, Reload(t, run.config))
+	require.NoError(t, gatewaytest.Reload(t, run.config))
 	t.Cleanup(func() { _ = caddy.Stop() })
 	run.note(t)
 	run.order("order-1")
 	require.Empty(t, run.unexpected)
 	run.HTTP.CloseIdleConnections()
-	require.NoError(t, Reload(t, strings.Replace(run.config, "expires_in 72h", "expires_in 1h", 1)))
+	require.NoError(t, gatewaytest.Reload(t, strings.Replace(run.config, "expires_in 72h", "expires_in 1h", 1)))
 	run.hangUp()
 	assert.True(t, eventually(drained, func() bool { held(); return run.reachable() == 0 }))
 }

@@ -1,4 +1,4 @@
-package caddycvs
+package acceptance
 
 // This file holds tests of the time that a decision and each of its parts may take.
 
@@ -18,10 +18,11 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// stubborn is a handler that answers and does not return before its request ends, or
-// at all.
+// stubborn is the handler of test_stubborn. It answers with a status, and then returns, waits
+// for the end of its request, hangs, fails or panics.
 type stubborn struct {
 	Status int    `json:"status,omitempty"`
 	Then   string `json:"then,omitempty"` // wait, hang, error, panic or fail
@@ -66,16 +67,16 @@ func (s *stubborn) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp
 	return nil
 }
 
-// A final status that means no counts, whatever becomes of the rest of the answer. One
-// that might mean yes does not, unless the answer is whole.
-func TestANoIsNeverLost(t *testing.T) {
+// A status that refuses the order counts even if the rest of the answer fails. A status that
+// may accept it counts only if the answer is complete.
+func TestRouteCheckRefusalSurvivesBrokenAnswer(t *testing.T) {
 	t.Parallel()
 	for _, onError := range []string{"accept", "reject"} {
 		for _, then := range []string{"wait", "hang", "error", "fail", "panic", ""} {
 			for status, want := range map[int]int{409: 409, 404: 409, 201: 409, 200: 0, 503: 0} {
 				t.Run(fmt.Sprint(onError, then, status), func(t *testing.T) {
 					t.Parallel()
-					g := Start(t, Setup{Confirm: fmt.Sprintf("timeout 2s\non_error %s\norder_check {\ntimeout 200ms\nroute {\ntest_stubborn %d %s\n}\n}", onError, status, then)})
+					g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: fmt.Sprintf("timeout 2s\non_error %s\norder_check {\ntimeout 200ms\nroute {\ntest_stubborn %d %s\n}\n}", onError, status, then)})
 					a := g.Confirm(t, g.MustIssue(t, "order-1"))
 					switch {
 					case want != 0:
@@ -96,10 +97,10 @@ func TestANoIsNeverLost(t *testing.T) {
 	}
 }
 
-// The same by a URL: the header says no, and the body never comes.
-func TestANoByURLIsNeverLost(t *testing.T) {
+// The same for a check by URL: the status refuses the order, and the body never comes.
+func TestURLCheckRefusalSurvivesMissingBody(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{
+	g := gatewaytest.Start(t, gatewaytest.Setup{
 		Confirm: "timeout 2s\non_error accept\norder_check SHOP/x {\ntimeout 200ms\n}",
 		Payable: func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusConflict)
@@ -110,9 +111,8 @@ func TestANoByURLIsNeverLost(t *testing.T) {
 	assert.Equal(t, 409, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 }
 
-// Each path that a decision can take is bounded by the decision's time-out, where
-// nothing else bounds it.
-func TestDecisionsAreBounded(t *testing.T) {
+// The decision's timeout ends each kind of check that no other timeout would end.
+func TestConfirmAnswersWithinItsTimeout(t *testing.T) {
 	t.Parallel()
 	const limit = 400 * time.Millisecond
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
@@ -134,7 +134,7 @@ func TestDecisionsAreBounded(t *testing.T) {
 	}{
 		"a URL":                        {"order_check SHOP/x " + long + "}", hang, false},
 		"a URL whose body drips":       {"order_check SHOP/x " + long + "require payable true\n}", drip, false},
-		"a URL that nobody listens at": {"order_check http://" + Address(t) + "/x " + long + "}", nil, false},
+		"a URL that nobody listens at": {"order_check http://" + gatewaytest.Address(t) + "/x " + long + "}", nil, false},
 		"a route":                      {"order_check " + long + "route {\ntest_stubborn wait\n}\n}", nil, false},
 		"a route deaf to its end":      {"order_check " + long + "route {\ntest_stubborn hang\n}\n}", nil, false},
 		"a route that began to answer": {"order_check " + long + "route {\ntest_stubborn 200 hang\n}\n}", nil, false},
@@ -144,13 +144,13 @@ func TestDecisionsAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{Confirm: "timeout " + limit.String() + "\n" + tc.checks, Payable: tc.payable})
+			g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "timeout " + limit.String() + "\n" + tc.checks, Payable: tc.payable})
 			i := g.MustIssue(t, "order-1")
 			if tc.unsigned {
 				i.ConfirmURL = g.Outside + "/cvs/confirm"
 				require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "payment", Delay: time.Minute}))
 			}
-			lag := WatchLag()
+			lag := gatewaytest.WatchLag()
 			began := time.Now()
 			a := g.Confirm(t, i)
 			took := time.Since(began)
@@ -160,23 +160,23 @@ func TestDecisionsAreBounded(t *testing.T) {
 			if tc.unsigned {
 				least = limit * 4 / 10 // the checks keep half of the time
 			}
-			assert.GreaterOrEqual(t, took, least, "nor is it given up early")
+			assert.GreaterOrEqual(t, took, least, "it is not given up early")
 		})
 	}
 }
 
-// A sender that stalls is answered before the decision's time is over.
-func TestSlowSendersAreBounded(t *testing.T) {
+// A sender that stalls is answered before the decision's timeout.
+func TestConfirmAnswersStalledSenderInTime(t *testing.T) {
 	t.Parallel()
 	const limit = 400 * time.Millisecond
-	g := Start(t, Setup{Confirm: "timeout " + limit.String() + UsualConfirm})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "timeout " + limit.String() + gatewaytest.UsualConfirm})
 	for name, head := range map[string]string{"declared": "Content-Length: 500", "chunked": "Transfer-Encoding: chunked"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			conn, err := net.Dial("tcp", strings.TrimPrefix(g.Outside, "http://"))
 			require.NoError(t, err)
 			defer conn.Close()
-			lag := WatchLag()
+			lag := gatewaytest.WatchLag()
 			began := time.Now()
 			_, err = fmt.Fprintf(conn, "POST /cvs/confirm HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n%s\r\n\r\n", head)
 			require.NoError(t, err)
@@ -191,9 +191,8 @@ func TestSlowSendersAreBounded(t *testing.T) {
 	}
 }
 
-// A check's own time-out bounds it, whatever its handler does, and the log tells the
-// truth about it.
-func TestChecksAreBoundedByTheirOwnTimeouts(t *testing.T) {
+// A check ends at its own timeout, whatever its handler does, and the log says so.
+func TestOrderCheckEndsAtItsOwnTimeout(t *testing.T) {
 	t.Parallel()
 	for name, check := range map[string]string{
 		"a URL":                   "SHOP/x {\ntimeout 200ms\n}",
@@ -203,12 +202,12 @@ func TestChecksAreBoundedByTheirOwnTimeouts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{
+			g := gatewaytest.Start(t, gatewaytest.Setup{
 				Confirm: "timeout 10s\norder_check " + check,
 				Payable: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 			})
 			i := g.MustIssue(t, "order-1")
-			lag := WatchLag()
+			lag := gatewaytest.WatchLag()
 			began := time.Now()
 			a := g.Confirm(t, i)
 			took := time.Since(began)

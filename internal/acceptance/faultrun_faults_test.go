@@ -1,4 +1,4 @@
-package caddycvs
+package acceptance
 
 // This file holds what goes wrong in the fault run at the API, the tills and the
 // shop, how often each of it must, and what is used to draw and count it.
@@ -28,6 +28,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 // lottery draws from one source for many goroutines.
@@ -381,7 +382,7 @@ func (f *faultRun) serveAPI(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(r.URL.Path, "/payments/find/"):
 		endpoint = emulator.EndpointFind
 	}
-	NoteTokens(nil)(endpoint, r)
+	gatewaytest.NoteTokens(nil)(endpoint, r)
 	m := f.choose(endpoint, r.ProtoMajor)
 	if m == nil && endpoint == emulator.EndpointFind {
 		f.show(w, r)
@@ -438,9 +439,9 @@ func (f *faultRun) token(protocol int) string {
 	if protocol == 2 {
 		account = "CVS_TEST_SECOND_"
 	}
-	form := url.Values{"imp_key": {Canaries[account+"KEY"]}, "imp_secret": {Canaries[account+"SECRET"]}}
+	form := url.Values{"imp_key": {gatewaytest.Canaries[account+"KEY"]}, "imp_secret": {gatewaytest.Canaries[account+"SECRET"]}}
 	r := httptest.NewRequest(http.MethodPost, "/users/getToken", strings.NewReader(form.Encode()))
-	r.Header.Set("Content-Type", FormType)
+	r.Header.Set("Content-Type", gatewaytest.FormType)
 	recorder := httptest.NewRecorder()
 	f.g.API.ServeHTTP(recorder, r)
 	return gjson.Get(recorder.Body.String(), "response.access_token").Str

@@ -1,4 +1,6 @@
-package caddycvs
+package gatewaytest
+
+// This file holds the start of a Caddy in a process of its own.
 
 import (
 	"fmt"
@@ -7,18 +9,18 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/stretchr/testify/require"
 )
 
-// caddyVariable tells a process of the test's binary to be Caddy, with the
-// configuration that it reads.
+// caddyVariable is the environment variable that makes a process of the test's binary a
+// Caddy, with the Caddyfile that it reads from its input.
 const caddyVariable = "CVS_TEST_CADDY"
 
-// serveAsCaddy does so, until a signal ends the process. It reports false in any other
-// process.
+// serveAsCaddy runs that Caddy until a signal ends the process. In any other process it
+// reports false.
 func serveAsCaddy() bool {
 	if os.Getenv(caddyVariable) == "" {
 		return false
@@ -39,7 +41,8 @@ func serveAsCaddy() bool {
 	select {}
 }
 
-// startCaddyProcess starts a Caddy in a process of its own, with more in its environment.
+// StartProcess starts a Caddy in a process of its own, with more in its environment. The
+// process ends with the test.
 func StartProcess(t *testing.T, config string, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
@@ -57,27 +60,4 @@ func StartProcess(t *testing.T, config string, env ...string) *exec.Cmd {
 	require.NoError(t, err)
 	require.Equal(t, "ready\n", string(line))
 	return cmd
-}
-
-// watchLag starts to watch how late timers are, on a machine with other work. The
-// function that it returns tells the worst and ends the watch.
-func WatchLag() (worst func() time.Duration) {
-	done, result := make(chan struct{}), make(chan time.Duration)
-	go func() {
-		var most time.Duration
-		for {
-			due := time.Now().Add(5 * time.Millisecond)
-			select {
-			case <-time.After(5 * time.Millisecond):
-				most = max(most, time.Since(due))
-			case <-done:
-				result <- most
-				return
-			}
-		}
-	}()
-	return func() time.Duration {
-		close(done)
-		return <-result
-	}
 }

@@ -1,7 +1,7 @@
-package caddycvs
+package acceptance
 
-// This file holds tests that need a Caddy of their own process: what happens when it
-// ends, and what it makes of its environment.
+// This file holds tests that start Caddy in a process of its own: they end the process, or
+// change its environment.
 
 import (
 	"bytes"
@@ -17,14 +17,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// prepareForShutdown prepares a gateway that shuts down soon, and tells of each request
-// that arrives at an endpoint of its API.
-func prepareForShutdown(t *testing.T, endpoint emulator.Endpoint) (g *Gateway, config string, arrived chan struct{}) {
+// prepareForShutdown prepares a gateway with a short grace period. The channel receives a
+// value for each request that arrives at an endpoint of its API.
+func prepareForShutdown(t *testing.T, endpoint emulator.Endpoint) (g *gatewaytest.Gateway, config string, arrived chan struct{}) {
 	t.Helper()
 	arrived = make(chan struct{}, 2)
-	g, config = Prepare(t, Setup{
+	g, config = gatewaytest.Prepare(t, gatewaytest.Setup{
 		Account: "timeout 5s", Globals: "grace_period 100ms",
 		Emulator: emulator.Options{BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
 			if e == endpoint {
@@ -35,8 +36,7 @@ func prepareForShutdown(t *testing.T, endpoint emulator.Endpoint) (g *Gateway, c
 	return g, config, arrived
 }
 
-// A shutdown cuts nobody off while the API is at work on a barcode, whatever the grace
-// period; and what is not learned in time is in the log by its name.
+// A shutdown waits for calls that the API is working on, even after the grace period.
 func TestShutdownFinishesCallsUnderWay(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -49,15 +49,15 @@ func TestShutdownFinishesCallsUnderWay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g, config, arrived := prepareForShutdown(t, tc.endpoint)
-			cmd := StartProcess(t, config)
+			cmd := gatewaytest.StartProcess(t, config)
 			first := g.MustIssue(t, "order-1")
 			for len(arrived) > 0 {
 				<-arrived
 			}
 			require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: tc.endpoint, Delay: time.Second}))
-			answered := make(chan Answer, 1)
+			answered := make(chan gatewaytest.Answer, 1)
 			go func() {
-				answered <- g.Do(t, tc.method, g.Inside+strings.Replace(tc.path, "{imp_uid}", first.ImpUID, 1), FormType, tc.body)
+				answered <- g.Do(t, tc.method, g.Inside+strings.Replace(tc.path, "{imp_uid}", first.ImpUID, 1), gatewaytest.FormType, tc.body)
 			}()
 			<-arrived
 			require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
@@ -70,18 +70,18 @@ func TestShutdownFinishesCallsUnderWay(t *testing.T) {
 	}
 }
 
-// A shutdown soon after a reload finishes what the configuration before began, and a
-// reload waits for nothing.
+// A shutdown soon after a reload waits for the calls of the configuration before. The reload
+// itself does not wait for them.
 func TestShutdownFinishesCallsOfEarlierConfigurations(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(g *Gateway, config string) string{
-		"the same": func(_ *Gateway, config string) string {
+	for name, change := range map[string]func(g *gatewaytest.Gateway, config string) string{
+		"the same": func(_ *gatewaytest.Gateway, config string) string {
 			return strings.Replace(config, "expires_in 72h", "expires_in 1h", 1)
 		},
-		"another secret": func(_ *Gateway, config string) string {
+		"another secret": func(_ *gatewaytest.Gateway, config string) string {
 			return strings.Replace(config, "{env.CVS_TEST_SECRET}", "{env.CVS_TEST_SECOND_SECRET}", 1)
 		},
-		"no cvs_proxy": func(g *Gateway, config string) string {
+		"no cvs_proxy": func(g *gatewaytest.Gateway, config string) string {
 			global, _, _ := strings.Cut(config, g.Inside)
 			return global + g.Outside + " {\nrespond 404\n}\n"
 		},
@@ -89,17 +89,17 @@ func TestShutdownFinishesCallsOfEarlierConfigurations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g, config, arrived := prepareForShutdown(t, emulator.EndpointIssue)
-			admin := Address(t)
+			admin := gatewaytest.Address(t)
 			config = strings.Replace(config, "admin off", "admin "+admin, 1)
-			cmd := StartProcess(t, config)
+			cmd := gatewaytest.StartProcess(t, config)
 			require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Delay: 2 * time.Second}))
-			answered := make(chan Answer, 1)
+			answered := make(chan gatewaytest.Answer, 1)
 			go func() { answered <- g.Issue(t, "order-1") }()
 			<-arrived
-			adapted, _, err := AdaptCaddyfile(change(g, config))
+			adapted, _, err := gatewaytest.AdaptCaddyfile(change(g, config))
 			require.NoError(t, err)
 			began := time.Now()
-			assert.Equal(t, 200, g.Do(t, http.MethodPost, "http://"+admin+"/load", JSONType, string(adapted)).Status)
+			assert.Equal(t, 200, g.Do(t, http.MethodPost, "http://"+admin+"/load", gatewaytest.JSONType, string(adapted)).Status)
 			assert.Less(t, time.Since(began), 1500*time.Millisecond, "a reload does not wait")
 			require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 			assert.Equal(t, 200, (<-answered).Status)
@@ -107,9 +107,9 @@ func TestShutdownFinishesCallsOfEarlierConfigurations(t *testing.T) {
 	}
 }
 
-// A proxy that the environment names must not answer for the shop, nor see the key of
-// an order check.
-func TestChecksUseNoProxyOfTheEnvironment(t *testing.T) {
+// A proxy that the environment names must not answer in place of the shop, and must not see
+// the key of an order check.
+func TestOrderChecksIgnoreProxyEnvironment(t *testing.T) {
 	t.Parallel()
 	var asked bytes.Buffer
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -117,9 +117,9 @@ func TestChecksUseNoProxyOfTheEnvironment(t *testing.T) {
 		fmt.Fprint(w, `{"payable":true,"total":15000}`)
 	}))
 	t.Cleanup(proxy.Close)
-	// A name that does not exist: http.ProxyFromEnvironment makes an exception of this machine.
-	g, config := Prepare(t, Setup{Confirm: "timeout 1s\norder_check http://shop.invalid/payable {\nrequire payable true\namount total\n}"})
-	StartProcess(t, config, "HTTP_PROXY="+proxy.URL, "http_proxy="+proxy.URL, "NO_PROXY=127.0.0.1")
+	// A name that does not exist: http.ProxyFromEnvironment never uses a proxy for localhost.
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{Confirm: "timeout 1s\norder_check http://shop.invalid/payable {\nrequire payable true\namount total\n}"})
+	gatewaytest.StartProcess(t, config, "HTTP_PROXY="+proxy.URL, "http_proxy="+proxy.URL, "NO_PROXY=127.0.0.1")
 	a := g.Confirm(t, g.MustIssue(t, "order-1"))
 	assert.NotEqual(t, 200, a.Status, a.Body)
 	assert.Empty(t, asked.String())

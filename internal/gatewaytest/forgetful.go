@@ -1,4 +1,7 @@
-package caddycvs
+package gatewaytest
+
+// This file holds an API and a transport that keep nothing, and sites that are called
+// without a network: for tests and benchmarks that measure what the gateway itself uses.
 
 import (
 	"bytes"
@@ -12,21 +15,23 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+	"github.com/tidwall/gjson"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/stretchr/testify/require"
-	"github.com/tidwall/gjson"
 )
 
-// forgetfulAPI answers as PortOne's API does and keeps nothing but counters, so
-// that what grows is the gateway's. The emulator would keep 10,000 payments. An
-// order's number may ask for one of the fates.
+// ForgetfulAPI answers as PortOne's API does and keeps nothing but counters, so that any
+// growth of memory is the gateway's. The emulator would keep 10,000 payments. The order's
+// number may ask for FateBroken or FateGone.
 type ForgetfulAPI struct {
 	Tokens, Issues, Others atomic.Int64
 	ShortLived             atomic.Bool // tokens of the first account, renewed every second
 }
 
+// Requests is the number of all requests.
 func (a *ForgetfulAPI) Requests() int64 { return a.Tokens.Load() + a.Issues.Load() + a.Others.Load() }
 
 // What goes wrong with an order at the ForgetfulAPI, as parts of the order's number.
@@ -45,8 +50,8 @@ func (a *ForgetfulAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/users/getToken":
 		a.Tokens.Add(1)
 		life := int64(1800)
-		// A second account's token stays short-lived: should its renewal outlive
-		// the account, the API will see it.
+		// The second account's token always has a short life: if its renewal goes on
+		// after the account is gone, the API sees the requests.
 		if a.ShortLived.Load() || bytes.Contains(body, []byte("second")) {
 			life = 10
 		}
@@ -67,15 +72,16 @@ func (a *ForgetfulAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// writePayment answers with a payment made of the order's number alone, and with
-// the URL that its webhook would go to.
+// writePayment answers with a payment that consists of the order's number, and with the
+// URL that its webhook would go to.
 func writePayment(w http.ResponseWriter, merchantUID, confirmURL string, now int64) {
 	w.Header().Set("Content-Type", JSONType)
 	fmt.Fprintf(w, `{"code":0,"message":null,"response":{"imp_uid":"imp_%s","merchant_uid":%[1]q,"status":"ready","amount":15000,"started_at":%d,"vbank_num":"12345678901234567890","confirm_url":%q,"buyer_name":%q,"buyer_tel":%q,"buyer_email":%q}}`,
 		merchantUID, now, confirmURL, BuyerName, BuyerTel, BuyerEmail)
 }
 
-// forgetfulTransport is forgetfulAPI without a network, for many calls.
+// forgetfulTransport is a ForgetfulAPI without a network, for many calls. A Caddyfile
+// names it test_forgetful.
 type forgetfulTransport struct{}
 
 var theForgetfulAPI ForgetfulAPI
@@ -94,11 +100,11 @@ func (forgetfulTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// sites are a gateway's servers, to be called without a network.
+// Sites are the servers of a configuration by their port, to be called without a network.
 type Sites map[string]http.Handler
 
-// sitesOf provisions a configuration. The file of a log is the only thing that
-// it opens.
+// LoadSites provisions a configuration without starting it: it opens nothing but the
+// files of its logs.
 func LoadSites(t testing.TB, config string) Sites {
 	t.Helper()
 	ctx, err := caddy.ProvisionContext(Adapt(t, config))
@@ -114,6 +120,7 @@ func LoadSites(t testing.TB, config string) Sites {
 	return byPort
 }
 
+// Post sends JSON to a URL of one of the sites.
 func (s Sites) Post(target, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodPost, target, strings.NewReader(body))
 	r.Header.Set("Content-Type", JSONType)
@@ -123,7 +130,7 @@ func (s Sites) Post(target, body string) *httptest.ResponseRecorder {
 	return w
 }
 
-// quieten makes a configuration log errors only.
+// LogErrorsOnly changes a configuration so that it logs nothing but errors.
 func LogErrorsOnly(config, logFile string) string {
 	config = strings.Replace(config, "level DEBUG", "", 1)
 	return strings.ReplaceAll(config, "output file "+logFile, "output file "+logFile+"\nlevel ERROR")

@@ -1,9 +1,9 @@
-package caddycvs
+package acceptance
 
-// This file holds the forgery run: confirm webhooks by the thousand, most of
-// them attacks, against a real gateway whose shop knows the truth. The long form:
+// This file holds the forgery run: thousands of confirm webhooks, most of them attacks,
+// against a real gateway whose shop knows the true state of each order. The long form:
 //
-//	go test -run '^TestForgeryRun$' -timeout 30m . -long -seed 2
+//	go test -run '^TestForgeryRun$' -v -timeout 60m ./internal/acceptance -long -seed 2
 
 import (
 	"context"
@@ -27,6 +27,7 @@ import (
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 func TestForgeryRun(t *testing.T) {
@@ -57,7 +58,7 @@ func TestForgeryRun(t *testing.T) {
 
 // forgery is one run: what was issued, and what became of the webhooks.
 type forgery struct {
-	g                        *Gateway
+	g                        *gatewaytest.Gateway
 	lookup, only, quiet      string // base URLs: unsigned lookup, account second alone, unsigned reject without access log
 	open, odd, twins         []*order
 	second, secondTwins      []*order // of the account second; a twin has its namesake's number and amount
@@ -102,7 +103,7 @@ func (fig *figure) String() string {
 
 // order is a barcode, with what is true of it.
 type order struct {
-	Issued
+	gatewaytest.Issued
 	ticket
 	notice ticket
 	closed bool   // void or paid
@@ -132,17 +133,17 @@ func (tk ticket) query() string {
 func newForgery(t *testing.T, pool int) *forgery {
 	t.Helper()
 	f := &forgery{
-		lookup: "http://" + Address(t), only: "http://" + Address(t), quiet: "http://" + Address(t),
+		lookup: "http://" + gatewaytest.Address(t), only: "http://" + gatewaytest.Address(t), quiet: "http://" + gatewaytest.Address(t),
 		truth: make(map[string]*order), figures: make(map[string]*figure),
 	}
 	for _, k := range []struct {
 		keys   *signedurl.Keys
 		secret string
 	}{
-		{&f.current, Canaries["CVS_TEST_SIGNING_KEY"]},
-		{&f.previous, Canaries["CVS_TEST_PREVIOUS_KEY"]},
-		{&f.secondKeys, Canaries["CVS_TEST_SECOND_SECRET"]},
-		{&f.secret, Canaries["CVS_TEST_SECRET"]}, // not a key any more where there is a signing key
+		{&f.current, gatewaytest.Canaries["CVS_TEST_SIGNING_KEY"]},
+		{&f.previous, gatewaytest.Canaries["CVS_TEST_PREVIOUS_KEY"]},
+		{&f.secondKeys, gatewaytest.Canaries["CVS_TEST_SECOND_SECRET"]},
+		{&f.secret, gatewaytest.Canaries["CVS_TEST_SECRET"]}, // not a key any more where there is a signing key
 		{&f.foreign, "a key that nobody configured"},
 	} {
 		var err error
@@ -168,7 +169,7 @@ func newForgery(t *testing.T, pool int) *forgery {
 	}
 	for _, uid := range unfitNumbers {
 		body, _ := json.Marshal(map[string]any{"merchant_uid": uid, "amount": 1000})
-		require.Equal(t, 400, f.g.Do(t, http.MethodPost, f.g.Inside+"/cvs", JSONType, string(body)).Status, "%q", uid)
+		require.Equal(t, 400, f.g.Do(t, http.MethodPost, f.g.Inside+"/cvs", gatewaytest.JSONType, string(body)).Status, "%q", uid)
 	}
 	return f
 }
@@ -179,8 +180,8 @@ var apiRequests = regexp.MustCompile(`^(POST /users/getToken|POST /cvs|DELETE /c
 // start starts the gateway and returns the base URL of the second account's cvs_proxy.
 func (f *forgery) start(t *testing.T) (inside string) {
 	t.Helper()
-	inside = "http://" + Address(t)
-	api := emulator.New(emulator.Options{BeforeRequest: NoteTokens(nil)})
+	inside = "http://" + gatewaytest.Address(t)
+	api := emulator.New(emulator.Options{BeforeRequest: gatewaytest.NoteTokens(nil)})
 	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !apiRequests.MatchString(r.Method + " " + r.RequestURI) {
 			f.strayed.Add(1)
@@ -200,7 +201,7 @@ func (f *forgery) start(t *testing.T) (inside string) {
 	}
 	const logged = "log {\noutput file LOGS.access\n}"
 	urls := "pg galaxia\nconfirm_url OUTSIDE/cvs/confirm\nnotice_url SHOP/notice\nexpires_in 72h"
-	g, config := Prepare(t, Setup{
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{
 		Account: `signing_key {env.CVS_TEST_SIGNING_KEY} {env.CVS_TEST_PREVIOUS_KEY}
 		account sibling {
 			imp_key {env.CVS_TEST_SECOND_KEY}
@@ -217,18 +218,18 @@ func (f *forgery) start(t *testing.T) (inside string) {
 		API: counted, Payable: f.payable,
 	})
 	g.API, f.g = api, g
-	Run(t, config)
+	gatewaytest.Run(t, config)
 	return inside
 }
 
 func (f *forgery) issue(t *testing.T, inside, uid string, amount int, state string) *order {
 	t.Helper()
 	body, _ := json.Marshal(map[string]any{"merchant_uid": uid, "amount": amount})
-	a := f.g.Do(t, http.MethodPost, inside+"/cvs", JSONType, string(body))
+	a := f.g.Do(t, http.MethodPost, inside+"/cvs", gatewaytest.JSONType, string(body))
 	require.Equal(t, 200, a.Status, "%q: %s", uid, a.Body)
 	p := a.Payment(t)
 	o := &order{total: strconv.Itoa(amount)}
-	o.Issued = Issued{ImpUID: p["imp_uid"].(string), MerchantUID: uid, Barcode: p["vbank_num"].(string)}
+	o.Issued = gatewaytest.Issued{ImpUID: p["imp_uid"].(string), MerchantUID: uid, Barcode: p["vbank_num"].(string)}
 	confirm, notices := f.g.API.WebhookURLs(o.ImpUID)
 	o.ticket, o.notice = parseTicket(t, confirm), parseTicket(t, notices[0])
 	require.Equal(t, strconv.Itoa(amount), o.amount)
@@ -436,7 +437,7 @@ func (f *forgery) isTrue(r *http.Request, body string) bool {
 		Event       string `json:"event"`
 		Status      string `json:"status"`
 	}
-	if strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), FormType) {
+	if strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), gatewaytest.FormType) {
 		form, err := url.ParseQuery(body)
 		if err != nil {
 			return false

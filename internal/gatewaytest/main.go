@@ -1,4 +1,6 @@
-package caddycvs
+package gatewaytest
+
+// This file holds RunMain, and the search for secrets in everything that the gateway wrote.
 
 import (
 	"bytes"
@@ -9,8 +11,8 @@ import (
 	"testing"
 )
 
-// The secrets and personal data of all tests. None of them may be found in
-// what the gateway writes: see TestMain.
+// Canaries are the secrets of all tests, by the environment variable that has them. None of
+// them may be found in what the gateway writes.
 var Canaries = map[string]string{
 	"CVS_TEST_KEY":           "canary-imp-key",
 	"CVS_TEST_SECRET":        "canary-imp-secret",
@@ -22,18 +24,19 @@ var Canaries = map[string]string{
 	"CVS_TEST_TWO_LINES":     "canary-shop-key\nX-Injected: 1",
 }
 
+// The personal data of all tests, which the gateway must not write either.
 const (
 	BuyerName  = "카나리아구매자"
 	BuyerTel   = "010-9876-54321"
 	BuyerEmail = "canary-buyer@shop.example"
 )
 
-// written collects what the gateway wrote during the whole run: the texts of
-// own errors here, the logs at debug level in files.
+// written collects what the gateway wrote during all tests of a package: the bodies of
+// error answers here, and the logs at debug level in files.
 var written struct {
 	sync.Mutex
 	errors bytes.Buffer
-	tokens map[string]bool // every token that the emulators saw
+	tokens map[string]bool // every token that the API saw
 	exempt map[string]bool // files that show a parameter of the signature's name on purpose
 	dir    string
 }
@@ -67,14 +70,14 @@ func runAll(m *testing.M) int {
 	return code
 }
 
-// addSecret adds a text that nothing written may contain.
+// AddSecret adds a text that nothing written may contain.
 func AddSecret(text string) {
 	written.Lock()
 	defer written.Unlock()
 	written.tokens[text] = true
 }
 
-// exemptLog excludes a log file from the search: the test makes another handler print a
+// ExemptLog excludes a log file from the search: the test makes another handler print a
 // signed URL on purpose.
 func ExemptLog(name string) {
 	written.Lock()
@@ -82,7 +85,7 @@ func ExemptLog(name string) {
 	written.exempt[name] = true
 }
 
-// writtenDir is the directory whose files are searched for secrets.
+// Dir is the directory whose files are searched for secrets.
 func Dir() string { return written.dir }
 
 // secrets are the texts that nothing written may contain.
@@ -97,7 +100,7 @@ func secrets() []string {
 	return list
 }
 
-// findSecrets names a file and the secret in it, or returns "".
+// FindSecrets names a file and the secret in it, or returns "".
 func FindSecrets() (found string) {
 	written.Lock()
 	defer written.Unlock()

@@ -1,7 +1,9 @@
-package caddycvs
+package acceptance
+
+// This file holds tests of what a request on the wire can do: every protocol, request
+// smuggling, and header fields that must not reach an order check.
 
 import (
-	"bufio"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -15,51 +17,25 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/quic-go/quic-go/http3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
-
-// wire sends bytes as they are and returns every answer until the connection
-// ends. Of a connection that stays open, the last request must ask for its end.
-func wire(t testing.TB, network, address, raw string) []Answer {
-	t.Helper()
-	conn, err := new(net.Dialer).DialContext(t.Context(), network, address)
-	require.NoError(t, err)
-	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
-	go io.WriteString(conn, raw) // beside reading: the server may answer before it has read all
-	var got []Answer
-	for r := bufio.NewReader(conn); ; {
-		resp, err := http.ReadResponse(r, nil)
-		if err != nil {
-			return got
-		}
-		body, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		got = append(got, Answer{resp.StatusCode, resp.Header, string(body)})
-	}
-}
-
-func statuses(answers []Answer) []int {
-	list := []int{}
-	for _, a := range answers {
-		list = append(list, a.Status)
-	}
-	return list
-}
 
 func TestEveryProtocolHasTheSameRules(t *testing.T) {
 	t.Parallel()
 	certificate, trust := selfSigned(t)
-	hasty, in, out, hastyTLS := "http://"+Address(t), "https://"+Address(t), "https://"+Address(t), "https://"+Address(t)
+	hasty, in, out, hastyTLS := "http://"+gatewaytest.Address(t), "https://"+gatewaytest.Address(t), "https://"+gatewaytest.Address(t), "https://"+gatewaytest.Address(t)
 	site := func(base, options string) string { return base + " {\n" + options + "\n}\n" }
-	confirm := func(options string) string { return "cvs_confirm /cvs/confirm {\n" + options + UsualConfirm + "\n}\n" }
+	confirm := func(options string) string {
+		return "cvs_confirm /cvs/confirm {\n" + options + gatewaytest.UsualConfirm + "\n}\n"
+	}
 	const impatient = "timeout 300ms"
-	g := Start(t, Setup{
+	g := gatewaytest.Start(t, gatewaytest.Setup{
 		Globals: "servers {\nprotocols h1 h2 h2c h3\n}",
 		Sites: site(hasty, confirm(impatient)) + site(in, certificate+"\ncvs_proxy") + site(out, certificate+"\n"+confirm("")) +
 			site(hastyTLS, certificate+"\n"+confirm(impatient)),
@@ -110,15 +86,15 @@ func TestEveryProtocolHasTheSameRules(t *testing.T) {
 			header http.Header
 			status int
 		}{
-			"issue":             {way.in + "/cvs", strings.NewReader("merchant_uid=a&amount=1"), http.Header{"Content-Type": {FormType}}, 200},
-			"forwarded":         {way.in + "/cvs", strings.NewReader("merchant_uid=a&amount=1"), http.Header{"Content-Type": {FormType}, "X-Forwarded-For": {"10.0.0.1"}}, 403},
-			"forwarded, other":  {way.in + "/cvs", strings.NewReader("merchant_uid=a&amount=1"), http.Header{"Content-Type": {FormType}, "x-real-ip": {"10.0.0.1"}}, 403},
-			"too large":         {way.in + "/cvs", strings.NewReader(strings.Repeat("x", 100_000)), http.Header{"Content-Type": {FormType}}, 413},
-			"of unknown length": {way.in + "/cvs", io.LimitReader(zeros{}, 70_000), http.Header{"Content-Type": {FormType}}, 413},
-			"confirm":           {i.ConfirmURL, strings.NewReader(i.Webhook()), http.Header{"Content-Type": {JSONType}}, 200},
-			"trailers":          {i.ConfirmURL, io.MultiReader(strings.NewReader(i.Webhook())), http.Header{"Content-Type": {JSONType}, "Trailer": {"x"}}, 200},
-			"forged":            {AlterQuery(t, i.ConfirmURL, "cvs_amount", "1"), strings.NewReader(i.Webhook()), http.Header{"Content-Type": {JSONType}}, 403},
-			"dribbling":         {way.hasty + "/cvs/confirm", dribble(t, i.Webhook()), http.Header{"Content-Type": {JSONType}}, 408},
+			"issue":             {way.in + "/cvs", strings.NewReader("merchant_uid=a&amount=1"), http.Header{"Content-Type": {gatewaytest.FormType}}, 200},
+			"forwarded":         {way.in + "/cvs", strings.NewReader("merchant_uid=a&amount=1"), http.Header{"Content-Type": {gatewaytest.FormType}, "X-Forwarded-For": {"10.0.0.1"}}, 403},
+			"forwarded, other":  {way.in + "/cvs", strings.NewReader("merchant_uid=a&amount=1"), http.Header{"Content-Type": {gatewaytest.FormType}, "x-real-ip": {"10.0.0.1"}}, 403},
+			"too large":         {way.in + "/cvs", strings.NewReader(strings.Repeat("x", 100_000)), http.Header{"Content-Type": {gatewaytest.FormType}}, 413},
+			"of unknown length": {way.in + "/cvs", io.LimitReader(zeros{}, 70_000), http.Header{"Content-Type": {gatewaytest.FormType}}, 413},
+			"confirm":           {i.ConfirmURL, strings.NewReader(i.Webhook()), http.Header{"Content-Type": {gatewaytest.JSONType}}, 200},
+			"trailers":          {i.ConfirmURL, io.MultiReader(strings.NewReader(i.Webhook())), http.Header{"Content-Type": {gatewaytest.JSONType}, "Trailer": {"x"}}, 200},
+			"forged":            {gatewaytest.AlterQuery(t, i.ConfirmURL, "cvs_amount", "1"), strings.NewReader(i.Webhook()), http.Header{"Content-Type": {gatewaytest.JSONType}}, 403},
+			"dribbling":         {way.hasty + "/cvs/confirm", dribble(t, i.Webhook()), http.Header{"Content-Type": {gatewaytest.JSONType}}, 408},
 		} {
 			status, body := send(c.target, c.body, c.header)
 			assert.Equal(t, c.status, status, "%s, %s: %s", protocol, name, body)
@@ -131,8 +107,8 @@ func TestEveryProtocolHasTheSameRules(t *testing.T) {
 	}
 }
 
-// selfSigned returns the directive for a certificate of 127.0.0.1, and what a
-// client needs to believe it.
+// selfSigned returns the directive for a certificate of 127.0.0.1, and the configuration of a
+// client that trusts it.
 func selfSigned(t testing.TB) (directive string, trust *tls.Config) {
 	t.Helper()
 	server := httptest.NewTLSServer(http.NotFoundHandler())
@@ -159,7 +135,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// dribble returns a body that begins and never ends.
+// dribble returns a body that never ends: its last byte does not come.
 func dribble(t testing.TB, body string) io.Reader {
 	t.Helper()
 	r, w := io.Pipe()
@@ -168,12 +144,13 @@ func dribble(t testing.TB, body string) io.Reader {
 	return r
 }
 
-func TestSmugglingShapes(t *testing.T) {
+func TestRequestSmuggling(t *testing.T) {
 	t.Parallel()
-	g := Start(t, Setup{})
-	at := "Host: " + Host(g.Inside) + "\r\n"
-	// The token's request asks the gateway only, the end is for the next handler:
-	// the statuses tell how many requests were seen, and that none was of the body.
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
+	at := "Host: " + gatewaytest.Host(g.Inside) + "\r\n"
+	// The gateway answers the token's request with 200, and the next handler answers the
+	// last one with 418. So the statuses show how many requests the server saw, and that
+	// it took no part of a body for a request.
 	token := "POST /users/getToken HTTP/1.1\r\n" + at
 	end := "GET /end HTTP/1.1\r\n" + at + "Connection: close\r\n\r\n"
 	chunked := token + "Transfer-Encoding: chunked\r\n"
@@ -226,48 +203,50 @@ func TestSmugglingShapes(t *testing.T) {
 		"absolute target":               {"POST " + g.Inside + "/users/getToken HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n", one},
 		"nominated as hop-by-hop":       {token + "Connection: X-Forwarded-For\r\nX-Forwarded-For: 10.0.0.1\r\nContent-Length: 0\r\n\r\n", []int{403, 418}},
 		"upgrade to h2c is not offered": {token + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nContent-Length: 0\r\n\r\n", one},
-		// What is refused is not read on: the rest might be a request by another reading.
+		// After a refusal the connection ends: the rest could be taken for a request.
 		"too large, with a request in it": {"POST /cvs HTTP/1.1\r\n" + at + "Content-Length: 70000\r\n\r\n" + inner + strings.Repeat(" ", 70_000-len(inner)), []int{413}},
 		"forwarded, with a request in it": {"POST /cvs HTTP/1.1\r\n" + at + "X-Real-IP: 10.0.0.1\r\nContent-Length: " + strconv.Itoa(len(inner)) + "\r\n\r\n" + inner, []int{403}},
 		"GET with a request in its body":  {"GET /end HTTP/1.1\r\n" + at + "Content-Length: " + strconv.Itoa(len(inner)) + "\r\n\r\n" + inner, []int{418, 418}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			assert.Equal(t, c.want, statuses(wire(t, "tcp", Host(g.Inside), c.raw+end)))
+			assert.Equal(t, c.want, gatewaytest.Statuses(gatewaytest.SendRaw(t, "tcp", gatewaytest.Host(g.Inside), c.raw+end)))
 		})
 	}
 	t.Cleanup(func() { assert.Zero(t, g.API.Requests(emulator.EndpointAll)) })
 }
 
-// Another host in the target is another name of the site, whatever the field Host says, and nothing more.
-func TestAbsoluteTargetChoosesNoUpstream(t *testing.T) {
+// The host in an absolute target replaces the field Host when Caddy chooses the site. It
+// must change nothing else.
+func TestAbsoluteTargetDoesNotChangeTheUpstream(t *testing.T) {
 	t.Parallel()
 	evil := newTrap(t)
-	all := Address(t)
+	all := gatewaytest.Address(t)
 	_, port, err := net.SplitHostPort(all)
 	require.NoError(t, err)
-	g := Start(t, Setup{Sites: "http://:" + port + " {\nbind 127.0.0.1\ncvs_proxy\ncvs_confirm /confirm {\norder_check {\nroute {\nreverse_proxy SHOP\n}\nrequire payable true\n}\n}\n}\n"})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Sites: "http://:" + port + " {\nbind 127.0.0.1\ncvs_proxy\ncvs_confirm /confirm {\norder_check {\nroute {\nreverse_proxy SHOP\n}\nrequire payable true\n}\n}\n}\n"})
 	i := g.MustIssue(t, "order-1")
 	query := i.ConfirmURL[strings.Index(i.ConfirmURL, "?"):]
 	body := i.Webhook()
 	raw := "GET " + evil.URL + "/payments/" + i.ImpUID + "?include_sandbox=true HTTP/1.1\r\nHost: a\r\n\r\n" +
-		"POST " + evil.URL + "/confirm" + query + " HTTP/1.1\r\nHost: b\r\nConnection: close\r\nContent-Type: " + JSONType + "\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
-	assert.Equal(t, []int{200, 200}, statuses(wire(t, "tcp", all, raw)), "served by the path")
+		"POST " + evil.URL + "/confirm" + query + " HTTP/1.1\r\nHost: b\r\nConnection: close\r\nContent-Type: " + gatewaytest.JSONType + "\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
+	assert.Equal(t, []int{200, 200}, gatewaytest.Statuses(gatewaytest.SendRaw(t, "tcp", all, raw)), "served by the path")
 	require.Equal(t, 1, g.Shop.Count())
 	assert.Equal(t, "/confirm", g.Shop.Requests[0].RequestURI)
 	assert.Zero(t, evil.calls.Load())
 
-	raw = "GET http://evil.example/payments/" + i.ImpUID + " HTTP/1.1\r\nHost: " + Host(g.Inside) + "\r\nConnection: close\r\n\r\n"
-	got := wire(t, "tcp", Host(g.Inside), raw)
+	raw = "GET http://evil.example/payments/" + i.ImpUID + " HTTP/1.1\r\nHost: " + gatewaytest.Host(g.Inside) + "\r\nConnection: close\r\n\r\n"
+	got := gatewaytest.SendRaw(t, "tcp", gatewaytest.Host(g.Inside), raw)
 	require.Len(t, got, 1)
 	assert.Empty(t, got[0].Body, "a site with a name of its own does not serve another's")
 }
 
-// Over HTTP/2 and 3 a query may have a space, which ends the target of an HTTP/1 request.
-func TestQueryStaysInItsRequestLine(t *testing.T) {
+// Over HTTP/2 and HTTP/3 a query may contain a space. In an HTTP/1 request to the API it
+// would end the target.
+func TestProxyRejectsQueryWithSpace(t *testing.T) {
 	t.Parallel()
 	seen := make(chan *http.Request, 1)
-	g := Start(t, Setup{API: recordingAPI(seen), Globals: "servers {\nprotocols h1 h2 h2c\n}"})
+	g := gatewaytest.Start(t, gatewaytest.Setup{API: recordingAPI(seen), Globals: "servers {\nprotocols h1 h2 h2c\n}"})
 	h2c := new(http.Protocols)
 	h2c.SetUnencryptedHTTP2(true)
 	g.HTTP = &http.Client{Transport: &http.Transport{Protocols: h2c}}
@@ -278,7 +257,7 @@ func TestQueryStaysInItsRequestLine(t *testing.T) {
 	assert.Empty(t, seen)
 }
 
-func TestSenderAddsNothingToAnOrderCheck(t *testing.T) {
+func TestOrderCheckHasNoHeadersOfTheSender(t *testing.T) {
 	t.Parallel()
 	for name, check := range map[string]string{
 		"URL":   "order_check SHOP/cvs/confirm",
@@ -286,16 +265,16 @@ func TestSenderAddsNothingToAnOrderCheck(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := Start(t, Setup{Confirm: check})
+			g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: check})
 			i := g.MustIssue(t, "order-1")
 			body := i.Webhook()
-			raw := "POST " + strings.TrimPrefix(i.ConfirmURL, g.Outside) + " HTTP/1.1\r\nHost: " + Host(g.Outside) + "\r\nConnection: close, X-Cvs-Imp-Uid\r\n" +
+			raw := "POST " + strings.TrimPrefix(i.ConfirmURL, g.Outside) + " HTTP/1.1\r\nHost: " + gatewaytest.Host(g.Outside) + "\r\nConnection: close, X-Cvs-Imp-Uid\r\n" +
 				"Content-Type: application/json;\r\n charset=utf-8\r\nContent-Type: text/plain\r\nX-Cvs-Amount: 1\r\nx-cvs-amount: 2\r\nX_Cvs_Amount: 3\r\nX.Cvs.Amount: 4\r\n" +
 				"Content-Length: 9\r\nTransfer-Encoding: chunked\r\nTrailer: X-Cvs-Expires\r\nExpect: 100-continue\r\nTe: trailers\r\nUpgrade: h2c\r\nProxy: http://evil.example\r\n" +
 				"X-Http-Method-Override: GET\r\nX-Original-Url: /admin\r\n\r\n" +
 				strconv.FormatInt(int64(len(body)), 16) + "\r\n" + body + "\r\n0\r\nX-Cvs-Expires: 1\r\nX-Cvs-Amount: 5\r\nX-Cvs-Verdict: yes\r\n\r\n"
-			got := wire(t, "tcp", Host(g.Outside), raw)
-			require.Equal(t, []int{100, 200}, statuses(got))
+			got := gatewaytest.SendRaw(t, "tcp", gatewaytest.Host(g.Outside), raw)
+			require.Equal(t, []int{100, 200}, gatewaytest.Statuses(got))
 			require.Equal(t, 1, g.Shop.Count())
 			seen := g.Shop.Requests[0]
 			assert.Equal(t, body, g.Shop.Bodies[0])

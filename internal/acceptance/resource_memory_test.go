@@ -1,4 +1,7 @@
-package caddycvs
+package acceptance
+
+// This file holds the measurement of goroutines, open files and memory, and the tests of
+// what many barcodes and many accounts use.
 
 import (
 	"bytes"
@@ -17,21 +20,25 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/tidwall/gjson"
+
+	"github.com/caddyserver/caddy/v2"
+
+	caddycvs "github.com/caddy-cvs/caddy-cvs"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// resources is what a process holds.
+// resources are the counts of a process.
 type resources struct {
 	goroutines int
 	files      int // -1 where the system does not tell
 	heap       int64
 }
 
-// held collects garbage and counts. Two collections, because a sync.Pool gives
-// up what it holds at the second one after its last use.
+// held collects garbage and counts. It collects twice, because a sync.Pool is empty only
+// after the second collection.
 func held() resources {
 	runtime.GC()
 	runtime.GC()
@@ -48,20 +55,19 @@ func openFiles() int {
 	return len(files)
 }
 
-// The tolerances. Goroutines and files return exactly: a gateway that nobody
-// talks to has only those that its configuration needs, and the tests wait for
-// the rest. The heap does not: maps of Caddy and of the runtime keep the size
-// that they once had, and pools hold a buffer here and there. A configuration
-// that is not let go has more than heapTolerance in ten reloads; how many
-// are still reachable is counted besides.
+// heapTolerance is how much the heap may grow. Goroutines and files must return exactly: a
+// gateway without requests has only those that its configuration needs, and the tests wait
+// for the others to end. The heap does not return exactly: maps of Caddy and of the runtime
+// do not shrink, and pools keep some buffers. Ten configurations that are not released take
+// more than heapTolerance; besides, the run counts those that are still reachable.
 const heapTolerance = 2 << 20
 
 func (r resources) within(base resources) bool {
 	return r.goroutines <= base.goroutines && r.files <= base.files && r.heap <= base.heap+heapTolerance
 }
 
-// eventually polls in the test's own goroutine: assert.Eventually adds some, and
-// goroutines are what is counted.
+// eventually polls in the test's own goroutine: assert.Eventually would add goroutines, which
+// are counted.
 func eventually(limit time.Duration, done func() bool) bool {
 	for deadline := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
 		if done() {
@@ -73,15 +79,14 @@ func eventually(limit time.Duration, done func() bool) bool {
 	}
 }
 
-// drained is time enough for an old configuration to end. Its server waits for a
-// connection without a request until that is more than five seconds old, and a client
-// opens one that it then does not need, now and then. The runtime may keep a timer that
-// was stopped, with all that it would use, until its time comes: fifteen seconds for a
-// call.
+// drained is enough time for an old configuration to end. Its server waits up to five seconds
+// for a new connection to send a request, and a client sometimes opens a connection that it
+// does not use. The runtime may keep a stopped timer, and what its function refers to, until
+// the timer would have fired: fifteen seconds for a call.
 const drained = 30 * time.Second
 
-// settled waits until the peers have no connection and the counts stand still,
-// which is where a run begins.
+// settled waits until the peers have no connections and the counts do not change any more.
+// They are the counts at the start of a run.
 func settled(t *testing.T, peers ...*peer) resources {
 	t.Helper()
 	last, same := held(), 0
@@ -97,8 +102,7 @@ func settled(t *testing.T, peers ...*peer) resources {
 	return last
 }
 
-// returned waits until the process holds no more than it did, or tells what it
-// holds.
+// returned waits until the process is back at its counts, or reports what it still has.
 func returned(t *testing.T, base resources, limit time.Duration) resources {
 	t.Helper()
 	var now resources
@@ -115,20 +119,20 @@ func returned(t *testing.T, base resources, limit time.Duration) resources {
 
 func mebibytes(n int64) string { return fmt.Sprintf("%.2f MiB", float64(n)/(1<<20)) }
 
-func TestOutstandingBarcodesCostNoMemory(t *testing.T) {
+func TestOutstandingBarcodesUseNoMemory(t *testing.T) {
 	barcodes := 20_000
 	if *long {
 		barcodes = 1_000_000
 	}
-	// Whatever the number, the whole may grow by this much. The least that could
-	// be kept of a barcode, an entry of a map, takes 50 bytes and more.
+	// The heap may grow by this much, whatever the number of barcodes. The least that could
+	// be kept for a barcode, an entry of a map, takes 50 bytes or more.
 	const tolerance = 256 << 10
 
-	g, config := Prepare(t, Setup{
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{
 		API: http.NotFoundHandler(), Account: "timeout 100ms\ntransport test_forgetful",
-		Confirm: RouteCheck,
+		Confirm: gatewaytest.RouteCheck,
 	})
-	served := LoadSites(t, LogErrorsOnly(config, g.LogFile))
+	served := gatewaytest.LoadSites(t, gatewaytest.LogErrorsOnly(config, g.LogFile))
 	var failed atomic.Int64
 	sign := func(first, n int, keep func(i int, confirmURL string)) {
 		var working sync.WaitGroup
@@ -136,7 +140,7 @@ func TestOutstandingBarcodesCostNoMemory(t *testing.T) {
 		for worker := range workers {
 			working.Go(func() {
 				for i := first + worker; i < first+n; i += workers {
-					w := served.Post(g.Inside+"/cvs", IssueBody("order-"+strconv.Itoa(i)))
+					w := served.Post(g.Inside+"/cvs", gatewaytest.IssueBody("order-"+strconv.Itoa(i)))
 					confirmURL := gjson.Get(w.Body.String(), "response.confirm_url").String()
 					if w.Code != http.StatusOK || !strings.Contains(confirmURL, "cvs_sig") {
 						failed.Add(1)
@@ -151,7 +155,7 @@ func TestOutstandingBarcodesCostNoMemory(t *testing.T) {
 	sign(0, barcodes/10, nil) // warm
 	require.Zero(t, failed.Load())
 
-	// A few are kept, by the test, to see that they all were good.
+	// The test keeps a few barcodes to see that they can be paid.
 	picked := map[int]string{barcodes / 10: "", barcodes/10 + barcodes - 1: ""}
 	for r := draw(1); len(picked) < 20; {
 		picked[barcodes/10+r.IntN(barcodes)] = ""
@@ -167,8 +171,8 @@ func TestOutstandingBarcodesCostNoMemory(t *testing.T) {
 	})
 	took := time.Since(began)
 	var after resources
-	// For some seconds, and until the next call, it is remembered who was answered what: see
-	// client's orders.
+	// The client remembers the answer for an order for some seconds, and until the next
+	// call: see orders in package client.
 	last := time.Now()
 	eventually(15*time.Second, func() bool {
 		if time.Since(last) > 6*time.Second {
@@ -182,7 +186,7 @@ func TestOutstandingBarcodesCostNoMemory(t *testing.T) {
 
 	good := 0
 	for i, confirmURL := range picked {
-		one := Issued{ImpUID: "imp_order-" + strconv.Itoa(i), MerchantUID: "order-" + strconv.Itoa(i), Barcode: "1", ConfirmURL: confirmURL}
+		one := gatewaytest.Issued{ImpUID: "imp_order-" + strconv.Itoa(i), MerchantUID: "order-" + strconv.Itoa(i), Barcode: "1", ConfirmURL: confirmURL}
 		if served.Post(confirmURL, one.Webhook()).Code == http.StatusOK {
 			good++
 		}
@@ -203,13 +207,13 @@ func TestOutstandingBarcodesCostNoMemory(t *testing.T) {
 	assert.Equal(t, len(picked), good, "outstanding barcodes can be paid")
 }
 
-func TestIdleAccountsCostNoTraffic(t *testing.T) {
+func TestIdleAccountsSendNoRequests(t *testing.T) {
 	accounts := 500
 	if *long {
 		accounts = 10_000
 	}
-	// What an account may keep in memory: its part of the configuration, which
-	// Caddy keeps as JSON and as values, its client, keys and state.
+	// The memory that an account may use: its part of the configuration, which Caddy keeps as
+	// JSON and as values, its client, its keys and its state.
 	const perAccount = 16 << 10
 
 	var blocks strings.Builder
@@ -217,34 +221,34 @@ func TestIdleAccountsCostNoTraffic(t *testing.T) {
 		t.Setenv("CVS_TEST_IDLE_"+strconv.Itoa(i), "canary-idle-"+strconv.Itoa(i)+strconv.Itoa(rand.Int()))
 		fmt.Fprintf(&blocks, "account idle-%d {\nimp_key {env.CVS_TEST_IDLE_%[1]d}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API\n}\n", i)
 	}
-	run := newResourceRun(t, Setup{Account: "#ACCOUNTS", Sites: "#SITES"})
+	run := newResourceRun(t, gatewaytest.Setup{Account: "#ACCOUNTS", Sites: "#SITES"})
 	many := strings.Replace(run.config, "#ACCOUNTS", strings.ReplaceAll(blocks.String(), "API", run.api.URL), 1)
 	blocks.Reset()
-	last := "http://" + Address(t)
+	last := "http://" + gatewaytest.Address(t)
 	many = strings.Replace(many, "#SITES", last+" {\ncvs_proxy {\naccount idle-"+strconv.Itoa(accounts-1)+"\n}\n}\n", 1)
 
 	t.Cleanup(func() { _ = caddy.Stop() })
-	require.NoError(t, Reload(t, many)) // warm
-	require.NoError(t, Reload(t, run.config))
+	require.NoError(t, gatewaytest.Reload(t, many)) // warm
+	require.NoError(t, gatewaytest.Reload(t, run.config))
 	before := settled(t)
 	began := time.Now()
-	require.NoError(t, Reload(t, many))
+	require.NoError(t, gatewaytest.Reload(t, many))
 	loading := time.Since(began)
 	loaded := settled(t)
 	app, err := caddy.ActiveContext().App("cvs")
 	require.NoError(t, err)
-	loadedAccounts := len(app.(*App).Accounts)
+	loadedAccounts := len(app.(*caddycvs.App).Accounts)
 	began = time.Now()
-	require.NoError(t, Reload(t, many))
+	require.NoError(t, gatewaytest.Reload(t, many))
 	reloading := time.Since(began)
 	idle, connections := run.stub.Requests(), run.api.open.Load()
 
-	status, body, err := run.ask(context.Background(), last+"/cvs", IssueBody("order-1"))
+	status, body, err := run.ask(context.Background(), last+"/cvs", gatewaytest.IssueBody("order-1"))
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusOK, status, "%s", body)
 	run.HTTP.CloseIdleConnections()
 	used := run.stub.Requests()
-	require.NoError(t, Reload(t, run.config))
+	require.NoError(t, gatewaytest.Reload(t, run.config))
 	after := returned(t, before, 10*time.Second)
 
 	tb := &table{title: "idle accounts"}
@@ -269,9 +273,9 @@ func TestIdleAccountsCostNoTraffic(t *testing.T) {
 	assert.LessOrEqual(t, loaded.files, before.files+site)
 	assert.LessOrEqual(t, (loaded.heap-before.heap)/int64(accounts), int64(perAccount))
 
-	require.NoError(t, Reload(t, many))
+	require.NoError(t, gatewaytest.Reload(t, many))
 	used = run.stub.Requests()
-	status, body, err = run.ask(context.Background(), last+"/cvs", IssueBody("order-2"))
+	status, body, err = run.ask(context.Background(), last+"/cvs", gatewaytest.IssueBody("order-2"))
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusOK, status, "%s", body)
 	assert.Equal(t, used+2, run.stub.Requests(), "accounts that are gone are forgotten: a token and a barcode again")
