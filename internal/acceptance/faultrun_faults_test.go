@@ -1,7 +1,7 @@
 package acceptance
 
-// This file holds what goes wrong in the fault run at the API, the tills and the
-// shop, how often each of it must, and what is used to draw and count it.
+// This file holds the faults of the API, the tills and the shop in the fault run, how often
+// each must strike, and the random draws and counters.
 
 import (
 	"bytes"
@@ -31,7 +31,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// lottery draws from one source for many goroutines.
+// lottery lets many goroutines draw from one source of random numbers.
 type lottery struct {
 	mu  sync.Mutex
 	rng *rand.Rand
@@ -47,7 +47,7 @@ func (l *lottery) between(least, most time.Duration) time.Duration {
 	return least + time.Duration(l.below(int(most-least)))
 }
 
-// deck deals its cards in a random order, and all of them before one comes again.
+// deck deals its cards in random order. Each card comes once before any comes again.
 type deck[T any] struct {
 	draw  *lottery
 	cards []T
@@ -56,7 +56,7 @@ type deck[T any] struct {
 	left []T
 }
 
-// newDeck returns a deck. The lead is dealt once before it.
+// newDeck returns a deck. The cards of lead are dealt first, once.
 func newDeck[T any](draw *lottery, lead, cards []T) *deck[T] {
 	return &deck[T]{draw: draw, cards: cards, left: slices.Clone(lead)}
 }
@@ -76,19 +76,19 @@ func (d *deck[T]) next() T {
 	return card
 }
 
-// again deals a card once more that had no effect.
+// again puts a card back on top, because it had no effect.
 func (d *deck[T]) again(card T) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.left = slices.Insert(d.left, 0, card)
 }
 
-// among returns cards, and as many blank ones as it takes to make size.
+// among returns the cards and adds empty ones up to size.
 func among(size int, cards ...string) []string {
 	return append(cards, make([]string, size-len(cards))...)
 }
 
-// hits returns cards of which the first hits.
+// hits returns cards of which one is true.
 func hits(size int) []bool {
 	cards := make([]bool, size)
 	cards[0] = true
@@ -113,7 +113,7 @@ func (c *tally) add(name string) {
 	}
 }
 
-// What goes wrong, or is done, beside the network and single requests.
+// The faults and events that are not of the network or of single requests.
 const (
 	leftEarly        = "app: left early"
 	fractionOfAWon   = "app: fraction of a won"
@@ -138,14 +138,14 @@ const (
 	fractionalAmount = "15000.000000000002" // as a program has it that adds up floats
 )
 
-// strike is how often a fault must strike at least: in the short form, and in the
-// long one with -faults 20.
+// strike is the least number of times that a fault must strike: in the short form, and in the
+// long form with -faults 20.
 type strike struct {
 	name        string
 	short, long int
 }
 
-// strikes are all faults. What the mishaps of requests must do is at mishaps.
+// strikes lists all faults, those of mishaps included.
 func strikes() []strike {
 	list := []strike{
 		{leftEarly, 10, 20},
@@ -197,11 +197,11 @@ func strikes() []strike {
 	return list
 }
 
-// leastAt is the least of a fault that strikes requests by -faults: as stated for so
-// many percent, less for less.
+// leastAt is the least number of strikes for a fault whose frequency depends on -faults. The
+// number is for the given percentage; a smaller -faults lowers it in proportion.
 func leastAt(least, percent int) int { return least * min(*bad, percent) / percent }
 
-// checkStrikes prints how often each fault struck, and whether that was enough.
+// checkStrikes prints how often each fault struck, and fails if that was too seldom.
 func (c *tally) checkStrikes(t *testing.T, figures *table) {
 	c.mu.Lock()
 	counts := maps.Clone(c.counts)
@@ -222,7 +222,7 @@ func (c *tally) checkStrikes(t *testing.T, figures *table) {
 	}
 }
 
-// mishap is a way in which one request or webhook goes wrong.
+// mishap is a fault of one request or webhook.
 type mishap struct {
 	name   string
 	at     []emulator.Endpoint
@@ -239,7 +239,7 @@ var (
 	faultEndpoints = append(slices.Clone(apiEndpoints), emulator.EndpointConfirm)
 )
 
-// reset is counted by the network.
+// reset is the mishap that the network carries out and counts.
 var reset = &mishap{
 	name: "reset", at: []emulator.Endpoint{emulator.EndpointIssue}, resets: true,
 	fault: func(l *lottery) emulator.Fault {
@@ -247,7 +247,7 @@ var reset = &mishap{
 	},
 }
 
-// mishaps are in the order in which their least strikes are printed.
+// mishaps are printed in this order.
 var mishaps = []*mishap{
 	{name: "dropped before the work", at: faultEndpoints, fault: alwaysFault(emulator.Fault{Drop: emulator.DropBefore})},
 	{name: "dropped after the work", at: faultEndpoints, fault: alwaysFault(emulator.Fault{Drop: emulator.DropAfter})},
@@ -279,14 +279,15 @@ func alwaysFault(fault emulator.Fault) func(*lottery) emulator.Fault {
 	return func(*lottery) emulator.Fault { return fault }
 }
 
-// fates decides which requests of one kind meet a mishap, and which.
+// fates decides which requests of one endpoint get a mishap, and which mishap.
 type fates struct {
 	met     *deck[bool]
 	mishaps *deck[*mishap]
 }
 
-// newFates has the mishaps lead that so few requests might not meet. Where requests
-// are few, more of them meet one: the calls for a token, the short form's look-ups.
+// newFates deals the pages first: there may be too few requests to get them by chance. Where
+// requests are few, more of them get a mishap: the calls for a token, and the look-ups of the
+// short form.
 func newFates(draw *lottery, endpoint emulator.Endpoint) fates {
 	var lead, list []*mishap
 	for _, m := range mishaps {
@@ -326,7 +327,7 @@ func newAllFates(draw *lottery) map[emulator.Endpoint]fates {
 	return m
 }
 
-// choose draws what goes wrong with one request or webhook, nil for nothing.
+// choose draws the mishap of one request or webhook, or nil for none.
 func (f *faultRun) choose(endpoint emulator.Endpoint, protocol int) *mishap {
 	if f.calm.Load() {
 		return nil
@@ -347,10 +348,10 @@ func (f *faultRun) choose(endpoint emulator.Endpoint, protocol int) *mishap {
 	return at.mishaps.next()
 }
 
-// faultKey is that of a request's fault in its context.
+// faultKey is the key of a request's fault in its context.
 type faultKey struct{}
 
-// fault is what the emulator does wrong.
+// fault tells the emulator the fault of a request or webhook.
 func (f *faultRun) fault(endpoint emulator.Endpoint, r *http.Request) emulator.Fault {
 	if r != nil {
 		fault, _ := r.Context().Value(faultKey{}).(emulator.Fault)
@@ -364,7 +365,8 @@ func (f *faultRun) fault(endpoint emulator.Endpoint, r *http.Request) emulator.F
 	return m.fault(f.draw)
 }
 
-// serveAPI stands before the emulator, and does what the emulator cannot.
+// serveAPI handles a request before the emulator does, and adds the faults that the emulator
+// does not have.
 func (f *faultRun) serveAPI(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body) // which may never come through a black hole
 	if err != nil {
@@ -413,8 +415,8 @@ func (f *faultRun) serveAPI(w http.ResponseWriter, r *http.Request) {
 	f.g.API.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), faultKey{}, fault)))
 }
 
-// delay waits instead of the emulator, which would look at the token only then. As
-// tokens end before their time here, little would come of what is late.
+// delay waits in place of the emulator, which would check the token only after the wait. In
+// this run tokens become invalid early, so most delayed requests would be answered 401.
 func (f *faultRun) delay(r *http.Request, fault emulator.Fault) {
 	valid := r.Header.Get("Authorization") == "Bearer "+f.token(r.ProtoMajor)
 	var gone <-chan struct{}
@@ -433,7 +435,7 @@ func (f *faultRun) delay(r *http.Request, fault emulator.Fault) {
 	}
 }
 
-// token returns the present one of the account that uses the protocol.
+// token returns the present token of the account that uses the protocol.
 func (f *faultRun) token(protocol int) string {
 	account := "CVS_TEST_"
 	if protocol == 2 {
@@ -447,7 +449,7 @@ func (f *faultRun) token(protocol int) string {
 	return gjson.Get(recorder.Body.String(), "response.access_token").Str
 }
 
-// show answers a look-up, some with the amount of an API that counts in floats.
+// show answers a look-up. Some answers have the rounding error of a float in the amount.
 func (f *faultRun) show(w http.ResponseWriter, r *http.Request) {
 	const amount, inexact = `"amount":` + wholeAmount + `,`, `"amount":14999.999999999998,`
 	recorder := httptest.NewRecorder()
@@ -498,11 +500,11 @@ func (f *faultRun) payable(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// reluctant is the order check of the second site, a route: a handler that does not
-// return when it has answered, as a script that goes on working.
+// reluctant is the handler in the route of the second site's order check. It does not return
+// after its answer, like a script that continues to work.
 type reluctant struct{}
 
-// reluctantShop is the run that it belongs to.
+// reluctantShop is the run that the handler belongs to.
 var reluctantShop atomic.Pointer[faultRun]
 
 func init() {
@@ -554,7 +556,7 @@ func (*reluctant) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	return nil
 }
 
-// weather brings storms: refused tokens, and a token endpoint that is down.
+// weather makes the API refuse tokens for some time, or makes its token endpoint fail.
 func (f *faultRun) weather(done <-chan struct{}) {
 	for i := 0; ; i++ {
 		flag := &f.storm
@@ -571,7 +573,7 @@ func (f *faultRun) weather(done <-chan struct{}) {
 	}
 }
 
-// wait reports whether a run was over before the time was.
+// wait waits, and reports whether done was closed before the time was over.
 func wait(done <-chan struct{}, d time.Duration) (over bool) {
 	select {
 	case <-done:
@@ -581,7 +583,7 @@ func wait(done <-chan struct{}, d time.Duration) (over bool) {
 	}
 }
 
-// lag is what the machine adds to any time that is measured: how late a timer was.
+// lag measures how late timers are: the machine adds as much to any time that is measured.
 type lag struct {
 	began time.Time
 
@@ -606,7 +608,7 @@ func (l *lag) watch(done <-chan struct{}) {
 
 func (l *lag) slot(at time.Time) int { return max(0, int(at.Sub(l.began)/lagSlot)) }
 
-// note writes a delay down for all the time that it lasted.
+// note records a delay for each slot of time that it lasted.
 func (l *lag) note(due time.Time, over time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

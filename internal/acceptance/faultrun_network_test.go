@@ -1,7 +1,7 @@
 package acceptance
 
-// This file holds the network of the fault run: what stands between the gateway
-// and the API, and does to connections what networks do.
+// This file holds the network of the fault run: it is between the gateway and the API, and
+// breaks connections as real networks do.
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The gateway sends a ping over HTTP/2 when no frame has come for pingAfter, and
-// gives the connection up when pingAnswer later there is still none.
+// Over HTTP/2 the gateway sends a ping when no frame has come for pingAfter. It closes the
+// connection if there is still no frame after pingAnswer.
 const (
 	pingAfter  = 2 * time.Second
 	pingAnswer = 3 * time.Second
@@ -32,7 +32,7 @@ const (
 	overHTTP2 = "HTTP/2"
 )
 
-// What the network does, under either protocol.
+// The faults of the network, under each protocol.
 const (
 	netRefused   = "network: refused for a while"
 	netUnread    = "network: reset before the request was read"
@@ -41,7 +41,7 @@ const (
 	netBlackHole = "network: black-holed"
 )
 
-// network is what both fronts share.
+// network is the state that both fronts share.
 type network struct {
 	draw   *lottery
 	calm   *atomic.Bool
@@ -54,8 +54,8 @@ type network struct {
 	dead []*link // that were written to when they were long dead
 }
 
-// front is the network before the API under one protocol. It refuses connections
-// for a while, and has a fate for each connection.
+// front is the network before the API for one protocol. It refuses connections from time to
+// time, and draws a fault, or none, for each connection.
 type front struct {
 	*network
 	protocol    string
@@ -134,8 +134,8 @@ func (f *front) forward(gateway *net.TCPConn) {
 	_ = api.Close()
 }
 
-// resetSoon resets the gateway's connection under a request that the API has from
-// this address. If it is gone already, another request's must do.
+// resetSoon resets the gateway's connection while the API works on the request from this
+// address. If the connection has ended already, another request's is reset later.
 func (n *network) resetSoon(from string, protocol int, after time.Duration) {
 	time.AfterFunc(after, func() {
 		if l, ok := n.links.Load(from); ok && l.(*link).reset() {
@@ -169,8 +169,8 @@ type link struct {
 	written    time.Duration
 }
 
-// toAPI forwards what the gateway sends. The API sees the end of a connection
-// unless it was lost on the way: then it goes on with its work.
+// toAPI forwards what the gateway sends. The API does not see the end of a connection that
+// the network broke: it continues its work.
 func (l *link) toAPI() {
 	buf := make([]byte, 32<<10)
 	for {
@@ -215,7 +215,7 @@ func (l *link) toGateway() {
 	}
 }
 
-// passes reports whether a piece of data goes on.
+// passes reports whether a piece of data is forwarded.
 func (l *link) passes() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -226,8 +226,8 @@ func (l *link) passes() bool {
 	return l.black.IsZero() && !l.severed
 }
 
-// meetFate draws what becomes of a connection when it is in use: under HTTP/2
-// some are opened that never are, and each has a TLS handshake before it.
+// meetFate draws the fault of a connection when it is first used. Under HTTP/2 some
+// connections are never used, and each begins with a TLS handshake.
 func (l *link) meetFate() {
 	first, most, bytes := 0, 3, 900 // the first request, its answer or the next request
 	if l.front.protocol == overHTTP2 {
@@ -254,8 +254,8 @@ func (l *link) blacken() {
 	l.front.strike(netBlackHole)
 }
 
-// blacken turns all connections black at once, as a network does that goes down,
-// or the next one if there is none.
+// blacken makes all connections black holes at once, as a network does that goes down, or the
+// next connection if there is none.
 func (f *front) blacken() {
 	f.next.Store(true)
 	f.links.Range(func(_, value any) bool {
@@ -270,7 +270,7 @@ func (f *front) blacken() {
 	})
 }
 
-// allowance returns how many of the next bytes reach the gateway.
+// allowance returns how many of the next n bytes reach the gateway.
 func (l *link) allowance(n int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -288,8 +288,8 @@ func (l *link) lost() bool {
 	return l.severed || !l.black.IsZero()
 }
 
-// swallow notes what the gateway writes into a black hole. Under HTTP/1.1 nothing
-// tells it of an idle connection's end but the next request: the time counts from that.
+// swallow notes that the gateway writes into a black hole. Under HTTP/1.1 the gateway can
+// notice that only with its next request, so the time counts from there.
 func (l *link) swallow(bytes int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -315,7 +315,7 @@ func (n *network) note(l *link) {
 	}
 }
 
-// reset resets the gateway's side, and leaves the API's open.
+// reset resets the connection to the gateway, and leaves the one to the API open.
 func (l *link) reset() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,9 +1,9 @@
 package acceptance
 
-// This file holds the fault run: many orders at once through a real Caddy that is
-// reloaded and shut down all the while, against an API, a network, tills and a
-// shop that fail at random. In the end the API's ledger is compared with what the
-// apps believe. What fails, and how, is in the other files named faultrun.
+// This file holds the fault run: many orders at once through a real Caddy that is reloaded
+// and shut down again and again, while the API, the network, the tills and the shop fail at
+// random. At the end the API's ledger is compared with the answers that the apps got. The
+// faults are in the other files named faultrun.
 
 import (
 	"context"
@@ -40,8 +40,8 @@ const (
 	runMargin   = 100 * time.Millisecond // between the gateway's answer and our clock, beside the lag
 )
 
-// runTimeout is that of one call to the API; a call for a barcode is bounded by
-// two. The default, 10s, would make the run longer and show no more.
+// runTimeout is the timeout of one call to the API. A call for a barcode takes at most two
+// timeouts. The default, 10s, would only make the run longer.
 func runTimeout() time.Duration {
 	if *long {
 		return 5 * time.Second
@@ -79,8 +79,8 @@ type faultRun struct {
 	views   []*appView
 }
 
-// lifetime is one life of the gateway. Where the test goes on, a real one would end,
-// and the connections of its apps would break.
+// lifetime is the time between a start of the gateway and its shutdown. At the shutdown of a
+// real gateway its process ends, and the connections of its apps break.
 type lifetime struct {
 	ctx   context.Context
 	end   context.CancelFunc
@@ -97,7 +97,7 @@ type span struct{ from, to time.Time }
 
 func (s span) took() time.Duration { return s.to.Sub(s.from) }
 
-// appView is what an app believes of its order.
+// appView is what an app knows of its order.
 type appView struct {
 	order   string
 	site    string
@@ -115,8 +115,8 @@ type appView struct {
 	slow    []span // answers that took longer than their limit
 }
 
-// buy is one customer's order. The app asks for a barcode, again only if it is
-// told that nothing was done: to keep two barcodes from it is the gateway's work.
+// buy is one customer's order. The app asks for a barcode, and asks again only if the answer
+// says that nothing was done: the gateway must prevent a second barcode.
 func (f *faultRun) buy(t *testing.T, order, site string) *appView {
 	v := &appView{order: order, site: site}
 	ctx, amount := context.Background(), wholeAmount
@@ -203,9 +203,9 @@ func (v *appView) ask(ctx context.Context, t *testing.T, f *faultRun, amount str
 	}
 }
 
-// TestFaultRun: no barcode that no app knows of, no order with two, no success
-// that is none, no late answer, no payment that the shop did not accept, no
-// fraction of a won, no call that ends unseen, no call into a dead connection.
+// TestFaultRun fails on a barcode that no app knows of, an order with two barcodes, a success
+// without a payment, a late answer, a payment that the shop did not accept, a fraction of a
+// won, an interrupted call without a log line, and a request into a dead connection.
 func TestFaultRun(t *testing.T) {
 	orders, workers := 360, 48
 	if *long {
@@ -235,7 +235,7 @@ func TestFaultRun(t *testing.T) {
 	f.report(t, took, scans)
 }
 
-// newFaultRun starts everything around the gateway.
+// newFaultRun starts the API, the network and the shop, and returns the configuration.
 func newFaultRun(t *testing.T, orders int) (*faultRun, string) {
 	t.Helper()
 	draws := &lottery{rng: draw(1)}
@@ -297,7 +297,7 @@ func newFaultRun(t *testing.T, orders int) (*faultRun, string) {
 	return f, config
 }
 
-// operate reloads the configuration, and shuts the gateway down every now and then.
+// operate reloads the configuration, and sometimes shuts the gateway down.
 func (f *faultRun) operate(t *testing.T, config string, done <-chan struct{}) {
 	most, first, again := 2*time.Second, 1500*time.Millisecond, time.Hour
 	if *long { // a dead connection can outlive its time before the next reload
@@ -320,8 +320,8 @@ func (f *faultRun) operate(t *testing.T, config string, done <-chan struct{}) {
 	}
 }
 
-// deadEnd leaves the gateway alone for once with connections that are dead, for
-// longer than it may use them.
+// deadEnd breaks all connections and then does not reload for longer than the gateway may use
+// them.
 func (f *faultRun) deadEnd(done <-chan struct{}) (over bool) {
 	if wait(done, time.Second) { // after the restart there are new ones
 		return true
@@ -330,7 +330,7 @@ func (f *faultRun) deadEnd(done <-chan struct{}) (over bool) {
 	return wait(done, longDead+time.Second)
 }
 
-// restart shuts the gateway down, as its process would end, and starts it again.
+// restart shuts the gateway down, as at the end of its process, and starts it again.
 func (f *faultRun) restart(t *testing.T, config string) bool {
 	if f.asking.Load() > 0 {
 		f.faults.add(shutDown)
@@ -354,7 +354,7 @@ func (f *faultRun) restart(t *testing.T, config string) bool {
 	return assert.NoError(t, err)
 }
 
-// scan is how an attempt to pay ended.
+// scan is the result of an attempt to pay.
 type scan struct {
 	span
 	order  string
@@ -362,7 +362,7 @@ type scan struct {
 	result emulator.ScanResult
 }
 
-// serve has all customers order, and those with a barcode pay.
+// serve lets all customers order, and those with a barcode pay.
 func (f *faultRun) serve(t *testing.T, orders, workers int) []scan {
 	next := make(chan int)
 	go func() {
@@ -403,14 +403,14 @@ func (f *faultRun) serve(t *testing.T, orders, workers int) []scan {
 	return scans
 }
 
-// logged is what the gateway's log says of the calls for a barcode.
+// logged is what the gateway's log says about the calls for a barcode.
 type logged struct {
 	offset int64
 	orders map[string][]time.Time // named as those of such a call, and when
 	doubts tally                  // calls that ended in 504, by their cause
 }
 
-// read takes in what was logged since the last time.
+// read reads what was logged since the last time.
 func (l *logged) read(t *testing.T, name string) {
 	t.Helper()
 	file, err := os.Open(name)
@@ -438,8 +438,9 @@ func (l *logged) read(t *testing.T, name string) {
 	}
 }
 
-// names reports whether the log has a line of an app's last call. The test goes on
-// where a process would end: what is written after its last moment was not.
+// names reports whether the log has a line about an app's last call. If the gateway was shut
+// down, a line that was written after the shutdown does not count: a real process would have
+// ended.
 func (l *logged) names(v *appView, lag *lag) bool {
 	last := v.died.Add(runMargin + lag.between(v.died, v.died.Add(time.Second)))
 	return slices.ContainsFunc(l.orders[v.order], func(at time.Time) bool {
@@ -447,7 +448,7 @@ func (l *logged) names(v *appView, lag *lag) bool {
 	})
 }
 
-// readLog reads the log when the gateway has done with the calls whose apps are gone.
+// readLog reads the log when the gateway has finished the calls whose apps have left.
 func (f *faultRun) readLog(t *testing.T) *logged {
 	t.Helper()
 	l := &logged{orders: make(map[string][]time.Time)}
@@ -465,7 +466,7 @@ func (f *faultRun) readLog(t *testing.T) *logged {
 	}
 }
 
-// verdicts count what must not happen.
+// verdicts counts the events that must not happen.
 type verdicts struct {
 	unknown, twice, phantom, late, unaccepted, refused, fractions, unnamed, dead int
 
@@ -476,7 +477,7 @@ type verdicts struct {
 	outcomes                        tally
 }
 
-// report compares what the apps believe with the ledger, and prints the figures.
+// report compares what the apps know with the ledger, and prints the figures.
 func (f *faultRun) report(t *testing.T, took time.Duration, scans []scan) {
 	log := f.readLog(t)
 	c := new(verdicts)
@@ -535,7 +536,7 @@ func (f *faultRun) report(t *testing.T, took time.Duration, scans []scan) {
 	assert.Positive(t, f.reloads)
 }
 
-// judge compares what an app believes of its order with what was issued for it.
+// judge compares what an app knows of its order with what was issued for it.
 func (f *faultRun) judge(t *testing.T, c *verdicts, v *appView, issued []emulator.Payment, log *logged) {
 	t.Helper()
 	if len(issued) > 1 {
@@ -577,7 +578,7 @@ func (f *faultRun) judge(t *testing.T, c *verdicts, v *appView, issued []emulato
 	}
 }
 
-// judgeScan looks at one attempt to pay.
+// judgeScan checks one attempt to pay.
 func (f *faultRun) judgeScan(t *testing.T, c *verdicts, s scan) {
 	t.Helper()
 	if s.result.Accepted {
@@ -600,8 +601,8 @@ func (f *faultRun) judgeScan(t *testing.T, c *verdicts, s scan) {
 	}
 }
 
-// isLate reports whether an answer took longer than its limit and what the machine
-// added to any time just then.
+// isLate reports whether an answer took longer than its limit plus the lag of the machine at
+// that time.
 func (f *faultRun) isLate(c *verdicts, s span, took, limit time.Duration) bool {
 	if took <= limit+runMargin {
 		return false
@@ -614,7 +615,7 @@ func (f *faultRun) isLate(c *verdicts, s span, took, limit time.Duration) bool {
 	return false
 }
 
-// lookUp is what a 504 tells the app to do.
+// lookUp looks the order up, as a 504 tells the app to do.
 func (f *faultRun) lookUp(t *testing.T, v *appView) (impUID string) {
 	for range 20 {
 		a := f.g.Do(t, http.MethodGet, v.site+"/payments/find/"+v.order, "", "")

@@ -18,7 +18,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// drawer draws one goroutine's webhooks.
+// drawer draws the webhooks of one goroutine.
 type drawer struct {
 	*forgery
 	rng *rand.Rand
@@ -28,13 +28,13 @@ func pick[T any](d *drawer, list []T) T { return list[d.rng.IntN(len(list))] }
 
 func (d *drawer) among(list ...string) string { return pick(d, list) }
 
-// two returns two different ones.
+// two returns two different orders.
 func (d *drawer) two(list []*order) (*order, *order) {
 	i := d.rng.IntN(len(list))
 	return list[i], list[(i+1+d.rng.IntN(len(list)-1))%len(list)]
 }
 
-// twin returns an order, and its namesake at the other account.
+// twin returns an order, and the order of the other account with the same number.
 func (d *drawer) twin() (*order, *order) {
 	i := d.rng.IntN(len(d.twins))
 	return d.twins[i], d.secondTwins[i]
@@ -56,8 +56,8 @@ type shot struct {
 	want                                         int // instead of the kind's
 }
 
-// webhook returns the genuine webhook of an order, at a gateway that must not
-// care whether it looks up unsigned ones.
+// webhook returns the genuine webhook of an order. It goes to a site that looks up unsigned
+// webhooks, or to one that does not: the answer must be the same.
 func (d *drawer) webhook(o *order) shot {
 	return shot{
 		method: http.MethodPost, base: d.among(d.g.Outside, d.lookup), path: "/cvs/confirm", query: o.query(),
@@ -74,7 +74,7 @@ func (d *drawer) unsigned(base string, o *order) shot {
 	return s
 }
 
-// signedBy returns an order's ticket as these keys sign it for this purpose.
+// signedBy returns an order's query, signed with these keys for this purpose.
 func (o *order) signedBy(keys signedurl.Keys, purpose signedurl.Purpose) ticket {
 	tk := o.ticket
 	base, _ := signedurl.ParseBase("http://a.example")
@@ -84,12 +84,12 @@ func (o *order) signedBy(keys signedurl.Keys, purpose signedurl.Purpose) ticket 
 	return tk
 }
 
-// withSig makes a kind's generator of one that alters the signature.
+// withSig makes genuine webhooks and alters their signature.
 func withSig(alter func(d *drawer, sig string) string) func(*drawer) shot {
 	return withTicket(func(d *drawer, o *order, tk *ticket) { tk.sig = alter(d, tk.sig) })
 }
 
-// withTicket makes a kind's generator of one that alters the query.
+// withTicket makes genuine webhooks and alters the values of their query.
 func withTicket(alter func(d *drawer, o *order, tk *ticket)) func(*drawer) shot {
 	return func(d *drawer) shot {
 		o := pick(d, d.open)
@@ -101,8 +101,8 @@ func withTicket(alter func(d *drawer, o *order, tk *ticket)) func(*drawer) shot 
 	}
 }
 
-// withPairs makes a kind's generator of one that alters the query's text. What it
-// makes still counts as signed.
+// withPairs makes genuine webhooks and alters the text of their query so that it still counts
+// as signed.
 func withPairs(alter func(d *drawer, query string) string) func(*drawer) shot {
 	return func(d *drawer) shot {
 		s := d.any()
@@ -111,8 +111,8 @@ func withPairs(alter func(d *drawer, query string) string) func(*drawer) shot {
 	}
 }
 
-// withText makes a kind's generator of one that alters the query's text. What
-// it makes may not count as signed, where that is refused.
+// withText makes genuine webhooks and alters the text of their query so that it may not count
+// as signed. They go to the site that refuses unsigned webhooks.
 func withText(alter func(d *drawer, query string) string) func(*drawer) shot {
 	return func(d *drawer) shot {
 		s := d.any()
@@ -121,7 +121,7 @@ func withText(alter func(d *drawer, query string) string) func(*drawer) shot {
 	}
 }
 
-// withBody makes a kind's generator of one that alters the JSON.
+// withBody makes genuine webhooks and alters their JSON.
 func withBody(alter func(d *drawer, o *order, doc string) string) func(*drawer) shot {
 	return func(d *drawer) shot {
 		o := pick(d, d.open)
@@ -131,7 +131,7 @@ func withBody(alter func(d *drawer, o *order, doc string) string) func(*drawer) 
 	}
 }
 
-// withForm makes a kind's generator of one that alters the form.
+// withForm makes genuine webhooks and alters their form.
 func withForm(alter func(d *drawer, o *order, form string) string) func(*drawer) shot {
 	return func(d *drawer) shot {
 		o := pick(d, d.open)
@@ -141,7 +141,7 @@ func withForm(alter func(d *drawer, o *order, form string) string) func(*drawer)
 	}
 }
 
-// withNumber makes a kind's generator of one that names another order.
+// withNumber makes genuine webhooks and changes the order's number in their body.
 func withNumber(number func(d *drawer, o *order) string) func(*drawer) shot {
 	return func(d *drawer) shot {
 		o := pick(d, d.open)
@@ -171,7 +171,7 @@ func flip(d *drawer, sig string) string {
 	return sig[:i] + string(base64url[(at+1+d.rng.IntN(63))%64]) + sig[i+1:]
 }
 
-// respell writes a signature's bytes, or nearly so, in another way.
+// respell writes the bytes of a signature in another encoding, or nearly the same bytes.
 func respell(d *drawer, sig string) string {
 	i := d.rng.IntN(len(sig))
 	last := strings.IndexByte(base64url, sig[len(sig)-1])
@@ -228,7 +228,7 @@ func (d *drawer) member() (name, value string) {
 	}
 }
 
-// recase spells a name so that some readers take it for the same.
+// recase changes the case of a name, so that some parsers take it for the same name.
 func recase(d *drawer, name string) string {
 	switch d.rng.IntN(4) {
 	case 0:
@@ -262,7 +262,7 @@ func in16(text string, order binary.AppendByteOrder) string {
 	return string(b)
 }
 
-// smuggled are header fields that would matter if they got through.
+// smuggled returns header fields that would change an order check if they reached it.
 func (d *drawer) smuggled() http.Header {
 	other := pick(d, d.second)
 	h := make(http.Header)
@@ -288,8 +288,8 @@ func (d *drawer) smuggled() http.Header {
 	return h
 }
 
-// oddNumbers are order numbers that cvs_proxy issues barcodes for, and that
-// would mislead an order check which is asked carelessly.
+// oddNumbers are order numbers that cvs_proxy accepts. Without escaping they would change the
+// request of an order check.
 var oddNumbers = []string{
 	"주문/7 &?#%", "%2e%2e%2fadmin", "%2E%2E", "..%2f..%2fadmin", "%252e%252e", "...", "..a", ".a", "a..", "a/b", "/a/b", "a//b", "a/", `a\b`,
 	"//evil.example/x", "http://evil.example/", "@evil.example", ":80", "u:p@h", "?payable=true", "#payable", "a?b#c", "a&b=c", "a;b", "..;", "..;/admin",
@@ -299,11 +299,12 @@ var oddNumbers = []string{
 	"Order-A", "order-a", "ORDER-A", "order-a \u200b", strings.Repeat("가", 40), strings.Repeat("/", 40), strings.Repeat("%", 40),
 }
 
-// unfitNumbers are those that it does not.
+// unfitNumbers are order numbers that cvs_proxy refuses.
 var unfitNumbers = []string{
 	"", " ", "..", ".", "./a", "a/..", "a/.", "../../admin", "a/../../admin", `..\admin`, `a\..\b`, "a/..//b", "/..", "//..//",
 	"a\r\nX-Cvs-Amount: 1", "a\nb", "a\x00b", "\x7f", "a\u0085b", "\t", " a", "a ", strings.Repeat("a", 41),
 }
 
-// leavers are those of them that a webhook may name, and no path may hold.
+// leavers are order numbers that a webhook may have, but that would leave their segment of a
+// path.
 var leavers = []string{"..", ".", "./a", "a/..", "a/.", "../../admin", "a/../../admin", `..\admin`, `a\..\b`, "a/..//b", "/..", "//..//"}

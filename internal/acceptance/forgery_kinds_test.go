@@ -17,7 +17,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// genuines must be accepted, and the shop asked about the truth.
+// genuines must be accepted, after an order check with true values.
 var genuines = []kind{
 	{name: "genuine", want: 200, shoot: (*drawer).any},
 	{name: "genuine, of the second account", want: 200, shoot: func(d *drawer) shot {
@@ -94,7 +94,7 @@ var genuines = []kind{
 	}},
 }
 
-// attacks must be answered with what the README says, and none with "acceptable".
+// attacks must be answered as the README says, and none may be accepted.
 var attacks = []kind{
 	// Signatures.
 	{name: "no signature", want: 403, shoot: func(d *drawer) shot { return d.unsigned(d.among(d.g.Outside, d.only), pick(d, d.open)) }},
@@ -222,7 +222,7 @@ var attacks = []kind{
 		return s
 	}},
 	{name: "order number that leaves its place, rightly signed", want: 409, shoot: func(d *drawer) shot {
-		// No cvs_proxy issues one; whoever shares its key might.
+		// cvs_proxy issues no such number, but another holder of its key might.
 		o := *pick(d, d.open)
 		o.MerchantUID = pick(d, leavers)
 		o.ticket = o.signedBy(d.current, signedurl.Confirm)

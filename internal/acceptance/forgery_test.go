@@ -56,7 +56,7 @@ func TestForgeryRun(t *testing.T) {
 	f.conclude(t, before)
 }
 
-// forgery is one run: what was issued, and what became of the webhooks.
+// forgery is one run: the barcodes that were issued, and how the webhooks were answered.
 type forgery struct {
 	g                        *gatewaytest.Gateway
 	lookup, only, quiet      string // base URLs: unsigned lookup, account second alone, unsigned reject without access log
@@ -77,7 +77,7 @@ type forgery struct {
 	total      struct{ genuine, attacks, forged, refused, broken, unexpected int }
 }
 
-// How often each kind must be fired at least, in the short form and in the long one.
+// How often each kind must be sent at least, in the short form and in the long form.
 const (
 	leastGenuine, leastGenuineLong = 50, 2_500
 	leastAttack, leastAttackLong   = 10, 800
@@ -101,7 +101,7 @@ func (fig *figure) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// order is a barcode, with what is true of it.
+// order is a barcode with the true values of its order.
 type order struct {
 	gatewaytest.Issued
 	ticket
@@ -174,7 +174,7 @@ func newForgery(t *testing.T, pool int) *forgery {
 	return f
 }
 
-// apiRequests are all that the run gives occasion for.
+// apiRequests matches every request that the gateway may send to the API in this run.
 var apiRequests = regexp.MustCompile(`^(POST /users/getToken|POST /cvs|DELETE /cvs/imp_\d+|GET /payments/[^/?#]+\?include_sandbox=true)$`)
 
 // start starts the gateway and returns the base URL of the second account's cvs_proxy.
@@ -188,7 +188,7 @@ func (f *forgery) start(t *testing.T) (inside string) {
 		}
 		api.ServeHTTP(w, r)
 	})
-	// Time enough, so that a busy machine does not turn an answer into a 504.
+	// Long timeouts, so that a busy machine does not turn an answer into a 504.
 	check := `
 		timeout 10s
 		order_check SHOP/orders/{http.cvs.merchant_uid}/payable {
@@ -213,7 +213,7 @@ func (f *forgery) start(t *testing.T) (inside string) {
 		Proxy:  urls, Confirm: "unsigned reject" + check,
 		Sites: inside + " {\ncvs_proxy {\naccount second\n" + urls + "\n}\n}\n" +
 			site(f.lookup, logged, "unsigned lookup") + site(f.only, logged, "account second\nunsigned reject") +
-			// What does not reach cvs_confirm is Caddy's to log.
+			// Caddy itself would log the URL of a request that does not reach cvs_confirm.
 			site(f.quiet, "", "unsigned reject"),
 		API: counted, Payable: f.payable,
 	})
@@ -259,8 +259,8 @@ func (f *forgery) issue(t *testing.T, inside, uid string, amount int, state stri
 	return o
 }
 
-// payable is the shop's order check. It knows each order's state, but leaves to
-// the gateway what is the gateway's: deadlines and amounts.
+// payable is the shop's order check. It knows the state of each order, but does not check what
+// the gateway must check: deadlines and amounts.
 func (f *forgery) payable(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -327,7 +327,7 @@ func (f *forgery) fire(t *testing.T, k kind, d *drawer, genuine bool) {
 	}
 }
 
-// conclude compares what the shop was asked with the truth, and prints the table.
+// conclude compares the order checks with the true values, and prints the table.
 func (f *forgery) conclude(t *testing.T, before int) {
 	t.Helper()
 	outside, untrue, claims := 0, 0, 0
@@ -372,7 +372,7 @@ func (f *forgery) conclude(t *testing.T, before int) {
 	assert.Zero(t, f.strayed.Load(), "strayed at the API")
 }
 
-// countFired prints how often each kind was fired, and whether that was enough.
+// countFired prints how often each kind was sent, and fails if that was too seldom.
 func (f *forgery) countFired(t *testing.T, tb *table, kinds []kind, least int) {
 	t.Helper()
 	for _, k := range kinds {
@@ -399,7 +399,8 @@ func (f *forgery) count(t *testing.T, bad bool, what string, r *http.Request) in
 
 var payablePath = regexp.MustCompile(`^/orders/([^/?#;]+)/payable$`)
 
-// inTemplate reports whether an order check is at /orders/{one segment}/payable, of the very order.
+// inTemplate reports whether the path of an order check is /orders/{number}/payable with the
+// number of its order in one segment.
 func inTemplate(r *http.Request) bool {
 	match := payablePath.FindStringSubmatch(r.RequestURI)
 	if r.Method != http.MethodPost || match == nil {
@@ -415,14 +416,14 @@ var checkFields = []string{
 	"X-Cvs-Amount", "X-Cvs-Expires", "X-Cvs-Imp-Uid", "X-Cvs-Merchant-Uid", "X-Cvs-Timeout-Ms",
 }
 
-// isTrue reports whether an order check was told nothing but the truth, and
-// whether other parsers find the same in the body.
+// isTrue reports whether an order check had only true values, and whether other parsers read
+// the same values in the body.
 func (f *forgery) isTrue(r *http.Request, body string) bool {
 	o := f.truth[r.Header.Get("X-Cvs-Imp-Uid")]
 	if o == nil || r.Header.Get("X-Cvs-Merchant-Uid") != o.MerchantUID || r.Header.Get("X-Cvs-Amount") != o.amount || len(r.Trailer) > 0 {
 		return false
 	}
-	// A look-up tells no deadline.
+	// After a look-up the deadline is not known.
 	if expires := r.Header.Get("X-Cvs-Expires"); expires != "" && expires != o.expires {
 		return false
 	}

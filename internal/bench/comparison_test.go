@@ -41,10 +41,10 @@ import (
 
 var cellTime = flag.Duration("cell", 200*time.Millisecond, "how long the comparison measures each contender at each number of connections")
 
-// connections are how many requests are under way at once.
+// connections are the numbers of requests that are under way at once.
 var connections = []int{1, 16, 256}
 
-// contender is one way to do a job.
+// contender is one configuration that does a job.
 type contender struct {
 	job, name string
 	site      string // the directives of its site at the gateway; "" if the load goes to what stands behind
@@ -52,10 +52,10 @@ type contender struct {
 	only      []int // of connections; default all
 }
 
-// key names what it does at so many connections.
+// key names a contender at a number of connections.
 func (c contender) key(conns int) string { return fmt.Sprintf("%s/%s/%d", c.job, c.name, conns) }
 
-// conns are the numbers of connections that it is measured at.
+// conns returns the numbers of connections that it is measured at.
 func (c contender) conns() []int {
 	if c.only != nil {
 		return c.only
@@ -63,7 +63,7 @@ func (c contender) conns() []int {
 	return connections
 }
 
-// sources make what it sends, one request after another.
+// sources returns the sources of the requests that it sends, one after another.
 func (c contender) sources(address string) []source {
 	all := make([]source, len(c.requests))
 	for i, from := range c.requests {
@@ -119,7 +119,7 @@ func post(buf []byte, address, target, contentType string, body []byte) []byte {
 	return fmt.Appendf(buf, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", target, address, contentType, len(body), body)
 }
 
-// issues asks for a barcode of an order that nobody has asked for before.
+// issues asks for the barcode of a new order with each request.
 func issues(address string) source {
 	return func(n uint64, buf []byte) []byte {
 		return post(buf, address, "/cvs", gatewaytest.JSONType, fmt.Appendf(nil, `{"merchant_uid":"order-%016d","amount":15000,"name":"접이식 우산","buyer_name":"홍길동","buyer_tel":"010-0000-0000","custom_data":{"cart":[1,2,3]}}`, n))
@@ -157,9 +157,9 @@ func confirms(address string) source {
 	return func(n uint64, buf []byte) []byte { return append(buf, webhooks[n%different]...) }
 }
 
-// What stands behind the gateway.
+// The backends.
 
-// behind answers as PortOne's API and as the shop do, as fast as it can.
+// behind answers as PortOne's API and the shop do, after a delay.
 func behind(delay time.Duration) http.Handler {
 	payment := fmt.Appendf(nil, `{"code":0,"message":null,"response":{"imp_uid":"imp_123456789012","merchant_uid":"order","status":"ready","amount":15000,"vbank_num":"12345678901234567890","started_at":%d,"custom_data":%q}}`,
 		time.Now().Unix(), strings.Repeat("-", 600))
@@ -185,8 +185,8 @@ func behind(delay time.Duration) http.Handler {
 	})
 }
 
-// bare sends every request on and its answer back, and does nothing else: what
-// any handler in Caddy must cost.
+// bare passes every request on and returns its answer, and does nothing else: any handler in
+// Caddy costs as much.
 type bare struct {
 	To        string `json:"to"`
 	transport *http.Transport
@@ -344,7 +344,7 @@ type cell struct {
 	cpu, allocs, memory float64 // microseconds, allocations and kilobytes of the gateway's, for each request
 }
 
-// load keeps so many connections busy for a time and returns how long each
+// load sends requests over a number of connections for a time, and returns how long each
 // request took.
 func load(b *testing.B, address string, requests []source, counter *atomic.Uint64, conns int, d time.Duration) []time.Duration {
 	b.Helper()
@@ -394,7 +394,7 @@ func keepAsking(address string, requests []source, counter *atomic.Uint64, end t
 	return taken, nil
 }
 
-// skipAnswer reads one answer, which must be a 200 of known length.
+// skipAnswer reads one answer, which must be a 200 with a Content-Length.
 func skipAnswer(r *bufio.Reader) error {
 	length := -1
 	for first := true; ; first = false {
@@ -415,8 +415,8 @@ func skipAnswer(r *bufio.Reader) error {
 	}
 }
 
-// BenchmarkComparison measures all contenders in turn, as many rounds as -benchtime
-// says, prints each cell for benchstat, and a table of the medians.
+// BenchmarkComparison measures all contenders in turn, in as many rounds as -benchtime says. It
+// prints each cell for benchstat, and a table of the medians.
 func BenchmarkComparison(b *testing.B) {
 	back := startProcess(b, "behind")
 	near, far := back.line(b), back.line(b)
