@@ -1,5 +1,7 @@
 package caddycvs
 
+// This file holds tests of the causes that answers and the log give for refusals and failures.
+
 import (
 	"bufio"
 	"context"
@@ -28,7 +30,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// A caller who is refused is named in one line, with the rule, and is told what to do.
+// A refused caller is logged in one line with the rule, and the answer says what to do.
 func TestRefusedCallerIsLogged(t *testing.T) {
 	t.Parallel()
 	proxied := func(options string) string {
@@ -85,7 +87,7 @@ func TestRefusedUnixSocketIsLogged(t *testing.T) {
 	}
 }
 
-// A webhook that is refused is told apart in the log only.
+// Only the log says why a webhook was refused. The answers are the same.
 func TestRefusedWebhookIsLogged(t *testing.T) {
 	t.Parallel()
 	const check = "\norder_check SHOP/x"
@@ -121,7 +123,7 @@ func TestRefusedWebhookIsLogged(t *testing.T) {
 	}
 }
 
-// broken are addresses at which no answer is to be had, each for a reason of its own.
+// broken returns addresses that give no answer, each for a reason of its own.
 func broken(t *testing.T) map[string]struct{ url, cause string } {
 	t.Helper()
 	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -136,7 +138,8 @@ func broken(t *testing.T) map[string]struct{ url, cause string } {
 		_ = conn.Close()
 	})
 	closing := listener(t, func(conn net.Conn) {
-		// To the end of the request: a sender that could not write it all would say so instead.
+		// Reads the whole request. Otherwise the sender could fail in writing it, which has
+		// another cause.
 		if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
 			_, _ = io.Copy(io.Discard, r.Body)
 		}
@@ -172,10 +175,10 @@ func listener(t *testing.T, serve func(net.Conn)) (addr string) {
 	return l.Addr().String()
 }
 
-// waits are long for what ends by itself, and short for what the end of the time ends.
+// waits are timeouts: short where the timeout itself is the cause, and long elsewhere.
 var waits = map[bool]string{false: "3s", true: "500ms"}
 
-// One line of the log, and the app's answer, tell why the API was not reached.
+// One line of the log and the app's answer say why the API was not reached.
 func TestUnreachableAPIHasACause(t *testing.T) {
 	t.Parallel()
 	for name, c := range broken(t) {
@@ -195,7 +198,7 @@ func TestUnreachableAPIHasACause(t *testing.T) {
 	}
 }
 
-// … likewise with a token at hand.
+// The same for calls that have a token already.
 func TestFailedCallHasACause(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -233,7 +236,7 @@ func TestFailedCallHasACause(t *testing.T) {
 	}
 }
 
-// foreign answers with somebody else's page.
+// foreign answers with a page that is not the API's.
 func foreign(status int, retryAfter string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", retryAfter)
@@ -242,7 +245,7 @@ func foreign(status int, retryAfter string) http.HandlerFunc {
 	}
 }
 
-// emulatorWith is the emulator, but for the paths that begin so.
+// emulatorWith returns the emulator with another handler for the paths with this prefix.
 func emulatorWith(prefix string, h http.HandlerFunc) http.Handler {
 	e := emulator.New(emulator.Options{BeforeRequest: gatewaytest.NoteTokens(nil)})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -254,7 +257,8 @@ func emulatorWith(prefix string, h http.HandlerFunc) http.Handler {
 	})
 }
 
-// A call for a barcode in doubt says what came in PortOne's place.
+// If the outcome of a call for a barcode is unknown, the answer says what came instead of
+// PortOne's answer.
 func TestUnknownOutcomeHasACause(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -281,7 +285,7 @@ func TestUnknownOutcomeHasACause(t *testing.T) {
 	}
 }
 
-// With a token at hand, too, an API that cannot be reached has done nothing.
+// Also with a valid token, an API that was not reached has done nothing.
 func TestUnreachableAPIWithValidToken(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{Account: "timeout 500ms"})
@@ -295,7 +299,7 @@ func TestUnreachableAPIWithValidToken(t *testing.T) {
 	}
 }
 
-// One line of the log tells why a check was not reached, by URL or by a route.
+// One line of the log says why a check was not reached, by URL or by a route.
 func TestUnreachableCheckHasACause(t *testing.T) {
 	t.Parallel()
 	for name, c := range broken(t) {
@@ -314,7 +318,7 @@ func TestUnreachableCheckHasACause(t *testing.T) {
 	}
 }
 
-// The words for a route that fails.
+// The causes of a route that fails.
 func TestFailedRouteHasACause(t *testing.T) {
 	t.Parallel()
 	half := listener(t, func(conn net.Conn) {
@@ -332,7 +336,7 @@ func TestFailedRouteHasACause(t *testing.T) {
 		assert.Equal(t, 502, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 		assert.Contains(t, g.WaitForLine(t, `"msg":"confirm webhook"`), want, route)
 	}
-	// The end of the time is the cause, whatever a handler says of it.
+	// The cause is the timeout, whatever error the handler returns then.
 	ended, end := context.WithCancel(t.Context())
 	end()
 	failing := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return caddyhttp.Error(502, ended.Err()) })
@@ -346,15 +350,16 @@ func TestFailedRouteHasACause(t *testing.T) {
 	assert.Equal(t, causeTimeout, broken.name)
 }
 
-// Only what comes before the request is certain not to have been sent.
+// After a failure during the handshake it is certain that the request was not sent. After a
+// later failure it is not.
 func TestTLSFailureAfterTheHandshakeIsNotUnreachable(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, causeUnreachable, transportCause(&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}).name)
 	assert.Equal(t, cause{causeBroken, "TLS: the other side refused the handshake"}, transportCause(&net.OpError{Op: "remote error", Err: tls.AlertError(116)}), "a client's certificate is asked for behind the handshake of TLS 1.3")
 }
 
-// One line of the log tells which condition failed, by path and kind of value. The value
-// may be about the buyer.
+// One line of the log says which condition failed, by its path and the kind of the value. It
+// does not show the value, which may be personal data.
 func TestFailedConditionIsLogged(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]string{
@@ -387,7 +392,7 @@ func TestFailedConditionIsLogged(t *testing.T) {
 	g.WaitForLine(t, `"msg":"confirm webhook"`, `"cause":"amount","detail":"the barcode's amount is not known"`)
 }
 
-// One line of the log, a warning, tells that a check looks misconfigured.
+// One line of the log, a warning, says that a check looks misconfigured.
 func TestCheckThatLooksMisconfigured(t *testing.T) {
 	t.Parallel()
 	for status, detail := range map[int]string{
@@ -412,7 +417,7 @@ func TestCheckThatLooksMisconfigured(t *testing.T) {
 	}
 }
 
-// An answer comes back as it came, with a Content-Type or without one.
+// The gateway returns an answer as it came, with a Content-Type or without one.
 func TestAnswerWithoutContentType(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{API: emulatorWith("/payments/", func(w http.ResponseWriter, _ *http.Request) {
@@ -424,7 +429,8 @@ func TestAnswerWithoutContentType(t *testing.T) {
 	assert.Empty(t, a.Header.Values("Content-Type"))
 }
 
-// What a query holds beside a POST /cvs, the app believes to have sent.
+// The gateway sends only the body of POST /cvs. An app would take the fields in its query for
+// sent, so they are refused.
 func TestIssueRefusesFieldsInTheQuery(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{})

@@ -1,5 +1,7 @@
 package caddycvs
 
+// This file holds tests of cvs_confirm: which webhooks it takes, what it asks, how it decides.
+
 import (
 	"bytes"
 	"context"
@@ -204,8 +206,8 @@ func TestUnsignedWebhooks(t *testing.T) {
 	assert.Equal(t, 200, g.Confirm(t, i).Status, "believed, as configured")
 }
 
-// A slow look-up must not use up the time of the checks, which on_error would then
-// take for a yes.
+// A slow look-up must leave time for the checks: otherwise "on_error accept" would accept the
+// order without their answer.
 func TestSlowLookUpIsNotAccepted(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "timeout 4s\non_error accept\norder_check SHOP/check", Payable: gatewaytest.AnswerWith(409, "")})
@@ -661,8 +663,8 @@ func TestBarcodeIsPaidAtTheTill(t *testing.T) {
 	assert.Equal(t, 2, strings.Count(noticed.String(), "/notice"))
 }
 
-// Of two routes of one webhook each has a request of its own: what Caddy keeps of the
-// one that it serves is not for them to share, or for what goes on after the answer.
+// Each route of a webhook has a request of its own. Routes must not share what Caddy stores
+// for the request that it serves, and a route may still run after the answer.
 func TestRoutesDoNotShareTheServedRequest(t *testing.T) {
 	t.Parallel()
 	confirm := ""
@@ -681,9 +683,8 @@ func TestRoutesDoNotShareTheServedRequest(t *testing.T) {
 	assert.Equal(t, 2, seen.Value(http.LocalAddrContextKey), "what is not Caddy's is there")
 }
 
-// The deadline for the body must not end the request. Where there is no body, the server
-// reads from the connection all the while, to notice when the client leaves, and a
-// deadline that stays would look like that.
+// The read deadline for the body must be removed afterwards. The server reads from the
+// connection to notice when the client leaves, and a deadline would look like that.
 func TestReadDeadlineEndsWithTheBody(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{"", "a=1"} {
@@ -707,7 +708,7 @@ func TestReadDeadlineEndsWithTheBody(t *testing.T) {
 	}
 }
 
-// Whatever goes wrong in deciding, only an acceptance is answered 200.
+// Only an acceptance is answered 200, whatever fails during the decision.
 func TestOnlyAnAcceptanceIs200(t *testing.T) {
 	t.Parallel()
 	for _, r := range []record{{}, {httpStatus: 200}, {httpStatus: 200, verdict: refused}, {httpStatus: 200, verdict: unanswered}, {httpStatus: 200, verdict: invalid}} {
@@ -719,8 +720,8 @@ func TestOnlyAnAcceptanceIs200(t *testing.T) {
 	}
 }
 
-// A shop may go on working after its answer has left: over HTTP/2, to stop at the
-// last byte would cancel it.
+// A shop may continue to work after it has sent its answer. Over HTTP/2 the gateway would
+// cancel that work if it stopped reading at the last byte.
 func TestCheckReadsTheAnswerToItsEnd(t *testing.T) {
 	t.Parallel()
 	var left atomic.Int32

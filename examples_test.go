@@ -1,5 +1,7 @@
 package caddycvs
 
+// This file holds tests of the configurations in examples/ and in the README.
+
 import (
 	"encoding/json"
 	"net/http"
@@ -80,8 +82,8 @@ func TestShownCaddyfilesLoad(t *testing.T) {
 	}
 }
 
-// An app calls the gateway by whatever name it has for the machine. A site of one Host would
-// answer another with Caddy's empty 200: nothing issued, nothing logged.
+// An app may use any name of the gateway's machine. A site with one Host would answer the
+// others with Caddy's empty 200: nothing would be issued or logged.
 func TestShownGatewaysListenForEveryHost(t *testing.T) {
 	t.Parallel()
 	gateways := 0
@@ -110,8 +112,8 @@ func servers(t *testing.T, cfg *caddy.Config) map[string]*caddyhttp.Server {
 	return app.Servers
 }
 
-// startExample runs an example as it is shipped, but for what one machine lacks: the names,
-// certificates and ports of real shops, and PortOne, in whose place the emulator stands.
+// startExample runs an example as it is shipped. It replaces only what a test does not have:
+// the names, certificates and ports of real shops, and PortOne by the emulator.
 func startExample(t *testing.T, name string, lacks map[string]string) *gatewaytest.Gateway {
 	t.Helper()
 	content, err := os.ReadFile("examples/" + name + ".caddyfile")
@@ -145,7 +147,7 @@ func startExample(t *testing.T, name string, lacks map[string]string) *gatewayte
 	return g
 }
 
-// exampleShop answers the order checks of all examples: no to the order of that name.
+// exampleShop answers the order checks of all examples. It refuses the order "no".
 func exampleShop(w http.ResponseWriter, r *http.Request) {
 	isNo := strings.HasSuffix(r.URL.Path, "/no/payable") || r.URL.Query().Get("order") == "no"
 	state, total := "open", 15000
@@ -157,8 +159,7 @@ func exampleShop(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// Each example, as it is shipped, takes an order from the barcode to the till, and refuses
-// another there.
+// With each example, as it is shipped, one order is paid at the till, and another is refused.
 func TestExamplesFromBarcodeToTill(t *testing.T) {
 	t.Parallel()
 	inside, outside := gatewaytest.Address(t), "http://"+gatewaytest.Address(t) // of the second merchant
@@ -220,8 +221,8 @@ func TestREADMENamesEveryOption(t *testing.T) {
 	}
 }
 
-// jsonOptions returns the JSON names of a module's fields, but for a check's URL,
-// which is the directive's argument.
+// jsonOptions returns the JSON names of a module's fields, except a check's URL, which is an
+// argument in the Caddyfile.
 func jsonOptions(module reflect.Type) []string {
 	var names []string
 	for _, field := range reflect.VisibleFields(module) {

@@ -1,5 +1,7 @@
 package caddycvs
 
+// This file holds tests of the guard, which keeps missed webhooks from being accepted.
+
 import (
 	"encoding/json"
 	"fmt"
@@ -16,8 +18,8 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// inABlock is a site where nothing but the guard stands between a webhook that misses the
-// block and the shop's app.
+// inABlock is a site with cvs_confirm inside a block. Only the guard keeps a webhook outside
+// the block from the shop's app.
 func inABlock(t *testing.T, app http.HandlerFunc, rest string) (*gatewaytest.Gateway, gatewaytest.Issued) {
 	t.Helper()
 	g, i := onSite(t, app, "handle /cvs/* {\n"+onlyConfirm+"}\n"+rest)
@@ -25,7 +27,8 @@ func inABlock(t *testing.T, app http.HandlerFunc, rest string) (*gatewaytest.Gat
 	return g, i
 }
 
-// What a site answers to a webhook that went astray is dropped, its header fields, too.
+// The guard drops the answer of the site, with its header fields, to a webhook that no
+// cvs_confirm received.
 func TestGuardDropsTheSitesAnswer(t *testing.T) {
 	t.Parallel()
 	for name, rest := range map[string]string{
@@ -58,7 +61,7 @@ func TestGuardDropsTheSitesAnswer(t *testing.T) {
 	}
 }
 
-// A notice, and whatever else is signed, reaches the app as it came, and its answer comes back.
+// A notice and any other signed request reach the app unchanged, and so does its answer.
 func TestGuardPassesNoticesOn(t *testing.T) {
 	t.Parallel()
 	large := `{"imp_uid":"imp_1","x":"` + strings.Repeat("a", 100_000) + `"}`
@@ -96,7 +99,7 @@ func TestGuardPassesNoticesOn(t *testing.T) {
 	}
 }
 
-// A Host that no site has is answered by Caddy with an empty 200.
+// Caddy answers a request for a Host that no site has with an empty 200.
 func TestGuardOfAServerWithSeveralSites(t *testing.T) {
 	t.Parallel()
 	_, port, err := net.SplitHostPort(gatewaytest.Address(t))
@@ -122,7 +125,7 @@ func TestGuardOfAServerWithSeveralSites(t *testing.T) {
 	assert.Equal(t, "a", g.Send(t, r).Body)
 }
 
-// A JSON configuration has no cvs_unrouted of itself, and is guarded all the same.
+// A JSON configuration without cvs_unrouted is guarded as well.
 func TestGuardOfAJSONConfiguration(t *testing.T) {
 	t.Parallel()
 	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{})
@@ -136,7 +139,7 @@ func TestGuardOfAJSONConfiguration(t *testing.T) {
 	assert.Equal(t, 404, g.Confirm(t, i).Status)
 }
 
-// The guard does not wait for a body that cvs_confirm would not wait for.
+// The guard waits for a body no longer than cvs_confirm does.
 func TestGuardDoesNotHoldASlowWebhook(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "timeout 400ms\n" + gatewaytest.UsualConfirm})

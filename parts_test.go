@@ -1,8 +1,8 @@
 package caddycvs
 
-// This file holds tests with what runs beside a real Caddy: php-fpm behind it, nginx and
-// HAProxy in front. CI installs them, and fails where one is missing; elsewhere a test
-// without its part is skipped.
+// This file holds tests with other programs: php-fpm behind Caddy, nginx and HAProxy in front
+// of it. CI installs them, and fails if one is missing. Elsewhere a test without its program
+// is skipped.
 
 import (
 	"bytes"
@@ -22,8 +22,8 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// program returns the path of a program that may be missing. Debian has the version in the
-// name of php-fpm, which nothing else may depend on.
+// program returns the path of a program, or skips the test if it is missing. Debian puts a
+// version into the name of php-fpm.
 func program(t *testing.T, name string) string {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil {
@@ -57,7 +57,7 @@ func runPart(t *testing.T, network, address string, command ...string) {
 	}, 10*time.Second, 10*time.Millisecond, "%s does not serve %s", command[0], address)
 }
 
-// phpFPM starts php-fpm with a pool of its own, and returns its socket.
+// phpFPM starts php-fpm, and returns its socket.
 func phpFPM(t *testing.T) string {
 	t.Helper()
 	fpm, dir := program(t, "php-fpm"), gatewaytest.ShortDir(t)
@@ -71,7 +71,7 @@ func phpFPM(t *testing.T) string {
 	return socket
 }
 
-// The example of a PHP shop, as it is shipped, with a real php-fpm.
+// The example of a PHP shop, as it is shipped, works with a real php-fpm.
 func TestPHPExample(t *testing.T) {
 	t.Parallel()
 	socket, root := phpFPM(t), t.TempDir()
@@ -120,8 +120,7 @@ func sendFrom(t *testing.T, g *gatewaytest.Gateway, source, method, target, body
 	return other.Send(t, r)
 }
 
-// shown returns the README's one code block of a language, with what the machine lacks
-// replaced.
+// shown returns the README's only code block of a language, with the given texts replaced.
 func shown(t *testing.T, language string, with ...string) string {
 	t.Helper()
 	blocks := fenced(t, language)
@@ -132,8 +131,8 @@ func shown(t *testing.T, language string, with ...string) string {
 	return strings.NewReplacer(with...).Replace(blocks[0])
 }
 
-// Behind nginx and HAProxy, as the README has them, Caddy knows the client; without the
-// options that it names, everybody would be the proxy, and is refused.
+// Behind nginx and HAProxy, configured as the README says, Caddy knows the client. Without
+// those options every client would have the proxy's address, and is refused.
 func TestBehindAProxy(t *testing.T) {
 	t.Parallel()
 	const (

@@ -1,5 +1,7 @@
 package caddycvs
 
+// This file holds tests of cvs_proxy: issuing, looking up and voiding, tokens and accounts.
+
 import (
 	"context"
 	"io"
@@ -141,7 +143,7 @@ func TestLookUpsAndVoid(t *testing.T) {
 func TestSDKWorksWithAnotherBaseURL(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{})
-	// What the known SDKs do: a token first, then the call with whatever came.
+	// The known SDKs first ask for a token, and then send it with the call.
 	a := g.Do(t, http.MethodPost, g.Inside+"/users/getToken", gatewaytest.JSONType, `{"imp_key":"","imp_secret":""}`)
 	require.Equal(t, 200, a.Status)
 	token := a.Payment(t)
@@ -153,7 +155,7 @@ func TestSDKWorksWithAnotherBaseURL(t *testing.T) {
 	r.Header = http.Header{"Content-Type": {gatewaytest.FormType}, "Authorization": {token["access_token"].(string)}}
 	assert.Equal(t, "ready", g.Send(t, r).Payment(t)["status"])
 
-	// And it opens nothing.
+	// The placeholder token is of no use at the API itself.
 	r, err = http.NewRequestWithContext(t.Context(), http.MethodGet, g.APIURL+"/payments/find/order-1", nil)
 	require.NoError(t, err)
 	r.Header.Set("Authorization", "Bearer "+token["access_token"].(string))
@@ -273,7 +275,7 @@ func TestTokenRenewalDelaysNoRequest(t *testing.T) {
 	renewing, release := make(chan struct{}), make(chan struct{})
 	var fetches atomic.Int32
 	g := gatewaytest.Start(t, gatewaytest.Setup{Emulator: emulator.Options{
-		// So short a life is all last minute: the renewal is due at once.
+		// A token is renewed in the last minute of its life. This one is due at once.
 		TokenLife: 4 * time.Second,
 		BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
 			if e == emulator.EndpointToken && fetches.Add(1) == 2 {
@@ -366,7 +368,7 @@ func TestCaddyStartsWhileTheAPIIsDown(t *testing.T) {
 	assert.Eventually(t, func() bool { return g.Issue(t, "order-1").Status == 200 }, 10*time.Second, 20*time.Millisecond, "it serves as soon as the API does")
 }
 
-// An app of an agency that asks for another sub-merchant must not get this one's barcode.
+// An app that asks for another sub-merchant must not get a barcode of the configured one.
 func TestTierOfAnotherSubMerchantIsRefused(t *testing.T) {
 	t.Parallel()
 	for account, tiers := range map[string]map[string]int{
@@ -402,8 +404,7 @@ func TestTierOfAnotherSubMerchantIsRefused(t *testing.T) {
 	assert.Equal(t, 400, g.Send(t, r).Status, "one of two")
 }
 
-// What was written is sent once, and a deadline, an amount or a key that cannot be
-// right is refused before.
+// An issue with a deadline or an amount that cannot be right is refused before it is sent.
 func TestIssueRefusesWhatCouldNotBePaid(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{Emulator: emulator.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }}})

@@ -1,5 +1,7 @@
 package caddycvs
 
+// This file holds tests of reloads: what they keep, release and show.
+
 import (
 	"context"
 	"fmt"
@@ -26,7 +28,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// stuckLog is a log that stops at the line of a decision until it is released.
+// stuckLog is a log that blocks at the line of a decision until it is released.
 type stuckLog struct{ reached, release chan struct{} }
 
 var theStuckLog = stuckLog{make(chan struct{}), make(chan struct{})}
@@ -61,8 +63,8 @@ func TestBlockedLogDoesNotDelayTheAnswer(t *testing.T) {
 	theStuckLog.release <- struct{}{}
 }
 
-// The tests below use the one Caddy that a process can run and reload,
-// so they do not run in parallel.
+// The tests below use the one Caddy that a process can run and reload, so they do not run in
+// parallel.
 
 func TestReloadKeepsRequestsAndToken(t *testing.T) {
 	const load, reloads = 20, 5
@@ -85,7 +87,7 @@ func TestReloadKeepsRequestsAndToken(t *testing.T) {
 			go func() { answers <- issueAgain(g, fmt.Sprintf("order-%d-%d", n, m)) }()
 			<-arrived
 		}
-		// Now that many requests are under way, those of earlier configurations too.
+		// Now many requests are under way, also those of earlier configurations.
 		require.NoError(t, gatewaytest.Reload(t, strings.Replace(config, "expires_in 72h", "expires_in "+strconv.Itoa(n+1)+"h", 1)))
 		broken := strings.Replace(config, "{env.CVS_TEST_SECOND_KEY}", "{env.CVS_TEST_UNSET}", 1)
 		require.ErrorContains(t, gatewaytest.Reload(t, broken), "account second: imp_key: evaluated placeholder {env.CVS_TEST_UNSET} is empty")
@@ -212,7 +214,7 @@ func TestSandboxSurvivesAReload(t *testing.T) {
 	assert.Contains(t, string(body), `"merchant_uid": "a"`)
 }
 
-// A call that goes on after a reload, and asks again, leaves no connection behind.
+// A call that continues after a reload, and is repeated, leaves no connection open.
 func TestReloadLeavesNoConnections(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once

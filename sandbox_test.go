@@ -1,5 +1,7 @@
 package caddycvs
 
+// This file holds tests of cvs_sandbox and of the command that starts one.
+
 import (
 	"net"
 	"net/http"
@@ -45,7 +47,7 @@ func TestSandboxCommand(t *testing.T) {
 	assert.ErrorContains(t, refuseArguments([]string{":8480"}), `and there is ":8480"`)
 }
 
-// What is printed can be opened, whatever is listened on.
+// The printed URL can be opened, whatever address the sandbox listens on.
 func TestSandboxPrintsItsURL(t *testing.T) {
 	t.Parallel()
 	_, port, err := net.SplitHostPort(gatewaytest.Address(t))

@@ -1,5 +1,7 @@
 package caddycvs
 
+// This file holds tests of the calls that cvs_proxy passes on, or refuses to.
+
 import (
 	"context"
 	"io"
@@ -15,8 +17,8 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// To an app that looks for a code in the body, an empty 200 is success: a refund that
-// never happened.
+// An app that looks for a code in the body takes an empty 200 for success: it would believe
+// in a refund that never happened.
 func TestProxyRefusesUnservedAPICalls(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{})
@@ -88,13 +90,13 @@ func TestLookUpsByPOST(t *testing.T) {
 	assert.Equal(t, []string{"GET", "GET", "GET"}, methods)
 }
 
-// asked is what reached an API.
+// asked is a request that reached the API.
 type asked struct {
 	method, uri, contentType, body string
 	header                         http.Header
 }
 
-// recorder answers as stub does, and keeps what was asked.
+// recorder answers as its handler does, and keeps the requests.
 type recorder struct {
 	http.Handler
 	mu    sync.Mutex
@@ -172,8 +174,8 @@ func TestServeAll(t *testing.T) {
 	assert.Equal(t, sent, api.count())
 }
 
-// A call that changes something is sent once, and in doubt nobody may take it for done
-// or for not done.
+// A call that changes something is sent once. If its outcome is unknown, the answer must not
+// look like success or like failure.
 func TestServedCallWithUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -208,7 +210,7 @@ func TestServedCallWithUnknownOutcome(t *testing.T) {
 	}
 }
 
-// RunMain searches everything that was written for the tokens.
+// RunMain searches everything that was written for the token.
 func TestTokensOfOldSDKsAreNeitherSentNorLogged(t *testing.T) {
 	t.Parallel()
 	api := &recorder{Handler: gatewaytest.StubAPI(200, gatewaytest.JSONType, `{"code":0,"message":null,"response":{"imp_uid":"imp_1"}}`)}

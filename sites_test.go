@@ -1,6 +1,6 @@
 package caddycvs
 
-// This file holds tests of whole sites, as people write them, with what stands around
+// This file holds tests of whole sites, as people write them, with other directives beside
 // cvs_confirm.
 
 import (
@@ -26,7 +26,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// fastCGI serves a responder as php-fpm would, and returns its address.
+// fastCGI serves a handler over FastCGI, as php-fpm does, and returns its address.
 func fastCGI(t *testing.T, h http.HandlerFunc) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -46,7 +46,7 @@ func webRoot(t *testing.T, names ...string) string {
 	return root
 }
 
-// The route of a check sees what the site's directives have set, as it is then.
+// The route of a check sees the values that the site's directives have set by then.
 func TestRouteOfACheckSeesTheSite(t *testing.T) {
 	t.Parallel()
 	root := webRoot(t, "confirm.php", "index.php")
@@ -73,7 +73,7 @@ func TestRouteOfACheckSeesTheSite(t *testing.T) {
 	}
 }
 
-// By a route a check is asked over whatever Caddy can speak.
+// A route can send a check over any protocol that Caddy has.
 func TestRouteOfACheckReachesUnixAndTLS(t *testing.T) {
 	t.Parallel()
 	dir := gatewaytest.ShortDir(t)
@@ -101,8 +101,9 @@ func TestRouteOfACheckReachesUnixAndTLS(t *testing.T) {
 	}
 }
 
-// shape is a whole site, as people write it. CONFIRM stands for a cvs_confirm at CONFIRM's
-// path, without it, and CHECK for its order check.
+// shape is a whole site, as people write it. In it CONFIRM stands for a cvs_confirm, CHECK for
+// the address of its order check, SITE for the site's own address, APP and PHP for the shop's
+// app, and WEBROOT for its files.
 type shape struct {
 	name string
 	site string
@@ -142,7 +143,7 @@ var shapes = []shape{
 	{name: "a named route, by `invoke`", site: "invoke shop"},
 }
 
-// site is a shape that runs.
+// site is a shape that was started.
 type site struct {
 	*gatewaytest.Gateway
 	at string
@@ -179,8 +180,9 @@ func tableCell(a gatewaytest.Answer) string {
 	return "the site's " + strconv.Itoa(a.Status)
 }
 
-// On each shape a yes is 200, a no 409, a check that hangs 504, an app that is down 503; a
-// path that is nearly right is taken, and a wrong one 404, whatever else the site answers.
+// On each shape an acceptance is answered 200, a refusal 409, a check that hangs 504, and a
+// check that is down 503. A path that differs only in slashes or case is answered as well, and
+// a wrong path is 404, whatever the site would answer.
 func TestShapesOfSites(t *testing.T) {
 	t.Parallel()
 	shop := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -244,7 +246,7 @@ func (s *site) row(t *testing.T, name, path string, down *site) string {
 		strings.Join(slices.Sorted(maps.Keys(near)), ", "), tableCell(send(s, yes, "/wrong")), tableCell(send(s, unsigned, "/wrong")))
 }
 
-// compareWithREADME holds a table in the README against the one that a test has made.
+// compareWithREADME compares a table in the README with the one that a test has made.
 func compareWithREADME(t *testing.T, name, table string) {
 	t.Helper()
 	content, err := os.ReadFile("README.md")

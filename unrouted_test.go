@@ -1,7 +1,7 @@
 package caddycvs
 
-// This file holds tests of where a webhook can go astray: sites whose rules come
-// before cvs_confirm, and paths that are nearly right.
+// This file holds tests of webhooks that miss cvs_confirm: on sites whose directives come
+// before it, and at paths that are similar to the right one.
 
 import (
 	"fmt"
@@ -19,8 +19,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// onSite issues a barcode whose webhook goes to a site of its own, with these
-// directives beside cvs_confirm.
+// onSite issues a barcode whose webhook goes to a site with these directives.
 func onSite(t *testing.T, payable http.HandlerFunc, directives string) (*gatewaytest.Gateway, gatewaytest.Issued) {
 	t.Helper()
 	at := "http://" + gatewaytest.Address(t)
@@ -33,7 +32,7 @@ func onSite(t *testing.T, payable http.HandlerFunc, directives string) (*gateway
 
 const onlyConfirm = "cvs_confirm /cvs/confirm {\n" + gatewaytest.UsualConfirm + "\n}\n"
 
-// The shop's own 200 must not accept in place of the order check.
+// A 200 of the shop's site must not count as an acceptance.
 func TestConfirmComesBeforeWhatChangesARequest(t *testing.T) {
 	t.Parallel()
 	const app = "respond \"the shop's page\" 200\n"
@@ -67,7 +66,7 @@ func TestConfirmComesBeforeWhatChangesARequest(t *testing.T) {
 	}
 }
 
-// What spends the merchant's credentials stays behind the site's password.
+// cvs_proxy uses the merchant's credentials, so the site's password must protect it.
 func TestProxyRunsAfterBasicAuth(t *testing.T) {
 	t.Parallel()
 	at := "http://" + gatewaytest.Address(t)
@@ -86,8 +85,8 @@ func TestProxyRunsAfterBasicAuth(t *testing.T) {
 	assert.Empty(t, g.API.Payments())
 }
 
-// A signed webhook at a path that is nearly right is taken; at any other it is refused
-// aloud, whatever else the site would answer.
+// A signed webhook at a path that differs only in slashes or case is answered by cvs_confirm.
+// At any other path it is refused and logged, whatever the site would answer.
 func TestWebhookAtASimilarPathIsAnswered(t *testing.T) {
 	t.Parallel()
 	for name, directives := range map[string]string{
@@ -118,7 +117,7 @@ func TestWebhookAtASimilarPathIsAnswered(t *testing.T) {
 	}
 }
 
-// What is not a signed webhook is the site's own.
+// A request that is not a signed webhook goes to the site.
 func TestOtherRequestsPassOn(t *testing.T) {
 	t.Parallel()
 	g, i := onSite(t, nil, onlyConfirm+"respond \"the shop's page\" 202\n")
@@ -141,7 +140,7 @@ func TestOtherRequestsPassOn(t *testing.T) {
 	}
 }
 
-// A notice has a signed URL, too, and is the app's, body and all.
+// A notice has a signed URL as well. The app gets it, with its body.
 func TestSignedNoticesReachTheApp(t *testing.T) {
 	t.Parallel()
 	at := "http://" + gatewaytest.Address(t)
@@ -183,8 +182,8 @@ func TestSignedNoticesReachTheApp(t *testing.T) {
 	assert.Equal(t, 200, result.Notice[0].Status)
 }
 
-// In a route directives stand as they are written, so that more cvs handlers may come
-// behind the answer to webhooks that miss theirs.
+// In a route, directives run in the order in which they are written. Further handlers of the
+// module may come after the one that answers missed webhooks.
 func TestSeveralHandlersOnOneSite(t *testing.T) {
 	t.Parallel()
 	other := strings.Replace(onlyConfirm, "/cvs/confirm", "/other/confirm", 1)
@@ -222,7 +221,7 @@ func TestSeveralHandlersOnOneSite(t *testing.T) {
 	}
 }
 
-// A block takes what matches it, and the rest of the site what does not.
+// A block handles the requests that match it, and the rest of the site handles the others.
 func TestWebhookOutsideABlockIsRefused(t *testing.T) {
 	t.Parallel()
 	other := strings.Replace(onlyConfirm, "/cvs/confirm", "/other/confirm", 1)
@@ -255,7 +254,7 @@ func TestWebhookOutsideABlockIsRefused(t *testing.T) {
 	}
 }
 
-// Nobody hides a request of another kind from the access log by a parameter.
+// A parameter named like the signature must not hide another request from the log.
 func TestRequestWithSignatureParameterIsLogged(t *testing.T) {
 	t.Parallel()
 	g, i := onSite(t, nil, onlyConfirm+"respond \"admin\" 202\n")
@@ -267,7 +266,8 @@ func TestRequestWithSignatureParameterIsLogged(t *testing.T) {
 	}
 }
 
-// Where a webhook that misses cvs_confirm would be accepted is told when a site is loaded.
+// When a site is loaded, the log warns if the site would accept a webhook that misses
+// cvs_confirm.
 func TestSiteThatAcceptsMissedWebhooksIsWarnedOf(t *testing.T) {
 	t.Parallel()
 	const (
@@ -326,7 +326,7 @@ func TestSiteThatAcceptsMissedWebhooksIsWarnedOf(t *testing.T) {
 	}
 }
 
-// A check that accepts by its status alone is warned of, unless it decides nothing.
+// The log warns of a check that accepts by its status alone, unless it is a shadow.
 func TestChecksWithoutAConditionAreWarnedOf(t *testing.T) {
 	t.Parallel()
 	const warning = "this order check has no condition"
@@ -344,7 +344,7 @@ func TestChecksWithoutAConditionAreWarnedOf(t *testing.T) {
 	}
 }
 
-// An acceptance that no check gave is not logged like any other.
+// An acceptance without an answer of a check is logged as a warning.
 func TestAcceptanceWithoutAnAnswerIsWarnedOf(t *testing.T) {
 	t.Parallel()
 	for answerOf, level := range map[int]string{200: "info", 500: "warn"} {
