@@ -1,7 +1,7 @@
 package acceptance
 
-// This file holds the faults of the API, the tills and the shop in the fault run, how often
-// each must strike, and the random draws and counters.
+// This file holds the faults of the API, the tills and the shop in the fault run, and how often
+// each must strike.
 
 import (
 	"bytes"
@@ -9,14 +9,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,88 +28,6 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
-
-// lottery lets many goroutines draw from one source of random numbers.
-type lottery struct {
-	mu  sync.Mutex
-	rng *rand.Rand
-}
-
-func (l *lottery) below(n int) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.rng.IntN(n)
-}
-
-func (l *lottery) between(least, most time.Duration) time.Duration {
-	return least + time.Duration(l.below(int(most-least)))
-}
-
-// deck deals its cards in random order. Each card comes once before any comes again.
-type deck[T any] struct {
-	draw  *lottery
-	cards []T
-
-	mu   sync.Mutex
-	left []T
-}
-
-// newDeck returns a deck. The cards of lead are dealt first, once.
-func newDeck[T any](draw *lottery, lead, cards []T) *deck[T] {
-	return &deck[T]{draw: draw, cards: cards, left: slices.Clone(lead)}
-}
-
-func (d *deck[T]) next() T {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.left) == 0 {
-		d.left = slices.Clone(d.cards)
-		for i := range d.left {
-			j := i + d.draw.below(len(d.left)-i)
-			d.left[i], d.left[j] = d.left[j], d.left[i]
-		}
-	}
-	card := d.left[0]
-	d.left = d.left[1:]
-	return card
-}
-
-// again puts a card back on top, because it had no effect.
-func (d *deck[T]) again(card T) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.left = slices.Insert(d.left, 0, card)
-}
-
-// among returns the cards and adds empty ones up to size.
-func among(size int, cards ...string) []string {
-	return append(cards, make([]string, size-len(cards))...)
-}
-
-// hits returns cards of which one is true.
-func hits(size int) []bool {
-	cards := make([]bool, size)
-	cards[0] = true
-	return cards
-}
-
-// tally counts by name.
-type tally struct {
-	mu     sync.Mutex
-	counts map[string]int
-	names  []string
-}
-
-func (c *tally) add(name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.counts == nil {
-		c.counts = make(map[string]int)
-	}
-	if c.counts[name]++; c.counts[name] == 1 {
-		c.names = append(c.names, name)
-	}
-}
 
 // The faults and events that are not of the network or of single requests.
 const (
@@ -571,63 +487,4 @@ func (f *faultRun) weather(done <-chan struct{}) {
 			return
 		}
 	}
-}
-
-// wait waits, and reports whether done was closed before the time was over.
-func wait(done <-chan struct{}, d time.Duration) (over bool) {
-	select {
-	case <-done:
-		return true
-	case <-time.After(d):
-		return false
-	}
-}
-
-// lag measures how late timers are: the machine adds as much to any time that is measured.
-type lag struct {
-	began time.Time
-
-	mu    sync.Mutex
-	worst []time.Duration // of each lagSlot since began
-}
-
-const lagSlot = 100 * time.Millisecond
-
-func (l *lag) watch(done <-chan struct{}) {
-	const tick = 5 * time.Millisecond
-	for {
-		due := time.Now().Add(tick)
-		if wait(done, tick) {
-			return
-		}
-		if over := time.Since(due); over > time.Millisecond {
-			l.note(due, over)
-		}
-	}
-}
-
-func (l *lag) slot(at time.Time) int { return max(0, int(at.Sub(l.began)/lagSlot)) }
-
-// note records a delay for each slot of time that it lasted.
-func (l *lag) note(due time.Time, over time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	last := l.slot(due.Add(over))
-	for len(l.worst) <= last {
-		l.worst = append(l.worst, 0)
-	}
-	for i := l.slot(due); i <= last; i++ {
-		l.worst[i] = max(l.worst[i], over)
-	}
-}
-
-// between returns the greatest delay in a span of time.
-func (l *lag) between(from, to time.Time) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var worst time.Duration
-	for i := l.slot(from); i <= l.slot(to) && i < len(l.worst); i++ {
-		worst = max(worst, l.worst[i])
-	}
-	return worst
 }
