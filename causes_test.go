@@ -13,10 +13,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +27,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
@@ -486,6 +489,35 @@ func TestUnusableCallbackURLIsWarnedOf(t *testing.T) {
 			u, err := url.Parse(c.url)
 			require.NoError(t, err)
 			g.WaitForLine(t, `"level":"warn"`, "a callback URL is", c.warning, `"option":"`+c.option+`","host":"`+u.Host+`"`)
+		})
+	}
+}
+
+// The last attempt to connect is cut off by the time limit. The cause is still that of the
+// attempts before, unless this one reached the app.
+func TestUnreachableCheckKeepsItsCauseAtTheTimeLimit(t *testing.T) {
+	t.Parallel()
+	for want, connects := range map[string]bool{causeUnreachable: false, causeTimeout: true} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			attempts := 0
+			ctx, end := context.WithCancel(t.Context())
+			u := upstream{
+				request: httptest.NewRequest(http.MethodGet, "/", nil),
+				transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+					if attempts++; attempts == 1 {
+						return nil, reverseproxy.NewDialError(syscall.ECONNREFUSED)
+					}
+					if connects {
+						httptrace.ContextClientTrace(r.Context()).GotConn(httptrace.GotConnInfo{})
+					}
+					end()
+					return nil, r.Context().Err()
+				}),
+			}
+			answer := newUpstreamAnswer()
+			assert.Equal(t, want, u.askURL(ctx, answer).name)
+			assert.Equal(t, 2, attempts)
 		})
 	}
 }

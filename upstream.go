@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
 	"time"
 
@@ -56,8 +57,11 @@ func (u *upstream) run(ctx context.Context, answer *upstreamAnswer) {
 // askURL sends the request. It repeats only while no connection can be made: a request that
 // may have arrived is not sent again.
 func (u *upstream) askURL(ctx context.Context, answer *upstreamAnswer) cause {
+	var unreachable cause
 	for wait := 25 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
-		r := u.request.WithContext(ctx)
+		connected := false
+		traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+		r := u.request.WithContext(traced)
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(u.body)), nil }
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(u.body)), int64(len(u.body))
 		if len(u.body) == 0 {
@@ -67,11 +71,16 @@ func (u *upstream) askURL(ctx context.Context, answer *upstreamAnswer) cause {
 		if err == nil {
 			return answer.readFrom(resp)
 		}
-		if _, dialing := errors.AsType[reverseproxy.DialError](err); !dialing {
+		_, dialing := errors.AsType[reverseproxy.DialError](err)
+		switch {
+		case dialing:
+			unreachable = cause{causeUnreachable, client.Cause(err)}
+			answer.setBroken(unreachable)
+		case unreachable.name != "" && !connected: // the time limit ended another attempt to connect
+			return unreachable
+		default:
 			return transportCause(err)
 		}
-		unreachable := cause{causeUnreachable, client.Cause(err)}
-		answer.setBroken(unreachable)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
