@@ -16,28 +16,6 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-// PaymentRequest asks for one payment by its imp_uid. Payments made through a
-// test channel are found too; without include_sandbox the API hides them.
-func PaymentRequest(impUID string) Request {
-	return Request{Method: http.MethodGet, Path: "/payments/" + url.PathEscape(impUID), Query: "include_sandbox=true"}
-}
-
-// FindRequest asks for the newest payment of an order, of any status if status is "".
-func FindRequest(merchantUID string, status Status) Request {
-	path := "/payments/find/" + url.PathEscape(merchantUID)
-	if status != "" {
-		path += "/" + url.PathEscape(string(status))
-	}
-	// include_sandbox is documented for look-ups by imp_uid only. Should the
-	// API hide test payments here too, it helps; if not, it is ignored.
-	return Request{Method: http.MethodGet, Path: path, Query: "sorting=-started&include_sandbox=true"}
-}
-
-// VoidRequest voids an unpaid barcode.
-func VoidRequest(impUID string) Request {
-	return Request{Method: http.MethodDelete, Path: "/cvs/" + url.PathEscape(impUID)}
-}
-
 // Issue asks for a barcode. See IssueRaw for what it does in doubt.
 func (c *Client) Issue(ctx context.Context, r *IssueRequest) (*Payment, error) {
 	if !r.validUTF8() {

@@ -3,8 +3,13 @@ package client
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
+	"net/http"
+	"net/url"
 	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
 const (
@@ -272,22 +277,29 @@ func backoffAfter(err error, failures int) time.Duration {
 	}
 }
 
-// backoff doubles from first to limit and takes off up to a quarter at random,
-// so that many nodes do not return in step.
-func backoff(attempt int, first, limit time.Duration) time.Duration {
-	d := limit
-	if attempt < 20 {
-		d = min(first<<(attempt-1), limit)
+// getToken asks for a token, once.
+func (c *Client) getToken(ctx context.Context) (*grant, error) {
+	form := url.Values{"imp_key": {c.key}, "imp_secret": {c.secret}}
+	asked := time.Now()
+	resp, err := c.do(ctx, c.bare, Request{
+		Method: http.MethodPost, Path: "/users/getToken",
+		ContentType: strict.Form, Body: []byte(form.Encode()),
+	})
+	if errors.Is(err, ErrCredentials) {
+		return nil, err
 	}
-	return d - rand.N(d/4+1) //nolint:gosec // jitter needs no secrecy
-}
-
-// pause waits for d and reports false if ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
+	if err != nil {
+		return nil, &tokenError{err}
 	}
+	if err := resp.Err(); err != nil {
+		return nil, &tokenError{err}
+	}
+	answer := gjson.GetBytes(resp.Body, "response")
+	now, expiredAt := answer.Get("now").Int(), answer.Get("expired_at").Int()
+	g, err := newGrant(answer.Get("access_token").String(), now, expiredAt, asked)
+	if err != nil {
+		return nil, &tokenError{err}
+	}
+	c.state.setClock(now, asked)
+	return g, nil
 }

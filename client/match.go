@@ -1,0 +1,79 @@
+package client
+
+// This file holds whether a payment is one that a POST /cvs asks for, by all that it shows.
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/caddy-cvs/caddy-cvs/client/decimal"
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
+)
+
+// otherMethods are the pay_methods that the API's schema names. There is none for
+// convenience stores among them, so a payment by one of these is another.
+var otherMethods = []string{
+	"samsung", "card", "trans", "vbank", "phone", "cultureland", "culturegift", "smartculture", "booknlife", "point",
+	"ssgpay", "lpay", "payco", "kakaopay", "tosspay", "naverpay", "applepay", "paypal",
+}
+
+// matches reports whether a payment is, by all that it shows, one that this request
+// asks for. What the API adds of its own, such as a barcode's number, tells nothing.
+func (i *Issue) matches(p *Payment) bool {
+	if p.MerchantUID != i.MerchantUID || !decimal.Near(string(p.Amount), i.Amount) ||
+		slices.Contains(otherMethods, string(p.PayMethod)) || !absentOr(string(p.Currency), "KRW") {
+		return false
+	}
+	for _, shown := range [...]struct {
+		field string
+		value Text
+	}{
+		{"name", p.Name},
+		{"buyer_name", p.BuyerName},
+		{"buyer_email", p.BuyerEmail},
+		{"buyer_tel", p.BuyerTel},
+		{"buyer_addr", p.BuyerAddr},
+		{"buyer_postcode", p.BuyerPostcode},
+	} {
+		if strings.TrimSpace(i.body.Get(shown.field).Text) != strings.TrimSpace(string(shown.value)) {
+			return false
+		}
+	}
+	if own := i.body.Get("barcode").Text; own != "" && !absentOr(p.Barcode(), own) {
+		return false
+	}
+	if _, id, named := strings.Cut(i.body.Get("pg").Text, "."); named && !absentOr(string(p.PGID), id) {
+		return false
+	}
+	return sameData(i.body, string(p.CustomData))
+}
+
+// absentOr reports whether a value is not shown, or is the wanted one.
+func absentOr(shown, want string) bool { return shown == "" || shown == want }
+
+// sameData compares custom_data, which comes back as the text of its JSON.
+func sameData(b *strict.Body, shown string) bool {
+	if b.MediaType() == strict.Form && b.Get("custom_data").Kind == strict.Absent && b.Has("custom_data") {
+		return false // how the API puts custom_data[...] together is not known
+	}
+	sent := b.Get("custom_data")
+	if sent.Missing() || shown == "" {
+		return sent.Missing() && shown == ""
+	}
+	if sent.Kind == strict.String && sent.Text == shown {
+		return true
+	}
+	raw := sent.Text // of a form
+	if b.MediaType() == strict.JSON {
+		raw = gjson.Get(b.Original(), "custom_data").Raw
+	}
+	var want, got any
+	errWant := json.Unmarshal([]byte(raw), &want)
+	errGot := json.Unmarshal([]byte(shown), &got)
+	return errors.Join(errWant, errGot) == nil && reflect.DeepEqual(want, got)
+}
