@@ -1,7 +1,7 @@
 package client
 
-// This file holds what is known of the calls for an order's barcode, by which the
-// payment of one is told from that of another.
+// This file holds what the client knows of the attempts to issue a barcode for each
+// order, by which the payment of one attempt is distinguished from that of another.
 
 import (
 	"slices"
@@ -11,68 +11,71 @@ import (
 
 // attempt is one POST /cvs.
 type attempt struct {
-	order  string
-	began  time.Time
-	issue  *Issue    // until it is answered
-	impUID string    // what was answered, "" while it is under way or in doubt
-	until  time.Time // when it is forgotten
+	order    string
+	began    time.Time
+	issue    *Issue    // nil once it was answered
+	impUID   string    // of the answer, "" while the attempt is under way or in doubt
+	forgetAt time.Time // zero while the attempt is under way
 }
 
-// orders holds, by order number, the attempts that are under way, and those that
-// ended so short a time ago that a look-up could take their payment for another's.
-type orders struct {
+// attempts holds, by order number, the attempts that are under way, and those that
+// ended so recently that a look-up could confuse their payment with another's.
+type attempts struct {
 	mu       sync.Mutex
-	attempts map[string][]*attempt
-	answered []*attempt // that ended so, in the order in which they are forgotten
+	byOrder  map[string][]*attempt
+	answered []*attempt // recently, sorted by forgetAt
 	inDoubt  []*attempt // likewise
 }
 
-func (o *orders) begin(i *Issue) *attempt {
+func (as *attempts) start(i *Issue) *attempt {
 	a := &attempt{order: i.MerchantUID, began: time.Now(), issue: i}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.answered, o.inDoubt = o.prune(o.answered, a.began), o.prune(o.inDoubt, a.began)
-	if o.attempts == nil {
-		o.attempts = make(map[string][]*attempt)
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	as.answered, as.inDoubt = as.forgetOld(as.answered, a.began), as.forgetOld(as.inDoubt, a.began)
+	if as.byOrder == nil {
+		as.byOrder = make(map[string][]*attempt)
 	}
-	o.attempts[a.order] = append(o.attempts[a.order], a)
+	as.byOrder[a.order] = append(as.byOrder[a.order], a)
 	return a
 }
 
 const (
-	// inDoubtFor is how many time-outs long an attempt in doubt is remembered, whose
+	// rememberDoubt is for how many time-outs an attempt in doubt is remembered: its
 	// payment may appear late.
-	inDoubtFor = 4
-	// clocksDiffer is how far the API's clock may be off, beside half of a time-out, by
-	// which a slow token leaves it unknown: see State.earliest.
-	clocksDiffer = 5 * time.Second
+	rememberDoubt = 4
+	// maxClockError is how far off the API's clock may be, besides half of a time-out, by
+	// which a slow token leaves it unknown: see apiClock.earliestSecond.
+	maxClockError = 5 * time.Second
 )
 
-// end notes how an attempt ended. Its payment is remembered for as long as the clocks
-// leave it unclear what began before what, its doubt for as long as the API may be at
-// work.
-func (o *orders) end(a *attempt, resp *Response, err error, timeout time.Duration) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+// finish notes how an attempt ended. An answered attempt is remembered for as long as
+// the clocks do not tell which payment started first, an attempt in doubt for as long as
+// the API may be at work on it.
+func (as *attempts) finish(a *attempt, resp *Response, err error, timeout time.Duration) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	accepted := err == nil && resp.Err() == nil
+	if accepted {
+		a.impUID = resp.impUID()
+	}
 	switch {
-	case err == nil && resp.Err() == nil && resp.impUID() != "":
-		a.impUID, a.issue = resp.impUID(), nil
-		a.until = time.Now().Add(timeout + clocksDiffer)
-		o.answered = append(o.answered, a)
-	case err == nil && resp.Err() == nil || inDoubt(err):
-		a.until = time.Now().Add(inDoubtFor * timeout)
-		o.inDoubt = append(o.inDoubt, a)
+	case a.impUID != "":
+		a.issue = nil
+		a.forgetAt = time.Now().Add(timeout + maxClockError)
+		as.answered = append(as.answered, a)
+	case accepted || inDoubt(err):
+		a.forgetAt = time.Now().Add(rememberDoubt * timeout)
+		as.inDoubt = append(as.inDoubt, a)
 	default: // nothing was done
-		o.forget(a)
-		return
+		as.forget(a)
 	}
 }
 
-// prune forgets what need not be remembered any more. It comes with the next call, not
-// by a timer: an account that is idle costs nothing.
-func (o *orders) prune(list []*attempt, now time.Time) []*attempt {
-	for len(list) > 0 && !list[0].until.After(now) {
-		o.forget(list[0])
+// forgetOld forgets the attempts of a list whose time has come. It runs with the next
+// call, not by a timer, so that an idle account costs nothing.
+func (as *attempts) forgetOld(list []*attempt, now time.Time) []*attempt {
+	for len(list) > 0 && !list[0].forgetAt.After(now) {
+		as.forget(list[0])
 		list[0] = nil
 		list = list[1:]
 	}
@@ -82,28 +85,24 @@ func (o *orders) prune(list []*attempt, now time.Time) []*attempt {
 	return list
 }
 
-// forget is called with the lock held.
-func (o *orders) forget(a *attempt) {
-	rest := slices.DeleteFunc(o.attempts[a.order], func(other *attempt) bool { return other == a })
-	if o.attempts[a.order] = rest; len(rest) == 0 {
-		delete(o.attempts, a.order)
+// forget removes an attempt. The lock must be held.
+func (as *attempts) forget(a *attempt) {
+	rest := slices.DeleteFunc(as.byOrder[a.order], func(other *attempt) bool { return other == a })
+	if as.byOrder[a.order] = rest; len(rest) == 0 {
+		delete(as.byOrder, a.order)
 	}
-	if len(o.attempts) == 0 {
-		o.attempts = nil // a map that once was large never shrinks
+	if len(as.byOrder) == 0 {
+		as.byOrder = nil // a map that once was large never shrinks
 	}
 }
 
-// compare tells whether a payment that matches the attempt can be no other attempt's.
-// It cannot tell if it was the answer to another one, behind which its own may stand,
-// or if another one without an answer would look the same, as calls do which differ in
-// their deadline only.
-func (o *orders) compare(a *attempt, p *Payment) finding {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, other := range o.attempts[a.order] {
-		if other != a && (other.impUID == p.ImpUID || other.impUID == "" && other.issue.matches(p)) {
-			return unclear
-		}
-	}
-	return matched
+// mayBeOfAnother reports whether a payment that matches the attempt may be the payment
+// of another attempt: it was the answer to that one, or that one has no answer and would
+// look the same. Two calls that differ only in their deadline look the same.
+func (as *attempts) mayBeOfAnother(a *attempt, p *Payment) bool {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	return slices.ContainsFunc(as.byOrder[a.order], func(other *attempt) bool {
+		return other != a && (other.impUID == p.ImpUID || other.impUID == "" && other.issue.matches(p))
+	})
 }

@@ -1,6 +1,6 @@
 package client
 
-// This file holds pauses between attempts.
+// This file holds the pauses between attempts.
 
 import (
 	"context"
@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// backoff doubles from first to limit and takes off up to a quarter at random,
-// so that many nodes do not return in step.
+// backoff doubles the pause from first up to limit. It takes off up to a quarter at
+// random, so that many nodes do not come back at the same moment.
 func backoff(attempt int, first, limit time.Duration) time.Duration {
 	d := limit
 	if attempt < 20 {

@@ -1,5 +1,7 @@
 package client
 
+// This file holds the calls that an app makes.
+
 import (
 	"bytes"
 	"context"
@@ -11,12 +13,10 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/tidwall/gjson"
-
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-// Issue asks for a barcode. See IssueRaw for what it does in doubt.
+// Issue asks for a barcode. See IssueRaw for what it does if the answer is lost.
 func (c *Client) Issue(ctx context.Context, r *IssueRequest) (*Payment, error) {
 	if !r.validUTF8() {
 		return nil, &InvalidError{[]string{"a text is not valid UTF-8"}}
@@ -31,18 +31,18 @@ func (c *Client) Issue(ctx context.Context, r *IssueRequest) (*Payment, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done(c.IssueRaw(ctx, issue))
+	return changed(c.IssueRaw(ctx, issue))
 }
 
 // Void makes an unpaid barcode unusable, for an order that was changed or
 // cannot be delivered any more.
 func (c *Client) Void(ctx context.Context, impUID string) (*Payment, error) {
-	return done(c.Do(ctx, VoidRequest(impUID)))
+	return changed(c.Do(ctx, VoidRequest(impUID)))
 }
 
-// done reads the payment of a call that changes something. What the API says it
-// did is done, whether its answer can be read or not.
-func done(resp *Response, err error) (*Payment, error) {
+// changed reads the payment of a call that changes something. If the API says that it
+// did the work and the rest cannot be read, the work is done all the same.
+func changed(resp *Response, err error) (*Payment, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (c *Client) ListPayments(ctx context.Context, status Status, o ListOptions)
 		return nil, err
 	}
 	page := new(PaymentPage)
-	if err := json.Unmarshal([]byte(gjson.GetBytes(resp.Body, "response").Raw), page); err != nil {
+	if err := json.Unmarshal([]byte(resp.response().Raw), page); err != nil {
 		return nil, ErrNotAPI
 	}
 	return page, nil

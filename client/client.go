@@ -1,11 +1,16 @@
 // Package client is a Go client for the convenience-store part of PortOne's
 // REST API V1: barcodes are issued and voided, payments are looked up. It keeps
-// the access token, tells failures apart, and never leaves an issue in doubt
-// that a look-up can settle.
+// the access token and distinguishes failures. After an issue whose answer is
+// lost, it looks the payment up.
 //
-// It knows nothing of Caddy. Below it lie the packages for what belongs to the
-// wire: strict bodies, the webhook reader, signed URLs, and an emulator.
+// It knows the API, and nothing of Caddy, zap or any other server or logger, so
+// that every Go program can import it. The packages below it hold what belongs
+// to the wire: strict bodies, the webhook, signed URLs, numbers as text, the
+// picture of a barcode, and an emulator of the API.
 package client
+
+// This file holds the Client itself: what it is made of, how it starts and ends. The
+// calls of an app are in calls.go.
 
 import (
 	"cmp"
@@ -21,12 +26,6 @@ import (
 const (
 	DefaultAPI     = "https://api.iamport.kr"
 	DefaultTimeout = 10 * time.Second
-)
-
-const (
-	maxAnswer     = 1 << 20  // one payment, with much room
-	maxListAnswer = 16 << 20 // a thousand payments
-	userAgent     = "caddy-cvs"
 )
 
 // Config is what a Client needs. ImpKey and ImpSecret are required.
@@ -48,15 +47,16 @@ func (c Config) GoString() string { return c.String() }
 
 // Client calls the API. It may be used by many goroutines at once.
 type Client struct {
-	api       string
-	timeout   time.Duration
-	state     *State
-	bare      http.RoundTripper // for getToken
-	transport http.RoundTripper // with the token added
+	api       url.URL
 	key       string
 	secret    string
 	tier      string
-	suspect   atomic.Bool // the idle connections may be dead
+	timeout   time.Duration
+	transport http.RoundTripper
+	state     *State
+	fetcher   *tokenFetcher
+
+	closeIdleAgain atomic.Bool // see closeIdleAfter
 }
 
 // New returns a Client. It sends nothing: the API may be down.
@@ -81,47 +81,41 @@ func New(cfg Config) (*Client, error) {
 		cfg.State = NewState()
 	}
 	c := &Client{
-		api: api.String(), timeout: cfg.Timeout, state: cfg.State, bare: cfg.Transport,
-		key: cfg.ImpKey, secret: cfg.ImpSecret, tier: cfg.Tier,
+		api: *api, key: cfg.ImpKey, secret: cfg.ImpSecret, tier: cfg.Tier,
+		timeout: cfg.Timeout, transport: cfg.Transport, state: cfg.State,
 	}
-	c.transport = &authTransport{
-		base: cfg.Transport, tier: cfg.Tier,
-		tokens: &tokenSource{state: cfg.State, fetch: c.getToken, limit: cfg.Timeout},
-	}
+	c.fetcher = &tokenFetcher{getToken: c.getToken, timeout: cfg.Timeout}
 	return c, nil
 }
 
-// String names the API and leaves out the keys, whatever verb prints the Client.
-func (c *Client) String() string { return "client.Client of " + c.api }
-
-// GoString is String.
-func (c *Client) GoString() string { return c.String() }
-
-// ParseAPI checks the API's address: http or https, a host, no path or query.
+// ParseAPI parses the API's address: http or https, a host, no path or query.
 func ParseAPI(raw string) (*url.URL, error) {
 	u, err := url.Parse(strings.TrimSuffix(raw, "/"))
 	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" ||
 		u.Path != "" || u.User != nil || strings.ContainsAny(raw, "?#") {
 		return nil, errors.New("api must be an address such as " + DefaultAPI + ", without path, query and credentials")
 	}
+	u.Host = strings.TrimSuffix(u.Host, ":") // a port that is empty
 	return u, nil
 }
+
+// String names the API and leaves out the keys, whatever verb prints the Client.
+func (c *Client) String() string { return "client.Client of " + c.api.String() }
+
+// GoString is String.
+func (c *Client) GoString() string { return c.String() }
 
 // State returns the client's State.
 func (c *Client) State() *State { return c.state }
 
 // TakeOver makes this Client the one that renews the token in the background, if
-// an earlier Client of its State did. Else that one, with its Transport, would
-// be held until this one is used.
-func (c *Client) TakeOver() {
-	if s := c.state.renewer.Load(); s != nil {
-		c.state.renewer.CompareAndSwap(s, c.transport.(*authTransport).tokens)
-	}
-}
+// an earlier Client of its State does. Otherwise the State would hold that one and
+// its Transport until this one is used.
+func (c *Client) TakeOver() { c.state.tokens.takeOver(c.fetcher) }
 
 // Close ends the background renewals of a Client that shares its State with
 // nobody, and the idle connections of its Transport.
 func (c *Client) Close() {
 	c.state.Close()
-	c.closeIdle()
+	c.closeIdleConnections()
 }

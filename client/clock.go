@@ -2,63 +2,61 @@ package client
 
 // This file holds the API's clock, as far as it is known.
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
-// Now returns the time by the API's clock, as far as it is known: deadlines
-// are given and compared in the API's time. Before the first token it is this
-// machine's.
-func (s *State) Now() time.Time { return s.atAPI(time.Now()) }
+// apiClock is the API's clock as the last answer of getToken showed it. The zero value
+// is a clock that agrees with this machine's.
+type apiClock struct{ last atomic.Pointer[clockReading] }
 
-// reading is what one exchange told of the API's clock.
-type reading struct {
-	at   time.Time     // by this machine's clocks
-	skew time.Duration // the API's clock minus this machine's
-	blur time.Duration // how far off skew can be
+// clockReading is what one answer showed of the API's clock.
+type clockReading struct {
+	at          time.Time     // by this machine's clocks
+	offset      time.Duration // the API's clock minus this machine's
+	uncertainty time.Duration // how far off the offset can be
 }
 
-const maxIgnoredSkew = 2 * time.Second
+// maxIgnoredOffset is a difference between two clocks that counts as none.
+const maxIgnoredOffset = 2 * time.Second
 
-// setClock notes the API's clock, which has a resolution of a second, as read
-// by an exchange that began at start. A difference of up to two seconds counts
-// as none.
-func (s *State) setClock(apiNow int64, start time.Time) {
-	took := time.Since(start)
-	r := &reading{at: start.Add(took), blur: took/2 + time.Second/2}
-	r.skew = time.Unix(apiNow, 0).Add(time.Second / 2).Sub(start.Round(0).Add(took / 2))
-	if r.skew.Abs() <= maxIgnoredSkew {
-		r.skew = 0
+// set notes the API's time, which has a resolution of a second, as an answer gave it to
+// a request that was sent at sentAt.
+func (c *apiClock) set(apiNow int64, sentAt time.Time) {
+	took := time.Since(sentAt)
+	r := &clockReading{at: sentAt.Add(took), uncertainty: took/2 + time.Second/2}
+	r.offset = time.Unix(apiNow, 0).Add(time.Second / 2).Sub(sentAt.Round(0).Add(took / 2))
+	if r.offset.Abs() <= maxIgnoredOffset {
+		r.offset = 0
 	}
-	s.clock.Store(r)
+	c.last.Store(r)
 }
 
-// atAPI returns the API's time at a moment of this machine's. If the machine's
-// clock was set since the reading, or the machine slept, what was read of the
-// difference is not true any more, and its own clock the best there is.
-func (s *State) atAPI(local time.Time) time.Time {
+// timeAt returns the API's time at a moment of this machine's. If this machine's clock
+// was set since the reading, or the machine slept, the offset is not true any more, and
+// this machine's clock is the best that there is.
+func (c *apiClock) timeAt(local time.Time) time.Time {
 	wall := local.Round(0)
-	r := s.clock.Load()
+	r := c.last.Load()
 	if r == nil || clockWasSet(wall.Sub(r.at.Round(0)), local.Sub(r.at)) {
 		return wall
 	}
-	return wall.Add(r.skew)
+	return wall.Add(r.offset)
 }
 
-// clockWasSet compares what the wall clock and the monotonic clock say of the
-// time since a reading.
+// clockWasSet compares the time since a reading by the wall clock with that by the
+// monotonic clock.
 func clockWasSet(wall, monotonic time.Duration) bool {
-	return (wall - monotonic).Abs() > maxIgnoredSkew
+	return (wall - monotonic).Abs() > maxIgnoredOffset
 }
 
-// earliest returns the earliest second in which the API, by its own clock, can
+// earliestSecond returns the earliest second, by the API's clock, in which the API can
 // have begun what was asked for at local.
-func (s *State) earliest(local time.Time) int64 {
-	return s.atAPI(local).Add(-s.blur()).Unix()
-}
-
-// blur is how far off the API's time can be.
-func (s *State) blur() time.Duration {
-	if r := s.clock.Load(); r != nil {
-		return r.blur + maxIgnoredSkew
+func (c *apiClock) earliestSecond(local time.Time) int64 {
+	uncertainty := maxIgnoredOffset
+	if r := c.last.Load(); r != nil {
+		uncertainty += r.uncertainty
 	}
-	return maxIgnoredSkew
+	return c.timeAt(local).Add(-uncertainty).Unix()
 }

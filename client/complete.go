@@ -4,17 +4,15 @@ package client
 // whether two calls are the same.
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
-	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-// Defaults fill the fields that a request leaves out, null and "" included.
+// Defaults fill the fields of a request that are missing, null or empty.
 type Defaults struct {
 	PG         string
 	ChannelKey string
@@ -23,13 +21,13 @@ type Defaults struct {
 	ExpiresIn  time.Duration   // fills expired_at
 }
 
-// Complete fills in what is left out. Callback URLs are signed with keys for
-// the account; one that the request brings itself is sent as it is. Every other
-// byte of the request stays as it came. The error is signedurl.ErrNoKey.
+// Complete fills in the fields that are missing. Callback URLs are signed with keys for
+// the account; one that is in the request is sent as it is. Every other byte of the
+// request stays as it came. The error is signedurl.ErrNoKey.
 func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now time.Time) error {
-	i.account, i.filled = account, d
+	i.account, i.defaults = account, d
 	fill := func(field, value string) {
-		if value != "" && i.body.Get(field).Missing() && !i.listed(field) {
+		if value != "" && i.body.Missing(field) {
 			i.body.SetString(field, value)
 		}
 	}
@@ -60,31 +58,17 @@ func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now ti
 	return nil
 }
 
-// identity tells requests apart that are not the same call. It is the request as
-// it came and all that completes it, without the time: texts with their lengths
-// before them, and the body.
+// identity returns a text that is equal for identical calls only: of the request as it
+// came and all that completes it, except the time. Each part stands behind its length,
+// so that no two lists of parts give one text.
 func (i *Issue) identity(tier string) string {
-	d := &i.filled
-	texts := [...]string{
-		tier, i.account, d.PG, d.ChannelKey, d.ConfirmURL.String(), d.NoticeURL.String(),
-		strconv.FormatInt(int64(d.ExpiresIn), 10), i.body.MediaType(),
-	}
-	size := len(i.body.Original())
-	for _, text := range texts {
-		size += binary.MaxVarintLen16 + len(text)
-	}
+	d := &i.defaults
 	var id strings.Builder
-	id.Grow(size)
-	for _, text := range texts {
-		var length [binary.MaxVarintLen64]byte
-		id.Write(length[:binary.PutUvarint(length[:], uint64(len(text)))])
-		id.WriteString(text)
+	for _, part := range [...]string{
+		tier, i.account, d.PG, d.ChannelKey, d.ConfirmURL.String(), d.NoticeURL.String(), d.ExpiresIn.String(),
+		i.body.MediaType(), i.body.Original(),
+	} {
+		id.WriteString(strconv.Itoa(len(part)) + ":" + part)
 	}
-	id.WriteString(i.body.Original())
 	return id.String()
-}
-
-// listed reports whether a form gives field as a list, "notice_url[]".
-func (i *Issue) listed(field string) bool {
-	return i.body.Get(field).Kind == strict.Absent && i.body.Has(field)
 }

@@ -1,6 +1,7 @@
 package client
 
-// This file holds what keeps connections usable: pings, and closing those that may be dead.
+// This file holds what keeps connections usable: pings, and closing those that may be
+// dead.
 
 import (
 	"cmp"
@@ -10,36 +11,16 @@ import (
 	"time"
 )
 
-// closeIdle ends the Transport's idle connections, unless they are the whole
-// program's.
-func (c *Client) closeIdle() {
-	if t, ok := c.bare.(interface{ CloseIdleConnections() }); ok && c.bare != http.DefaultTransport {
-		t.CloseIdleConnections()
-	}
-}
-
-// distrust ends the idle connections after one that failed: where one has died
-// without a word, as when a firewall forgot it, the others will have, too, and each
-// would cost a call. One of HTTP/2 counts as idle only when the transport has
-// finished its last call, so the next call ends them once more.
-func (c *Client) distrust(err error) {
-	if !errors.Is(err, context.Canceled) {
-		c.closeIdle()
-		c.suspect.Store(true)
-	}
-}
-
-// A connection that died without a word is given up so long after its last frame.
+// After pingAfter without a frame a connection is pinged; pingTimeout later it is closed.
 const (
 	pingAfter   = 2 * time.Second
 	pingTimeout = 3 * time.Second
 )
 
-// KeepHealthy has a transport ask over each connection of HTTP/2 on which nothing
-// arrives whether the other side is still there, unless it does so already. Without
-// that, a connection which a firewall or a NAT has forgotten would be used for as
-// long as calls are made over it, and each of them would time out. It must be called
-// before the transport is used.
+// KeepHealthy makes a transport ping each connection of HTTP/2 on which nothing arrives,
+// unless it does so already. Without that, a connection which a firewall or a NAT has
+// forgotten would be used for as long as calls are made over it, and each of them would
+// time out. It must be called before the transport is used.
 func KeepHealthy(t *http.Transport) {
 	var cfg http.HTTP2Config
 	if t.HTTP2 != nil {
@@ -59,4 +40,23 @@ func newTransport() http.RoundTripper {
 	own := usual.Clone()
 	KeepHealthy(own)
 	return own
+}
+
+// closeIdleConnections closes the transport's idle connections, unless the transport is
+// the whole program's.
+func (c *Client) closeIdleConnections() {
+	if t, ok := c.transport.(interface{ CloseIdleConnections() }); ok && c.transport != http.DefaultTransport {
+		t.CloseIdleConnections()
+	}
+}
+
+// closeIdleAfter closes the idle connections after a call over one of them failed. If a
+// firewall forgot that connection, it has probably forgotten the others too, and each
+// would cost a call. A connection of HTTP/2 becomes idle only after the transport has
+// finished its last call, so the next call closes the idle connections once more.
+func (c *Client) closeIdleAfter(err error) {
+	if !errors.Is(err, context.Canceled) {
+		c.closeIdleConnections()
+		c.closeIdleAgain.Store(true)
+	}
 }

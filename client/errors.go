@@ -1,5 +1,7 @@
 package client
 
+// This file holds the errors that a caller distinguishes.
+
 import (
 	"errors"
 	"fmt"
@@ -8,22 +10,22 @@ import (
 	"time"
 )
 
-// What can go wrong, to be told apart with errors.Is. A business refusal is an
-// *APIError, a request that breaks the API's rules an *InvalidError, and a
-// token that cannot be had an *UnavailableError.
+// The errors to distinguish with errors.Is. A business refusal is an *APIError, a
+// request that breaks the API's rules an *InvalidError, and a failure to get a token
+// an *UnavailableError.
 var (
 	// ErrCredentials means that the API refuses the account's keys, or that it
 	// refuses a token which it has just confirmed. Trying again is pointless.
 	ErrCredentials = errors.New("the API refuses the account's credentials")
 	// ErrNotFound means that the API knows no such payment.
 	ErrNotFound = errors.New("the API knows no such payment")
-	// ErrNoToken means that no access token could be had. Nothing was sent.
+	// ErrNoToken means that the client could not get an access token. Nothing was sent.
 	ErrNoToken = errors.New("no access token can be had from the API")
 	// ErrUnreachable means that no connection could be made. Nothing was sent.
 	ErrUnreachable = errors.New("the API cannot be reached")
 	// ErrOutcomeUnknown means that the request may have reached the API and
-	// that no usable answer came back. It comes first: an error of this kind may
-	// be of another besides, which is then its cause.
+	// that no usable answer came back. Test for it first: such an error may match
+	// another one too, which is then its cause.
 	ErrOutcomeUnknown = errors.New("no answer of the API's came; whether it did the work is unknown")
 	// ErrNotAPI means that something answered, but not with the API's envelope.
 	ErrNotAPI = errors.New("the answer is not the API's")
@@ -100,17 +102,17 @@ func (e *NotAPIError) Error() string { return fmt.Sprintf("%s (HTTP %d)", ErrNot
 // Unwrap makes it match ErrNotAPI.
 func (e *NotAPIError) Unwrap() error { return ErrNotAPI }
 
-// settled reports whether whoever answered instead of the API can know that the
-// API is not at work on the call. A gateway's 502 or 504 cannot.
-func (e *NotAPIError) settled() bool {
+// provesNoWork reports whether an answer with this status means that the API is not at
+// work on the call. A proxy's 502 or 504 does not.
+func (e *NotAPIError) provesNoWork() bool {
 	return e.Status >= 200 && e.Status < 500 && e.Status != 408 && e.Status != 425 && e.Status != 429
 }
 
 // errPanic stands for a transport that panicked.
 var errPanic = errors.New("the transport panicked")
 
-// tokenError is ErrNoToken with its cause, which it only describes: whatever
-// became of getToken, nothing was sent of the call that needs the token.
+// tokenError is ErrNoToken with its cause. It does not wrap the cause: if getToken's
+// outcome is unknown, nothing was sent of the call that needs the token all the same.
 type tokenError struct{ cause error }
 
 func (e *tokenError) Error() string { return ErrNoToken.Error() + ": " + Cause(e.cause) }

@@ -1,5 +1,8 @@
 package client
 
+// This file holds what a POST /cvs may contain, and the validation of its body by the
+// API's rules.
+
 import (
 	"errors"
 	"fmt"
@@ -35,8 +38,8 @@ type IssueRequest struct {
 	CustomData    any      `json:"custom_data,omitempty"` // echoed back as a JSON text
 }
 
-// validUTF8 looks at the texts before the JSON encoder does, which would replace
-// what is invalid and so send two orders under one number.
+// validUTF8 must be called before the JSON encoder, which would replace what is invalid
+// and so could send two orders under one number.
 func (r *IssueRequest) validUTF8() bool {
 	texts := append([]string{
 		r.MerchantUID, string(r.Amount), r.Barcode, r.Name, r.BuyerName, r.BuyerEmail, r.BuyerTel, r.BuyerAddr,
@@ -45,15 +48,15 @@ func (r *IssueRequest) validUTF8() bool {
 	return !slices.ContainsFunc(texts, func(s string) bool { return !utf8.ValidString(s) })
 }
 
-// Issue is a checked POST /cvs: what is sent, and what must be known of it.
+// Issue is a validated POST /cvs: what is sent, and what must be known of it.
 type Issue struct {
 	MerchantUID string
 	Amount      string // in the form that decimal.Canonical gives
 	ExpiredAt   int64  // 0 if the contract's default applies
 
-	body    *strict.Body
-	account string   // what it was completed with
-	filled  Defaults // likewise
+	body     *strict.Body
+	account  string   // what it was completed with
+	defaults Defaults // likewise
 }
 
 // limits are the texts of POST /cvs with their greatest length in characters,
@@ -83,7 +86,7 @@ var issueFields = []string{
 
 var pgPattern = regexp.MustCompile(`^galaxia(\.[^\s.]+)?$`)
 
-// ParseIssue reads and checks the body of a POST /cvs by the API's rules
+// ParseIssue reads and validates the body of a POST /cvs by the API's rules
 // ("Request barcode API", body parameters). now is the API's time, by which a
 // deadline must not have passed: see State.Now. The error is a strict.ErrMediaType,
 // an *InvalidError with everything that is wrong, or says why the body cannot
@@ -101,30 +104,30 @@ func ParseIssue(contentType string, body []byte, now time.Time) (*Issue, error) 
 		}
 	}
 	for _, l := range limits {
-		report(checkText(b, l.field, l.max))
+		report(validateText(b, l.field, l.max))
 	}
 	issue.MerchantUID = b.Get("merchant_uid").Text
-	report(checkMerchantUID(b.Get("merchant_uid")))
+	report(validateMerchantUID(b.Get("merchant_uid")))
 	report(issue.readAmount(b.Get("amount")))
 	report(issue.readExpiry(b, now))
 	report(CheckPG(b.Get("pg").Text))
 	if v := b.Get("confirm_url"); v.Kind == strict.String {
-		report(checkURL(b, "confirm_url")) // whatever else it is was reported as a text
+		report(validateURLs(b, "confirm_url")) // whatever else it is was reported as a text
 	}
-	report(checkURL(b, "notice_url"))
+	report(validateURLs(b, "notice_url"))
 	if problems != nil {
 		return nil, &InvalidError{problems}
 	}
 	return issue, nil
 }
 
-func checkText(b *strict.Body, field string, limit int) error {
+func validateText(b *strict.Body, field string, limit int) error {
 	v := b.Get(field)
 	switch {
-	case v.Missing() && b.Has(field) && v.Kind == strict.Absent:
-		return fmt.Errorf("%s must be one text, not a list or object", field)
-	case v.Missing():
+	case b.Missing(field):
 		return nil
+	case v.Missing():
+		return fmt.Errorf("%s must be one text, not a list or object", field)
 	case v.Kind == strict.Number:
 		return fmt.Errorf("%s must be a string, not a number: put it in quotes", field)
 	case v.Kind != strict.String:
@@ -137,7 +140,7 @@ func checkText(b *strict.Body, field string, limit int) error {
 	return nil
 }
 
-func checkMerchantUID(v strict.Value) error {
+func validateMerchantUID(v strict.Value) error {
 	switch {
 	case v.Missing() || v.Kind == strict.String && strings.TrimSpace(v.Text) == "":
 		return errors.New("merchant_uid is required")
@@ -178,10 +181,10 @@ func (i *Issue) readAmount(v strict.Value) error {
 // readExpiry accepts whole seconds that have not passed. Milliseconds, the usual
 // mistake, would be a deadline in the year 50000.
 func (i *Issue) readExpiry(b *strict.Body, now time.Time) error {
-	v := b.Get("expired_at")
-	if v.Missing() && (v.Kind != strict.Absent || !b.Has("expired_at")) {
+	if b.Missing("expired_at") {
 		return nil
 	}
+	v := b.Get("expired_at")
 	const year5138 = 100_000_000_000
 	seconds, err := strconv.ParseInt(v.Text, 10, 64)
 	switch {
@@ -204,7 +207,7 @@ func CheckPG(pg string) error {
 	return nil
 }
 
-func checkURL(b *strict.Body, field string) error {
+func validateURLs(b *strict.Body, field string) error {
 	list, ok := b.Strings(field)
 	if !ok {
 		return fmt.Errorf("%s must be a URL or a list of URLs", field)

@@ -58,12 +58,12 @@ func absentOr(shown, want string) bool { return shown == "" || shown == want }
 
 // sameData compares custom_data, which comes back as the text of its JSON.
 func sameData(b *strict.Body, shown string) bool {
-	if b.MediaType() == strict.Form && b.Get("custom_data").Kind == strict.Absent && b.Has("custom_data") {
-		return false // how the API puts custom_data[...] together is not known
-	}
 	sent := b.Get("custom_data")
-	if sent.Missing() || shown == "" {
-		return sent.Missing() && shown == ""
+	if b.Missing("custom_data") || shown == "" {
+		return b.Missing("custom_data") && shown == ""
+	}
+	if sent.Missing() {
+		return false // how the API puts the custom_data[...] of a form together is not known
 	}
 	if sent.Kind == strict.String && sent.Text == shown {
 		return true

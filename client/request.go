@@ -14,6 +14,8 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
+const userAgent = "caddy-cvs"
+
 // Request is one call as it goes over the wire.
 type Request struct {
 	Method      string
@@ -22,6 +24,28 @@ type Request struct {
 	ContentType string
 	Body        []byte
 	List        bool // the answer may be as long as a list
+}
+
+// PaymentRequest asks for one payment by its imp_uid. Payments made through a
+// test channel are found too; without include_sandbox the API hides them.
+func PaymentRequest(impUID string) Request {
+	return Request{Method: http.MethodGet, Path: "/payments/" + url.PathEscape(impUID), Query: "include_sandbox=true"}
+}
+
+// FindRequest asks for the newest payment of an order, of any status if status is "".
+func FindRequest(merchantUID string, status Status) Request {
+	path := "/payments/find/" + url.PathEscape(merchantUID)
+	if status != "" {
+		path += "/" + url.PathEscape(string(status))
+	}
+	// include_sandbox is documented for look-ups by imp_uid only. If the API hides
+	// test payments here too, it helps; if not, the API ignores it.
+	return Request{Method: http.MethodGet, Path: path, Query: "sorting=-started&include_sandbox=true"}
+}
+
+// VoidRequest voids an unpaid barcode.
+func VoidRequest(impUID string) Request {
+	return Request{Method: http.MethodDelete, Path: "/cvs/" + url.PathEscape(impUID)}
 }
 
 // FitsPath reports whether value can stand in one segment of a path, escaped,
@@ -39,83 +63,51 @@ func FitsPath(value string) bool {
 // its status and code; only a 401 that a new token does not cure is an error.
 // See the errors of this package for the others.
 func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
-	return c.do(ctx, c.transport, r)
+	return c.do(ctx, r, c.sendWithToken)
 }
 
-func (c *Client) do(ctx context.Context, via http.RoundTripper, r Request) (*Response, error) {
-	for segment := range strings.SplitSeq(r.Path, "/") {
-		if value, err := url.PathUnescape(segment); err != nil || !FitsPath(value) {
-			return nil, &InvalidError{[]string{"a value would change the path"}}
-		}
-	}
-	if c.suspect.Load() && c.suspect.CompareAndSwap(true, false) {
-		c.closeIdle()
-	}
+func (c *Client) do(ctx context.Context, r Request, send func(*http.Request, *sendTrace) (*http.Response, error)) (*Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	trace := new(sendTrace)
-	req, err := http.NewRequestWithContext(trace.follow(ctx), r.Method, c.api+r.Path, bytes.NewReader(r.Body))
+	req, err := c.newRequest(trace.context(ctx), r)
 	if err != nil {
-		return nil, errors.New("building the request: the path is not valid")
+		return nil, err
 	}
-	trace.guard(req)
-	req.URL.RawQuery = r.Query
+	trace.forbidRepeat(req)
+	if c.closeIdleAgain.CompareAndSwap(true, false) {
+		c.closeIdleConnections()
+	}
+	resp, err := send(req, trace)
+	switch {
+	case errors.Is(err, ErrCredentials) || errors.Is(err, ErrNoToken):
+		return nil, err
+	case err != nil && trace.nothingSent():
+		return nil, &failure{ErrUnreachable, err}
+	case err != nil:
+		c.closeIdleAfter(err)
+		return nil, &failure{ErrOutcomeUnknown, err}
+	}
+	return c.readResponse(resp, r.List)
+}
+
+// newRequest builds the request without the token.
+func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, error) {
+	path, err := url.PathUnescape(r.Path)
+	if err != nil || !FitsPath(path) || !strings.HasPrefix(path, "/") {
+		return nil, &InvalidError{[]string{"a value would change the path"}}
+	}
+	req, err := http.NewRequestWithContext(ctx, r.Method, "", bytes.NewReader(r.Body))
+	if err != nil {
+		return nil, errors.New("building the request: the method is not valid")
+	}
+	u := c.api // parsed once, by New
+	u.Path, u.RawPath, u.RawQuery = path, r.Path, r.Query
+	req.URL, req.Host = &u, u.Host
 	req.Header.Set("Accept", strict.JSON)
 	req.Header.Set("User-Agent", userAgent)
 	if r.ContentType != "" {
 		req.Header.Set("Content-Type", r.ContentType)
 	}
-	resp, err := via.RoundTrip(req)
-	switch {
-	case errors.Is(err, ErrCredentials) || errors.Is(err, ErrNoToken):
-		return nil, err
-	case err != nil && trace.unsent():
-		return nil, &failure{ErrUnreachable, err}
-	case err != nil:
-		c.distrust(err)
-		return nil, &failure{ErrOutcomeUnknown, err}
-	}
-	if resp.StatusCode < 200 { // 101: what follows is no answer, and ends with no context
-		_ = resp.Body.Close()
-		return nil, newNotAPIError(resp)
-	}
-	if resp.StatusCode == http.StatusUnauthorized { // getToken's; its body is not documented
-		discard(resp)
-		return nil, ErrCredentials
-	}
-	limit := int64(maxAnswer)
-	if r.List {
-		limit = maxListAnswer
-	}
-	body, err := readBody(resp, limit)
-	if errors.Is(err, errTooLarge) {
-		return nil, &failure{newNotAPIError(resp), err}
-	}
-	if err != nil {
-		c.distrust(err)
-		return nil, &failure{ErrOutcomeUnknown, err}
-	}
-	return newResponse(resp, body)
-}
-
-// PaymentRequest asks for one payment by its imp_uid. Payments made through a
-// test channel are found too; without include_sandbox the API hides them.
-func PaymentRequest(impUID string) Request {
-	return Request{Method: http.MethodGet, Path: "/payments/" + url.PathEscape(impUID), Query: "include_sandbox=true"}
-}
-
-// FindRequest asks for the newest payment of an order, of any status if status is "".
-func FindRequest(merchantUID string, status Status) Request {
-	path := "/payments/find/" + url.PathEscape(merchantUID)
-	if status != "" {
-		path += "/" + url.PathEscape(string(status))
-	}
-	// include_sandbox is documented for look-ups by imp_uid only. Should the
-	// API hide test payments here too, it helps; if not, it is ignored.
-	return Request{Method: http.MethodGet, Path: path, Query: "sorting=-started&include_sandbox=true"}
-}
-
-// VoidRequest voids an unpaid barcode.
-func VoidRequest(impUID string) Request {
-	return Request{Method: http.MethodDelete, Path: "/cvs/" + url.PathEscape(impUID)}
+	return req, nil
 }

@@ -16,6 +16,11 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
+const (
+	maxAnswer     = 1 << 20  // one payment, with much room
+	maxListAnswer = 16 << 20 // a thousand payments
+)
+
 // Response is the API's answer as it came over the wire. Its body is the
 // API's envelope; nothing else is ever returned as a Response. Callers of
 // identical calls share one: it is for reading only.
@@ -26,63 +31,6 @@ type Response struct {
 	Body        []byte
 	Code        int64 // the envelope's
 	Recovered   bool  // looked up by IssueRaw, because the call's own answer was lost
-}
-
-// newResponse accepts nothing but the API's envelope.
-func newResponse(resp *http.Response, body []byte) (*Response, error) {
-	code := gjson.GetBytes(body, "code")
-	isObject := bytes.HasPrefix(bytes.TrimSpace(body), []byte("{"))
-	if resp.StatusCode < 200 || 300 <= resp.StatusCode && resp.StatusCode < 400 ||
-		!isObject || !strict.ValidJSON(body) || code.Type != gjson.Number {
-		return nil, newNotAPIError(resp)
-	}
-	return &Response{
-		Status: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), RetryAfter: readRetryAfter(resp),
-		Body: body, Code: readCode(code),
-	}, nil
-}
-
-func newNotAPIError(resp *http.Response) *NotAPIError {
-	return &NotAPIError{Status: resp.StatusCode, RetryAfter: readRetryAfter(resp)}
-}
-
-// readRetryAfter returns the header field as it came, if it can be read.
-func readRetryAfter(resp *http.Response) string {
-	value := resp.Header.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
-		return strconv.FormatUint(seconds, 10)
-	}
-	if untilRetry(value) < 0 {
-		return ""
-	}
-	return value
-}
-
-// untilRetry is the time that a Retry-After asks for, in seconds or as a date; 0 for none
-// and less for one that cannot be read.
-func untilRetry(value string) time.Duration {
-	if value == "" {
-		return 0
-	}
-	const longest = 1_000_000_000 // seconds; more would overflow
-	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
-		return time.Duration(min(seconds, longest)) * time.Second
-	}
-	if date, err := http.ParseTime(value); err == nil {
-		return max(time.Until(date), 0)
-	}
-	return -1
-}
-
-// readCode returns the envelope's code. Only the number 0 is success: what is not a
-// whole number, such as -0.5, is a refusal by a code that nobody knows.
-func readCode(code gjson.Result) int64 {
-	canonical, _ := decimal.Canonical(code.Raw)
-	n, err := strconv.ParseInt(canonical, 10, 64)
-	if err != nil {
-		return -1
-	}
-	return n
 }
 
 // Err returns an *APIError if the API refused.
@@ -100,17 +48,74 @@ func (r *Response) Payment() (*Payment, error) {
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	return readPayment([]byte(gjson.GetBytes(r.Body, "response").Raw))
+	return readPayment([]byte(r.response().Raw))
 }
 
-// impUID returns the payment's number, as far as it can be read.
+// response returns what the envelope holds.
+func (r *Response) response() gjson.Result { return gjson.GetBytes(r.Body, "response") }
+
+// impUID returns the payment's imp_uid, "" if it cannot be read.
 func (r *Response) impUID() string {
 	const longest = 64
-	v := gjson.GetBytes(r.Body, "response.imp_uid")
+	v := r.response().Get("imp_uid")
 	if v.Type != gjson.String || len(v.Str) > longest {
 		return ""
 	}
 	return v.Str
+}
+
+// readResponse reads an answer, which may be longer for a list.
+func (c *Client) readResponse(resp *http.Response, list bool) (*Response, error) {
+	if resp.StatusCode < 200 { // 101: what follows is no answer, and no context ends it
+		_ = resp.Body.Close()
+		return nil, newNotAPIError(resp)
+	}
+	if resp.StatusCode == http.StatusUnauthorized { // of getToken; its body is not documented
+		discard(resp)
+		return nil, ErrCredentials
+	}
+	limit := int64(maxAnswer)
+	if list {
+		limit = maxListAnswer
+	}
+	body, err := readBody(resp, limit)
+	if errors.Is(err, errTooLarge) {
+		return nil, &failure{newNotAPIError(resp), err}
+	}
+	if err != nil {
+		c.closeIdleAfter(err)
+		return nil, &failure{ErrOutcomeUnknown, err}
+	}
+	return newResponse(resp, body)
+}
+
+// newResponse accepts nothing but the API's envelope.
+func newResponse(resp *http.Response, body []byte) (*Response, error) {
+	code := gjson.GetBytes(body, "code")
+	isObject := bytes.HasPrefix(bytes.TrimSpace(body), []byte("{"))
+	isRedirect := 300 <= resp.StatusCode && resp.StatusCode < 400
+	if isRedirect || !isObject || !strict.ValidJSON(body) || code.Type != gjson.Number {
+		return nil, newNotAPIError(resp)
+	}
+	return &Response{
+		Status: resp.StatusCode, ContentType: resp.Header.Get("Content-Type"), RetryAfter: readRetryAfter(resp),
+		Body: body, Code: readCode(code),
+	}, nil
+}
+
+func newNotAPIError(resp *http.Response) *NotAPIError {
+	return &NotAPIError{Status: resp.StatusCode, RetryAfter: readRetryAfter(resp)}
+}
+
+// readCode returns the envelope's code. Only the number 0 is success: what is not a
+// whole number, such as -0.5, counts as a refusal with an unknown code.
+func readCode(code gjson.Result) int64 {
+	canonical, _ := decimal.Canonical(code.Raw)
+	n, err := strconv.ParseInt(canonical, 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 var errTooLarge = errors.New("the answer is larger than any of the API's")
@@ -131,4 +136,32 @@ func readBody(resp *http.Response, limit int64) ([]byte, error) {
 func discard(resp *http.Response) {
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
 	_ = resp.Body.Close()
+}
+
+// readRetryAfter returns the header field as it came, "" if it cannot be read.
+func readRetryAfter(resp *http.Response) string {
+	value := resp.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
+		return strconv.FormatUint(seconds, 10)
+	}
+	if parseRetryAfter(value) < 0 {
+		return ""
+	}
+	return value
+}
+
+// parseRetryAfter returns the time that a Retry-After asks to wait for, in seconds or
+// as a date: 0 if there is none, and less than 0 if it cannot be read.
+func parseRetryAfter(value string) time.Duration {
+	if value == "" {
+		return 0
+	}
+	const longest = 1_000_000_000 // seconds; more would overflow
+	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
+		return time.Duration(min(seconds, longest)) * time.Second
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return max(time.Until(date), 0)
+	}
+	return -1
 }

@@ -1,8 +1,8 @@
 package client
 
+// This file holds State: what the clients of one account share.
+
 import (
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -13,34 +13,19 @@ import (
 // It belongs to one API address and one pair of keys. A State costs no
 // goroutine; Close it when its last client is gone.
 type State struct {
-	issues singleflight.Group
-	orders orders
-
-	current  atomic.Pointer[grant]
-	renewer  atomic.Pointer[tokenSource] // the source in use, which renews in the background
-	lastUsed atomic.Int64                // since epoch, in nanoseconds
-	clock    atomic.Pointer[reading]     // of the API's clock
-	epoch    time.Time
-
-	mu        sync.Mutex
-	flight    *flight
-	failures  int
-	failed    error     // why the last fetch failed, until it may be repeated
-	confirmed *grant    // refused by the API, which then gave it again
-	retryAt   time.Time // no fetch before
-	timer     *time.Timer
-	closed    bool
+	tokens   tokens
+	clock    apiClock
+	issues   singleflight.Group // the calls of IssueRaw under way, by their identity
+	attempts attempts
 }
 
 // NewState returns an empty State.
-func NewState() *State { return &State{epoch: time.Now()} }
+func NewState() *State { return new(State) }
 
 // Close ends background renewals.
-func (s *State) Close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	if s.timer != nil {
-		s.timer.Stop()
-	}
-}
+func (s *State) Close() { s.tokens.close() }
+
+// Now returns the time by the API's clock, as far as it is known: deadlines
+// are given and compared in the API's time. Before the first token it is this
+// machine's.
+func (s *State) Now() time.Time { return s.clock.timeAt(time.Now()) }

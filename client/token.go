@@ -1,232 +1,297 @@
 package client
 
+// This file holds the access token: fetching it, renewing it before it ends, and
+// replacing one that the API refuses.
+
 import (
 	"context"
 	"errors"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
-
-	"github.com/tidwall/gjson"
 
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
 const (
-	// renewBefore lies inside the last 60 seconds of a token's life: asked then,
-	// the API extends the token, asked earlier it changes nothing.
+	// renewBefore lies inside the last 60 seconds of a token's life: the API extends
+	// the token if it is asked then, and changes nothing if it is asked earlier.
 	renewBefore = 45 * time.Second
-	// renewPause keeps an API that does not extend from being asked at once
-	// again; it is less for a token whose whole life is short.
+	// renewPause keeps the client from asking again at once if the API does not extend
+	// the token. It is less for a token whose whole life is short.
 	renewPause = 5 * time.Second
 	// idleAfter is how long after the last call a token is still renewed.
 	idleAfter = 15 * time.Minute
-	// maxLife bounds what the API says of a token's life; it is 30 minutes.
+	// maxLife limits the life that the API gives for a token; it is 30 minutes.
 	maxLife = 24 * time.Hour
 )
 
-// grant is an access token with its life on this machine's monotonic clock.
-type grant struct {
-	token     string
+// accessToken is a token with its life on this machine's monotonic clock.
+type accessToken struct {
+	text      string
 	expiredAt int64     // as the API said
-	expires   time.Time // not to be sent from here on
+	expires   time.Time // the token must not be sent from here on
 	renewAt   time.Time
 }
 
-// valid reports whether the token may be sent. The wall clock has a say besides
-// the monotonic one, which stands still while a machine sleeps.
-func (g *grant) valid(now time.Time) bool {
-	return g != nil && now.Before(g.expires) && now.Round(0).Before(g.expires.Round(0))
+// valid reports whether the token may be sent. It compares by the wall clock too,
+// because the monotonic clock stands still while a machine sleeps.
+func (t *accessToken) valid(now time.Time) bool {
+	return t != nil && now.Before(t.expires) && now.Round(0).Before(t.expires.Round(0))
 }
 
-// same reports whether the API gave the same token with the same end.
-func (g *grant) same(other *grant) bool {
-	return g.token == other.token && g.expiredAt == other.expiredAt
+// equal reports whether the API gave the same token with the same end.
+func (t *accessToken) equal(other *accessToken) bool {
+	return t.text == other.text && t.expiredAt == other.expiredAt
 }
 
-// newGrant computes a token's life from the API's two times and the moment
-// before it was asked for, so that the local clock has no say in it.
-func newGrant(token string, now, expiredAt int64, asked time.Time) (*grant, error) {
-	if token == "" || now <= 0 || expiredAt <= now {
+// newAccessToken computes a token's life from the API's two times and the moment at
+// which getToken was sent, so that a wrong local clock changes nothing.
+func newAccessToken(text string, now, expiredAt int64, sentAt time.Time) (*accessToken, error) {
+	if text == "" || now <= 0 || expiredAt <= now {
 		return nil, ErrNotAPI
 	}
 	lifetime := time.Duration(min(expiredAt-now, int64(maxLife/time.Second))) * time.Second
 	margin := min(max(lifetime/10, time.Second), 5*time.Second)
-	g := &grant{token: token, expiredAt: expiredAt, expires: asked.Add(lifetime - margin)}
-	g.renewAt = g.expires.Add(margin - renewBefore)
-	if soonest := time.Now().Add(min(renewPause, lifetime/10)); g.renewAt.Before(soonest) {
-		g.renewAt = soonest
+	t := &accessToken{text: text, expiredAt: expiredAt, expires: sentAt.Add(lifetime - margin)}
+	t.renewAt = t.expires.Add(margin - renewBefore)
+	if soonest := time.Now().Add(min(renewPause, lifetime/10)); t.renewAt.Before(soonest) {
+		t.renewAt = soonest
 	}
-	return g, nil
+	return t, nil
 }
 
-// flight is one fetch that any number of calls wait for.
-type flight struct {
+// tokens holds an account's access token, and the one fetch of it that may be under way.
+// The clients of a State share it.
+type tokens struct {
+	mu        sync.Mutex
+	current   *accessToken
+	fetching  *tokenFetch   // nil if none is under way
+	fetcher   *tokenFetcher // of the client that was used last, which renews in the background
+	lastUsed  time.Time
+	failures  int          // in a row
+	failed    error        // of the last fetch, nil if it succeeded
+	confirmed *accessToken // the API refused it with 401, and then gave it again
+	retryAt   time.Time    // no fetch before, after a failure or a confirmed token
+	renewal   *time.Timer
+	closed    bool
+}
+
+// tokenFetch is one fetch that any number of calls wait for.
+type tokenFetch struct {
 	done  chan struct{}
-	grant *grant
+	token *accessToken
 	err   error
 }
 
-func landed(g *grant, err error) *flight {
-	f := &flight{done: make(chan struct{}), grant: g, err: err}
+// finishedFetch returns a fetch that needs no waiting.
+func finishedFetch(token *accessToken, err error) *tokenFetch {
+	f := &tokenFetch{done: make(chan struct{}), token: token, err: err}
 	close(f.done)
 	return f
 }
 
-func (f *flight) wait(ctx context.Context) (*grant, error) {
+func (f *tokenFetch) wait(ctx context.Context) (*accessToken, error) {
 	select {
 	case <-f.done:
-		return f.grant, f.err
+		return f.token, f.err
 	case <-ctx.Done():
 		return nil, &failure{ErrNoToken, ctx.Err()}
 	}
 }
 
-// tokenSource gets tokens for one client. What it gets belongs to the State.
-type tokenSource struct {
-	state *State
-	fetch func(context.Context) (*grant, error)
-	// limit bounds a fetch with its retries. A fetch serves many callers, so
-	// none of them may cut it short.
-	limit time.Duration
+// get returns a valid token. It waits only if there is none; one that ends soon is
+// renewed in the background.
+func (t *tokens) get(ctx context.Context, f *tokenFetcher) (*accessToken, error) {
+	current, fetch := t.currentOrFetch(f)
+	if fetch == nil {
+		return current, nil
+	}
+	return fetch.wait(ctx)
 }
 
-// token returns a valid token. While one is at hand it takes no lock and
-// allocates nothing.
-func (s *tokenSource) token(ctx context.Context) (*grant, error) {
+// currentOrFetch returns the current token or, if it is not valid, the fetch to wait for.
+func (t *tokens) currentOrFetch(f *tokenFetcher) (*accessToken, *tokenFetch) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	now := time.Now()
-	s.touch(now)
-	g := s.state.current.Load()
-	if !g.valid(now) {
-		return s.state.fly(s, g, false).wait(ctx)
+	t.fetcher, t.lastUsed = f, now
+	if !t.current.valid(now) {
+		return nil, t.fetch(f, nil)
 	}
-	if !now.Before(g.renewAt) {
-		s.state.fly(s, g, false)
+	if !now.Before(t.current.renewAt) {
+		t.fetch(f, nil)
 	}
-	return g, nil
+	return t.current, nil
 }
 
-// touch notes that the account is in use. A second's precision will do, and
-// saves most of the writes to memory that all processors share.
-func (s *tokenSource) touch(now time.Time) {
-	if since := int64(now.Sub(s.state.epoch)); since-s.state.lastUsed.Load() >= int64(time.Second) {
-		s.state.lastUsed.Store(since)
-	}
-	if s.state.renewer.Load() != s {
-		s.state.renewer.Store(s)
-	}
+// replace returns a token to use instead of one that the API refused with 401, or an
+// equal one if the API gave nothing new.
+func (t *tokens) replace(ctx context.Context, f *tokenFetcher, refused *accessToken) (*accessToken, error) {
+	return t.replacement(f, refused).wait(ctx)
 }
 
-// replace returns a grant to use instead of one that the API refused with 401,
-// or the same grant if asking again gave nothing new.
-func (s *tokenSource) replace(ctx context.Context, refused *grant) (*grant, error) {
-	return s.state.fly(s, refused, true).wait(ctx)
+func (t *tokens) replacement(f *tokenFetcher, refused *accessToken) *tokenFetch {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.current != refused && t.current.valid(time.Now()) { // another call has replaced it
+		return finishedFetch(t.current, nil)
+	}
+	return t.fetch(f, refused)
 }
 
-// fly joins the fetch under way or starts one, unless a token other than stale
-// is at hand, the last failure is too recent, or the API has just confirmed the
-// token that it refused.
-func (st *State) fly(s *tokenSource, stale *grant, refused bool) *flight {
-	st.mu.Lock()
-	defer st.mu.Unlock()
+// fetch joins the fetch under way or starts one, unless the last failure is too recent,
+// or the API has just confirmed the token that it refused. refused is nil if no token
+// was refused. The lock must be held.
+func (t *tokens) fetch(f *tokenFetcher, refused *accessToken) *tokenFetch {
 	now := time.Now()
-	current := st.current.Load()
 	switch {
-	case current != stale && current.valid(now):
-		return landed(current, nil)
-	case st.flight != nil:
-		return st.flight
-	case now.Before(st.retryAt) && st.failed != nil:
-		return landed(nil, &UnavailableError{st.retryAt.Sub(now), st.failed})
-	case refused && now.Before(st.retryAt) && st.confirmed == stale:
-		return landed(stale, nil)
+	case t.fetching != nil:
+		return t.fetching
+	case t.failed != nil && now.Before(t.retryAt):
+		return finishedFetch(nil, &UnavailableError{t.retryAt.Sub(now), t.failed})
+	case refused != nil && t.confirmed == refused && now.Before(t.retryAt):
+		return finishedFetch(refused, nil)
 	}
-	f := &flight{done: make(chan struct{})}
-	st.flight = f
-	var old *grant
-	if refused {
-		old = stale
-	}
-	go st.run(s, f, old)
-	return f
+	t.fetching = &tokenFetch{done: make(chan struct{})}
+	go t.run(f, t.fetching, refused)
+	return t.fetching
 }
 
 // run fetches a token, in place of refused if that is not nil.
-func (st *State) run(s *tokenSource, f *flight, refused *grant) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.limit*3/2)
+func (t *tokens) run(f *tokenFetcher, fetch *tokenFetch, refused *accessToken) {
+	ctx, cancel := context.WithTimeout(context.Background(), f.timeout*3/2)
 	defer cancel()
-	f.grant, f.err = s.fetchWithRetries(ctx)
+	fetch.token, fetch.err = f.fetchWithRetries(ctx)
 
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.flight, st.failed, st.confirmed = nil, nil, nil
-	if f.err == nil {
-		st.failures, st.retryAt = 0, time.Time{}
-		if refused != nil && f.grant.same(refused) {
-			st.confirmed, st.retryAt = f.grant, time.Now().Add(renewPause)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fetching, t.failed, t.confirmed = nil, nil, nil
+	if fetch.err == nil {
+		t.failures, t.retryAt = 0, time.Time{}
+		if refused != nil && fetch.token.equal(refused) {
+			t.confirmed, t.retryAt = fetch.token, time.Now().Add(renewPause)
 		}
-		st.current.Store(f.grant)
-		st.schedule(f.grant, time.Until(f.grant.renewAt))
+		t.current = fetch.token
+		t.scheduleRenewal(time.Until(t.current.renewAt))
 	} else {
-		st.failures++
-		pause := fetchPause(f.err, st.failures)
-		st.failed, st.retryAt = f.err, time.Now().Add(pause)
-		f.err = &UnavailableError{pause, f.err}
-		if g := st.current.Load(); g != nil {
-			st.schedule(g, pause)
+		t.failures++
+		pause := fetchPause(fetch.err, t.failures)
+		t.failed, t.retryAt = fetch.err, time.Now().Add(pause)
+		fetch.err = &UnavailableError{pause, fetch.err}
+		if t.current != nil {
+			t.scheduleRenewal(pause)
 		}
 	}
-	close(f.done)
+	close(fetch.done)
 }
 
-// schedule sets the background renewal of g.
-func (st *State) schedule(g *grant, in time.Duration) {
-	if st.timer != nil {
-		st.timer.Stop()
+// scheduleRenewal sets the background renewal of the current token. The lock must be held.
+func (t *tokens) scheduleRenewal(in time.Duration) {
+	if t.renewal != nil {
+		t.renewal.Stop()
 	}
-	if st.closed {
+	if t.closed {
 		return
 	}
-	st.timer = time.AfterFunc(in, func() {
+	token := t.current
+	t.renewal = time.AfterFunc(in, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
 		now := time.Now()
-		idle := now.Sub(st.epoch) - time.Duration(st.lastUsed.Load())
-		if s := st.renewer.Load(); s != nil && idle < idleAfter && st.current.Load() == g && g.valid(now) {
-			st.fly(s, g, false)
+		if t.fetcher != nil && t.current == token && token.valid(now) && now.Sub(t.lastUsed) < idleAfter {
+			t.fetch(t.fetcher, nil)
 		}
 	})
 }
 
+// takeOver makes f the fetcher that renews in the background, if another one does.
+func (t *tokens) takeOver(f *tokenFetcher) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fetcher != nil {
+		t.fetcher = f
+	}
+}
+
+// close ends background renewals.
+func (t *tokens) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	if t.renewal != nil {
+		t.renewal.Stop()
+	}
+}
+
+// tokenFetcher fetches tokens for one client.
+type tokenFetcher struct {
+	getToken func(context.Context) (*accessToken, error)
+	// timeout limits one attempt. A fetch serves many callers, so none of them may
+	// shorten it.
+	timeout time.Duration
+}
+
 // fetchWithRetries asks up to three times, if asking again can help.
-func (s *tokenSource) fetchWithRetries(ctx context.Context) (*grant, error) {
+func (f *tokenFetcher) fetchWithRetries(ctx context.Context) (*accessToken, error) {
 	const attempts = 3
 	for attempt := 1; ; attempt++ {
-		limit := s.limit
-		if attempt == 1 { // should its connection be dead, its callers live to see another
-			limit /= 2
+		timeout := f.timeout
+		if attempt == 1 { // if its connection is dead, there must be time for a second attempt
+			timeout /= 2
 		}
-		g, err := s.attempt(ctx, limit)
-		if err == nil || attempt == attempts || !worthRepeating(err) || retryAfter(err) > 0 || !pause(ctx, backoff(attempt, 100*time.Millisecond, time.Second)) {
-			return g, err
+		token, err := f.attempt(ctx, timeout)
+		if err == nil || attempt == attempts || !worthRepeating(err) || retryAfter(err) > 0 ||
+			!pause(ctx, backoff(attempt, 100*time.Millisecond, time.Second)) {
+			return token, err
 		}
 	}
 }
 
-// attempt is one fetch. A transport's panic must not end the program, of which
-// this goroutine is not the caller's part.
-func (s *tokenSource) attempt(ctx context.Context, limit time.Duration) (g *grant, err error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// attempt calls getToken once. It recovers a panic of the transport, which would end the
+// program: this goroutine is not the caller's.
+func (f *tokenFetcher) attempt(ctx context.Context, timeout time.Duration) (token *accessToken, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	defer func() {
 		if recover() != nil {
-			g, err = nil, &tokenError{errPanic}
+			token, err = nil, &tokenError{errPanic}
 		}
 	}()
-	return s.fetch(ctx)
+	return f.getToken(ctx)
 }
 
-// worthRepeating reports whether getToken may succeed at once after err: a
-// network fault, a 5xx or something's page in place of the answer may pass;
-// wrong keys stay wrong, and whoever answers 429 wants to be left alone.
+// getToken asks the API for a token, once.
+func (c *Client) getToken(ctx context.Context) (*accessToken, error) {
+	form := url.Values{"imp_key": {c.key}, "imp_secret": {c.secret}}
+	sentAt := time.Now()
+	resp, err := c.do(ctx, Request{
+		Method: http.MethodPost, Path: "/users/getToken",
+		ContentType: strict.Form, Body: []byte(form.Encode()),
+	}, c.sendWithoutToken)
+	if errors.Is(err, ErrCredentials) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, &tokenError{err}
+	}
+	if err := resp.Err(); err != nil {
+		return nil, &tokenError{err}
+	}
+	answer := resp.response()
+	now, expiredAt := answer.Get("now").Int(), answer.Get("expired_at").Int()
+	token, err := newAccessToken(answer.Get("access_token").String(), now, expiredAt, sentAt)
+	if err != nil {
+		return nil, &tokenError{err}
+	}
+	c.state.clock.set(now, sentAt)
+	return token, nil
+}
+
+// worthRepeating reports whether getToken may succeed if it is repeated at once after
+// err. A network fault, a 5xx or another server's page may pass. Wrong keys stay wrong,
+// and after a 429 the API must not be asked again at once.
 func worthRepeating(err error) bool {
 	failed, ok := errors.AsType[*tokenError](err)
 	if !ok {
@@ -241,32 +306,32 @@ func worthRepeating(err error) bool {
 	return errors.Is(failed.cause, ErrUnreachable) || errors.Is(failed.cause, ErrOutcomeUnknown)
 }
 
-// fetchPause is how long the API is left alone after that many failed fetches: for as
-// long as it asks for, within reason.
+// fetchPause is how long no token is fetched after that many failures in a row: at
+// least for as long as the answer asks, up to a limit.
 func fetchPause(err error, failures int) time.Duration {
 	longest := 2 * time.Minute
-	if worthRepeating(err) { // something before the API may be up again long before
+	if worthRepeating(err) { // a proxy before the API may be up again long before
 		longest = 20 * time.Second
 	}
-	return max(backoffAfter(err, failures), min(retryAfter(err), longest))
+	return max(fetchBackoff(err, failures), min(retryAfter(err), longest))
 }
 
-// retryAfter returns for how long the answer to a fetch asks to be left alone.
+// retryAfter returns the time that the answer to getToken asks to wait for.
 func retryAfter(err error) time.Duration {
 	failed, ok := errors.AsType[*tokenError](err)
 	if !ok {
 		return 0
 	}
 	if refusal, ok := errors.AsType[*APIError](failed.cause); ok {
-		return untilRetry(refusal.RetryAfter)
+		return parseRetryAfter(refusal.RetryAfter)
 	}
 	if other, ok := errors.AsType[*NotAPIError](failed.cause); ok {
-		return untilRetry(other.RetryAfter)
+		return parseRetryAfter(other.RetryAfter)
 	}
 	return 0
 }
 
-func backoffAfter(err error, failures int) time.Duration {
+func fetchBackoff(err error, failures int) time.Duration {
 	switch {
 	case worthRepeating(err):
 		return backoff(failures, 500*time.Millisecond, 5*time.Second)
@@ -275,31 +340,4 @@ func backoffAfter(err error, failures int) time.Duration {
 	default: // a refusal that may pass, or not
 		return backoff(failures, time.Second, 2*time.Minute)
 	}
-}
-
-// getToken asks for a token, once.
-func (c *Client) getToken(ctx context.Context) (*grant, error) {
-	form := url.Values{"imp_key": {c.key}, "imp_secret": {c.secret}}
-	asked := time.Now()
-	resp, err := c.do(ctx, c.bare, Request{
-		Method: http.MethodPost, Path: "/users/getToken",
-		ContentType: strict.Form, Body: []byte(form.Encode()),
-	})
-	if errors.Is(err, ErrCredentials) {
-		return nil, err
-	}
-	if err != nil {
-		return nil, &tokenError{err}
-	}
-	if err := resp.Err(); err != nil {
-		return nil, &tokenError{err}
-	}
-	answer := gjson.GetBytes(resp.Body, "response")
-	now, expiredAt := answer.Get("now").Int(), answer.Get("expired_at").Int()
-	g, err := newGrant(answer.Get("access_token").String(), now, expiredAt, asked)
-	if err != nil {
-		return nil, &tokenError{err}
-	}
-	c.state.setClock(now, asked)
-	return g, nil
 }

@@ -310,22 +310,22 @@ func TestTierIsSent(t *testing.T) {
 	})
 }
 
-func TestNewGrantRefusesNonsense(t *testing.T) {
+func TestNewAccessTokenRejectsNonsense(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	for _, c := range []struct {
 		token          string
 		now, expiredAt int64
 	}{{"", 1, 1800}, {"t", 1800, 1800}, {"t", 1800, 1}, {"t", 0, 1800}} {
-		_, err := newGrant(c.token, c.now, c.expiredAt, now)
+		_, err := newAccessToken(c.token, c.now, c.expiredAt, now)
 		assert.ErrorIs(t, err, ErrNotAPI)
 	}
-	g, err := newGrant("t", 1, 1<<62, now)
+	token, err := newAccessToken("t", 1, 1<<62, now)
 	require.NoError(t, err)
-	assert.LessOrEqual(t, g.expires.Sub(now), 24*time.Hour, "no overflow")
-	g, err = newGrant("t", 1, 4, now)
+	assert.LessOrEqual(t, token.expires.Sub(now), 24*time.Hour, "no overflow")
+	token, err = newAccessToken("t", 1, 4, now)
 	require.NoError(t, err)
-	assert.Equal(t, 2*time.Second, g.expires.Sub(now))
+	assert.Equal(t, 2*time.Second, token.expires.Sub(now))
 }
 
 func TestBackoffGrowsToItsLimit(t *testing.T) {
@@ -340,16 +340,14 @@ func TestBackoffGrowsToItsLimit(t *testing.T) {
 	assert.Greater(t, fetchPause(ErrCredentials, 1), fetchPause(&tokenError{ErrUnreachable}, 20), "wrong keys stay wrong")
 }
 
-// The token at hand costs the clock, which is all but a few nanoseconds of it, and
-// three reads of memory that others share; no lock and no allocation.
+// Getting a token that is there costs the clock and a lock, and no allocation.
 func BenchmarkTokenAtHand(b *testing.B) {
-	g, _ := newGrant("t", 1, 1801, time.Now())
-	s := &tokenSource{state: NewState()}
-	s.state.current.Store(g)
+	token, _ := newAccessToken("t", 1, 1801, time.Now())
+	shared, fetcher := &tokens{current: token}, new(tokenFetcher)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if _, err := s.token(context.Background()); err != nil {
+			if _, err := shared.get(context.Background(), fetcher); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -406,7 +404,7 @@ func TestPauseAfterAFailedFetch(t *testing.T) {
 	}
 }
 
-func TestUntilRetry(t *testing.T) {
+func TestParseRetryAfter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		assert.Equal(t, "5", readRetryAfter(&http.Response{Header: http.Header{"Retry-After": {strings.Repeat("0", 3000) + "5"}}}), "as short as it can be")
@@ -416,7 +414,7 @@ func TestUntilRetry(t *testing.T) {
 			"Fri, 31 Dec 1999 23:59:59 GMT":                           0,
 			"-1":                                                      -1, "soon": -1, "1.5": -1, "99999999999999999999": -1,
 		} {
-			assert.Equal(t, want, untilRetry(value), value)
+			assert.Equal(t, want, parseRetryAfter(value), value)
 		}
 	})
 }
@@ -426,11 +424,12 @@ func TestFetchKeepsARetryAfter(t *testing.T) {
 	t.Parallel()
 	for asked, want := range map[string]int{"": 3, "5": 1} {
 		fetches := 0
-		s := &tokenSource{state: NewState(), limit: time.Second, fetch: func(context.Context) (*grant, error) {
+		shared := new(tokens)
+		fetcher := &tokenFetcher{timeout: time.Second, getToken: func(context.Context) (*accessToken, error) {
 			fetches++
 			return nil, &tokenError{&NotAPIError{Status: 503, RetryAfter: asked}}
 		}}
-		_, err := s.token(t.Context())
+		_, err := shared.get(t.Context(), fetcher)
 		require.Error(t, err)
 		assert.Equal(t, want, fetches, asked)
 	}
@@ -440,18 +439,19 @@ func TestFetchThatHangsIsTriedAgainInTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
-		s := &tokenSource{state: NewState(), limit: 10 * time.Second, fetch: func(ctx context.Context) (*grant, error) {
+		shared := new(tokens)
+		fetcher := &tokenFetcher{timeout: 10 * time.Second, getToken: func(ctx context.Context) (*accessToken, error) {
 			if asked++; asked == 1 { // a dead connection
 				<-ctx.Done()
 				return nil, &tokenError{&failure{ErrOutcomeUnknown, ctx.Err()}}
 			}
 			now := time.Now()
-			return newGrant("token", now.Unix(), now.Unix()+1800, now)
+			return newAccessToken("token", now.Unix(), now.Unix()+1800, now)
 		}}
-		defer s.state.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), s.limit)
+		defer shared.close()
+		ctx, cancel := context.WithTimeout(context.Background(), fetcher.timeout)
 		defer cancel()
-		_, err := s.token(ctx)
+		_, err := shared.get(ctx, fetcher)
 		require.NoError(t, err)
 		assert.Equal(t, 2, asked)
 	})
@@ -487,9 +487,9 @@ func TestPanicOfATransportIsAFailure(t *testing.T) {
 	c := fakeClient(t, panicking{}, "")
 	assert.ErrorIs(t, call(c), ErrNoToken)
 
-	g, err := newGrant("t", 1, 1801, time.Now())
+	token, err := newAccessToken("t", 1, 1801, time.Now())
 	require.NoError(t, err)
-	c.state.current.Store(g)
+	c.state.tokens.current = token
 	issue, err := ParseIssue("application/json", []byte(`{"merchant_uid":"o","amount":1}`), time.Now())
 	require.NoError(t, err)
 	_, err = c.IssueRaw(t.Context(), issue)
@@ -514,7 +514,7 @@ func TestClockThatWasSetIsNotCorrected(t *testing.T) {
 		assert.Equal(t, c.want, clockWasSet(c.wall, c.monotonic), "%v %v", c.wall, c.monotonic)
 	}
 	s := NewState()
-	s.setClock(time.Now().Add(time.Hour).Unix(), time.Now())
+	s.clock.set(time.Now().Add(time.Hour).Unix(), time.Now())
 	assert.WithinDuration(t, time.Now().Add(time.Hour), s.Now(), 3*time.Second)
 }
 
@@ -532,13 +532,13 @@ func asleep(t time.Time, d time.Duration) time.Time {
 func TestTokenDoesNotOutliveASleep(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	g, err := newGrant("t", 1000, 2800, now)
+	token, err := newAccessToken("t", 1000, 2800, now)
 	require.NoError(t, err)
-	assert.True(t, g.valid(now))
-	assert.False(t, g.valid(now.Add(time.Hour)))
+	assert.True(t, token.valid(now))
+	assert.False(t, token.valid(now.Add(time.Hour)))
 	woken := asleep(now, time.Hour)
 	require.Equal(t, time.Hour, woken.Round(0).Sub(now.Round(0)))
 	require.Zero(t, woken.Sub(now), "the monotonic clock stood still")
-	assert.False(t, g.valid(woken))
-	assert.True(t, g.valid(asleep(now, time.Minute)))
+	assert.False(t, token.valid(woken))
+	assert.True(t, token.valid(asleep(now, time.Minute)))
 }

@@ -12,24 +12,23 @@ import (
 	"sync/atomic"
 )
 
-// sendTrace follows one request on its way.
+// sendTrace follows one request while the transport sends it.
 type sendTrace struct {
-	asked, got atomic.Bool // a connection
-	stream     atomic.Bool // written into, of HTTP/2 or HTTP/3
+	wantsConn   atomic.Bool // the transport asked for a connection
+	hasConn     atomic.Bool // and got it
+	wroteStream atomic.Bool // it wrote into a stream of HTTP/2 or HTTP/3
 }
 
-type sendTraceKey struct{}
-
-// follow returns a context with which http.Transport tells the trace what it does. It
-// asks for a connection at every attempt and starts to write as soon as it got one.
-// Names with a colon are those of HTTP/2 and HTTP/3 only.
-func (s *sendTrace) follow(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(context.WithValue(ctx, sendTraceKey{}, s), &httptrace.ClientTrace{
-		GetConn: func(string) { s.asked.Store(true); s.got.Store(false) },
-		GotConn: func(httptrace.GotConnInfo) { s.got.Store(true) },
+// context returns a context with which http.Transport reports to the trace. It asks for
+// a connection at every attempt and starts to write as soon as it has one. Field names
+// with a colon are those of HTTP/2 and HTTP/3 only.
+func (s *sendTrace) context(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { s.wantsConn.Store(true); s.hasConn.Store(false) },
+		GotConn: func(httptrace.GotConnInfo) { s.hasConn.Store(true) },
 		WroteHeaderField: func(name string, _ []string) {
 			if strings.HasPrefix(name, ":") {
-				s.stream.Store(true)
+				s.wroteStream.Store(true)
 			}
 		},
 	})
@@ -37,28 +36,23 @@ func (s *sendTrace) follow(ctx context.Context) context.Context {
 
 var errWritten = errors.New("the request was written, and is not sent again")
 
-// guard keeps the transport from sending a body again of which something was
-// written. Over HTTP/2 it would do so after some resets, of which not all mean that
-// the server did nothing. Over HTTP/1.1 it knows how many bytes it wrote, and sends
-// again only if there were none.
-func (s *sendTrace) guard(req *http.Request) {
-	body := req.GetBody
+// forbidRepeat keeps the transport from sending the body again after a byte of it may
+// have been written. Over HTTP/2 the transport would do so after some resets, of which
+// not all mean that the server did nothing. Over HTTP/1.1 it counts the bytes that it
+// wrote, and sends again only if there were none: for that it needs GetBody.
+func (s *sendTrace) forbidRepeat(req *http.Request) {
+	getBody := req.GetBody
 	req.GetBody = func() (io.ReadCloser, error) {
-		if s.stream.Load() {
+		if s.wroteStream.Load() {
 			return nil, errWritten
 		}
-		return body()
+		return getBody()
 	}
 }
 
-// answered tells the request's trace that there was an answer, after which it is
-// ours to send the request again.
-func answered(req *http.Request) {
-	if s, ok := req.Context().Value(sendTraceKey{}).(*sendTrace); ok {
-		s.stream.Store(false)
-	}
-}
+// allowRepeat ends forbidRepeat once there was an answer that allows it.
+func (s *sendTrace) allowRepeat() { s.wroteStream.Store(false) }
 
-// unsent reports whether it is certain that nothing was written. A transport
-// that calls no hooks leaves it uncertain.
-func (s *sendTrace) unsent() bool { return s.asked.Load() && !s.got.Load() }
+// nothingSent reports whether it is certain that no byte was written. A transport that
+// does not report leaves it uncertain.
+func (s *sendTrace) nothingSent() bool { return s.wantsConn.Load() && !s.hasConn.Load() }

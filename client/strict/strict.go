@@ -196,6 +196,13 @@ func (b *Body) Strings(name string) (list []string, ok bool) {
 	}
 }
 
+// Missing reports whether the sender left name out: it is absent, null or empty. A
+// list or object that a form writes as "name[...]" is not missing.
+func (b *Body) Missing(name string) bool {
+	v := b.Get(name)
+	return v.Missing() && (v.Kind != Absent || !b.Has(name))
+}
+
 // Has reports whether name is present in any form, "name[]" included.
 func (b *Body) Has(name string) bool {
 	return slices.ContainsFunc(b.fields, func(f field) bool {

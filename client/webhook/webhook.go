@@ -61,10 +61,10 @@ func ParseConfirm(contentType string, body []byte) (Confirm, error) {
 
 // readAmount reads the amount, which the general confirm process sends.
 func (c *Confirm) readAmount(b *strict.Body) error {
-	v := b.Get("amount")
-	if v.Missing() && (v.Kind != strict.Absent || !b.Has("amount")) {
+	if b.Missing("amount") {
 		return nil
 	}
+	v := b.Get("amount")
 	amount, ok := decimal.Canonical(v.Text)
 	if !ok || v.Kind != strict.Number && v.Kind != strict.String {
 		return errors.New("amount is not a number")
