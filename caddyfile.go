@@ -157,7 +157,7 @@ func (p *Proxy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return parseDirective(d, ofAccount(map[string]option{
 		"account":     text(&p.Account, validateAccountName),
 		"allow":       list(&p.Allow, validateCaller),
-		"pg":          text(&p.PG, unlessPlaceholder(client.CheckPG)),
+		"pg":          text(&p.PG, unlessPlaceholder(client.ValidatePG)),
 		"channel_key": text(&p.ChannelKey, nil),
 		"confirm_url": text(&p.ConfirmURL, validateURL),
 		"notice_url":  text(&p.NoticeURL, validateURL),

@@ -152,7 +152,7 @@ func (p *Proxy) Validate() error {
 	if err := validateDuration("expires_in", p.ExpiresIn, time.Second); err != nil {
 		return err
 	}
-	return client.CheckPG(p.defaults.PG)
+	return client.ValidatePG(p.defaults.PG)
 }
 
 // exchange is one call of the app's on its way through the gateway.

@@ -110,7 +110,7 @@ func ParseIssue(contentType string, body []byte, now time.Time) (*Issue, error) 
 	report(validateMerchantUID(b.Get("merchant_uid")))
 	report(issue.readAmount(b.Get("amount")))
 	report(issue.readExpiry(b, now))
-	report(CheckPG(b.Get("pg").Text))
+	report(ValidatePG(b.Get("pg").Text))
 	if v := b.Get("confirm_url"); v.Kind == strict.String {
 		report(validateURLs(b, "confirm_url")) // whatever else it is was reported as a text
 	}
@@ -199,8 +199,8 @@ func (i *Issue) readExpiry(b *strict.Body, now time.Time) error {
 	return nil
 }
 
-// CheckPG checks the form of a pg: "galaxia", "galaxia.{merchant id}" or none.
-func CheckPG(pg string) error {
+// ValidatePG validates the form of a pg: "galaxia", "galaxia.{merchant id}" or none.
+func ValidatePG(pg string) error {
 	if pg != "" && !pgPattern.MatchString(pg) {
 		return errors.New(`pg must be "galaxia" or "galaxia.{merchant id}"`)
 	}

@@ -705,13 +705,13 @@ func TestCompletedIssueIsAcceptedAndItsCallbacksVerified(t *testing.T) {
 	}
 }
 
-func TestCheckPG(t *testing.T) {
+func TestValidatePG(t *testing.T) {
 	t.Parallel()
 	for _, pg := range []string{"", "galaxia", "galaxia.M1"} {
-		assert.NoError(t, client.CheckPG(pg), pg)
+		assert.NoError(t, client.ValidatePG(pg), pg)
 	}
 	for _, pg := range []string{"kcp", "galaxia.", "galaxia.M1\n", "x.galaxia"} {
-		assert.Error(t, client.CheckPG(pg), pg)
+		assert.Error(t, client.ValidatePG(pg), pg)
 	}
 }
 

@@ -139,9 +139,9 @@ func (b *Body) Member(object, name string) Value {
 	return member
 }
 
-// CheckMembers refuses, inside the object called object, names that only
+// ValidateMembers refuses, inside the object called object, names that only
 // resemble a known one, as Parse does for the names outside.
-func (b *Body) CheckMembers(object string, known ...string) (err error) {
+func (b *Body) ValidateMembers(object string, known ...string) (err error) {
 	check := func(member string) bool {
 		if want, found := resembled(member, member, known); found {
 			err = lookalike(object+"."+member, want)

@@ -77,7 +77,7 @@ func (c *Confirm) readExtra(b *strict.Body) error {
 	if extra := b.Get("extra"); !extra.Missing() && extra.Kind != strict.Object {
 		return errors.New("extra is not an object")
 	}
-	if err := b.CheckMembers("extra", "barcode", "payType"); err != nil {
+	if err := b.ValidateMembers("extra", "barcode", "payType"); err != nil {
 		return err
 	}
 	// Neither decides anything, so a loose type or a new kind must not cost a sale.
