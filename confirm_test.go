@@ -147,8 +147,8 @@ func TestConfirmAfterTheDeadline(t *testing.T) {
 	base, err := signedurl.ParseBase(g.Outside + "/cvs/confirm")
 	require.NoError(t, err)
 	for passed, status := range map[time.Duration]int{time.Minute: http.StatusGone, -time.Minute: http.StatusOK} {
-		ticket := signedurl.Ticket{Amount: "15000", Expires: time.Now().Add(-passed).Unix()}
-		i.ConfirmURL, err = base.Sign(keys, signedurl.Confirm, "order-1", ticket)
+		claims := signedurl.Claims{Amount: "15000", Expires: time.Now().Add(-passed).Unix()}
+		i.ConfirmURL, err = base.Sign(keys, signedurl.Confirm, "order-1", claims)
 		require.NoError(t, err)
 		assert.Equal(t, status, g.Confirm(t, i).Status)
 	}

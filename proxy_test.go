@@ -60,13 +60,13 @@ func TestIssueInjectsWhatTheAppDoesNotHave(t *testing.T) {
 	confirmURL, _ := g.API.WebhookURLs(a.Payment(t)["imp_uid"].(string))
 	u, err := url.Parse(confirmURL)
 	require.NoError(t, err)
-	ticket, err := signedurl.Parse(u.RawQuery)
+	claims, err := signedurl.Parse(u.RawQuery)
 	require.NoError(t, err)
 	keys, err := signedurl.NewKeys(gatewaytest.Canaries["CVS_TEST_SECRET"])
 	require.NoError(t, err)
-	require.NoError(t, ticket.Verify(keys, signedurl.Confirm, "주문-1"), "signed with a key derived from imp_secret")
-	assert.Equal(t, "15000", ticket.Amount)
-	assert.WithinDuration(t, time.Now().Add(72*time.Hour), time.Unix(ticket.Expires, 0), time.Minute)
+	require.NoError(t, claims.Verify(keys, signedurl.Confirm, "주문-1"), "signed with a key derived from imp_secret")
+	assert.Equal(t, "15000", claims.Amount)
+	assert.WithinDuration(t, time.Now().Add(72*time.Hour), time.Unix(claims.Expires, 0), time.Minute)
 	assert.Equal(t, "galaxia", g.API.Payments()[0].PG)
 }
 

@@ -51,7 +51,7 @@ func (wr *webhookReceiver) receive(w http.ResponseWriter, r *http.Request, deadl
 // authenticate verifies that the URL was signed for this purpose and order by an account of
 // this configuration. The error is signedurl.ErrUnsigned or an *httpError. The deadline is
 // for the caller to compare.
-func (wr *webhookReceiver) authenticate(r *http.Request, merchantUID string) (*account, signedurl.Ticket, error) {
+func (wr *webhookReceiver) authenticate(r *http.Request, merchantUID string) (*account, signedurl.Claims, error) {
 	claims, err := signedurl.Parse(r.URL.RawQuery)
 	switch {
 	case errors.Is(err, signedurl.ErrUnsigned):

@@ -37,7 +37,7 @@ func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now ti
 		i.ExpiredAt = now.Add(d.ExpiresIn).Unix()
 		i.body.SetInt("expired_at", i.ExpiredAt)
 	}
-	ticket := signedurl.Ticket{Account: account, Amount: i.Amount, Expires: i.ExpiredAt}
+	claims := signedurl.Claims{Account: account, Amount: i.Amount, Expires: i.ExpiredAt}
 	for _, callback := range [...]struct {
 		field   string
 		base    *signedurl.Base
@@ -49,7 +49,7 @@ func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now ti
 		if callback.base == nil {
 			continue
 		}
-		signed, err := callback.base.Sign(keys, callback.purpose, i.MerchantUID, ticket)
+		signed, err := callback.base.Sign(keys, callback.purpose, i.MerchantUID, claims)
 		if err != nil {
 			return fmt.Errorf("%s: %w", callback.field, err)
 		}

@@ -127,11 +127,11 @@ func checkSigned(t *testing.T, k signedurl.Keys, i *client.Issue, body, confirmU
 		}
 		return
 	}
-	ticket, err := signedurl.Parse(query)
-	if err != nil || ticket.Verify(k, signedurl.Confirm, i.MerchantUID) != nil {
+	claims, err := signedurl.Parse(query)
+	if err != nil || claims.Verify(k, signedurl.Confirm, i.MerchantUID) != nil {
 		return // the app gave a URL that only begins as ours does
 	}
-	if ticket.Amount != i.Amount || ticket.Expires != i.ExpiredAt {
-		t.Fatalf("%q is signed for %s until %d, and sent for %s until %d", body, ticket.Amount, ticket.Expires, i.Amount, i.ExpiredAt)
+	if claims.Amount != i.Amount || claims.Expires != i.ExpiredAt {
+		t.Fatalf("%q is signed for %s until %d, and sent for %s until %d", body, claims.Amount, claims.Expires, i.Amount, i.ExpiredAt)
 	}
 }

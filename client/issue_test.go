@@ -615,16 +615,16 @@ func TestCompleteSignsTheCallbacks(t *testing.T) {
 				u, err := url.Parse(raw)
 				require.NoError(t, err)
 				assert.True(t, strings.HasPrefix(raw, "https://shop.example/cvs/"+string(purpose)+"?"), raw)
-				ticket, err := signedurl.Parse(u.RawQuery)
+				claims, err := signedurl.Parse(u.RawQuery)
 				require.NoError(t, err)
-				assert.Equal(t, tc.account, ticket.Account)
-				assert.Equal(t, tc.amount, ticket.Amount)
-				assert.Equal(t, tc.expires, ticket.Expires)
-				require.NoError(t, ticket.Verify(k, purpose, "주문&1"))
+				assert.Equal(t, tc.account, claims.Account)
+				assert.Equal(t, tc.amount, claims.Amount)
+				assert.Equal(t, tc.expires, claims.Expires)
+				require.NoError(t, claims.Verify(k, purpose, "주문&1"))
 				other := map[signedurl.Purpose]signedurl.Purpose{signedurl.Confirm: signedurl.Notice, signedurl.Notice: signedurl.Confirm}[purpose]
-				require.Error(t, ticket.Verify(k, other, "주문&1"))
-				require.Error(t, ticket.Verify(k, purpose, "주문"))
-				require.Error(t, ticket.Verify(others, purpose, "주문&1"))
+				require.Error(t, claims.Verify(k, other, "주문&1"))
+				require.Error(t, claims.Verify(k, purpose, "주문"))
+				require.Error(t, claims.Verify(others, purpose, "주문&1"))
 			}
 			assert.Equal(t, "1", queryValue(t, value(t, tc.contentType, sent, "notice_url"), "a"))
 		})
@@ -697,11 +697,11 @@ func TestCompletedIssueIsAcceptedAndItsCallbacksVerified(t *testing.T) {
 	for raw, purpose := range map[string]signedurl.Purpose{confirm: signedurl.Confirm, notices[0]: signedurl.Notice} {
 		u, err := url.Parse(raw)
 		require.NoError(t, err)
-		ticket, err := signedurl.Parse(u.RawQuery)
+		claims, err := signedurl.Parse(u.RawQuery)
 		require.NoError(t, err)
-		require.NoError(t, ticket.Verify(keys(t), purpose, p.MerchantUID))
-		assert.True(t, p.Amount.Equal(client.Amount(ticket.Amount)))
-		assert.Equal(t, e.Payments()[0].ExpiredAt, ticket.Expires)
+		require.NoError(t, claims.Verify(keys(t), purpose, p.MerchantUID))
+		assert.True(t, p.Amount.Equal(client.Amount(claims.Amount)))
+		assert.Equal(t, e.Payments()[0].ExpiredAt, claims.Expires)
 	}
 }
 

@@ -82,8 +82,8 @@ func NewKeys(secrets ...string) (Keys, error) {
 	return k, nil
 }
 
-// Ticket is what a signed URL tells about its barcode.
-type Ticket struct {
+// Claims is what a signed URL tells about its barcode.
+type Claims struct {
 	Account string // name of the account, "" for the unnamed one
 	Amount  string // in the form that decimal.Canonical gives
 	Expires int64  // payment deadline in Unix seconds, 0 if the barcode has none that is known
@@ -92,7 +92,7 @@ type Ticket struct {
 }
 
 // ExpiredAt reports whether the deadline has passed at now.
-func (t Ticket) ExpiredAt(now time.Time) bool {
+func (t Claims) ExpiredAt(now time.Time) bool {
 	return t.Expires != 0 && now.Unix() > t.Expires
 }
 
@@ -128,7 +128,7 @@ func (b *Base) String() string {
 }
 
 // Sign returns the URL for one barcode. The error is ErrNoKey.
-func (b *Base) Sign(keys Keys, purpose Purpose, merchantUID string, t Ticket) (string, error) {
+func (b *Base) Sign(keys Keys, purpose Purpose, merchantUID string, t Claims) (string, error) {
 	if len(keys.keys) == 0 {
 		return "", ErrNoKey
 	}
@@ -143,17 +143,17 @@ func (b *Base) Sign(keys Keys, purpose Purpose, merchantUID string, t Ticket) (s
 	return b.prefix + "cvs_amount=" + t.Amount + "&cvs_expires=" + expires + account + "&cvs_sig=" + string(sig[:]), nil
 }
 
-func (t Ticket) expires() string {
+func (t Claims) expires() string {
 	if t.Expires == 0 {
 		return ""
 	}
 	return strconv.FormatInt(t.Expires, 10)
 }
 
-// Parse reads the ticket in a query. It does not verify it: find the account's
+// Parse reads the claims in a query. It does not verify it: find the account's
 // keys by its name, then call Verify. Any spelling but the one that Sign wrote
 // is ErrSignature, percent-encoded or repeated parameters included.
-func Parse(rawQuery string) (Ticket, error) {
+func Parse(rawQuery string) (Claims, error) {
 	var p params
 	signed := false
 	for pair := range strings.SplitSeq(rawQuery, "&") {
@@ -164,14 +164,14 @@ func Parse(rawQuery string) (Ticket, error) {
 		}
 		param := p.named(name)
 		if param == nil || param.there || !written {
-			return Ticket{}, ErrSignature
+			return Claims{}, ErrSignature
 		}
 		*param, signed = parameter{value, true}, true
 	}
 	if !signed {
-		return Ticket{}, ErrUnsigned
+		return Claims{}, ErrUnsigned
 	}
-	return p.ticket()
+	return p.claims()
 }
 
 // params are the parameters of a signed URL.
@@ -198,18 +198,18 @@ func (p *params) named(name string) *parameter {
 	}
 }
 
-func (p *params) ticket() (Ticket, error) {
+func (p *params) claims() (Claims, error) {
 	if !p.amount.there || !p.expires.there || !p.sig.there || p.account.there && !ValidAccount(p.account.value) {
-		return Ticket{}, ErrSignature
+		return Claims{}, ErrSignature
 	}
-	t := Ticket{Account: p.account.value, Amount: p.amount.value}
+	t := Claims{Account: p.account.value, Amount: p.amount.value}
 	if amount, ok := decimal.Canonical(t.Amount); !ok || amount != t.Amount {
-		return Ticket{}, ErrSignature
+		return Claims{}, ErrSignature
 	}
 	if p.expires.value != "" {
 		t.Expires, _ = strconv.ParseInt(p.expires.value, 10, 64)
 		if t.expires() != p.expires.value {
-			return Ticket{}, ErrSignature
+			return Claims{}, ErrSignature
 		}
 	}
 	var err error
@@ -217,15 +217,15 @@ func (p *params) ticket() (Ticket, error) {
 	// spelling of the same signature must not pass.
 	t.sig, err = base64.RawURLEncoding.Strict().DecodeString(p.sig.value)
 	if err != nil || len(t.sig) != sigSize || strings.ContainsAny(p.sig.value, "\r\n") {
-		return Ticket{}, ErrSignature
+		return Claims{}, ErrSignature
 	}
 	return t, nil
 }
 
-// Verify reports, as nil or ErrSignature, whether the ticket was signed with
+// Verify reports, as nil or ErrSignature, whether the claims was signed with
 // one of the keys for this purpose and order. The time it takes tells nothing
 // about the signature.
-func (t Ticket) Verify(keys Keys, purpose Purpose, merchantUID string) error {
+func (t Claims) Verify(keys Keys, purpose Purpose, merchantUID string) error {
 	match, expires := false, t.expires()
 	for _, key := range keys.keys {
 		mac := key.mac(purpose, merchantUID, t, expires)
@@ -249,7 +249,7 @@ const accountCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0
 
 // mac signs the fields with their lengths before them, so that no two lists of
 // fields share an encoding.
-func (k *key) mac(purpose Purpose, merchantUID string, t Ticket, expires string) (sig [sigSize]byte) {
+func (k *key) mac(purpose Purpose, merchantUID string, t Claims, expires string) (sig [sigSize]byte) {
 	s := k.signers.Get().(*signer)
 	defer k.signers.Put(s)
 	msg := s.msg[:0]

@@ -19,9 +19,9 @@ import (
 const merchantUID = "주문-2026/0001"
 
 // signURL signs a confirm_url.
-func signURL(t testing.TB, base *signedurl.Base, k signedurl.Keys, merchantUID string, ticket signedurl.Ticket) string {
+func signURL(t testing.TB, base *signedurl.Base, k signedurl.Keys, merchantUID string, claims signedurl.Claims) string {
 	t.Helper()
-	signed, err := base.Sign(k, signedurl.Confirm, merchantUID, ticket)
+	signed, err := base.Sign(k, signedurl.Confirm, merchantUID, claims)
 	require.NoError(t, err)
 	return signed
 }
@@ -31,15 +31,15 @@ func TestZeroKeysSignAndVerifyNothing(t *testing.T) {
 	t.Parallel()
 	base, err := signedurl.ParseBase("https://shop.example/confirm")
 	require.NoError(t, err)
-	ticket := signedurl.Ticket{Amount: "15000"}
-	signed, err := base.Sign(signedurl.Keys{}, signedurl.Confirm, "o", ticket)
+	claims := signedurl.Claims{Amount: "15000"}
+	signed, err := base.Sign(signedurl.Keys{}, signedurl.Confirm, "o", claims)
 	require.ErrorIs(t, err, signedurl.ErrNoKey)
 	assert.Empty(t, signed)
-	_, query, _ := strings.Cut(signURL(t, base, keys(t, "k"), "o", ticket), "?")
-	ticket, err = signedurl.Parse(query)
+	_, query, _ := strings.Cut(signURL(t, base, keys(t, "k"), "o", claims), "?")
+	claims, err = signedurl.Parse(query)
 	require.NoError(t, err)
-	require.NoError(t, ticket.Verify(keys(t, "k"), signedurl.Confirm, "o"))
-	assert.ErrorIs(t, ticket.Verify(signedurl.Keys{}, signedurl.Confirm, "o"), signedurl.ErrSignature)
+	require.NoError(t, claims.Verify(keys(t, "k"), signedurl.Confirm, "o"))
+	assert.ErrorIs(t, claims.Verify(signedurl.Keys{}, signedurl.Confirm, "o"), signedurl.ErrSignature)
 }
 
 func keys(t testing.TB, secrets ...string) signedurl.Keys {
@@ -50,26 +50,26 @@ func keys(t testing.TB, secrets ...string) signedurl.Keys {
 }
 
 // sign returns the signed query, without "?".
-func sign(t testing.TB, k signedurl.Keys, ticket signedurl.Ticket) string {
+func sign(t testing.TB, k signedurl.Keys, claims signedurl.Claims) string {
 	t.Helper()
 	base, err := signedurl.ParseBase("https://shop.example/cvs/confirm")
 	require.NoError(t, err)
-	u, err := url.Parse(signURL(t, base, k, merchantUID, ticket))
+	u, err := url.Parse(signURL(t, base, k, merchantUID, claims))
 	require.NoError(t, err)
 	return u.RawQuery
 }
 
 func verify(query string, k signedurl.Keys, p signedurl.Purpose, uid string) error {
-	ticket, err := signedurl.Parse(query)
+	claims, err := signedurl.Parse(query)
 	if err != nil {
 		return err
 	}
-	return ticket.Verify(k, p, uid)
+	return claims.Verify(k, p, uid)
 }
 
 func TestSignedURLKeepsTheBase(t *testing.T) {
 	t.Parallel()
-	ticket := signedurl.Ticket{Amount: "15000", Expires: 1800000000}
+	claims := signedurl.Claims{Amount: "15000", Expires: 1800000000}
 	for base, want := range map[string]string{
 		"https://shop.example/c":     "https://shop.example/c?cvs_amount=15000&cvs_expires=1800000000&cvs_sig=",
 		"https://shop.example/c?":    "https://shop.example/c?cvs_amount=15000&cvs_expires=1800000000&cvs_sig=",
@@ -77,7 +77,7 @@ func TestSignedURLKeepsTheBase(t *testing.T) {
 	} {
 		b, err := signedurl.ParseBase(base)
 		require.NoError(t, err, base)
-		got := signURL(t, b, keys(t, "k"), merchantUID, ticket)
+		got := signURL(t, b, keys(t, "k"), merchantUID, claims)
 		assert.True(t, strings.HasPrefix(got, want), got)
 		assert.Len(t, strings.TrimPrefix(got, want), 22)
 		u, err := url.Parse(got)
@@ -94,10 +94,10 @@ func TestParseBaseRefuses(t *testing.T) {
 	}
 }
 
-func TestTicketRoundTrip(t *testing.T) {
+func TestClaimsRoundTrip(t *testing.T) {
 	t.Parallel()
 	k := keys(t, "secret")
-	for _, want := range []signedurl.Ticket{
+	for _, want := range []signedurl.Claims{
 		{Amount: "15000", Expires: 1800000000},
 		{Amount: "0.5"},
 		{Amount: "1e300", Account: "second", Expires: 1},
@@ -112,7 +112,7 @@ func TestTicketRoundTrip(t *testing.T) {
 func TestVerifyRefusesWhatWasNotSigned(t *testing.T) {
 	t.Parallel()
 	k := keys(t, "secret")
-	good := sign(t, k, signedurl.Ticket{Amount: "15000", Expires: 1800000000, Account: "a"})
+	good := sign(t, k, signedurl.Claims{Amount: "15000", Expires: 1800000000, Account: "a"})
 	require.NoError(t, verify(good, k, signedurl.Confirm, merchantUID))
 
 	assert.ErrorIs(t, verify(good, keys(t, "other"), signedurl.Confirm, merchantUID), signedurl.ErrSignature, "key")
@@ -156,11 +156,11 @@ func TestVerifyRefusesWhatWasNotSigned(t *testing.T) {
 
 func TestEveryKeyVerifiesTheFirstSigns(t *testing.T) {
 	t.Parallel()
-	ticket := signedurl.Ticket{Amount: "1"}
+	claims := signedurl.Claims{Amount: "1"}
 	rotated := keys(t, "new", "old")
-	assert.NoError(t, verify(sign(t, keys(t, "old"), ticket), rotated, signedurl.Confirm, merchantUID))
-	assert.NoError(t, verify(sign(t, rotated, ticket), keys(t, "new"), signedurl.Confirm, merchantUID))
-	assert.Error(t, verify(sign(t, rotated, ticket), keys(t, "old"), signedurl.Confirm, merchantUID))
+	assert.NoError(t, verify(sign(t, keys(t, "old"), claims), rotated, signedurl.Confirm, merchantUID))
+	assert.NoError(t, verify(sign(t, rotated, claims), keys(t, "new"), signedurl.Confirm, merchantUID))
+	assert.Error(t, verify(sign(t, rotated, claims), keys(t, "old"), signedurl.Confirm, merchantUID))
 	_, err := signedurl.NewKeys()
 	assert.Error(t, err)
 }
@@ -168,10 +168,10 @@ func TestEveryKeyVerifiesTheFirstSigns(t *testing.T) {
 func TestExpiredAt(t *testing.T) {
 	t.Parallel()
 	deadline := time.Unix(1800000000, 0)
-	ticket := signedurl.Ticket{Expires: deadline.Unix()}
-	assert.False(t, ticket.ExpiredAt(deadline))
-	assert.True(t, ticket.ExpiredAt(deadline.Add(time.Second)))
-	assert.False(t, signedurl.Ticket{}.ExpiredAt(deadline))
+	claims := signedurl.Claims{Expires: deadline.Unix()}
+	assert.False(t, claims.ExpiredAt(deadline))
+	assert.True(t, claims.ExpiredAt(deadline.Add(time.Second)))
+	assert.False(t, signedurl.Claims{}.ExpiredAt(deadline))
 }
 
 func TestValidAccount(t *testing.T) {
@@ -184,8 +184,8 @@ func TestValidAccount(t *testing.T) {
 // FuzzVerify looks for a second query that verifies for the same order.
 func FuzzVerify(f *testing.F) {
 	k := keys(f, "secret")
-	ticket := signedurl.Ticket{Amount: "15000", Expires: 1800000000, Account: "a"}
-	good := sign(f, k, ticket)
+	claims := signedurl.Claims{Amount: "15000", Expires: 1800000000, Account: "a"}
+	good := sign(f, k, claims)
 	f.Add(good)
 	f.Add(good + "&x=1")
 	f.Add(strings.ReplaceAll(good, "_", "%5F"))
@@ -194,7 +194,7 @@ func FuzzVerify(f *testing.F) {
 		if err != nil || got.Verify(k, signedurl.Confirm, merchantUID) != nil {
 			return
 		}
-		if got.Amount != ticket.Amount || got.Expires != ticket.Expires || got.Account != ticket.Account {
+		if got.Amount != claims.Amount || got.Expires != claims.Expires || got.Account != claims.Account {
 			t.Fatalf("%q verifies as %+v", query, got)
 		}
 		for part := range strings.SplitSeq(good, "&") {
@@ -214,15 +214,15 @@ func FuzzSign(f *testing.F) {
 			return
 		}
 		k := keys(t, secret)
-		ticket := signedurl.Ticket{Account: account, Amount: strconv.FormatInt(amount, 10), Expires: expires}
+		claims := signedurl.Claims{Account: account, Amount: strconv.FormatInt(amount, 10), Expires: expires}
 		base, err := signedurl.ParseBase("https://shop.example/cvs/confirm")
 		require.NoError(t, err)
-		_, query, _ := strings.Cut(signURL(t, base, k, uid, ticket), "?")
+		_, query, _ := strings.Cut(signURL(t, base, k, uid, claims), "?")
 		got, err := signedurl.Parse(query)
 		require.NoError(t, err, query)
 		require.NoError(t, got.Verify(k, signedurl.Confirm, uid), query)
-		if got.Account != account || got.Amount != ticket.Amount || got.Expires != expires {
-			t.Fatalf("%+v became %+v", ticket, got)
+		if got.Account != account || got.Amount != claims.Amount || got.Expires != expires {
+			t.Fatalf("%+v became %+v", claims, got)
 		}
 		require.Error(t, verify(query, k, signedurl.Notice, uid))
 		require.Error(t, verify(query, k, signedurl.Confirm, uid+"x"))
@@ -248,11 +248,11 @@ func BenchmarkSign(b *testing.B) {
 	k := keys(b, "imp_secret")
 	base, err := signedurl.ParseBase("https://shop.example/cvs/confirm")
 	require.NoError(b, err)
-	ticket := signedurl.Ticket{Amount: "15000", Expires: 1_800_000_000}
+	claims := signedurl.Claims{Amount: "15000", Expires: 1_800_000_000}
 	b.Run("Sign", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, _ = base.Sign(k, signedurl.Confirm, merchantUID, ticket)
+			_, _ = base.Sign(k, signedurl.Confirm, merchantUID, claims)
 		}
 	})
 	b.Run("HMAC", func(b *testing.B) {
@@ -268,7 +268,7 @@ func BenchmarkSign(b *testing.B) {
 
 func BenchmarkVerify(b *testing.B) {
 	k := keys(b, "imp_secret")
-	query := sign(b, k, signedurl.Ticket{Amount: "15000", Expires: 1_800_000_000})
+	query := sign(b, k, signedurl.Claims{Amount: "15000", Expires: 1_800_000_000})
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := verify(query, k, signedurl.Confirm, merchantUID); err != nil {

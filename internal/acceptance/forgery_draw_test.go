@@ -75,28 +75,28 @@ func (d *drawer) unsigned(base string, o *order) shot {
 }
 
 // signedBy returns an order's query, signed with these keys for this purpose.
-func (o *order) signedBy(keys signedurl.Keys, purpose signedurl.Purpose) ticket {
-	tk := o.ticket
+func (o *order) signedBy(keys signedurl.Keys, purpose signedurl.Purpose) signedQuery {
+	q := o.signedQuery
 	base, _ := signedurl.ParseBase("http://a.example")
-	expires, _ := strconv.ParseInt(tk.expires, 10, 64)
-	signed, _ := base.Sign(keys, purpose, o.MerchantUID, signedurl.Ticket{Account: tk.account, Amount: tk.amount, Expires: expires})
-	_, tk.sig, _ = strings.Cut(signed, "cvs_sig=")
-	return tk
+	expires, _ := strconv.ParseInt(q.expires, 10, 64)
+	signed, _ := base.Sign(keys, purpose, o.MerchantUID, signedurl.Claims{Account: q.account, Amount: q.amount, Expires: expires})
+	_, q.sig, _ = strings.Cut(signed, "cvs_sig=")
+	return q
 }
 
 // withSig makes genuine webhooks and alters their signature.
 func withSig(alter func(d *drawer, sig string) string) func(*drawer) shot {
-	return withTicket(func(d *drawer, o *order, tk *ticket) { tk.sig = alter(d, tk.sig) })
+	return withSigned(func(d *drawer, o *order, q *signedQuery) { q.sig = alter(d, q.sig) })
 }
 
-// withTicket makes genuine webhooks and alters the values of their query.
-func withTicket(alter func(d *drawer, o *order, tk *ticket)) func(*drawer) shot {
+// withSigned makes genuine webhooks and alters the values of their query.
+func withSigned(alter func(d *drawer, o *order, q *signedQuery)) func(*drawer) shot {
 	return func(d *drawer) shot {
 		o := pick(d, d.open)
-		tk := o.ticket
-		alter(d, o, &tk)
+		q := o.signedQuery
+		alter(d, o, &q)
 		s := d.webhook(o)
-		s.query = tk.query()
+		s.query = q.query()
 		return s
 	}
 }

@@ -129,10 +129,10 @@ var attacks = []kind{
 	})},
 	{name: "another order's signature", want: 403, shoot: func(d *drawer) shot {
 		o, other := d.two(d.twins) // of the same amount
-		tk := o.ticket
-		tk.sig = other.ticket.sig
+		q := o.signedQuery
+		q.sig = other.signedQuery.sig
 		s := d.webhook(o)
-		s.query = tk.query()
+		s.query = q.query()
 		return s
 	}},
 	{name: "another order's URL, replayed", want: 403, shoot: func(d *drawer) shot {
@@ -143,27 +143,27 @@ var attacks = []kind{
 	}},
 	{name: "another account's signature", want: 403, shoot: func(d *drawer) shot {
 		o, twin := d.twin()
-		tk := twin.ticket
+		q := twin.signedQuery
 		switch d.rng.IntN(3) {
 		case 0:
-			tk.account = "" // the second's for the unnamed one
+			q.account = "" // the second's for the unnamed one
 		case 1:
-			tk, o = o.ticket, twin
-			tk.account = "second"
+			q, o = o.signedQuery, twin
+			q.account = "second"
 		default:
-			tk = o.signedBy(d.secondKeys, signedurl.Confirm)
+			q = o.signedBy(d.secondKeys, signedurl.Confirm)
 		}
 		s := d.webhook(o)
-		s.query = tk.query()
+		s.query = q.query()
 		return s
 	}},
-	{name: "account swapped", want: 403, shoot: withTicket(func(d *drawer, _ *order, tk *ticket) {
-		tk.account = d.among("sibling", "sibling", "second", "third", "Second", "default", "%00", "second%20", "..", strings.Repeat("a", 65))
+	{name: "account swapped", want: 403, shoot: withSigned(func(d *drawer, _ *order, q *signedQuery) {
+		q.account = d.among("sibling", "sibling", "second", "third", "Second", "default", "%00", "second%20", "..", strings.Repeat("a", 65))
 	})},
-	{name: "account that does not exist, signed", want: 403, shoot: withTicket(func(d *drawer, o *order, tk *ticket) {
+	{name: "account that does not exist, signed", want: 403, shoot: withSigned(func(d *drawer, o *order, q *signedQuery) {
 		o2 := *o
-		o2.ticket.account = "third"
-		*tk = o2.signedBy(pick(d, []signedurl.Keys{d.current, d.foreign}), signedurl.Confirm)
+		o2.signedQuery.account = "third"
+		*q = o2.signedBy(pick(d, []signedurl.Keys{d.current, d.foreign}), signedurl.Confirm)
 	})},
 	{name: "the unnamed account's, where only the second's is answered", want: 403, shoot: func(d *drawer) shot {
 		o, _ := d.twin()
@@ -171,28 +171,28 @@ var attacks = []kind{
 		s.base = d.only
 		return s
 	}},
-	{name: "another key's signature", want: 403, shoot: withTicket(func(d *drawer, o *order, tk *ticket) {
-		*tk = o.signedBy(pick(d, []signedurl.Keys{d.foreign, d.secret, d.secondKeys}), signedurl.Confirm)
+	{name: "another key's signature", want: 403, shoot: withSigned(func(d *drawer, o *order, q *signedQuery) {
+		*q = o.signedBy(pick(d, []signedurl.Keys{d.foreign, d.secret, d.secondKeys}), signedurl.Confirm)
 	})},
-	{name: "the notice's signature", want: 403, shoot: withTicket(func(_ *drawer, o *order, tk *ticket) { *tk = o.notice })},
-	{name: "another purpose's signature", want: 403, shoot: withTicket(func(d *drawer, o *order, tk *ticket) {
-		*tk = o.signedBy(d.current, signedurl.Purpose(d.among("notice", "", "Confirm", "confirm ", "void")))
+	{name: "the notice's signature", want: 403, shoot: withSigned(func(_ *drawer, o *order, q *signedQuery) { *q = o.notice })},
+	{name: "another purpose's signature", want: 403, shoot: withSigned(func(d *drawer, o *order, q *signedQuery) {
+		*q = o.signedBy(d.current, signedurl.Purpose(d.among("notice", "", "Confirm", "confirm ", "void")))
 	})},
-	{name: "amount swapped", want: 403, shoot: withTicket(func(d *drawer, o *order, tk *ticket) {
-		tk.amount = d.among("1", o.amount+"0", o.amount[1:], pick(d, d.second).amount, "0", "-1", "")
+	{name: "amount swapped", want: 403, shoot: withSigned(func(d *drawer, o *order, q *signedQuery) {
+		q.amount = d.among("1", o.amount+"0", o.amount[1:], pick(d, d.second).amount, "0", "-1", "")
 	})},
-	{name: "amount spelled otherwise", want: 403, shoot: withTicket(func(d *drawer, o *order, tk *ticket) {
-		tk.amount = d.among(o.amount+".0", o.amount+".", "0"+o.amount, "%2B"+o.amount, "+"+o.amount, o.amount+"e0", o.amount+"%20", "%31"+o.amount[1:], o.amount+"%00", o.amount+",00", "１"+o.amount[1:])
+	{name: "amount spelled otherwise", want: 403, shoot: withSigned(func(d *drawer, o *order, q *signedQuery) {
+		q.amount = d.among(o.amount+".0", o.amount+".", "0"+o.amount, "%2B"+o.amount, "+"+o.amount, o.amount+"e0", o.amount+"%20", "%31"+o.amount[1:], o.amount+"%00", o.amount+",00", "１"+o.amount[1:])
 	})},
-	{name: "expiry swapped", want: 403, shoot: withTicket(func(d *drawer, o *order, tk *ticket) {
-		tk.expires = d.among("4000000000", o.expires+"0", "0", "", "-1", "1", "%2B"+o.expires, "0"+o.expires, o.expires+".0", "99999999999999999999", "9223372036854775807", "-9223372036854775808", "4e9")
+	{name: "expiry swapped", want: 403, shoot: withSigned(func(d *drawer, o *order, q *signedQuery) {
+		q.expires = d.among("4000000000", o.expires+"0", "0", "", "-1", "1", "%2B"+o.expires, "0"+o.expires, o.expires+".0", "99999999999999999999", "9223372036854775807", "-9223372036854775808", "4e9")
 	})},
 	{name: "an expired barcode's expiry swapped", want: 403, shoot: func(d *drawer) shot {
 		o := pick(d, d.expired)
-		tk := o.ticket
-		tk.expires = d.among("4000000000", "", "0", strconv.FormatInt(time.Now().Unix()+60, 10), pick(d, d.open).expires)
+		q := o.signedQuery
+		q.expires = d.among("4000000000", "", "0", strconv.FormatInt(time.Now().Unix()+60, 10), pick(d, d.open).expires)
 		s := d.webhook(o)
-		s.query = tk.query()
+		s.query = q.query()
 		return s
 	}},
 	{name: "at another path", want: 404, shoot: func(d *drawer) shot {
@@ -225,13 +225,13 @@ var attacks = []kind{
 		// cvs_proxy issues no such number, but another holder of its key might.
 		o := *pick(d, d.open)
 		o.MerchantUID = pick(d, leavers)
-		o.ticket = o.signedBy(d.current, signedurl.Confirm)
+		o.signedQuery = o.signedBy(d.current, signedurl.Confirm)
 		return d.webhook(&o)
 	}},
 	{name: "order number with control characters or outer spaces, rightly signed", want: 400, shoot: func(d *drawer) shot {
 		o := *pick(d, d.open)
 		o.MerchantUID = d.among("a\r\nX-Cvs-Amount: 1", "a\nb", "a\rb", "a\x00b", "\x7fa", "a\u0085b", "a\tb", "a\x1b[2J", " ", "\u00a0", o.MerchantUID+" ", " "+o.MerchantUID, o.MerchantUID+"\u00a0", strings.Repeat("a", 41))
-		o.ticket = o.signedBy(d.current, signedurl.Confirm)
+		o.signedQuery = o.signedBy(d.current, signedurl.Confirm)
 		s := d.webhook(&o)
 		if d.rng.IntN(3) == 0 {
 			s.contentType, s.body = gatewaytest.FormType, form(&o)

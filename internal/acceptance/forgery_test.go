@@ -104,29 +104,29 @@ func (fig *figure) String() string {
 // order is a barcode with the true values of its order.
 type order struct {
 	gatewaytest.Issued
-	ticket
-	notice ticket
+	signedQuery
+	notice signedQuery
 	closed bool   // void or paid
 	total  string // what the order costs now
 }
 
-// ticket is the query of a signed URL.
-type ticket struct{ amount, expires, account, sig string }
+// signedQuery is the query of a signed URL.
+type signedQuery struct{ amount, expires, account, sig string }
 
-func parseTicket(t *testing.T, raw string) ticket {
+func parseSigned(t *testing.T, raw string) signedQuery {
 	t.Helper()
 	u, err := url.Parse(raw)
 	require.NoError(t, err)
 	q := u.Query()
-	return ticket{q.Get("cvs_amount"), q.Get("cvs_expires"), q.Get("cvs_account"), q.Get("cvs_sig")}
+	return signedQuery{q.Get("cvs_amount"), q.Get("cvs_expires"), q.Get("cvs_account"), q.Get("cvs_sig")}
 }
 
-func (tk ticket) query() string {
-	q := "cvs_amount=" + tk.amount + "&cvs_expires=" + tk.expires
-	if tk.account != "" {
-		q += "&cvs_account=" + tk.account
+func (q signedQuery) query() string {
+	query := "cvs_amount=" + q.amount + "&cvs_expires=" + q.expires
+	if q.account != "" {
+		query += "&cvs_account=" + q.account
 	}
-	return q + "&cvs_sig=" + tk.sig
+	return query + "&cvs_sig=" + q.sig
 }
 
 // newForgery starts the gateway and issues the barcodes.
@@ -231,7 +231,7 @@ func (f *forgery) issue(t *testing.T, inside, uid string, amount int, state stri
 	o := &order{total: strconv.Itoa(amount)}
 	o.Issued = gatewaytest.Issued{ImpUID: p["imp_uid"].(string), MerchantUID: uid, Barcode: p["vbank_num"].(string)}
 	confirm, notices := f.g.API.WebhookURLs(o.ImpUID)
-	o.ticket, o.notice = parseTicket(t, confirm), parseTicket(t, notices[0])
+	o.signedQuery, o.notice = parseSigned(t, confirm), parseSigned(t, notices[0])
 	require.Equal(t, strconv.Itoa(amount), o.amount)
 	f.mu.Lock()
 	f.truth[o.ImpUID] = o
@@ -239,7 +239,7 @@ func (f *forgery) issue(t *testing.T, inside, uid string, amount int, state stri
 	switch state {
 	case "expired": // as if it had been issued long ago
 		o.expires = strconv.FormatInt(time.Now().Add(-time.Hour).Unix(), 10)
-		o.ticket = o.signedBy(f.current, signedurl.Confirm)
+		o.signedQuery = o.signedBy(f.current, signedurl.Confirm)
 	case "void":
 		require.Equal(t, 200, f.g.Do(t, http.MethodDelete, inside+"/cvs/"+o.ImpUID, "", "").Status)
 	case "reissued": // for less; its first URL is still signed

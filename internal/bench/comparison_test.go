@@ -147,7 +147,7 @@ func confirms(address string) source {
 	webhooks := make([][]byte, different)
 	for i := range webhooks {
 		order := fmt.Sprintf("order-%016d", i)
-		target, err := base.Sign(keys, signedurl.Confirm, order, signedurl.Ticket{Amount: "15000", Expires: time.Now().Add(72 * time.Hour).Unix()})
+		target, err := base.Sign(keys, signedurl.Confirm, order, signedurl.Claims{Amount: "15000", Expires: time.Now().Add(72 * time.Hour).Unix()})
 		if err != nil {
 			panic(err)
 		}
