@@ -1,8 +1,13 @@
-// Package signedurl signs the callback URLs that are sent with a barcode, so
-// that a webhook, which carries neither amount nor signature, proves by the URL
-// it arrives at for which order, amount and deadline the barcode was issued.
-// Whoever holds the key can verify any webhook: nothing is stored per barcode.
+// Package signedurl signs the callback URLs that are sent with a barcode. A webhook
+// carries neither an amount nor a signature. The URL at which it arrives proves for
+// which order, amount and deadline the barcode was issued. Whoever holds the key can
+// verify any webhook: nothing is stored per barcode.
+//
+// It knows URLs, keys and claims. It does not know the API, a webhook's body, or who
+// may call.
 package signedurl
+
+// This file holds all of it: keys, signing, reading the claims of a query, verifying.
 
 import (
 	"crypto/hkdf"
@@ -11,11 +16,10 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"hash"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client/decimal"
@@ -34,9 +38,10 @@ const (
 	version = "caddy-cvs v1"
 	prefix  = "cvs_"
 	sigSize = 16 // 128 bits
-
-	sigLength = (sigSize*8 + 5) / 6 // in base64url without padding
 )
+
+// names are the parameters that Sign adds.
+var names = []string{"cvs_amount", "cvs_expires", "cvs_account", "cvs_sig"}
 
 var (
 	// ErrUnsigned is returned for a query without any cvs_ parameter.
@@ -49,20 +54,7 @@ var (
 
 // Keys are the keys of one account. The first signs, all verify. The zero Keys can do
 // neither.
-type Keys struct{ keys []*key }
-
-// key lends out signers with the key already worked in, which is half of their work.
-type key struct{ signers sync.Pool }
-
-// signer is an HMAC with room for what it signs.
-type signer struct {
-	mac hash.Hash
-	msg []byte
-}
-
-func newKey(secret []byte) *key {
-	return &key{sync.Pool{New: func() any { return &signer{mac: hmac.New(sha256.New, secret)} }}}
-}
+type Keys struct{ keys [][]byte }
 
 // NewKeys derives the keys from secrets with HKDF-SHA256. The derivation is the
 // same for every secret, so that an account which signed with its imp_secret
@@ -74,7 +66,7 @@ func NewKeys(secrets ...string) (Keys, error) {
 		if err != nil {
 			return Keys{}, err
 		}
-		k.keys = append(k.keys, newKey(key))
+		k.keys = append(k.keys, key)
 	}
 	if len(k.keys) == 0 {
 		return Keys{}, errors.New("deriving signing keys: no secret given")
@@ -82,7 +74,7 @@ func NewKeys(secrets ...string) (Keys, error) {
 	return k, nil
 }
 
-// Claims is what a signed URL tells about its barcode.
+// Claims is what a signed URL says about its barcode.
 type Claims struct {
 	Account string // name of the account, "" for the unnamed one
 	Amount  string // in the form that decimal.Canonical gives
@@ -92,14 +84,14 @@ type Claims struct {
 }
 
 // ExpiredAt reports whether the deadline has passed at now.
-func (t Claims) ExpiredAt(now time.Time) bool {
-	return t.Expires != 0 && now.Unix() > t.Expires
+func (c Claims) ExpiredAt(now time.Time) bool {
+	return c.Expires != 0 && now.Unix() > c.Expires
 }
 
 // Base is a callback URL that is ready to be signed.
 type Base struct{ prefix string }
 
-// ParseBase checks a callback URL: absolute, http or https, without fragment,
+// ParseBase parses a callback URL: absolute, http or https, without fragment,
 // credentials or parameters whose names begin with cvs_.
 func ParseBase(raw string) (*Base, error) {
 	u, err := url.Parse(raw)
@@ -128,108 +120,82 @@ func (b *Base) String() string {
 }
 
 // Sign returns the URL for one barcode. The error is ErrNoKey.
-func (b *Base) Sign(keys Keys, purpose Purpose, merchantUID string, t Claims) (string, error) {
+func (b *Base) Sign(keys Keys, purpose Purpose, merchantUID string, c Claims) (string, error) {
 	if len(keys.keys) == 0 {
 		return "", ErrNoKey
 	}
 	account := ""
-	if t.Account != "" {
-		account = "&cvs_account=" + t.Account
+	if c.Account != "" {
+		account = "&cvs_account=" + c.Account
 	}
-	expires := t.expires()
-	mac := keys.keys[0].mac(purpose, merchantUID, t, expires)
-	var sig [sigLength]byte
-	base64.RawURLEncoding.Encode(sig[:], mac[:])
-	return b.prefix + "cvs_amount=" + t.Amount + "&cvs_expires=" + expires + account + "&cvs_sig=" + string(sig[:]), nil
+	sig := base64.RawURLEncoding.EncodeToString(mac(keys.keys[0], purpose, merchantUID, c))
+	return b.prefix + "cvs_amount=" + c.Amount + "&cvs_expires=" + c.expires() + account + "&cvs_sig=" + sig, nil
 }
 
-func (t Claims) expires() string {
-	if t.Expires == 0 {
+// expires returns the deadline as it stands in the URL, "" for none.
+func (c Claims) expires() string {
+	if c.Expires == 0 {
 		return ""
 	}
-	return strconv.FormatInt(t.Expires, 10)
+	return strconv.FormatInt(c.Expires, 10)
 }
 
-// Parse reads the claims in a query. It does not verify it: find the account's
+// Parse reads the claims in a query. It does not verify them: find the account's
 // keys by its name, then call Verify. Any spelling but the one that Sign wrote
 // is ErrSignature, percent-encoded or repeated parameters included.
 func Parse(rawQuery string) (Claims, error) {
-	var p params
-	signed := false
+	params := make(map[string]string)
 	for pair := range strings.SplitSeq(rawQuery, "&") {
-		name, value, written := strings.Cut(pair, "=")
+		name, value, hasValue := strings.Cut(pair, "=")
 		decoded, err := url.QueryUnescape(name)
 		if err != nil || !strings.HasPrefix(decoded, prefix) {
 			continue
 		}
-		param := p.named(name)
-		if param == nil || param.there || !written {
+		if _, repeated := params[name]; repeated || !hasValue || !slices.Contains(names, name) {
 			return Claims{}, ErrSignature
 		}
-		*param, signed = parameter{value, true}, true
+		params[name] = value
 	}
-	if !signed {
+	if len(params) == 0 {
 		return Claims{}, ErrUnsigned
 	}
-	return p.claims()
+	return readClaims(params)
 }
 
-// params are the parameters of a signed URL.
-type params struct{ amount, expires, account, sig parameter }
-
-type parameter struct {
-	value string
-	there bool
-}
-
-// named returns the parameter of that name, spelled exactly so, or nil.
-func (p *params) named(name string) *parameter {
-	switch name {
-	case "cvs_amount":
-		return &p.amount
-	case "cvs_expires":
-		return &p.expires
-	case "cvs_account":
-		return &p.account
-	case "cvs_sig":
-		return &p.sig
-	default:
-		return nil
-	}
-}
-
-func (p *params) claims() (Claims, error) {
-	if !p.amount.there || !p.expires.there || !p.sig.there || p.account.there && !ValidAccount(p.account.value) {
+func readClaims(params map[string]string) (Claims, error) {
+	amount, hasAmount := params["cvs_amount"]
+	expires, hasExpires := params["cvs_expires"]
+	account, hasAccount := params["cvs_account"]
+	c := Claims{Account: account, Amount: amount}
+	if !hasAmount || !hasExpires || hasAccount && !ValidAccount(account) {
 		return Claims{}, ErrSignature
 	}
-	t := Claims{Account: p.account.value, Amount: p.amount.value}
-	if amount, ok := decimal.Canonical(t.Amount); !ok || amount != t.Amount {
+	if canonical, ok := decimal.Canonical(amount); !ok || canonical != amount {
 		return Claims{}, ErrSignature
 	}
-	if p.expires.value != "" {
-		t.Expires, _ = strconv.ParseInt(p.expires.value, 10, 64)
-		if t.expires() != p.expires.value {
+	if expires != "" {
+		c.Expires, _ = strconv.ParseInt(expires, 10, 64)
+		if c.expires() != expires {
 			return Claims{}, ErrSignature
 		}
 	}
 	var err error
-	// Strict, because the last character has bits to spare and a second
-	// spelling of the same signature must not pass.
-	t.sig, err = base64.RawURLEncoding.Strict().DecodeString(p.sig.value)
-	if err != nil || len(t.sig) != sigSize || strings.ContainsAny(p.sig.value, "\r\n") {
+	// Strict, because the last character has bits to spare: a second spelling of the
+	// same signature must not pass.
+	c.sig, err = base64.RawURLEncoding.Strict().DecodeString(params["cvs_sig"])
+	if err != nil || len(c.sig) != sigSize || strings.ContainsAny(params["cvs_sig"], "\r\n") {
 		return Claims{}, ErrSignature
 	}
-	return t, nil
+	return c, nil
 }
 
 // Verify reports, as nil or ErrSignature, whether the claims was signed with
 // one of the keys for this purpose and order. The time it takes tells nothing
 // about the signature.
-func (t Claims) Verify(keys Keys, purpose Purpose, merchantUID string) error {
-	match, expires := false, t.expires()
+func (c Claims) Verify(keys Keys, purpose Purpose, merchantUID string) error {
+	match := false
 	for _, key := range keys.keys {
-		mac := key.mac(purpose, merchantUID, t, expires)
-		if hmac.Equal(t.sig, mac[:]) {
+		if hmac.Equal(c.sig, mac(key, purpose, merchantUID, c)) {
 			match = true
 		}
 	}
@@ -247,19 +213,15 @@ func ValidAccount(name string) bool {
 
 const accountCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 
-// mac signs the fields with their lengths before them, so that no two lists of
-// fields share an encoding.
-func (k *key) mac(purpose Purpose, merchantUID string, t Claims, expires string) (sig [sigSize]byte) {
-	s := k.signers.Get().(*signer)
-	defer k.signers.Put(s)
-	msg := s.msg[:0]
-	for _, field := range [...]string{version, string(purpose), t.Account, merchantUID, t.Amount, expires} {
+// mac returns the signature. Each field stands behind its length, so that no two lists of
+// fields give one message.
+func mac(key []byte, purpose Purpose, merchantUID string, c Claims) []byte {
+	var msg []byte
+	for _, field := range [...]string{version, string(purpose), c.Account, merchantUID, c.Amount, c.expires()} {
 		msg = binary.AppendUvarint(msg, uint64(len(field)))
 		msg = append(msg, field...)
 	}
-	s.mac.Reset()
-	s.mac.Write(msg)
-	s.msg = s.mac.Sum(msg[:0])
-	copy(sig[:], s.msg)
-	return sig
+	h := hmac.New(sha256.New, key)
+	h.Write(msg)
+	return h.Sum(nil)[:sigSize]
 }

@@ -240,9 +240,8 @@ func FuzzSign(f *testing.F) {
 	})
 }
 
-// Signing is one HMAC-SHA256 with a key that was worked in before, so two blocks of
-// SHA-256, and one text. Verifying is the same without the text, after the query
-// was cut to pieces. The HMAC alone is the least that either can take.
+// Signing is one HMAC-SHA256 and one text. Verifying is the same without the text, after
+// the query was parsed. The HMAC alone is the least that either can take.
 
 func BenchmarkSign(b *testing.B) {
 	k := keys(b, "imp_secret")

@@ -1,5 +1,7 @@
 package strict
 
+// This file holds how a form is read, and which names a form may have.
+
 import (
 	"errors"
 	"net/url"
@@ -10,8 +12,8 @@ import (
 
 var errForm = errors.New("the form is not valid: write name=value, name[]=value or name[key]=value with & between, and escape everything else")
 
-// shape is what the names of a form make of a prefix such as "a" or "a[b]". A
-// prefix may have one shape only, because parsers disagree about mixtures.
+// shape is the kind of value that the names of a form give to a prefix such as "a" or
+// "a[b]". A prefix may have one shape only, because parsers disagree about mixtures.
 type shape struct {
 	kind     Kind // String, Array or Object
 	spelling string
@@ -38,7 +40,7 @@ func (b *Body) parseForm() error {
 		if err != nil {
 			return err
 		}
-		if err := checkFormName(name, shapes); err != nil {
+		if err := validateFormName(name, shapes); err != nil {
 			return err
 		}
 		b.fields = append(b.fields, field{
@@ -62,16 +64,16 @@ func unescapePair(rawName, rawValue string) (name, value string, err error) {
 	return name, value, nil
 }
 
-// checkFormName refuses a malformed name, and one that was there before in a
-// spelling or shape that some parser takes for the same.
-func checkFormName(name string, shapes map[string]shape) error {
+// validateFormName rejects a malformed name, and one that came before in a spelling or
+// shape that some parser takes for the same.
+func validateFormName(name string, shapes map[string]shape) error {
 	base, _, _ := strings.Cut(name, "[")
 	rest := name[len(base):]
 	if strings.TrimLeft(base, " ") == "" || strings.Contains(base, "]") || strings.ContainsFunc(name, unicode.IsControl) {
 		return errForm
 	}
-	agree := func(prefix string, kind Kind) bool {
-		key := fold(mangle(prefix))
+	isNew := func(prefix string, kind Kind) bool { // or the same list or object as before
+		key := foldCase(phpName(prefix))
 		before, seen := shapes[key]
 		shapes[key] = shape{kind, prefix}
 		return !seen || kind != String && before == shape{kind, prefix}
@@ -86,25 +88,23 @@ func checkFormName(name string, shapes map[string]shape) error {
 		if key == "" {
 			kind = Array
 		}
-		if !agree(prefix, kind) {
-			return twice(name)
+		if !isNew(prefix, kind) {
+			return fieldError(name, givenTwice)
 		}
 		prefix, rest = prefix+"["+key+"]", after
 	}
-	if !strings.HasSuffix(name, "[]") && !agree(name, String) {
-		return twice(name)
+	if !strings.HasSuffix(name, "[]") && !isNew(name, String) {
+		return fieldError(name, givenTwice)
 	}
 	return nil
 }
 
 const givenTwice = "is given twice; names that differ only in case or in brackets count as one"
 
-func twice(name string) error { return fieldError(name, givenTwice) }
-
 var underscores = strings.NewReplacer(" ", "_", ".", "_")
 
-// mangle maps the spellings of a name that PHP takes for the same to one.
-func mangle(name string) string {
+// phpName maps all spellings of a name that PHP takes for the same to one.
+func phpName(name string) string {
 	name = strings.TrimLeft(name, " ")
 	base, _, _ := strings.Cut(name, "[")
 	return underscores.Replace(base) + name[len(base):]

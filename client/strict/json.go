@@ -1,5 +1,7 @@
 package strict
 
+// This file holds what is validated of a JSON body beyond its syntax.
+
 import (
 	"bytes"
 	"encoding/json"
@@ -7,7 +9,6 @@ import (
 	"fmt"
 	"math"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -26,27 +27,27 @@ var (
 )
 
 // ValidJSON reports whether text is one JSON value in valid UTF-8, nested no
-// deeper than Parse allows. Unlike Parse it is for what is only read here, and so
-// tolerates what parsers may differ about.
+// deeper than Parse allows. Use it for what is only read here: it accepts what two
+// parsers may read differently, which Parse rejects.
 func ValidJSON[T string | []byte](text T) bool {
 	raw := []byte(text)
-	err := checkSurface(raw)
+	err := validateText(raw)
 	return (err == nil || errors.Is(err, errEscape)) && gjson.ValidBytes(raw)
 }
 
-// checkSurface looks for what gjson lets through or must not be given.
-func checkSurface(raw []byte) error {
+// validateText rejects what gjson accepts, or must not be given.
+func validateText(raw []byte) error {
 	if !utf8.Valid(raw) {
 		return errUTF8
 	}
 	depth := 0
-	var bad error
+	var escapeErr error
 	for i := 0; i < len(raw); i++ {
 		switch raw[i] {
 		case '"':
-			size, whole := stringSize(raw[i+1:])
-			if !whole {
-				bad = errEscape
+			size, ok := stringSize(raw[i+1:])
+			if !ok {
+				escapeErr = errEscape
 			}
 			i += size
 		case '{', '[':
@@ -57,30 +58,26 @@ func checkSurface(raw []byte) error {
 			depth--
 		}
 	}
-	return bad
+	return escapeErr
 }
 
-// stringSize returns how many bytes of s, which begins behind the quote that opens
-// a string, that string takes, and whether no escape is half of a surrogate pair.
-func stringSize(s []byte) (size int, whole bool) {
-	whole = true
-	quote := -1 // the next one; found once, so that many escapes cost no more than their bytes
-	for i := 0; ; {
-		if quote < i {
-			distance := bytes.IndexByte(s[i:], '"')
-			if distance < 0 {
-				return len(s), whole
-			}
-			quote = i + distance
+// stringSize returns the length of the string at the start of s, without its opening
+// quote, and false if one of its escapes is half of a surrogate pair.
+func stringSize(s []byte) (size int, ok bool) {
+	ok = true
+	for i := 0; i < len(s); {
+		switch s[i] {
+		case '"':
+			return i + 1, ok
+		case '\\':
+			size, isWhole := escapeSize(s[i:])
+			ok = ok && isWhole
+			i += size
+		default:
+			i++
 		}
-		distance := bytes.IndexByte(s[i:quote], '\\')
-		if distance < 0 {
-			return quote + 1, whole
-		}
-		size, ok := escapeSize(s[i+distance:])
-		whole = whole && ok
-		i += distance + size
 	}
+	return len(s), ok
 }
 
 // escapeSize returns how many bytes the escape at the start of s takes, a
@@ -111,7 +108,7 @@ func escapedUnit(s []byte) (uint64, bool) {
 }
 
 func (b *Body) parseJSON(raw []byte) error {
-	if err := checkSurface(raw); err != nil {
+	if err := validateText(raw); err != nil {
 		return err
 	}
 	root := gjson.Parse(b.text)
@@ -119,8 +116,8 @@ func (b *Body) parseJSON(raw []byte) error {
 		return notObject(raw)
 	}
 	b.fields = make([]field, 0, 12)
-	if f := findFlaw(root, b.addMember); f != nil {
-		return fieldError(strings.TrimPrefix(f.name, "."), f.problem)
+	if p := findProblem(root, b.addMember); p != nil {
+		return fieldError(strings.TrimPrefix(p.path, "."), p.text)
 	}
 	return nil
 }
@@ -152,29 +149,30 @@ func (b *Body) addMember(name string, v gjson.Result) {
 	})
 }
 
-// flaw is what is wrong with a member, by its names from the outside in.
-type flaw struct{ name, problem string }
+// problem is what is wrong with a member; its path is ".outer.inner".
+type problem struct{ path, text string }
 
-// findFlaw looks for duplicate names and numbers out of range, at any depth, and
-// shows each member of v itself.
-func findFlaw(v gjson.Result, show func(name string, member gjson.Result)) (found *flaw) {
+// findProblem looks for duplicate names and numbers out of range, at any depth. It calls
+// visit for each member of v itself.
+func findProblem(v gjson.Result, visit func(name string, member gjson.Result)) (found *problem) {
 	if v.Type == gjson.Number && (math.IsInf(v.Num, 0) || v.Num == 0 && strings.ContainsAny(mantissa(v.Raw), "123456789")) {
-		return &flaw{problem: "has a number that no double holds"}
+		return &problem{text: "has a number that no double holds"}
 	}
 	isObject := v.IsObject()
 	if !isObject && !v.IsArray() {
 		return nil
 	}
-	var seen nameSet
+	seen := make(map[string]bool)
 	v.ForEach(func(k, member gjson.Result) bool {
-		if isObject && !seen.add(fold(k.Str)) {
-			found = &flaw{problem: givenTwice}
+		if name := foldCase(k.Str); isObject && seen[name] {
+			found = &problem{text: givenTwice}
 		} else {
-			found = findFlaw(member, func(string, gjson.Result) {})
-			show(k.Str, member)
+			seen[name] = true
+			found = findProblem(member, func(string, gjson.Result) {})
+			visit(k.Str, member)
 		}
 		if found != nil && isObject {
-			found.name = "." + k.Str + found.name
+			found.path = "." + k.Str + found.path
 		}
 		return found == nil
 	})
@@ -186,31 +184,4 @@ func mantissa(number string) string {
 		return number[:i]
 	}
 	return number
-}
-
-// nameSet is a set that allocates a map only for objects with many names.
-type nameSet struct {
-	few  []string
-	many map[string]struct{}
-}
-
-func (s *nameSet) add(name string) bool {
-	if s.many != nil {
-		_, dup := s.many[name]
-		s.many[name] = struct{}{}
-		return !dup
-	}
-	if slices.Contains(s.few, name) {
-		return false
-	}
-	if s.few == nil {
-		s.few = make([]string, 0, 8)
-	}
-	if s.few = append(s.few, name); len(s.few) > 24 {
-		s.many = make(map[string]struct{}, 2*len(s.few))
-		for _, n := range s.few {
-			s.many[n] = struct{}{}
-		}
-	}
-	return true
 }

@@ -1,9 +1,14 @@
 // Package strict reads JSON and form bodies that must mean the same to every
-// reader. Money moves on what they say, and the body that is checked here is
-// read again by somebody else's parser, so whatever two parsers could read
-// differently is refused: duplicate names, also by case or escape, invalid
-// UTF-8, trailing bytes, numbers that no double holds, and deep nesting.
+// reader. Payments depend on what they say, and another parser reads the same body
+// again. So this package rejects whatever two parsers could read differently:
+// duplicate names, also by case or escape, invalid UTF-8, trailing bytes, numbers that
+// no double holds, and deep nesting.
+//
+// It knows JSON, forms and media types. It does not know the API: which fields there
+// are and what they may hold, the caller says.
 package strict
+
+// This file holds Body: parsing it, looking values up, and setting values in it.
 
 import (
 	"bytes"
@@ -15,7 +20,6 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 )
@@ -57,7 +61,7 @@ func Parse(contentType string, body []byte, known ...string) (*Body, error) {
 		return nil, err
 	}
 	b := &Body{mediaType: mediaType, text: string(body)}
-	if err := b.checkStart(); err != nil {
+	if err := b.validateStart(); err != nil {
 		return nil, err
 	}
 	if mediaType == JSON {
@@ -68,7 +72,7 @@ func Parse(contentType string, body []byte, known ...string) (*Body, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.refuseLookalikes(known); err != nil {
+	if err := b.rejectLookalikes(known); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -93,9 +97,9 @@ func readMediaType(contentType string) (string, error) {
 
 const byteOrderMark = "\ufeff"
 
-// checkStart refuses what its parser would not refuse, or not by its name: read as a form,
-// JSON would be one strange name, and the fields in it missing.
-func (b *Body) checkStart() error {
+// validateStart rejects what the parser would accept, or reject with a misleading message:
+// read as a form, JSON would be one strange name without any known field.
+func (b *Body) validateStart() error {
 	if strings.HasPrefix(b.text, byteOrderMark) {
 		return errors.New("the body begins with a byte order mark: send it without")
 	}
@@ -106,7 +110,7 @@ func (b *Body) checkStart() error {
 	return nil
 }
 
-// isUTF8 takes the usual misspelling, too. The bytes are looked at in any case.
+// isUTF8 accepts the usual misspelling too. The bytes are validated in any case.
 func isUTF8(charset string) bool {
 	return strings.EqualFold(charset, "utf-8") || strings.EqualFold(charset, "utf8")
 }
@@ -139,22 +143,22 @@ func (b *Body) Member(object, name string) Value {
 	return member
 }
 
-// ValidateMembers refuses, inside the object called object, names that only
+// ValidateMembers rejects, inside the object called object, names that only
 // resemble a known one, as Parse does for the names outside.
 func (b *Body) ValidateMembers(object string, known ...string) (err error) {
-	check := func(member string) bool {
-		if want, found := resembled(member, member, known); found {
+	validate := func(member string) bool {
+		if want, found := resembledName(member, member, known); found {
 			err = lookalike(object+"."+member, want)
 		}
 		return err == nil
 	}
 	if parent := b.Get(object); parent.Kind == Object {
-		gjson.Parse(parent.raw).ForEach(func(k, _ gjson.Result) bool { return check(k.Str) })
+		gjson.Parse(parent.raw).ForEach(func(k, _ gjson.Result) bool { return validate(k.Str) })
 	}
 	for i := range b.fields {
 		if rest, ok := strings.CutPrefix(b.fields[i].name, object+"["); ok && b.mediaType == Form {
 			member, _, _ := strings.Cut(rest, "]")
-			check(member)
+			validate(member)
 		}
 	}
 	return err
@@ -285,30 +289,27 @@ func (b *Body) Original() string { return b.text }
 // MediaType returns JSON or Form.
 func (b *Body) MediaType() string { return b.mediaType }
 
-func (b *Body) refuseLookalikes(known []string) error {
+func (b *Body) rejectLookalikes(known []string) error {
 	for i := range b.fields {
 		name := b.fields[i].name
 		look := name
 		if b.mediaType == Form {
 			name, _, _ = strings.Cut(name, "[")
-			look = mangle(name)
+			look = phpName(name)
 		}
-		if want, found := resembled(name, look, known); found {
+		if want, found := resembledName(name, look, known); found {
 			return lookalike(b.fields[i].name, want)
 		}
 	}
 	return nil
 }
 
-// resembled returns the known name that another, which some parser sees as look,
-// could be taken for.
-func resembled(name, look string, known []string) (want string, found bool) {
-	if look == name && slices.Contains(known, name) {
-		return "", false // as the rest would find, too
-	}
-	look = fold(look)
+// resembledName returns the known name for which name could be taken, if there is one.
+// look is the name as some parser sees it.
+func resembledName(name, look string, known []string) (want string, found bool) {
+	look = foldCase(look)
 	for _, want := range known {
-		if name != want && look == fold(want) {
+		if name != want && look == foldCase(want) {
 			return want, true
 		}
 	}
@@ -319,12 +320,9 @@ func lookalike(name, want string) error {
 	return fieldError(name, "could be taken for "+want+": write it exactly so")
 }
 
-// fold maps every name that a case-insensitive reader takes for the same one
-// to the same text, by Unicode's simple case folding as encoding/json does it.
-func fold(name string) string {
-	if !strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) {
-		return strings.ToLower(name) // as the rest would find, too
-	}
+// foldCase maps all names that a case-insensitive reader takes for the same one to
+// the same text, by Unicode's simple case folding as encoding/json does it.
+func foldCase(name string) string {
 	return strings.Map(func(r rune) rune {
 		least := r
 		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {

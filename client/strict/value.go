@@ -1,5 +1,7 @@
 package strict
 
+// This file holds Value, one value of a Body.
+
 import "github.com/tidwall/gjson"
 
 // Kind is the type of a Value. A form's values are all of kind String.
@@ -29,7 +31,7 @@ type Value struct {
 	raw  string // of an array or object
 }
 
-// Missing reports whether the sender left the value out: absent, null or "".
+// Missing reports whether the value is missing, null or empty.
 func (v Value) Missing() bool {
 	return v.Kind == Absent || v.Kind == Null || (v.Kind == String && v.Text == "")
 }
