@@ -1,18 +1,19 @@
 package strict
 
-// This file holds what is validated of a JSON body beyond its syntax.
+// This file holds how a JSON body is read, and what of it is rejected.
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
+	"io"
 	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/tidwall/gjson"
 )
 
@@ -31,94 +32,52 @@ var (
 // parsers may read differently, which Parse rejects.
 func ValidJSON[T string | []byte](text T) bool {
 	raw := []byte(text)
-	err := validateText(raw)
-	return (err == nil || errors.Is(err, errEscape)) && gjson.ValidBytes(raw)
-}
-
-// validateText rejects what gjson accepts, or must not be given.
-func validateText(raw []byte) error {
-	if !utf8.Valid(raw) {
-		return errUTF8
-	}
-	depth := 0
-	var escapeErr error
-	for i := 0; i < len(raw); i++ {
-		switch raw[i] {
-		case '"':
-			size, ok := stringSize(raw[i+1:])
-			if !ok {
-				escapeErr = errEscape
-			}
-			i += size
-		case '{', '[':
-			if depth++; depth > maxDepth {
-				return errDepth
-			}
-		case '}', ']':
-			depth--
+	d := newDecoder(raw, jsontext.AllowInvalidUTF8(true)) // half of a surrogate pair counts as such
+	for values := 0; ; {
+		_, err := d.ReadToken()
+		switch {
+		case err != nil: // io.EOF at the end
+			return errors.Is(err, io.EOF) && values == 1 && utf8.Valid(raw)
+		case d.StackDepth() > maxDepth:
+			return false
+		case d.StackDepth() == 0:
+			values++
 		}
 	}
-	return escapeErr
 }
 
-// stringSize returns the length of the string at the start of s, without its opening
-// quote, and false if one of its escapes is half of a surrogate pair.
-func stringSize(s []byte) (size int, ok bool) {
-	ok = true
-	for i := 0; i < len(s); {
-		switch s[i] {
-		case '"':
-			return i + 1, ok
-		case '\\':
-			size, isWhole := escapeSize(s[i:])
-			ok = ok && isWhole
-			i += size
-		default:
-			i++
-		}
-	}
-	return len(s), ok
-}
-
-// escapeSize returns how many bytes the escape at the start of s takes, a
-// surrogate pair counting as one, and false for half of a pair.
-func escapeSize(s []byte) (int, bool) {
-	unit, ok := escapedUnit(s)
-	switch {
-	case !ok:
-		return 2, true
-	case unit < 0xD800 || unit > 0xDFFF:
-		return 6, true
-	case unit > 0xDBFF:
-		return 6, false
-	}
-	low, ok := escapedUnit(s[6:])
-	if !ok || low < 0xDC00 || low > 0xDFFF {
-		return 6, false
-	}
-	return 12, true
-}
-
-func escapedUnit(s []byte) (uint64, bool) {
-	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
-		return 0, false
-	}
-	unit, err := strconv.ParseUint(string(s[2:6]), 16, 16)
-	return unit, err == nil
+// newDecoder returns a decoder that leaves duplicate names to validateMembers.
+func newDecoder(raw []byte, options ...jsontext.Options) *jsontext.Decoder {
+	return jsontext.NewDecoder(bytes.NewBuffer(raw), append(options, jsontext.AllowDuplicateNames(true))...)
 }
 
 func (b *Body) parseJSON(raw []byte) error {
-	if err := validateText(raw); err != nil {
-		return err
+	if !utf8.Valid(raw) {
+		return errUTF8
+	}
+	d := newDecoder(raw)
+	err := validateValue(d, "")
+	if err == nil {
+		_, err = d.ReadToken() // io.EOF, if nothing follows
 	}
 	root := gjson.Parse(b.text)
-	if !gjson.ValidBytes(raw) || !root.IsObject() {
+	_, isSyntax := errors.AsType[*jsontext.SyntacticError](err)
+	switch {
+	case isSyntax && ValidJSON(raw):
+		return errEscape
+	case isSyntax || err == nil || !root.IsObject():
 		return notObject(raw)
+	case !errors.Is(err, io.EOF):
+		return err
 	}
 	b.fields = make([]field, 0, 12)
-	if p := findProblem(root, b.addMember); p != nil {
-		return fieldError(strings.TrimPrefix(p.path, "."), p.text)
-	}
+	root.ForEach(func(name, value gjson.Result) bool {
+		b.fields = append(b.fields, field{
+			name: name.Str, value: jsonValue(value),
+			start: value.Index, end: value.Index + len(value.Raw),
+		})
+		return true
+	})
 	return nil
 }
 
@@ -149,39 +108,58 @@ func (b *Body) addMember(name string, v gjson.Result) {
 	})
 }
 
-// problem is what is wrong with a member; its path is ".outer.inner".
-type problem struct{ path, text string }
-
-// findProblem looks for duplicate names and numbers out of range, at any depth. It calls
-// visit for each member of v itself.
-func findProblem(v gjson.Result, visit func(name string, member gjson.Result)) (found *problem) {
-	if v.Type == gjson.Number && (math.IsInf(v.Num, 0) || v.Num == 0 && strings.ContainsAny(mantissa(v.Raw), "123456789")) {
-		return &problem{text: "has a number that no double holds"}
-	}
-	isObject := v.IsObject()
-	if !isObject && !v.IsArray() {
-		return nil
-	}
-	seen := make(map[string]bool)
-	v.ForEach(func(k, member gjson.Result) bool {
-		if name := foldCase(k.Str); isObject && seen[name] {
-			found = &problem{text: givenTwice}
-		} else {
-			seen[name] = true
-			found = findProblem(member, func(string, gjson.Result) {})
-			visit(k.Str, member)
+// validateValue rejects duplicate names and numbers out of range, at any depth, besides
+// what the decoder rejects. path names the value from the outside in: "outer.inner".
+func validateValue(d *jsontext.Decoder, path string) error {
+	token, err := d.ReadToken()
+	switch {
+	case err != nil:
+		return err
+	case d.StackDepth() > maxDepth:
+		return errDepth
+	case token.Kind() == '0' && !fitsDouble(token.String()):
+		return fieldError(path, "has a number that no double holds")
+	case token.Kind() == '{':
+		return validateMembers(d, path)
+	case token.Kind() == '[':
+		for d.PeekKind() != ']' {
+			if err := validateValue(d, path); err != nil {
+				return err
+			}
 		}
-		if found != nil && isObject {
-			found.path = "." + k.Str + found.path
-		}
-		return found == nil
-	})
-	return found
+		_, err = d.ReadToken()
+	}
+	return err
 }
 
-func mantissa(number string) string {
-	if i := strings.IndexAny(number, "eE"); i >= 0 {
-		return number[:i]
+func validateMembers(d *jsontext.Decoder, path string) error {
+	seen := make(map[string]bool)
+	for d.PeekKind() != '}' {
+		token, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		name := token.String()
+		member := name
+		if path != "" {
+			member = path + "." + name
+		}
+		folded := foldCase(name)
+		if seen[folded] {
+			return fieldError(member, givenTwice)
+		}
+		seen[folded] = true
+		if err := validateValue(d, member); err != nil {
+			return err
+		}
 	}
-	return number
+	_, err := d.ReadToken()
+	return err
+}
+
+// fitsDouble reports whether a double holds a number, at least approximately.
+func fitsDouble(number string) bool {
+	f, err := strconv.ParseFloat(number, 64)
+	mantissa, _, _ := strings.Cut(strings.ToLower(number), "e")
+	return err == nil && (f != 0 || !strings.ContainsAny(mantissa, "123456789"))
 }

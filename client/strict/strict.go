@@ -307,9 +307,8 @@ func (b *Body) rejectLookalikes(known []string) error {
 // resembledName returns the known name for which name could be taken, if there is one.
 // look is the name as some parser sees it.
 func resembledName(name, look string, known []string) (want string, found bool) {
-	look = foldCase(look)
 	for _, want := range known {
-		if name != want && look == foldCase(want) {
+		if name != want && strings.EqualFold(look, want) {
 			return want, true
 		}
 	}

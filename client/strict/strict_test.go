@@ -317,10 +317,9 @@ func FuzzParseForm(f *testing.F) {
 	})
 }
 
-// A body is copied once, as its values are parts of a text, and a JSON body is read
-// three times: for UTF-8, escapes and depth; for its syntax; for names given twice
-// and where its fields are. encoding/json, which looks for none but the second,
-// reads it twice and makes a map of it.
+// A body is copied once, because its values are parts of a text. A JSON body is read
+// twice: token by token to validate it, and then for the places of its fields.
+// encoding/json also reads it twice, and makes a map of it.
 func BenchmarkParse(b *testing.B) {
 	json1 := []byte(`{"merchant_uid":"주문-20260001","amount":15000,"name":"떡볶이와 김밥","buyer_name":"홍길동","buyer_tel":"010-0000-0000","custom_data":{"cart":[1,2,3]}}`)
 	form := []byte("merchant_uid=%EC%A3%BC%EB%AC%B8-20260001&amount=15000&name=%EB%96%A1%EB%B3%B6%EC%9D%B4&buyer_tel=010-0000-0000&custom_data[]=1")
