@@ -1,5 +1,9 @@
 // Package code128 draws the number of a payment barcode as a till's scanner reads it: Code 128 (ISO/IEC 15417).
+//
+// It knows bars and their sizes. It does not know the API, nor whose number it draws.
 package code128
+
+// This file holds all of it: SVG, which draws the bars.
 
 import (
 	"fmt"

@@ -1,6 +1,10 @@
 // Package decimal compares numbers as they are written, digit for digit, so
-// that 15000, 15000.0 and 1.5e4 are one amount and no rounding is involved.
+// that 15000, 15000.0 and 1.5e4 are one amount and nothing is rounded.
+//
+// It knows how JSON writes numbers. It knows nothing of money, currencies or the API.
 package decimal
+
+// This file holds all of it: the canonical form of a number, and comparisons by it.
 
 import (
 	"math/big"
@@ -8,9 +12,9 @@ import (
 	"strings"
 )
 
-// maxPlain is the longest run of zeros that Canonical writes out; beyond it an
-// exponent is kept, so that a short "1e300" cannot become a long string.
-const maxPlain = 20
+// maxZeros is how many zeros Canonical writes out at most. A number with more keeps an
+// exponent, so that a short "1e300" cannot become a long string.
+const maxZeros = 20
 
 // Canonical returns the one spelling that every JSON notation of the same
 // number shares, such as "15000" for "15000", "15000.00" and "1.5e4". It
@@ -18,10 +22,7 @@ const maxPlain = 20
 // which leaves out "+1", "01", ".5", "0x1F", "NaN" and surrounding space, or if
 // its magnitude does not fit a double, the API's type for amounts.
 func Canonical(s string) (string, bool) {
-	if plain(s) {
-		return s, true
-	}
-	num, ok := scan(s)
+	num, ok := parse(s)
 	if !ok {
 		return "", false
 	}
@@ -29,13 +30,6 @@ func Canonical(s string) (string, bool) {
 		return "", false
 	}
 	return num.String(), true
-}
-
-// plain reports whether s is a whole number, as amounts in won are, that is its
-// own canonical spelling.
-func plain(s string) bool {
-	run, rest := digits(s)
-	return run != "" && rest == "" && len(run) <= maxPlain && (run[0] != '0' || len(run) == 1)
 }
 
 // Equal reports whether a and b are numbers of the same value.
@@ -88,7 +82,7 @@ type number struct {
 	exp      int
 }
 
-func scan(s string) (number, bool) {
+func parse(s string) (number, bool) {
 	var n number
 	s, n.negative = strings.CutPrefix(s, "-")
 	whole, rest := digits(s)
@@ -114,7 +108,8 @@ func scan(s string) (number, bool) {
 	return n, true
 }
 
-func digits(s string) (run, rest string) {
+// digits returns the digits at the start of s, and what follows them.
+func digits(s string) (start, rest string) {
 	i := 0
 	for i < len(s) && '0' <= s[i] && s[i] <= '9' {
 		i++
@@ -131,7 +126,7 @@ func exponent(s string) (int, bool) {
 	}
 	s = s[1:]
 	unsigned := strings.TrimPrefix(strings.TrimPrefix(s, "-"), "+")
-	if run, rest := digits(unsigned); run == "" || rest != "" || len(s)-len(unsigned) > 1 {
+	if start, rest := digits(unsigned); start == "" || rest != "" || len(s)-len(unsigned) > 1 {
 		return 0, false
 	}
 	exp, err := strconv.Atoi(s)
@@ -147,7 +142,7 @@ func (n number) String() string {
 		b.WriteByte('-')
 	}
 	switch size := len(n.digits); {
-	case n.exp > size+maxPlain || n.exp < -maxPlain:
+	case n.exp > size+maxZeros || n.exp < -maxZeros:
 		b.WriteString(n.digits + "e" + strconv.Itoa(n.exp-size))
 	case n.exp >= size:
 		b.WriteString(n.digits + strings.Repeat("0", n.exp-size))

@@ -1,6 +1,11 @@
 // Package webhook reads what GalaxiaMoneytree sends, through PortOne, when a
 // customer wants to pay at the till.
+//
+// It knows the fields of a webhook's body. It does not know whether a webhook is
+// authentic, at which URL it arrived, or what is answered to it.
 package webhook
+
+// This file holds the confirm webhook.
 
 import (
 	"errors"
@@ -29,7 +34,7 @@ type Confirm struct {
 	PayType     string // "card", "cash", another kind, or "" if the webhook names none
 }
 
-// maxPayType is the longest kind of payment that is passed on, in characters.
+// maxPayType is the longest PayType that is kept, in characters.
 const maxPayType = 32
 
 // ParseConfirm reads a confirm webhook, strictly. The error is a
@@ -46,10 +51,10 @@ func ParseConfirm(contentType string, body []byte) (Confirm, error) {
 		return Confirm{}, errors.New("status is not " + StatusReady)
 	}
 	var c Confirm
-	if c.ImpUID, err = text("imp_uid", b.Get("imp_uid"), 64); err != nil {
+	if c.ImpUID, err = requiredText("imp_uid", b.Get("imp_uid"), 64); err != nil {
 		return Confirm{}, err
 	}
-	if c.MerchantUID, err = text("merchant_uid", b.Get("merchant_uid"), 40); err != nil {
+	if c.MerchantUID, err = requiredText("merchant_uid", b.Get("merchant_uid"), 40); err != nil {
 		return Confirm{}, err
 	}
 	if err = c.readAmount(b); err != nil {
@@ -80,7 +85,8 @@ func (c *Confirm) readExtra(b *strict.Body) error {
 	if err := b.ValidateMembers("extra", "barcode", "payType"); err != nil {
 		return err
 	}
-	// Neither decides anything, so a loose type or a new kind must not cost a sale.
+	// No decision depends on the two, so a loose type or a new kind must not prevent a
+	// payment.
 	if barcode := b.Member("extra", "barcode"); !strings.ContainsFunc(barcode.Text, unicode.IsControl) {
 		c.Barcode = barcode.Text
 	}
@@ -91,8 +97,8 @@ func (c *Confirm) readExtra(b *strict.Body) error {
 	return nil
 }
 
-// text returns a value that can stand in a header and in a URL.
-func text(name string, v strict.Value, limit int) (string, error) {
+// requiredText returns a value that can stand in a header and in a URL.
+func requiredText(name string, v strict.Value, limit int) (string, error) {
 	switch {
 	case v.Missing() || v.Kind == strict.String && strings.TrimSpace(v.Text) == "":
 		return "", errors.New(name + " is missing")
@@ -102,7 +108,7 @@ func text(name string, v strict.Value, limit int) (string, error) {
 		return "", fmt.Errorf("%s is longer than %d characters", name, limit)
 	case strings.ContainsFunc(v.Text, unicode.IsControl):
 		return "", errors.New(name + " has a control character")
-	case strings.TrimSpace(v.Text) != v.Text: // a header field would lose it, and name another order
+	case strings.TrimSpace(v.Text) != v.Text: // a header field would lose the space, and so name another order
 		return "", errors.New(name + " has a space at an end")
 	}
 	return v.Text, nil
