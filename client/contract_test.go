@@ -1,5 +1,7 @@
 package client_test
 
+// This file holds the contract of POST /cvs: what was validated is what every parser reads.
+
 import (
 	"encoding/json"
 	"net/url"

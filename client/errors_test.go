@@ -1,5 +1,7 @@
 package client_test
 
+// This file holds tests of the errors, and of what they may say.
+
 import (
 	"context"
 	"crypto/tls"
@@ -351,24 +353,6 @@ func TestInvalidErrorListsItsProblems(t *testing.T) {
 	assert.Equal(t, []string{"InvalidError"}, kinds(err))
 	assertDiscreet(t, err)
 	assert.Len(t, strings.Split(err.Error(), "; "), 3)
-}
-
-func TestResponseErr(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct {
-		status int
-		code   int64
-		fails  bool
-	}{{200, 0, false}, {201, 0, false}, {200, 1, true}, {200, -1, true}, {400, 0, true}, {500, -1, true}, {404, 0, true}} {
-		r := &client.Response{Status: tc.status, Code: tc.code, Body: []byte(`{"message":"글","response":{"imp_uid":"imp_1"}}`)}
-		_, err := r.Payment()
-		assert.Equal(t, err, r.Err())
-		assert.Equal(t, tc.fails, err != nil, "%+v", tc)
-		assert.Equal(t, tc.status == 404, errors.Is(err, client.ErrNotFound))
-		if tc.fails {
-			assert.Equal(t, &client.APIError{Status: tc.status, Code: tc.code, Message: "글"}, err)
-		}
-	}
 }
 
 func TestPrintingTellsNoKey(t *testing.T) {

@@ -1,5 +1,7 @@
 package client_test
 
+// This file holds the examples of the documentation.
+
 import (
 	"context"
 	"errors"

@@ -1,5 +1,7 @@
 package client_test
 
+// This file holds TestMain.
+
 import (
 	"flag"
 	"testing"

@@ -1,5 +1,7 @@
 package client
 
+// This file holds tests of fetching and renewing the token.
+
 import (
 	"context"
 	"errors"
@@ -12,7 +14,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -328,18 +329,6 @@ func TestNewAccessTokenRejectsNonsense(t *testing.T) {
 	assert.Equal(t, 2*time.Second, token.expires.Sub(now))
 }
 
-func TestBackoffGrowsToItsLimit(t *testing.T) {
-	t.Parallel()
-	for attempt, want := range map[int]time.Duration{1: 100, 2: 200, 3: 400, 5: 1000, 19: 1000, 1000: 1000} {
-		for range 50 {
-			d := backoff(attempt, 100*time.Millisecond, time.Second)
-			assert.LessOrEqual(t, d, want*time.Millisecond)
-			assert.GreaterOrEqual(t, d, want*time.Millisecond*3/4)
-		}
-	}
-	assert.Greater(t, fetchPause(ErrCredentials, 1), fetchPause(&tokenError{ErrUnreachable}, 20), "wrong keys stay wrong")
-}
-
 // Getting a token that is there costs the clock and a lock, and no allocation.
 func BenchmarkTokenAtHand(b *testing.B) {
 	token, _ := newAccessToken("t", 1, 1801, time.Now())
@@ -377,46 +366,6 @@ func TestOnlyWhatMayPassIsRepeatedAtOnce(t *testing.T) {
 	} {
 		assert.Equal(t, c.want, worthRepeating(c.err), "%v", c.err)
 	}
-}
-
-func TestPauseAfterAFailedFetch(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		err         error
-		first, last time.Duration
-	}{
-		{&tokenError{&failure{ErrUnreachable, io.EOF}}, 500 * time.Millisecond, 5 * time.Second},
-		{&tokenError{&APIError{Status: 200, Code: -1}}, time.Second, 2 * time.Minute},
-		{&tokenError{&NotAPIError{Status: 429}}, time.Second, 2 * time.Minute},
-		{ErrCredentials, 10 * time.Second, 2 * time.Minute},
-		{&tokenError{&NotAPIError{Status: 503, RetryAfter: "0"}}, 500 * time.Millisecond, 5 * time.Second},
-	} {
-		for failures, want := range map[int]time.Duration{1: c.first, 2: 2 * c.first, 30: c.last} {
-			got := fetchPause(c.err, failures)
-			assert.LessOrEqual(t, got, want, "%v, %d", c.err, failures)
-			assert.GreaterOrEqual(t, got, want*3/4, "%v, %d", c.err, failures)
-		}
-	}
-	for asked, want := range map[string]time.Duration{"15": 15 * time.Second, "86400": 2 * time.Minute} {
-		assert.Equal(t, want, fetchPause(&tokenError{&APIError{Status: 429, RetryAfter: asked}}, 1))
-		assert.Equal(t, want, fetchPause(&tokenError{&NotAPIError{Status: 429, RetryAfter: asked}}, 1))
-		assert.Equal(t, min(want, 20*time.Second), fetchPause(&tokenError{&NotAPIError{Status: 503, RetryAfter: asked}}, 1))
-	}
-}
-
-func TestParseRetryAfter(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		assert.Equal(t, "5", readRetryAfter(&http.Response{Header: http.Header{"Retry-After": {strings.Repeat("0", 3000) + "5"}}}), "as short as it can be")
-		for value, want := range map[string]time.Duration{
-			"": 0, "0": 0, "120": 2 * time.Minute, "99999999999999": 1_000_000_000 * time.Second,
-			time.Now().Add(time.Minute).UTC().Format(http.TimeFormat): time.Minute,
-			"Fri, 31 Dec 1999 23:59:59 GMT":                           0,
-			"-1":                                                      -1, "soon": -1, "1.5": -1, "99999999999999999999": -1,
-		} {
-			assert.Equal(t, want, parseRetryAfter(value), value)
-		}
-	})
 }
 
 // What asks to be left alone is not asked again at once.
@@ -499,46 +448,3 @@ func TestPanicOfATransportIsAFailure(t *testing.T) {
 type panicking struct{}
 
 func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("a transport's own fault") }
-
-func TestClockThatWasSetIsNotCorrected(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		wall, monotonic time.Duration
-		want            bool
-	}{
-		{time.Hour, time.Hour, false},
-		{time.Hour + time.Second, time.Hour, false},
-		{2 * time.Hour, time.Hour, true}, // set forward, or slept
-		{0, time.Hour, true},             // set back
-	} {
-		assert.Equal(t, c.want, clockWasSet(c.wall, c.monotonic), "%v %v", c.wall, c.monotonic)
-	}
-	s := NewState()
-	s.clock.set(time.Now().Add(time.Hour).Unix(), time.Now())
-	assert.WithinDuration(t, time.Now().Add(time.Hour), s.Now(), 3*time.Second)
-}
-
-// asleep is a moment after so long a sleep of the machine, during which the wall clock
-// goes on and the monotonic one does not. A time.Time holds the latter in its second
-// word.
-func asleep(t time.Time, d time.Duration) time.Time {
-	t = t.Add(d)
-	*(*int64)(unsafe.Add(unsafe.Pointer(&t), 8)) -= int64(d)
-	return t
-}
-
-// A token that expired while the machine slept must not be sent, though by the
-// monotonic clock it has a life left.
-func TestTokenDoesNotOutliveASleep(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	token, err := newAccessToken("t", 1000, 2800, now)
-	require.NoError(t, err)
-	assert.True(t, token.valid(now))
-	assert.False(t, token.valid(now.Add(time.Hour)))
-	woken := asleep(now, time.Hour)
-	require.Equal(t, time.Hour, woken.Round(0).Sub(now.Round(0)))
-	require.Zero(t, woken.Sub(now), "the monotonic clock stood still")
-	assert.False(t, token.valid(woken))
-	assert.True(t, token.valid(asleep(now, time.Minute)))
-}

@@ -1,0 +1,55 @@
+package client
+
+// This file holds tests of the API's clock, and of a machine that sleeps.
+
+import (
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestClockThatWasSetIsNotCorrected(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		wall, monotonic time.Duration
+		want            bool
+	}{
+		{time.Hour, time.Hour, false},
+		{time.Hour + time.Second, time.Hour, false},
+		{2 * time.Hour, time.Hour, true}, // set forward, or slept
+		{0, time.Hour, true},             // set back
+	} {
+		assert.Equal(t, c.want, clockWasSet(c.wall, c.monotonic), "%v %v", c.wall, c.monotonic)
+	}
+	s := NewState()
+	s.clock.set(time.Now().Add(time.Hour).Unix(), time.Now())
+	assert.WithinDuration(t, time.Now().Add(time.Hour), s.Now(), 3*time.Second)
+}
+
+// asleep is a moment after so long a sleep of the machine, during which the wall clock
+// goes on and the monotonic one does not. A time.Time holds the latter in its second
+// word.
+func asleep(t time.Time, d time.Duration) time.Time {
+	t = t.Add(d)
+	*(*int64)(unsafe.Add(unsafe.Pointer(&t), 8)) -= int64(d)
+	return t
+}
+
+// A token that expired while the machine slept must not be sent, though by the
+// monotonic clock it has a life left.
+func TestTokenDoesNotOutliveASleep(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	token, err := newAccessToken("t", 1000, 2800, now)
+	require.NoError(t, err)
+	assert.True(t, token.valid(now))
+	assert.False(t, token.valid(now.Add(time.Hour)))
+	woken := asleep(now, time.Hour)
+	require.Equal(t, time.Hour, woken.Round(0).Sub(now.Round(0)))
+	require.Zero(t, woken.Sub(now), "the monotonic clock stood still")
+	assert.False(t, token.valid(woken))
+	assert.True(t, token.valid(asleep(now, time.Minute)))
+}
