@@ -21,7 +21,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-func TestIdenticalIssuesAreOneCall(t *testing.T) {
+func TestIdenticalIssuesShareOneCall(t *testing.T) {
 	t.Parallel()
 	h := newHolder()
 	e, c := newSandbox(t, h.options())
@@ -50,7 +50,7 @@ func TestIdenticalIssuesAreOneCall(t *testing.T) {
 	assert.Len(t, e.Payments(), 2, "a later one is a call of its own")
 }
 
-func TestDifferentIssuesAreCallsOfTheirOwn(t *testing.T) {
+func TestDifferentIssuesAreSeparateCalls(t *testing.T) {
 	t.Parallel()
 	h := newHolder()
 	e, c := newSandbox(t, h.options())
@@ -79,7 +79,7 @@ func TestDifferentIssuesAreCallsOfTheirOwn(t *testing.T) {
 	assert.Len(t, e.Payments(), len(calls))
 }
 
-func TestIssuesThatDifferInTheTimeOfCompletionAreOneCall(t *testing.T) {
+func TestIssuesCompletedAtDifferentTimesShareOneCall(t *testing.T) {
 	t.Parallel()
 	h := newHolder()
 	e, c := newSandbox(t, h.options())
@@ -105,7 +105,7 @@ func TestIssuesThatDifferInTheTimeOfCompletionAreOneCall(t *testing.T) {
 // A call that comes right behind another one of its order is lost. The look-up finds
 // the first one's payment, which within the second that the API's times have could be
 // either's, and shows nothing of the deadline in which they differ.
-func TestRecoveredPaymentIsNotAnotherCalls(t *testing.T) {
+func TestRecoveredPaymentIsNotOfAnotherCall(t *testing.T) {
 	t.Parallel()
 	deadline := time.Now().Add(time.Hour).Unix()
 	for name, second := range map[string]string{
@@ -129,7 +129,7 @@ func TestRecoveredPaymentIsNotAnotherCalls(t *testing.T) {
 }
 
 // Of two calls at once, both without an answer, one payment is found. Whose is it?
-func TestRecoveredPaymentThatCouldBeEithersIsNobodys(t *testing.T) {
+func TestAmbiguousPaymentIsNotRecovered(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		first, second string
@@ -182,7 +182,7 @@ func TestRecoveredPaymentThatCouldBeEithersIsNobodys(t *testing.T) {
 }
 
 // A call in doubt is remembered after its answer, as its payment may come late.
-func TestLatePaymentIsNotTheNextCalls(t *testing.T) {
+func TestLatePaymentIsNotOfNextCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e := emulator.New(emulator.Options{})
@@ -216,7 +216,7 @@ func TestLatePaymentIsNotTheNextCalls(t *testing.T) {
 
 // A slow token leaves the API's clock uncertain for the calls that follow, so that what
 // was answered before must be remembered for longer than it seemed.
-func TestAnsweredPaymentIsRememberedWhileTheClocksMayDiffer(t *testing.T) {
+func TestAnsweredPaymentRememberedWhileClocksMayDiffer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e := emulator.New(emulator.Options{TokenLife: 5 * time.Second})

@@ -38,7 +38,7 @@ func TestExpiredTokenIsReplaced(t *testing.T) {
 	assert.Equal(t, "김밥", e.Payments()[0].Name, "with the same body")
 }
 
-func TestThousandFirstRequestsFetchOneToken(t *testing.T) {
+func TestConcurrentFirstCallsFetchOneToken(t *testing.T) {
 	t.Parallel()
 	const callers = 1000
 	var entered sync.WaitGroup
@@ -67,7 +67,7 @@ func TestThousandFirstRequestsFetchOneToken(t *testing.T) {
 }
 
 // A 401 is the API's word that nothing was done, over HTTP/2 as well.
-func TestIssueIsSentAgainAfterA401OverHTTP2(t *testing.T) {
+func TestIssueRepeatedAfter401OverHTTP2(t *testing.T) {
 	t.Parallel()
 	e := emulator.New(emulator.Options{})
 	c := newClient(t, "https://"+tlsServer(t, e, true), transport(overTLS(true)))

@@ -56,7 +56,7 @@ func TestIssueSendsEveryField(t *testing.T) {
 	assert.Equal(t, []string{"http://127.0.0.1/1", "http://127.0.0.1/2"}, notices)
 }
 
-func TestIssueLeavesEmptyFieldsOut(t *testing.T) {
+func TestIssueOmitsEmptyFields(t *testing.T) {
 	t.Parallel()
 	bodies := make(chan string, 2)
 	e := emulator.New(emulator.Options{BeforeRequest: func(endpoint emulator.Endpoint, r *http.Request) {
@@ -72,7 +72,7 @@ func TestIssueLeavesEmptyFieldsOut(t *testing.T) {
 	assert.NotEmpty(t, p.Barcode(), "GalaxiaMoneytree issues a number")
 }
 
-func TestIssueChecksBeforeItSends(t *testing.T) {
+func TestIssueValidatesBeforeSending(t *testing.T) {
 	t.Parallel()
 	e, c := newSandbox(t, emulator.Options{})
 	var invalid *client.InvalidError
@@ -100,7 +100,7 @@ func TestIssueWithoutAmountIsInvalid(t *testing.T) {
 
 // encoding/json puts U+FFFD in the place of invalid UTF-8, so that orders
 // with different numbers (in EUC-KR, say) would be sent under the same one.
-func TestIssueRefusesInvalidUTF8(t *testing.T) {
+func TestIssueRejectsInvalidUTF8(t *testing.T) {
 	t.Parallel()
 	e, c := newSandbox(t, emulator.Options{})
 	_, err := c.Issue(context.Background(), &client.IssueRequest{MerchantUID: "\xc1\xd6\xb9\xae", Amount: "15000"})
@@ -246,7 +246,7 @@ func TestListPayments(t *testing.T) {
 	require.ErrorAs(t, err, &invalid, "and what could leave it is not sent")
 }
 
-func TestListPaymentsRefusesWhatIsNoPage(t *testing.T) {
+func TestListPaymentsRejectsMalformedPage(t *testing.T) {
 	t.Parallel()
 	api := &scriptedAPI{other: inTurn(succeed(`"a text"`), answer(200, strict.JSON, `{"code":0}`), page(200), hangUp)}
 	c := newClient(t, newServer(t, api).URL)
@@ -271,7 +271,7 @@ func BenchmarkClientPayment(b *testing.B) {
 }
 
 // What the API says it did is done, whether its answer can be read or not.
-func TestWhatWasDoneAndCannotBeReadIsUnknown(t *testing.T) {
+func TestUnreadablePaymentIsOutcomeUnknown(t *testing.T) {
 	t.Parallel()
 	for response, impUID := range map[string]string{
 		`{"imp_uid":"imp_1","merchant_uid":"o","amount":"15,000","status":"ready","started_at":1}`: "imp_1",

@@ -20,7 +20,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-func TestNewRefuses(t *testing.T) {
+func TestNewRejects(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]client.Config{
 		"no key":      {ImpSecret: impSecret},
@@ -58,7 +58,7 @@ func TestParseAPI(t *testing.T) {
 }
 
 // Behind "https://host?" every path would be appended to the query.
-func TestParseAPIRefusesAnEmptyQuery(t *testing.T) {
+func TestParseAPIRejectsEmptyQuery(t *testing.T) {
 	t.Parallel()
 	_, err := client.ParseAPI("https://api.iamport.kr?")
 	assert.Error(t, err)
@@ -73,7 +73,7 @@ func TestClientStartsWhileTheAPIIsDown(t *testing.T) {
 	assert.ErrorIs(t, err, client.ErrNoToken)
 }
 
-func TestDefaultsOfAConfig(t *testing.T) {
+func TestConfigDefaults(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "https://api.iamport.kr", client.DefaultAPI)
 	var hosts []string

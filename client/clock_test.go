@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestClockThatWasSetIsNotCorrected(t *testing.T) {
+func TestOffsetIgnoredAfterClockWasSet(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		wall, monotonic time.Duration
@@ -40,7 +40,7 @@ func asleep(t time.Time, d time.Duration) time.Time {
 
 // A token that expired while the machine slept must not be sent, though by the
 // monotonic clock it has a life left.
-func TestTokenDoesNotOutliveASleep(t *testing.T) {
+func TestTokenExpiresWhileMachineSleeps(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	token, err := newAccessToken("t", 1000, 2800, now)

@@ -19,7 +19,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-func TestCompleteFillsOnlyWhatIsLeftOut(t *testing.T) {
+func TestCompleteFillsMissingFieldsOnly(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_790_000_000, 999_999_999)
 	defaults := client.Defaults{PG: "galaxia.M1", ChannelKey: `channel "키"`, ExpiresIn: 72 * time.Hour}
@@ -137,7 +137,7 @@ func queryValue(t testing.TB, raw, name string) string {
 	return u.Query().Get(name)
 }
 
-func TestCompleteLeavesSuppliedCallbacksAsTheyAre(t *testing.T) {
+func TestCompleteKeepsCallbacksOfTheRequest(t *testing.T) {
 	t.Parallel()
 	d := client.Defaults{ConfirmURL: base(t, "https://shop.example/confirm"), NoticeURL: base(t, "https://shop.example/notice")}
 	for contentType, bodies := range map[string][]string{
@@ -214,7 +214,7 @@ func BenchmarkIssue(b *testing.B) {
 	}
 }
 
-func TestCompleteWithoutAKeyIsAnError(t *testing.T) {
+func TestCompleteWithoutKeyIsAnError(t *testing.T) {
 	t.Parallel()
 	base, err := signedurl.ParseBase("https://shop.example/confirm")
 	require.NoError(t, err)

@@ -19,7 +19,7 @@ import (
 )
 
 // Connections that a firewall forgot must not cost a call each.
-func TestForgottenConnectionsAreGivenUp(t *testing.T) {
+func TestDeadConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	for _, http2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("HTTP2 %v", http2), func(t *testing.T) {
@@ -46,7 +46,7 @@ func TestForgottenConnectionsAreGivenUp(t *testing.T) {
 
 // While calls come one upon the other, no connection of HTTP/2 is ever idle, and only
 // a ping finds out that it is dead.
-func TestPingsFindADeadConnectionUnderLoad(t *testing.T) {
+func TestPingsFindDeadConnectionUnderLoad(t *testing.T) {
 	t.Parallel()
 	e := emulator.New(emulator.Options{})
 	n := newNetwork(t, tlsServer(t, e, true))
@@ -86,7 +86,7 @@ func isAnswer(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "HTTP 404")
 }
 
-func TestKeepHealthyKeepsWhatWasSet(t *testing.T) {
+func TestKeepHealthyKeepsExplicitSettings(t *testing.T) {
 	t.Parallel()
 	rt := &http.Transport{HTTP2: &http.HTTP2Config{SendPingTimeout: time.Minute, MaxConcurrentStreams: 7}}
 	client.KeepHealthy(rt)

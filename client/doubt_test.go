@@ -24,7 +24,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-func TestIssueInDoubt(t *testing.T) {
+func TestIssueResolvesLostAnswer(t *testing.T) {
 	t.Parallel()
 	var checks []func()
 	for _, tc := range []struct {
@@ -130,7 +130,7 @@ func TestIssueInDoubt(t *testing.T) {
 	runAll(checks)
 }
 
-func TestIssueInDoubtOverHTTP2(t *testing.T) {
+func TestIssueResolvesLostAnswerOverHTTP2(t *testing.T) {
 	t.Parallel()
 	for drop, payments := range map[emulator.Drop]int{emulator.DropBefore: 0, emulator.DropAfter: 1, emulator.DropBody: 1} {
 		t.Run(string(drop), func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestIssueInDoubtOverHTTP2(t *testing.T) {
 	}
 }
 
-func TestIssueWorksAgainstAClockThatIsWrong(t *testing.T) {
+func TestIssueToleratesClockSkew(t *testing.T) {
 	t.Parallel()
 	for _, skew := range []time.Duration{time.Hour, -time.Hour} {
 		t.Run(skew.String(), func(t *testing.T) {
@@ -177,7 +177,7 @@ func TestIssueWorksAgainstAClockThatIsWrong(t *testing.T) {
 // A token that was slow to come leaves the API's clock uncertain by half that
 // time. Without room for it, the payment that the call made would be taken for
 // an older one, and a second barcode issued.
-func TestSlowTokenDoesNotHideThePaymentThatWasMade(t *testing.T) {
+func TestSlowTokenDoesNotHideIssuedPayment(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e := emulator.New(emulator.Options{Now: func() time.Time { return time.Now().Add(-5 * time.Second) }})
@@ -201,7 +201,7 @@ func TestSlowTokenDoesNotHideThePaymentThatWasMade(t *testing.T) {
 	})
 }
 
-func TestTimedOutIssueIsLookedUp(t *testing.T) {
+func TestIssueLooksUpAfterTimeout(t *testing.T) {
 	t.Parallel()
 	// The work is done when the API is asked for the second time whether it has been.
 	e := emulator.New(emulator.Options{})
@@ -235,7 +235,7 @@ func TestTimedOutIssueIsLookedUp(t *testing.T) {
 	assert.Len(t, e.Payments(), 1)
 }
 
-func TestTimedOutIssueIsNeverRepeated(t *testing.T) {
+func TestIssueNotRepeatedAfterTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e := emulator.New(emulator.Options{})
@@ -269,7 +269,7 @@ func TestTimedOutIssueIsNeverRepeated(t *testing.T) {
 
 // A time-out of the transport's own (Caddy's read_timeout) is no
 // context.DeadlineExceeded, but the API may be at work on the call all the same.
-func TestIssueThatTheTransportTimedOutIsNotRepeated(t *testing.T) {
+func TestIssueNotRepeatedAfterTransportTimeout(t *testing.T) {
 	t.Parallel()
 	dialer := &net.Dialer{}
 	e, c := newSandbox(t, emulator.Options{}, transport(&http.Transport{
@@ -289,7 +289,7 @@ func TestIssueThatTheTransportTimedOutIsNotRepeated(t *testing.T) {
 	assert.Equal(t, 1, e.Requests(emulator.EndpointIssue))
 }
 
-func TestIssueThatMeetsGarbageWithoutWork(t *testing.T) {
+func TestIssueIsErrNotAPIAfterForeignAnswer(t *testing.T) {
 	t.Parallel()
 	var checks []func()
 	for name, garbage := range map[string]http.HandlerFunc{
@@ -321,7 +321,7 @@ func TestIssueThatMeetsGarbageWithoutWork(t *testing.T) {
 }
 
 // A gateway's own page for a 502 or 504 says nothing of what the API is doing.
-func TestIssueThatAGatewayGaveUpIsInDoubt(t *testing.T) {
+func TestIssueOutcomeUnknownAfterProxyError(t *testing.T) {
 	t.Parallel()
 	var checks []func()
 	for _, status := range []int{408, 429, 500, 502, 503, 504} {
@@ -336,7 +336,7 @@ func TestIssueThatAGatewayGaveUpIsInDoubt(t *testing.T) {
 }
 
 // An answer beyond the limit is no broken connection: something answered.
-func TestIssueThatMeetsAnOversizedAnswerIsNotRepeated(t *testing.T) {
+func TestIssueNotRepeatedAfterOversizedAnswer(t *testing.T) {
 	t.Parallel()
 	api := &scriptedAPI{issue: succeed(strings.Repeat(" ", 2<<20) + "null"), find: missing}
 	c := newClient(t, newServer(t, api).URL, timeout(brief))
@@ -375,7 +375,7 @@ func TestLastLookUpDecides(t *testing.T) {
 
 // What keeps a look-up from an answer, for as long as the time-out lasts, must
 // not leave the app without the barcode that was issued.
-func TestLookUpOutlastsWhatHindersIt(t *testing.T) {
+func TestLookUpRetriesUntilTroubleEnds(t *testing.T) {
 	t.Parallel()
 	const trouble = 4 * time.Second // of the default time-out's 10
 	for name, hinder := range map[string]func(*http.Request, time.Duration) (*http.Response, error){
@@ -434,7 +434,7 @@ func TestLookUpOutlastsWhatHindersIt(t *testing.T) {
 }
 
 // A slow API is not a dead one: a look-up and a token may take the whole time-out.
-func TestSlowAnswersAreWaitedFor(t *testing.T) {
+func TestCallsWaitForSlowAnswers(t *testing.T) {
 	t.Parallel()
 	for slow, prefix := range map[string]string{"look-up": "/payments/find/", "token": "/users/getToken"} {
 		t.Run(slow, func(t *testing.T) {
@@ -472,7 +472,7 @@ func TestSlowAnswersAreWaitedFor(t *testing.T) {
 }
 
 // Look-ups must not add to an API's trouble.
-func TestLookUpsKeepTheirDistance(t *testing.T) {
+func TestLookUpsBackOff(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		find http.HandlerFunc
@@ -499,7 +499,7 @@ func TestLookUpsKeepTheirDistance(t *testing.T) {
 	}
 }
 
-func TestIssueGoesOnWhenItsCallerLeaves(t *testing.T) {
+func TestIssueContinuesAfterCallerLeaves(t *testing.T) {
 	t.Parallel()
 	h := newHolder()
 	e, c := newSandbox(t, h.options())
@@ -523,7 +523,7 @@ func TestIssueGoesOnWhenItsCallerLeaves(t *testing.T) {
 }
 
 // A caller who has left before the call must not get a barcode unseen.
-func TestIssueWithAContextThatHasEndedSendsNothing(t *testing.T) {
+func TestIssueSendsNothingWithEndedContext(t *testing.T) {
 	t.Parallel()
 	e, c := newSandbox(t, emulator.Options{})
 	fetchToken(t, c)

@@ -64,7 +64,7 @@ func assertDiscreet(t testing.TB, err error) {
 // token answers getToken with a token that must not be told.
 var token = succeed(`{"access_token":"token-canary","now":1790000000,"expired_at":1790001800}`)
 
-func TestErrorsAreToldApartAndDiscreet(t *testing.T) {
+func TestErrorsAreDistinctAndDiscreet(t *testing.T) {
 	t.Parallel()
 	tlsServer := httptest.NewUnstartedServer(token)
 	tlsServer.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -139,7 +139,7 @@ func TestErrorsAreToldApartAndDiscreet(t *testing.T) {
 	}
 }
 
-func TestUnavailableErrorTellsWhenToTryAgain(t *testing.T) {
+func TestUnavailableErrorHasRetryAfter(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name string
@@ -200,7 +200,7 @@ func TestUnreachable(t *testing.T) {
 	assert.Equal(t, 1, e.Requests(emulator.EndpointPayment), "the look-up is not repeated")
 }
 
-func TestUnreachableAfterARefusedToken(t *testing.T) {
+func TestUnreachableAfterRefusedToken(t *testing.T) {
 	t.Parallel()
 	d := new(faultyDialer)
 	e, c := newSandbox(t, emulator.Options{BeforeRequest: func(endpoint emulator.Endpoint, _ *http.Request) {
@@ -256,7 +256,7 @@ func TestUntrustedCertificate(t *testing.T) {
 	assert.EqualError(t, err, "the API cannot be reached: TLS: the other side does not speak it")
 }
 
-func TestCallsEndWithTheirContext(t *testing.T) {
+func TestCallsEndWithContext(t *testing.T) {
 	t.Parallel()
 	arrived := make(chan struct{}, 2)
 	_, c := newSandbox(t, emulator.Options{BeforeRequest: func(endpoint emulator.Endpoint, r *http.Request) {
@@ -287,7 +287,7 @@ type hidden struct{ text string }
 
 func (e hidden) Error() string { return e.text }
 
-func TestTransportErrorsAreDescribedNotRepeated(t *testing.T) {
+func TestTransportErrorTextIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	canary := errors.New("error-canary")
 	for _, tc := range []struct {
@@ -355,7 +355,7 @@ func TestInvalidErrorListsItsProblems(t *testing.T) {
 	assert.Len(t, strings.Split(err.Error(), "; "), 3)
 }
 
-func TestPrintingTellsNoKey(t *testing.T) {
+func TestPrintingHidesKeys(t *testing.T) {
 	t.Parallel()
 	cfg := client.Config{ImpKey: impKey, ImpSecret: impSecret}
 	c, err := client.New(cfg)

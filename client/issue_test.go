@@ -286,7 +286,7 @@ var rules = []struct {
 	{"application/json; charset=UTF-8", jsonBody(`"name":"a"`), ""},
 }
 
-func TestParseIssueKeepsTheRules(t *testing.T) {
+func TestParseIssueRules(t *testing.T) {
 	t.Parallel()
 	_, c := newSandbox(t, emulator.Options{})
 	for _, rule := range rules {
@@ -326,7 +326,7 @@ var stricter = []string{
 	"expired_at has passed", "this looks like milliseconds", "amount is more than 9007199254740992",
 }
 
-func TestParseIssueChecksTheURLsOfAFormList(t *testing.T) {
+func TestParseIssueValidatesURLsOfFormList(t *testing.T) {
 	t.Parallel()
 	_, c := newSandbox(t, emulator.Options{})
 	for _, field := range []string{
@@ -343,7 +343,7 @@ func TestParseIssueChecksTheURLsOfAFormList(t *testing.T) {
 
 // A deadline in the shape of a list would pass unread, and Complete would then
 // add a second one, which is the one that is signed.
-func TestParseIssueRefusesAListOfDeadlines(t *testing.T) {
+func TestParseIssueRejectsListOfDeadlines(t *testing.T) {
 	t.Parallel()
 	_, c := newSandbox(t, emulator.Options{})
 	for _, field := range []string{"expired_at[]=1790000000", "expired_at[at]=1790000000"} {
@@ -357,7 +357,7 @@ func TestParseIssueRefusesAListOfDeadlines(t *testing.T) {
 
 // A form's list must not take the name of a known field in another case.
 // FuzzParseIssue found it.
-func TestParseIssueRefusesLookalikesOfLists(t *testing.T) {
+func TestParseIssueRejectsLookalikesOfLists(t *testing.T) {
 	t.Parallel()
 	for _, field := range []string{"nOtice_url[]=https://shop.example", "Custom_data[a]=1", "notice.url[]=https://shop.example"} {
 		_, err := client.ParseIssue(strict.Form, []byte(formBody(field)), longAgo)
@@ -366,7 +366,7 @@ func TestParseIssueRefusesLookalikesOfLists(t *testing.T) {
 }
 
 // The url.URL.Host of "http://:80" is not empty, though it names no host.
-func TestParseIssueRefusesURLsWithoutAHost(t *testing.T) {
+func TestParseIssueRejectsURLsWithoutHost(t *testing.T) {
 	t.Parallel()
 	_, c := newSandbox(t, emulator.Options{})
 	for _, field := range []string{`"confirm_url":"http://:80/cvs"`, `"notice_url":["http://:80/cvs"]`} {
@@ -378,7 +378,7 @@ func TestParseIssueRefusesURLsWithoutAHost(t *testing.T) {
 	}
 }
 
-func TestParseIssueReadsWhatMustBeKnown(t *testing.T) {
+func TestParseIssueReadsOrderAmountAndDeadline(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		contentType, body string
@@ -397,7 +397,7 @@ func TestParseIssueReadsWhatMustBeKnown(t *testing.T) {
 	}
 }
 
-func TestNullAndEmptyCountAsLeftOut(t *testing.T) {
+func TestNullAndEmptyCountAsMissing(t *testing.T) {
 	t.Parallel()
 	_, c := newSandbox(t, emulator.Options{})
 	for _, field := range []string{

@@ -20,7 +20,7 @@ import (
 )
 
 // What is found must be what was asked for, by all that it shows.
-func TestRecoveredPaymentShowsWhatWasAskedFor(t *testing.T) {
+func TestRecoveredPaymentMatchesEveryField(t *testing.T) {
 	t.Parallel()
 	const asked = `"merchant_uid":"o","amount":15000,"name":"우산","buyer_name":"홍길동","buyer_tel":"010-1234-5678","barcode":"2222","pg":"galaxia.M2","custom_data":{"a":[1,2],"b":"x"}`
 	shown := map[string]string{
@@ -79,7 +79,7 @@ func TestRecoveredPaymentShowsWhatWasAskedFor(t *testing.T) {
 }
 
 // custom_data may be sent in several ways, and comes back as the text of its JSON.
-func TestRecoveredPaymentShowsTheDataThatWasSent(t *testing.T) {
+func TestRecoveredPaymentMatchesCustomData(t *testing.T) {
 	t.Parallel()
 	var checks []func()
 	for body, ours := range map[string]bool{
@@ -104,7 +104,7 @@ func TestRecoveredPaymentShowsTheDataThatWasSent(t *testing.T) {
 
 // A look-up shows the newest payment only. Behind another one that began later, the
 // call's own may stand: to say that there is none would invite a second barcode.
-func TestNewerPaymentDoesNotMeanThatThereIsNone(t *testing.T) {
+func TestNewerPaymentLeavesOutcomeUnknown(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	payment := func(member string, started time.Time) http.HandlerFunc {
@@ -135,7 +135,7 @@ func TestNewerPaymentDoesNotMeanThatThereIsNone(t *testing.T) {
 	runAll(checks)
 }
 
-func TestIssueTellsItsPaymentFromOthers(t *testing.T) {
+func TestLookUpMatchesOwnPaymentOnly(t *testing.T) {
 	t.Parallel()
 	var checks []func()
 	apiNow := time.Now().Add(time.Hour) // the API's clock is not ours
@@ -175,7 +175,7 @@ func TestIssueTellsItsPaymentFromOthers(t *testing.T) {
 
 // A payment that was voided a moment before must not pass for the one that the
 // call made: the app would show a barcode that cannot be paid.
-func TestIssueDoesNotAnswerWithAVoidedPayment(t *testing.T) {
+func TestLookUpRejectsVoidedPayment(t *testing.T) {
 	t.Parallel()
 	e, c := newSandbox(t, emulator.Options{}, timeout(brief))
 	ctx := context.Background()
@@ -191,7 +191,7 @@ func TestIssueDoesNotAnswerWithAVoidedPayment(t *testing.T) {
 
 // A look-up that finds something it cannot read is not the API's word that
 // there is none.
-func TestIssueIsNotRepeatedAfterALookUpThatCannotBeRead(t *testing.T) {
+func TestIssueNotRepeatedAfterUnreadableLookUp(t *testing.T) {
 	t.Parallel()
 	var checks []func()
 	now := time.Now().Unix()
@@ -216,7 +216,7 @@ func TestIssueIsNotRepeatedAfterALookUpThatCannotBeRead(t *testing.T) {
 
 // A payment of this order and amount whose state is new to us, or whose start
 // cannot be read, is not surely another one.
-func TestIssueIsNotRepeatedAfterALookUpThatFoundSomethingNew(t *testing.T) {
+func TestIssueNotRepeatedAfterUnclearLookUp(t *testing.T) {
 	t.Parallel()
 	var checks []func()
 	now := time.Now().Unix()

@@ -65,7 +65,7 @@ func read(t testing.TB, response string) (*client.Payment, error) {
 	return c.Payment(context.Background(), "imp_1")
 }
 
-func TestEveryFieldOfAPaymentIsRead(t *testing.T) {
+func TestPaymentReadsEveryField(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, newServer(t, &scriptedAPI{other: succeed(full)}).URL)
 	p, err := c.Payment(context.Background(), "imp_123412341234")
@@ -92,7 +92,7 @@ func with(members string) string {
 	return `{"imp_uid":"imp_1","merchant_uid":"o","amount":15000,"status":"ready",` + members + `}`
 }
 
-func TestPaymentsMayBeLoose(t *testing.T) {
+func TestPaymentAcceptsLooseTypes(t *testing.T) {
 	t.Parallel()
 	base := client.Payment{ImpUID: "imp_1", MerchantUID: "o", Amount: "15000", Status: client.StatusReady}
 	for _, tc := range []struct {
@@ -144,7 +144,7 @@ func TestPaymentsMayBeLoose(t *testing.T) {
 
 // One field of another shape, such as the [] that PHP makes of an empty object,
 // must not make the whole payment unreadable, or the whole page of payments.
-func TestPaymentsMayChangeShape(t *testing.T) {
+func TestPaymentAcceptsChangedShape(t *testing.T) {
 	t.Parallel()
 	for _, members := range []string{
 		`"promotion":[]`,
@@ -160,7 +160,7 @@ func TestPaymentsMayChangeShape(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPaymentIsNotAPI(t *testing.T) {
+func TestMalformedPaymentIsErrNotAPI(t *testing.T) {
 	t.Parallel()
 	for _, response := range []string{
 		`null`, `[]`, `""`, `1`, `{}`, `{"imp_uid":null}`, `{"imp_uid":""}`, `{"imp_uid":["canary"]}`,
@@ -173,7 +173,7 @@ func TestWhatIsNoPaymentIsNotAPI(t *testing.T) {
 	}
 }
 
-func TestUnmarshalingAPaymentTellsNoValue(t *testing.T) {
+func TestPaymentErrorHasNoValue(t *testing.T) {
 	t.Parallel()
 	var p client.Payment
 	err := json.Unmarshal([]byte(`{"imp_uid":"imp_1","amount":"canary"}`), &p)
@@ -186,7 +186,7 @@ func TestUnmarshalingAPaymentTellsNoValue(t *testing.T) {
 }
 
 // A cancel_amount that came as null is written as null.
-func TestAPaymentThatWasReadCanBeWritten(t *testing.T) {
+func TestPaymentMarshalsAfterUnmarshal(t *testing.T) {
 	t.Parallel()
 	p, err := read(t, with(`"cancel_amount":null`))
 	require.NoError(t, err)

@@ -18,7 +18,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-func TestDoSendsWhatItIsGivenAndReturnsWhatItGets(t *testing.T) {
+func TestDoPassesRequestAndResponseThrough(t *testing.T) {
 	t.Parallel()
 	const sent, got = `{ "merchant_uid" : "주문-1", "amount":15000.00 }`, ` {"response":{"x":1.10} , "message":null,"code":0}` + "\n"
 	seen := make(chan *http.Request, 2)
@@ -67,7 +67,7 @@ func TestKeysAreEncodedAsAForm(t *testing.T) {
 	fetchToken(t, c)
 }
 
-func TestDoRefusesAPathThatIsNone(t *testing.T) {
+func TestDoRejectsInvalidPath(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, "http://127.0.0.1:1")
 	_, err := c.Do(context.Background(), client.Request{Method: http.MethodGet, Path: "/%zz-canary"})
@@ -92,7 +92,7 @@ func TestRequestsKeepValuesInTheirPathSegment(t *testing.T) {
 }
 
 // What was checked is what is sent, even if the caller uses the bytes again.
-func TestIssueKeepsNothingOfTheCallers(t *testing.T) {
+func TestParseIssueCopiesCallersBytes(t *testing.T) {
 	t.Parallel()
 	e, c := newSandbox(t, emulator.Options{})
 	body := []byte(`{"merchant_uid":"a","amount":15000}`)

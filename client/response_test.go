@@ -22,7 +22,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-func TestAListMayBeLargerThanOtherAnswers(t *testing.T) {
+func TestListAcceptsLargerAnswer(t *testing.T) {
 	t.Parallel()
 	large := succeed(strings.Repeat(" ", 2<<20) + `{"total":1,"previous":0,"next":0,"list":[{"imp_uid":"imp_1"}]}`)
 	c := newClient(t, newServer(t, &scriptedAPI{other: large}).URL)
@@ -67,7 +67,7 @@ func TestAnswersAreReadToTheirEnd(t *testing.T) {
 }
 
 // Only the number 0 is success.
-func TestOnlyZeroIsSuccess(t *testing.T) {
+func TestOnlyCodeZeroIsSuccess(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]int64{
 		"0": 0, "-0": 0, "0.0": 0, "0e7": 0,

@@ -92,7 +92,7 @@ func call(c *Client) error {
 	return err
 }
 
-func TestTokenIsFetchedOnceForAllWhoWait(t *testing.T) {
+func TestWaitingCallsShareTokenFetch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{latency: time.Second}
@@ -107,7 +107,7 @@ func TestTokenIsFetchedOnceForAllWhoWait(t *testing.T) {
 	})
 }
 
-func TestTokenFailureIsSharedByAllWhoWait(t *testing.T) {
+func TestWaitingCallsShareTokenFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{latency: time.Second}
@@ -134,7 +134,7 @@ func TestTokenFailureIsSharedByAllWhoWait(t *testing.T) {
 	})
 }
 
-func TestWrongKeysAreNotHammered(t *testing.T) {
+func TestWrongKeysBackOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{}
@@ -149,7 +149,7 @@ func TestWrongKeysAreNotHammered(t *testing.T) {
 	})
 }
 
-func TestTokenIsRenewedInItsLastMinuteWithNoRequestWaiting(t *testing.T) {
+func TestTokenRenewedInLastMinuteInBackground(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{}
@@ -168,7 +168,7 @@ func TestTokenIsRenewedInItsLastMinuteWithNoRequestWaiting(t *testing.T) {
 	})
 }
 
-func TestIdleAccountCostsNothing(t *testing.T) {
+func TestIdleAccountFetchesNoToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{}
@@ -182,7 +182,7 @@ func TestIdleAccountCostsNothing(t *testing.T) {
 	})
 }
 
-func TestRequestInTheLastMinuteRenewsInTheBackground(t *testing.T) {
+func TestCallInLastMinuteRenewsTokenInBackground(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{}
@@ -198,7 +198,7 @@ func TestRequestInTheLastMinuteRenewsInTheBackground(t *testing.T) {
 	})
 }
 
-func TestFailedRenewalIsRepeatedBeforeTheTokenEnds(t *testing.T) {
+func TestFailedRenewalRepeatedBeforeTokenEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{}
@@ -219,7 +219,7 @@ func TestFailedRenewalIsRepeatedBeforeTheTokenEnds(t *testing.T) {
 	})
 }
 
-func TestExpiredTokenIsNeverSentWhateverTheLocalClock(t *testing.T) {
+func TestExpiredTokenNotSentWithWrongClock(t *testing.T) {
 	t.Parallel()
 	for _, skew := range []time.Duration{0, time.Hour, -time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
@@ -252,7 +252,7 @@ func TestRevokedTokenIsReplacedOnce(t *testing.T) {
 	})
 }
 
-func TestRefusedTokenThatComesBackIsNotSentAgain(t *testing.T) {
+func TestRefusedTokenNotSentAgainIfConfirmed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{}
@@ -271,7 +271,7 @@ func TestRefusedTokenThatComesBackIsNotSentAgain(t *testing.T) {
 	})
 }
 
-func TestTokenThatIsRefusedTwiceIsAnError(t *testing.T) {
+func TestTokenRefusedTwiceIsErrCredentials(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{}
@@ -284,7 +284,7 @@ func TestTokenThatIsRefusedTwiceIsAnError(t *testing.T) {
 	})
 }
 
-func TestWaitingForATokenEndsWithTheContext(t *testing.T) {
+func TestWaitingForTokenEndsWithContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{latency: 5 * time.Second}
@@ -343,7 +343,7 @@ func BenchmarkTokenAtHand(b *testing.B) {
 	})
 }
 
-func TestOnlyWhatMayPassIsRepeatedAtOnce(t *testing.T) {
+func TestOnlyTransientTokenErrorsAreRepeated(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		err  error
@@ -369,7 +369,7 @@ func TestOnlyWhatMayPassIsRepeatedAtOnce(t *testing.T) {
 }
 
 // What asks to be left alone is not asked again at once.
-func TestFetchKeepsARetryAfter(t *testing.T) {
+func TestTokenFetchObeysRetryAfter(t *testing.T) {
 	t.Parallel()
 	for asked, want := range map[string]int{"": 3, "5": 1} {
 		fetches := 0
@@ -384,7 +384,7 @@ func TestFetchKeepsARetryAfter(t *testing.T) {
 	}
 }
 
-func TestFetchThatHangsIsTriedAgainInTime(t *testing.T) {
+func TestHangingTokenFetchIsRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
@@ -406,7 +406,7 @@ func TestFetchThatHangsIsTriedAgainInTime(t *testing.T) {
 	})
 }
 
-func TestRefusedTokenIsAskedForAgainUnderTraffic(t *testing.T) {
+func TestRefusedTokenFetchedAgainUnderTraffic(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{}
@@ -431,7 +431,7 @@ func TestRefusedTokenIsAskedForAgainUnderTraffic(t *testing.T) {
 	})
 }
 
-func TestPanicOfATransportIsAFailure(t *testing.T) {
+func TestTransportPanicIsAnError(t *testing.T) {
 	t.Parallel()
 	c := fakeClient(t, panicking{}, "")
 	assert.ErrorIs(t, call(c), ErrNoToken)

@@ -18,7 +18,7 @@ import (
 )
 
 // The API may be at work on what was written, however its connection ends.
-func TestIssueIsNotSentAgainAfterAReset(t *testing.T) {
+func TestIssueNotRepeatedAfterReset(t *testing.T) {
 	t.Parallel()
 	const limit = time.Second
 	for _, http2 := range []bool{false, true} {
@@ -58,7 +58,7 @@ func TestIssueIsNotSentAgainAfterAReset(t *testing.T) {
 
 // After these ends of a stream http.Transport sends a request again by itself, if it
 // is let. A server may have done the work all the same.
-func TestIssueIsNotSentAgainByTheTransport(t *testing.T) {
+func TestTransportDoesNotRepeatIssue(t *testing.T) {
 	t.Parallel()
 	code := func(c byte) []byte { return []byte{0, 0, 0, c} }
 	for name, end := range map[string]func(stream uint32) []byte{
@@ -86,7 +86,7 @@ func TestIssueIsNotSentAgainByTheTransport(t *testing.T) {
 	}
 }
 
-func TestIssueIsTriedAgainIfItWasNotSent(t *testing.T) {
+func TestIssueRepeatedIfNothingSent(t *testing.T) {
 	t.Parallel()
 	d := new(faultyDialer)
 	e, c := newSandbox(t, emulator.Options{}, d.transport())
@@ -107,7 +107,7 @@ func TestIssueIsTriedAgainIfItWasNotSent(t *testing.T) {
 	assert.Len(t, e.Payments(), 1)
 }
 
-func TestIssueOverATransportThatTellsNothingIsInDoubt(t *testing.T) {
+func TestIssueInDoubtIfTransportDoesNotTrace(t *testing.T) {
 	t.Parallel()
 	e := emulator.New(emulator.Options{})
 	posts := 0

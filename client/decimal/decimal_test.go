@@ -38,7 +38,7 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-func TestCanonicalRefuses(t *testing.T) {
+func TestCanonicalRejects(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{
 		"", "-", "+1", "01", "-01", ".5", "5.", "1e", "1e+", "1e+-1", "1e--1", "1x", "0x1F", "1_000", "15,000",

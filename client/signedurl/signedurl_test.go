@@ -86,7 +86,7 @@ func TestSignedURLKeepsTheBase(t *testing.T) {
 	}
 }
 
-func TestParseBaseRefuses(t *testing.T) {
+func TestParseBaseRejects(t *testing.T) {
 	t.Parallel()
 	for _, raw := range []string{"", "/cvs/confirm", "shop.example/c", "ftp://shop.example/", "https://", "https://u:p@shop.example/", "https://shop.example/#a", "https://shop.example/?cvs_sig=1", "https://shop.example/%zz"} {
 		_, err := signedurl.ParseBase(raw)
@@ -109,7 +109,7 @@ func TestClaimsRoundTrip(t *testing.T) {
 	}
 }
 
-func TestVerifyRefusesWhatWasNotSigned(t *testing.T) {
+func TestVerifyRejectsWhatWasNotSigned(t *testing.T) {
 	t.Parallel()
 	k := keys(t, "secret")
 	good := sign(t, k, signedurl.Claims{Amount: "15000", Expires: 1800000000, Account: "a"})
@@ -154,7 +154,7 @@ func TestVerifyRefusesWhatWasNotSigned(t *testing.T) {
 	}
 }
 
-func TestEveryKeyVerifiesTheFirstSigns(t *testing.T) {
+func TestFirstKeySignsAllVerify(t *testing.T) {
 	t.Parallel()
 	claims := signedurl.Claims{Amount: "1"}
 	rotated := keys(t, "new", "old")

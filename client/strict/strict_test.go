@@ -62,7 +62,7 @@ func TestParseReadsForm(t *testing.T) {
 	assert.Equal(t, raw, string(b.Bytes()))
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParseRejects(t *testing.T) {
 	t.Parallel()
 	deep := strings.Repeat(`{"a":`, 33) + "1" + strings.Repeat("}", 33)
 	for name, c := range map[string]struct{ body, want string }{
@@ -115,7 +115,7 @@ func manyNames(n int) string {
 	return b.String()
 }
 
-func TestParseRefusesForms(t *testing.T) {
+func TestParseRejectsForms(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ body, want string }{
 		"JSON":                 {` {"amount":1}`, "looks like JSON, but its Content-Type is application/x-www-form-urlencoded, which curl sends unless told otherwise: send Content-Type: application/json"},
@@ -157,7 +157,7 @@ func TestParseRefusesForms(t *testing.T) {
 	}
 }
 
-func TestParseRefusesMediaTypes(t *testing.T) {
+func TestParseRejectsMediaTypes(t *testing.T) {
 	t.Parallel()
 	for _, ct := range []string{"application/json;charset=utf8", "application/json; charset=UTF8", `application/json; charset="utf8"`} {
 		_, err := strict.Parse(ct, []byte(`{"a":1}`))
@@ -208,7 +208,7 @@ func TestSetKeepsEveryOtherByte(t *testing.T) {
 }
 
 // After each of several values that are set, the body reads as if it had come so.
-func TestSetsInARow(t *testing.T) {
+func TestRepeatedSetsReadAsIfTheyHadCome(t *testing.T) {
 	t.Parallel()
 	names := []string{"a", "name", "url", "n", "new"}
 	values := []string{"", "x", "a&b=\"c\"}", "긴 값, longer than what was there before"}

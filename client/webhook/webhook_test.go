@@ -44,7 +44,7 @@ func TestParseConfirm(t *testing.T) {
 }
 
 // How the customer pays decides nothing here, so that a new kind must not cost a sale.
-func TestPayTypeIsPassedOn(t *testing.T) {
+func TestParseConfirmKeepsPayType(t *testing.T) {
 	t.Parallel()
 	for sent, want := range map[string]string{
 		`"cash"`: "cash", `"CARD"`: "CARD", `"간편결제"`: "간편결제", `""`: "", `null`: "", `["card"]`: "", `1`: "", `{"kind":"card"}`: "",
@@ -79,7 +79,7 @@ func TestParseConfirmReadsAnAmount(t *testing.T) {
 	assert.ErrorContains(t, err, "amount is not a number")
 }
 
-func TestParseConfirmRefuses(t *testing.T) {
+func TestParseConfirmRejects(t *testing.T) {
 	t.Parallel()
 	swap := func(old, replacement string) string {
 		require.Contains(t, documented, old)
