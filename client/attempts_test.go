@@ -102,9 +102,10 @@ func TestIssuesCompletedAtDifferentTimesShareOneCall(t *testing.T) {
 	assert.Equal(t, 1, e.Requests(emulator.EndpointIssue))
 }
 
-// A call that comes right behind another one of its order is lost. The look-up finds
-// the first one's payment, which within the second that the API's times have could be
-// either's, and shows nothing of the deadline in which they differ.
+// The answer to a call is lost just after another call of its order was answered. The
+// look-up finds the first call's payment. By its start, which the API gives in whole
+// seconds, it could be of either call, and it does not show the deadline in which the two
+// calls differ.
 func TestRecoveredPaymentIsNotOfAnotherCall(t *testing.T) {
 	t.Parallel()
 	deadline := time.Now().Add(time.Hour).Unix()
@@ -128,7 +129,8 @@ func TestRecoveredPaymentIsNotOfAnotherCall(t *testing.T) {
 	}
 }
 
-// Of two calls at once, both without an answer, one payment is found. Whose is it?
+// Two calls at once are both left without an answer, and one payment is found, which may
+// be of either.
 func TestAmbiguousPaymentIsNotRecovered(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -181,7 +183,7 @@ func TestAmbiguousPaymentIsNotRecovered(t *testing.T) {
 	}
 }
 
-// A call in doubt is remembered after its answer, as its payment may come late.
+// A call in doubt is remembered after it ended, because its payment may appear late.
 func TestLatePaymentIsNotOfNextCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -214,8 +216,8 @@ func TestLatePaymentIsNotOfNextCall(t *testing.T) {
 	})
 }
 
-// A slow token leaves the API's clock uncertain for the calls that follow, so that what
-// was answered before must be remembered for longer than it seemed.
+// A slow token leaves the API's clock uncertain for the calls that follow, so that earlier
+// answers must be remembered for that much longer.
 func TestAnsweredPaymentRememberedWhileClocksMayDiffer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

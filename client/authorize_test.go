@@ -18,7 +18,7 @@ import (
 
 func TestExpiredTokenIsReplaced(t *testing.T) {
 	t.Parallel()
-	// On a connection in use before, the transport itself would send a body again.
+	// On a reused connection the transport itself might send a body again.
 	e, c := newSandbox(t, emulator.Options{}, transport(&http.Transport{DisableKeepAlives: true}))
 	ctx := context.Background()
 	p, err := c.Issue(ctx, &client.IssueRequest{MerchantUID: "o1", Amount: "15000"})
@@ -66,7 +66,7 @@ func TestConcurrentFirstCallsFetchOneToken(t *testing.T) {
 	assert.Equal(t, callers, e.Requests(emulator.EndpointPayment))
 }
 
-// A 401 is the API's word that nothing was done, over HTTP/2 as well.
+// A 401 means that the API did nothing, over HTTP/2 as well.
 func TestIssueRepeatedAfter401OverHTTP2(t *testing.T) {
 	t.Parallel()
 	e := emulator.New(emulator.Options{})

@@ -4,6 +4,6 @@ package client_test
 
 import "time"
 
-// brief is the time-out of calls that stay in doubt, which take as long. It leaves a busy
-// machine time for the others.
+// brief is the time-out of calls whose outcome stays unknown: they take all of it. It is
+// long enough for the other calls on a busy machine.
 const brief = 2 * time.Second

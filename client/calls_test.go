@@ -270,7 +270,8 @@ func BenchmarkClientPayment(b *testing.B) {
 	}
 }
 
-// What the API says it did is done, whether its answer can be read or not.
+// If the API says that it did the work, the work is done, even if the rest of the answer
+// cannot be read.
 func TestUnreadablePaymentIsOutcomeUnknown(t *testing.T) {
 	t.Parallel()
 	for response, impUID := range map[string]string{

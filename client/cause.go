@@ -1,7 +1,8 @@
 package client
 
-// This file holds what is told of a failure's cause: what an operator must know to
-// find it, and no text of the transport's, which can repeat bytes of the answer.
+// This file holds how the cause of a failure is described. A description has what an
+// operator needs, and no text of the transport's error, which can repeat bytes of the
+// answer.
 
 import (
 	"context"
@@ -20,8 +21,9 @@ import (
 const CauseUnknown = "the exchange failed"
 
 // Cause names the cause of a failed request: of one of this package's errors, or of the
-// error of an http.RoundTripper. It tells DNS, connecting, TLS, a broken connection, a
-// time-out and a foreign answer apart, and repeats nothing of the request or the answer.
+// error of an http.RoundTripper. It distinguishes DNS, connecting, TLS, a broken
+// connection, a time-out and another server's answer. It repeats nothing of the request
+// or the answer.
 func Cause(err error) string {
 	if err == nil {
 		return ""
@@ -32,7 +34,7 @@ func Cause(err error) string {
 	if failed, ok := errors.AsType[*failure](err); ok {
 		return Cause(failed.cause)
 	}
-	if refusal, ok := errors.AsType[*APIError](err); ok { // without its message: no telling what that repeats
+	if refusal, ok := errors.AsType[*APIError](err); ok { // without its message, which may repeat a value of the request
 		return fmt.Sprintf("code %d, HTTP %d", refusal.Code, refusal.Status)
 	}
 	for _, find := range []func(error) string{connectingCause, tlsCause, answerCause, brokenCause} {
@@ -43,14 +45,15 @@ func Cause(err error) string {
 	return CauseUnknown
 }
 
-// has returns a function that looks for a text of net or net/http in an error's own. It
-// is for what they have no type for, and for a transport that hides the type of theirs.
+// has returns a function that reports whether an error's text contains a text of net or
+// net/http. It is for errors that have no type of their own, and for a transport that
+// hides the type of an error.
 func has(err error) func(string) bool {
 	text := err.Error()
 	return func(part string) bool { return strings.Contains(text, part) }
 }
 
-// connectingCause is for errors of a connection that was never there.
+// connectingCause describes errors before there was a connection.
 func connectingCause(err error) string {
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	op, isOp := errors.AsType[*net.OpError](err)
@@ -79,7 +82,7 @@ func connectingCause(err error) string {
 	}
 }
 
-// tlsCause is for errors of a TLS handshake. Those of the other side come as an alert.
+// tlsCause describes errors of a TLS handshake. The other side reports its own as an alert.
 func tlsCause(err error) string {
 	_, isAuthority := errors.AsType[x509.UnknownAuthorityError](err)
 	_, isHost := errors.AsType[x509.HostnameError](err)
@@ -108,7 +111,7 @@ func tlsCause(err error) string {
 	}
 }
 
-// answerCause is for what came in the API's place, or too late.
+// answerCause describes an answer that is not the API's, or that came too late.
 func answerCause(err error) string {
 	foreign, isForeign := errors.AsType[*NotAPIError](err)
 	switch {
@@ -127,7 +130,7 @@ func answerCause(err error) string {
 	}
 }
 
-// brokenCause is for a connection that broke.
+// brokenCause describes a connection that broke.
 func brokenCause(err error) string {
 	has := has(err)
 	_, isOp := errors.AsType[*net.OpError](err)

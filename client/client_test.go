@@ -108,7 +108,7 @@ func TestClientsOfOneStateShareTheToken(t *testing.T) {
 	assert.Equal(t, 1, e.Requests(emulator.EndpointToken))
 }
 
-// idleTransport counts what Close must end.
+// idleTransport counts the calls of CloseIdleConnections.
 type idleTransport struct {
 	http.RoundTripper
 	closed int
@@ -126,7 +126,7 @@ func TestCloseEndsIdleConnections(t *testing.T) {
 	assert.Equal(t, 1, idle.closed)
 }
 
-// Not parallel: every httptest.Server that closes ends the default transport's
+// Not parallel: every httptest.Server that closes also closes the default transport's
 // idle connections.
 func TestCloseLeavesTheDefaultTransportAlone(t *testing.T) {
 	var connections atomic.Int32

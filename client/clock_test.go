@@ -29,8 +29,8 @@ func TestOffsetIgnoredAfterClockWasSet(t *testing.T) {
 	assert.WithinDuration(t, time.Now().Add(time.Hour), s.Now(), 3*time.Second)
 }
 
-// asleep is a moment after so long a sleep of the machine, during which the wall clock
-// goes on and the monotonic one does not. A time.Time holds the latter in its second
+// asleep returns the time after the machine slept for d. The wall clock goes on during a
+// sleep, and the monotonic clock does not. A time.Time holds the latter in its second
 // word.
 func asleep(t time.Time, d time.Duration) time.Time {
 	t = t.Add(d)
@@ -38,8 +38,8 @@ func asleep(t time.Time, d time.Duration) time.Time {
 	return t
 }
 
-// A token that expired while the machine slept must not be sent, though by the
-// monotonic clock it has a life left.
+// A token that expired while the machine slept must not be sent, although it is still
+// valid by the monotonic clock.
 func TestTokenExpiresWhileMachineSleeps(t *testing.T) {
 	t.Parallel()
 	now := time.Now()

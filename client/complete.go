@@ -1,7 +1,7 @@
 package client
 
-// This file holds the gateway's part of a POST /cvs: filling in its defaults, and telling
-// whether two calls are the same.
+// This file holds the gateway's part of a POST /cvs: filling in its defaults, signing the
+// callback URLs, and the identity by which equal calls become one.
 
 import (
 	"fmt"

@@ -188,8 +188,8 @@ func TestCompletedIssueIsAcceptedAndItsCallbacksVerified(t *testing.T) {
 	}
 }
 
-// Checking and completing a body is strict.Parse, two signatures, one copy with what
-// is filled in, and the four values that are.
+// Validating and completing a body is strict.Parse, two signatures, and a copy in which
+// four values are filled in.
 func BenchmarkIssue(b *testing.B) {
 	d := client.Defaults{
 		PG: "galaxia.M1", ExpiresIn: 72 * time.Hour,

@@ -18,7 +18,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-// Connections that a firewall forgot must not cost a call each.
+// If a firewall forgot several connections, only one call may fail because of them.
 func TestDeadConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	for _, http2 := range []bool{false, true} {
@@ -44,8 +44,8 @@ func TestDeadConnectionsAreClosed(t *testing.T) {
 	}
 }
 
-// While calls come one upon the other, no connection of HTTP/2 is ever idle, and only
-// a ping finds out that it is dead.
+// Under a steady load a connection of HTTP/2 is never idle, and only a ping finds out
+// that it is dead.
 func TestPingsFindDeadConnectionUnderLoad(t *testing.T) {
 	t.Parallel()
 	e := emulator.New(emulator.Options{})

@@ -81,8 +81,8 @@ func readings(t *testing.T, contentType string, body string) []map[string]string
 	return []map[string]string{std, first, last}
 }
 
-// FuzzIssueContract: what was validated is what is sent, whoever reads it. The body that leaves, completed and signed, says to
-// encoding/json, gjson and net/url what it said to us, whether they take the first or the last of two names.
+// FuzzIssueContract: encoding/json, gjson and net/url read the same values in the body that is sent, completed and signed, as
+// ParseIssue did, whether they take the first or the last of two equal names.
 func FuzzIssueContract(f *testing.F) {
 	for _, rule := range rules {
 		f.Add(strings.HasPrefix(rule.contentType, strict.Form), rule.body)
@@ -114,16 +114,16 @@ func FuzzIssueContract(f *testing.F) {
 					t.Fatalf("we read the deadline %d in %q, another parser %q", i.ExpiredAt, sent, read["expired_at"])
 				}
 			}
-			checkSigned(t, k, i, body, read["confirm_url"])
+			requireSigned(t, k, i, body, read["confirm_url"])
 		}
 	})
 }
 
-// checkSigned fails unless a URL is the app's own or signed for what is sent.
-func checkSigned(t *testing.T, k signedurl.Keys, i *client.Issue, body, confirmURL string) {
+// requireSigned fails unless a URL is the app's own or signed for what is sent.
+func requireSigned(t *testing.T, k signedurl.Keys, i *client.Issue, body, confirmURL string) {
 	t.Helper()
-	query, ours := strings.CutPrefix(confirmURL, "http://127.0.0.1/confirm?a=b&")
-	if !ours {
+	query, hasBase := strings.CutPrefix(confirmURL, "http://127.0.0.1/confirm?a=b&")
+	if !hasBase {
 		if confirmURL == "" {
 			t.Fatalf("%q leaves without a confirm_url", body)
 		}
@@ -131,7 +131,7 @@ func checkSigned(t *testing.T, k signedurl.Keys, i *client.Issue, body, confirmU
 	}
 	claims, err := signedurl.Parse(query)
 	if err != nil || claims.Verify(k, signedurl.Confirm, i.MerchantUID) != nil {
-		return // the app gave a URL that only begins as ours does
+		return // a URL of the app that only begins like the signed one
 	}
 	if claims.Amount != i.Amount || claims.Expires != i.ExpiredAt {
 		t.Fatalf("%q is signed for %s until %d, and sent for %s until %d", body, claims.Amount, claims.Expires, i.Amount, i.ExpiredAt)

@@ -26,7 +26,7 @@ import (
 
 func TestIssueResolvesLostAnswer(t *testing.T) {
 	t.Parallel()
-	var checks []func()
+	var assertions []func()
 	for _, tc := range []struct {
 		name      string
 		faults    []emulator.Fault
@@ -107,7 +107,7 @@ func TestIssueResolvesLostAnswer(t *testing.T) {
 			inject(t, e, f)
 		}
 		call := issueInBackground(context.Background(), c, order(t, "주문/1"))
-		checks = append(checks, func() {
+		assertions = append(assertions, func() {
 			r := <-call
 			assert.Equal(t, tc.posts, e.Requests(emulator.EndpointIssue), tc.name)
 			ledger := e.Payments()
@@ -127,7 +127,7 @@ func TestIssueResolvesLostAnswer(t *testing.T) {
 			}
 		})
 	}
-	runAll(checks)
+	runAll(assertions)
 }
 
 func TestIssueResolvesLostAnswerOverHTTP2(t *testing.T) {
@@ -174,9 +174,9 @@ func TestIssueToleratesClockSkew(t *testing.T) {
 	}
 }
 
-// A token that was slow to come leaves the API's clock uncertain by half that
-// time. Without room for it, the payment that the call made would be taken for
-// an older one, and a second barcode issued.
+// If getToken took long, the API's clock is uncertain by half of that time. A look-up that
+// ignored it would take the call's own payment for an older one, and the app would issue
+// a second barcode.
 func TestSlowTokenDoesNotHideIssuedPayment(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -203,7 +203,7 @@ func TestSlowTokenDoesNotHideIssuedPayment(t *testing.T) {
 
 func TestIssueLooksUpAfterTimeout(t *testing.T) {
 	t.Parallel()
-	// The work is done when the API is asked for the second time whether it has been.
+	// The API does the work at the time of the second look-up.
 	e := emulator.New(emulator.Options{})
 	release, done, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var finds atomic.Int32
@@ -267,7 +267,7 @@ func TestIssueNotRepeatedAfterTimeout(t *testing.T) {
 	})
 }
 
-// A time-out of the transport's own (Caddy's read_timeout) is no
+// A time-out of the transport itself (Caddy's read_timeout) is not a
 // context.DeadlineExceeded, but the API may be at work on the call all the same.
 func TestIssueNotRepeatedAfterTransportTimeout(t *testing.T) {
 	t.Parallel()
@@ -291,7 +291,7 @@ func TestIssueNotRepeatedAfterTransportTimeout(t *testing.T) {
 
 func TestIssueIsErrNotAPIAfterForeignAnswer(t *testing.T) {
 	t.Parallel()
-	var checks []func()
+	var assertions []func()
 	for name, garbage := range map[string]http.HandlerFunc{
 		"200 page": page(200),
 		"404 page": page(404),
@@ -308,7 +308,7 @@ func TestIssueIsErrNotAPIAfterForeignAnswer(t *testing.T) {
 	} {
 		api := &scriptedAPI{issue: garbage, find: missing}
 		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(brief)), order(t, "o"))
-		checks = append(checks, func() {
+		assertions = append(assertions, func() {
 			r := <-call
 			assert.ErrorIs(t, r.err, client.ErrNotAPI, name)
 			assert.NotErrorIs(t, r.err, client.ErrOutcomeUnknown, name)
@@ -317,25 +317,25 @@ func TestIssueIsErrNotAPIAfterForeignAnswer(t *testing.T) {
 			assert.Positive(t, api.finds.Load(), "%s was looked up all the same", name)
 		})
 	}
-	runAll(checks)
+	runAll(assertions)
 }
 
-// A gateway's own page for a 502 or 504 says nothing of what the API is doing.
+// A proxy's own page for a 502 or 504 says nothing of what the API is doing.
 func TestIssueOutcomeUnknownAfterProxyError(t *testing.T) {
 	t.Parallel()
-	var checks []func()
+	var assertions []func()
 	for _, status := range []int{408, 429, 500, 502, 503, 504} {
 		api := &scriptedAPI{issue: page(status), find: missing}
 		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(brief)), order(t, "o"))
-		checks = append(checks, func() {
+		assertions = append(assertions, func() {
 			require.ErrorIs(t, (<-call).err, client.ErrOutcomeUnknown, status)
 			assert.EqualValues(t, 1, api.posts.Load(), status)
 		})
 	}
-	runAll(checks)
+	runAll(assertions)
 }
 
-// An answer beyond the limit is no broken connection: something answered.
+// An answer beyond the limit is not a broken connection: a server answered.
 func TestIssueNotRepeatedAfterOversizedAnswer(t *testing.T) {
 	t.Parallel()
 	api := &scriptedAPI{issue: succeed(strings.Repeat(" ", 2<<20) + "null"), find: missing}
@@ -373,8 +373,8 @@ func TestLastLookUpDecides(t *testing.T) {
 	}
 }
 
-// What keeps a look-up from an answer, for as long as the time-out lasts, must
-// not leave the app without the barcode that was issued.
+// If look-ups fail for a while within the time-out, the app must get the issued barcode
+// all the same.
 func TestLookUpRetriesUntilTroubleEnds(t *testing.T) {
 	t.Parallel()
 	const trouble = 4 * time.Second // of the default time-out's 10
@@ -433,7 +433,7 @@ func TestLookUpRetriesUntilTroubleEnds(t *testing.T) {
 	}
 }
 
-// A slow API is not a dead one: a look-up and a token may take the whole time-out.
+// An API may be slow: a look-up and a token may take the whole time-out.
 func TestCallsWaitForSlowAnswers(t *testing.T) {
 	t.Parallel()
 	for slow, prefix := range map[string]string{"look-up": "/payments/find/", "token": "/users/getToken"} {
@@ -457,7 +457,7 @@ func TestCallsWaitForSlowAnswers(t *testing.T) {
 				})))
 				issue := order(t, "o")
 				resp, err := c.IssueRaw(context.Background(), issue)
-				if slow == "token" { // who has waited for ten seconds is told so; the token comes after all
+				if slow == "token" { // the caller gets an error after ten seconds; the token comes later
 					require.ErrorIs(t, err, client.ErrNoToken)
 					<-time.After(5 * time.Second)
 					resp, err = c.IssueRaw(context.Background(), issue)
@@ -471,7 +471,7 @@ func TestCallsWaitForSlowAnswers(t *testing.T) {
 	}
 }
 
-// Look-ups must not add to an API's trouble.
+// Look-ups must not overload an API that has trouble.
 func TestLookUpsBackOff(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -522,7 +522,7 @@ func TestIssueContinuesAfterCallerLeaves(t *testing.T) {
 	assert.Len(t, e.Payments(), 1)
 }
 
-// A caller who has left before the call must not get a barcode unseen.
+// If the caller left before the call, no barcode may be issued that nobody sees.
 func TestIssueSendsNothingWithEndedContext(t *testing.T) {
 	t.Parallel()
 	e, c := newSandbox(t, emulator.Options{})
@@ -532,7 +532,7 @@ func TestIssueSendsNothingWithEndedContext(t *testing.T) {
 	_, err := c.IssueRaw(ctx, order(t, "o"))
 	require.ErrorIs(t, err, context.Canceled)
 	assert.NotErrorIs(t, err, client.ErrOutcomeUnknown)
-	// Whatever was begun in spite of it is joined here, and no second call made.
+	// If the first call had been sent after all, this one would join it.
 	_, err = c.IssueRaw(context.Background(), order(t, "o"))
 	require.NoError(t, err)
 	assert.Len(t, e.Payments(), 1)

@@ -53,8 +53,8 @@ type InvalidError struct{ Problems []string }
 
 func (e *InvalidError) Error() string { return strings.Join(e.Problems, "; ") }
 
-// UnreadableError is an ErrOutcomeUnknown of a call that the API says it has done,
-// with an answer that cannot be read as a payment.
+// UnreadableError is an ErrOutcomeUnknown of a call that the API accepted, with an answer
+// that cannot be read as a payment.
 type UnreadableError struct {
 	ImpUID string // the payment's number, "" if that cannot be read either
 }

@@ -27,7 +27,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-// kinds returns the names of all kinds of error that err is.
+// kinds returns the names of all errors that err matches.
 func kinds(err error) []string {
 	var names []string
 	for name, sentinel := range map[string]error{
@@ -47,7 +47,7 @@ func kinds(err error) []string {
 	return names
 }
 
-// assertDiscreet checks that no way to print an error gives anything away.
+// assertDiscreet fails if printing an error in any way shows a secret.
 func assertDiscreet(t testing.TB, err error) {
 	t.Helper()
 	for _, format := range []string{"%v", "%+v", "%s", "%q", "%x"} {
@@ -61,7 +61,7 @@ func assertDiscreet(t testing.TB, err error) {
 	assert.NotContains(t, err.Error(), "body")
 }
 
-// token answers getToken with a token that must not be told.
+// token answers getToken with a token that no error may show.
 var token = succeed(`{"access_token":"token-canary","now":1790000000,"expired_at":1790001800}`)
 
 func TestErrorsAreDistinctAndDiscreet(t *testing.T) {
@@ -110,9 +110,9 @@ func TestErrorsAreDistinctAndDiscreet(t *testing.T) {
 
 		{"wrong keys", refuse(401, -1, "body-canary"), nil, []string{"ErrCredentials"}, "the API refuses the account's credentials"},
 		{"token page 401", page(401), nil, []string{"ErrCredentials"}, "the API refuses the account's credentials"},
-		// The kind of getToken's own failure must not show through: it would put an
-		// issue in doubt that was never sent, and a 404 would pass for the API's
-		// word that there is no such payment.
+		// The kind of getToken's failure must not be visible. Otherwise the outcome of an
+		// issue would seem unknown that was never sent, and a 404 would seem to say that
+		// there is no such payment.
 		{"token refused with 404", refuse(404, -1, "body-canary"), nil, []string{"ErrNoToken"}, "no access token can be had from the API: code -1, HTTP 404"},
 		{"token refused with 200", refuse(200, 1, "body-canary"), nil, []string{"ErrNoToken"}, "no access token can be had from the API: code 1, HTTP 200"},
 		{"token page 503", page(503), nil, []string{"ErrNoToken"}, "no access token can be had from the API: the answer is not the API's (HTTP 503)"},
@@ -282,7 +282,7 @@ func TestCallsEndWithContext(t *testing.T) {
 	assert.True(t, strings.HasSuffix(err.Error(), ": timed out"), err.Error())
 }
 
-// hidden is an error with another inside it that cannot be got at, as Caddy's DialError.
+// hidden is an error that hides another one's type, as Caddy's DialError does.
 type hidden struct{ text string }
 
 func (e hidden) Error() string { return e.text }

@@ -16,7 +16,8 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-// connect returns a client of an emulator of the API, and what ends both.
+// connect returns a client, the emulator of the API that it calls, and a function that
+// closes both.
 func connect() (*client.Client, *emulator.Emulator, func()) {
 	e := emulator.New(emulator.Options{})
 	server := httptest.NewServer(e)
@@ -46,7 +47,7 @@ func ExampleClient_Issue() {
 	// Output: order-1 15000 ready 8801234
 }
 
-// Everything that is wrong with a request is said at once, before it is sent.
+// Issue reports everything that is wrong with a request at once, before it is sent.
 func ExampleClient_Issue_invalid() {
 	c, _, disconnect := connect()
 	defer disconnect()

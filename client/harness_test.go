@@ -29,7 +29,7 @@ const (
 	impSecret = "imp-secret-canary"
 )
 
-// longAgo is before every deadline of these tests.
+// longAgo is earlier than every deadline in these tests.
 var longAgo = time.Unix(1_700_000_000, 0)
 
 func newServer(t testing.TB, h http.Handler) *httptest.Server {
@@ -177,12 +177,12 @@ func missing(w http.ResponseWriter, r *http.Request) {
 // hangUp closes the connection without an answer.
 func hangUp(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
-// found answers with a payment that started then.
+// found answers with a payment that started at a given time.
 func found(merchantUID, amount string, started time.Time) http.HandlerFunc {
 	return succeed(fmt.Sprintf(`{"imp_uid":"imp_old","merchant_uid":%q,"amount":%s,"status":"ready","started_at":%d}`, merchantUID, amount, started.Unix()))
 }
 
-// inTurn answers each request by the next of the handlers, the last one for good.
+// inTurn answers each request by the next handler, and by the last one from then on.
 func inTurn(handlers ...http.HandlerFunc) http.HandlerFunc {
 	var n atomic.Int32
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -208,8 +208,8 @@ func (c *manualClock) advance(d time.Duration) {
 	c.t = c.t.Add(d)
 }
 
-// watchedContext tells by waits that somebody asked for its end, as one does
-// who is about to wait.
+// watchedContext closes waits when somebody calls Done, which a caller does just before
+// it waits.
 type watchedContext struct {
 	context.Context
 	once  sync.Once
@@ -225,15 +225,15 @@ func (w *watchedContext) Done() <-chan struct{} {
 	return w.Context.Done()
 }
 
-// deadAddress is one at which nobody listens. A port that was free may be another test's by
-// the time it is asked; this one the system gives to nobody.
+// deadAddress is an address at which nobody listens. Another test may get a port that was
+// free a moment ago; the system gives port 1 to nobody.
 const deadAddress = "http://127.0.0.1:1"
 
-// runAll runs the checks of cases that were all begun before, as each of them
-// takes its time.
-func runAll(checks []func()) {
-	for _, check := range checks {
-		check()
+// runAll runs the assertions of cases that all started before, because each of them
+// takes seconds.
+func runAll(assertions []func()) {
+	for _, run := range assertions {
+		run()
 	}
 }
 
@@ -243,7 +243,7 @@ func respond(status int) *http.Response {
 	return rec.Result()
 }
 
-// faultyDialer fails to connect as often as it is told.
+// faultyDialer fails to connect as often as failures says.
 type faultyDialer struct {
 	net.Dialer
 	failures atomic.Int32
@@ -262,7 +262,7 @@ func (d *faultyDialer) transport() func(*client.Config) {
 	return transport(&http.Transport{DialContext: d.DialContext, DisableKeepAlives: true})
 }
 
-// holder holds POST /cvs until released, and tells when each has arrived.
+// holder delays each POST /cvs until release is closed, and reports each that arrives.
 type holder struct {
 	arrived chan struct{}
 	release chan struct{}
@@ -308,7 +308,7 @@ func issueInBackground(ctx context.Context, c *client.Client, i *client.Issue) <
 	return ch
 }
 
-// wire returns what an issue is sent as.
+// wire returns the Content-Type and the body with which an issue is sent.
 func wire(t testing.TB, i *client.Issue) (contentType, body string) {
 	t.Helper()
 	c := newClient(t, "http://api.example", transport(roundTripper(func(r *http.Request) (*http.Response, error) {

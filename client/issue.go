@@ -48,7 +48,7 @@ func (r *IssueRequest) validUTF8() bool {
 	return !slices.ContainsFunc(texts, func(s string) bool { return !utf8.ValidString(s) })
 }
 
-// Issue is a validated POST /cvs: what is sent, and what must be known of it.
+// Issue is a validated POST /cvs: its body, and the fields that the caller needs.
 type Issue struct {
 	MerchantUID string
 	Amount      string // in the form that decimal.Canonical gives
@@ -78,7 +78,7 @@ var limits = []struct {
 	{"confirm_url", 0},
 }
 
-// issueFields are the names that must not stand in another spelling.
+// issueFields are the names for which strict.Parse rejects every other spelling.
 var issueFields = []string{
 	"merchant_uid", "amount", "barcode", "expired_at", "name", "buyer_name", "buyer_email", "buyer_tel",
 	"buyer_addr", "buyer_postcode", "pg", "channel_key", "confirm_url", "notice_url", "custom_data",
@@ -112,7 +112,7 @@ func ParseIssue(contentType string, body []byte, now time.Time) (*Issue, error) 
 	report(issue.readExpiry(b, now))
 	report(ValidatePG(b.Get("pg").Text))
 	if v := b.Get("confirm_url"); v.Kind == strict.String {
-		report(validateURLs(b, "confirm_url")) // whatever else it is was reported as a text
+		report(validateURLs(b, "confirm_url")) // any other kind was reported by validateText
 	}
 	report(validateURLs(b, "notice_url"))
 	if problems != nil {
@@ -144,7 +144,7 @@ func validateMerchantUID(v strict.Value) error {
 	switch {
 	case v.Missing() || v.Kind == strict.String && strings.TrimSpace(v.Text) == "":
 		return errors.New("merchant_uid is required")
-	// It comes back in headers and URLs when the order is checked or looked up.
+	// It stands in headers and URLs when the order is checked or looked up.
 	case strings.ContainsFunc(v.Text, unicode.IsControl):
 		return errors.New("merchant_uid has a control character")
 	case strings.TrimSpace(v.Text) != v.Text:
@@ -155,8 +155,8 @@ func validateMerchantUID(v strict.Value) error {
 	return nil
 }
 
-// readAmount accepts whole won. A fraction would be rounded by the API, or by the
-// till, and the payment then be taken for another one, or be refused at every till.
+// readAmount accepts whole won. The API or the till would round a fraction: the payment
+// would then not match its order, or be refused at every till.
 func (i *Issue) readAmount(v strict.Value) error {
 	if v.Missing() {
 		return errors.New("amount is required, as one number")

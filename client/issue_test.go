@@ -22,7 +22,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-// post sends a body to POST /cvs without any check, and returns the API's refusal.
+// post sends a body to POST /cvs without any validation, and returns the API's refusal.
 func post(t testing.TB, c *client.Client, contentType, body string) (*client.Payment, error) {
 	t.Helper()
 	resp, err := c.Do(context.Background(), client.Request{Method: http.MethodPost, Path: "/cvs", ContentType: contentType, Body: []byte(body)})
@@ -341,8 +341,8 @@ func TestParseIssueValidatesURLsOfFormList(t *testing.T) {
 	}
 }
 
-// A deadline in the shape of a list would pass unread, and Complete would then
-// add a second one, which is the one that is signed.
+// If a list of deadlines were ignored, Complete would add a second deadline and sign
+// that one.
 func TestParseIssueRejectsListOfDeadlines(t *testing.T) {
 	t.Parallel()
 	_, c := newSandbox(t, emulator.Options{})

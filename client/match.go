@@ -1,6 +1,7 @@
 package client
 
-// This file holds whether a payment is one that a POST /cvs asks for, by all that it shows.
+// This file holds how a payment that was looked up is compared with the POST /cvs that
+// may have made it.
 
 import (
 	"encoding/json"
@@ -16,14 +17,15 @@ import (
 )
 
 // otherMethods are the pay_methods that the API's schema names. There is none for
-// convenience stores among them, so a payment by one of these is another.
+// convenience stores among them, so no POST /cvs made a payment with one of these.
 var otherMethods = []string{
 	"samsung", "card", "trans", "vbank", "phone", "cultureland", "culturegift", "smartculture", "booknlife", "point",
 	"ssgpay", "lpay", "payco", "kakaopay", "tosspay", "naverpay", "applepay", "paypal",
 }
 
-// matches reports whether a payment is, by all that it shows, one that this request
-// asks for. What the API adds of its own, such as a barcode's number, tells nothing.
+// matches reports whether every field of a payment that this request could have set has
+// the value of the request. Fields that the API sets by itself, such as a barcode's
+// number, are not compared.
 func (i *Issue) matches(p *Payment) bool {
 	if p.MerchantUID != i.MerchantUID || !decimal.Near(string(p.Amount), i.Amount) ||
 		slices.Contains(otherMethods, string(p.PayMethod)) || !absentOr(string(p.Currency), "KRW") {
@@ -53,7 +55,7 @@ func (i *Issue) matches(p *Payment) bool {
 	return sameData(i.body, string(p.CustomData))
 }
 
-// absentOr reports whether a value is not shown, or is the wanted one.
+// absentOr reports whether a value is missing, or is the wanted one.
 func absentOr(shown, want string) bool { return shown == "" || shown == want }
 
 // sameData compares custom_data, which comes back as the text of its JSON.

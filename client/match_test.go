@@ -19,7 +19,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-// What is found must be what was asked for, by all that it shows.
+// Every field that the payment shows must have the value that was sent.
 func TestRecoveredPaymentMatchesEveryField(t *testing.T) {
 	t.Parallel()
 	const asked = `"merchant_uid":"o","amount":15000,"name":"우산","buyer_name":"홍길동","buyer_tel":"010-1234-5678","barcode":"2222","pg":"galaxia.M2","custom_data":{"a":[1,2],"b":"x"}`
@@ -28,10 +28,10 @@ func TestRecoveredPaymentMatchesEveryField(t *testing.T) {
 		"buyer_tel": `"010-1234-5678"`, "vbank_num": `"2222"`, "pg_id": `"M2"`, "custom_data": `"{\"b\": \"x\", \"a\": [1, 2.0]}"`,
 		"pay_method": `"cvs"`, "currency": `"KRW"`, "started_at": fmt.Sprint(time.Now().Unix()),
 	}
-	var checks []func()
+	var assertions []func()
 	for name, tc := range map[string]struct {
 		field, value string
-		ours         bool
+		matches      bool
 	}{
 		"all the same":              {"", "", true},
 		"paid meanwhile":            {"status", `"paid"`, true},
@@ -65,24 +65,24 @@ func TestRecoveredPaymentMatchesEveryField(t *testing.T) {
 		api := &scriptedAPI{issue: hangUp, find: succeed("{" + strings.Join(members, ",") + "}")}
 		c := newClient(t, newServer(t, api).URL, timeout(brief))
 		call := issueInBackground(context.Background(), c, parse(t, strict.JSON, "{"+asked+"}"))
-		checks = append(checks, func() {
+		assertions = append(assertions, func() {
 			r := <-call
 			assert.EqualValues(t, 1, api.posts.Load(), name)
-			if tc.ours {
+			if tc.matches {
 				assert.NoError(t, r.err, name)
 			} else {
 				assert.ErrorIs(t, r.err, client.ErrOutcomeUnknown, name)
 			}
 		})
 	}
-	runAll(checks)
+	runAll(assertions)
 }
 
 // custom_data may be sent in several ways, and comes back as the text of its JSON.
 func TestRecoveredPaymentMatchesCustomData(t *testing.T) {
 	t.Parallel()
-	var checks []func()
-	for body, ours := range map[string]bool{
+	var assertions []func()
+	for body, matches := range map[string]bool{
 		`{"merchant_uid":"o","amount":1,"custom_data":"{\"a\":1}"}`: true,
 		`{"merchant_uid":"o","amount":1,"custom_data":{"a":1}}`:     true,
 		`{"merchant_uid":"o","amount":1,"custom_data":[{"a":1}]}`:   false,
@@ -97,20 +97,20 @@ func TestRecoveredPaymentMatchesCustomData(t *testing.T) {
 		shown := fmt.Sprintf(`{"imp_uid":"imp_1","merchant_uid":"o","amount":1,"status":"ready","started_at":%d,"custom_data":"{\"a\":1}"}`, time.Now().Unix())
 		c := newClient(t, newServer(t, &scriptedAPI{issue: hangUp, find: succeed(shown)}).URL, timeout(brief))
 		call := issueInBackground(context.Background(), c, parse(t, contentType, body))
-		checks = append(checks, func() { assert.Equal(t, ours, (<-call).err == nil, body) })
+		assertions = append(assertions, func() { assert.Equal(t, matches, (<-call).err == nil, body) })
 	}
-	runAll(checks)
+	runAll(assertions)
 }
 
-// A look-up shows the newest payment only. Behind another one that began later, the
-// call's own may stand: to say that there is none would invite a second barcode.
+// A look-up shows the newest payment only. If another one began later, the call's own may
+// exist all the same. An answer that there is none would lead to a second barcode.
 func TestNewerPaymentLeavesOutcomeUnknown(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	payment := func(member string, started time.Time) http.HandlerFunc {
 		return succeed(fmt.Sprintf(`{"imp_uid":"imp_9","merchant_uid":"o","amount":15000,"status":"ready","started_at":%d,%s}`, started.Unix(), member))
 	}
-	var checks []func()
+	var assertions []func()
 	for name, tc := range map[string]struct {
 		find http.HandlerFunc
 		want error
@@ -126,28 +126,28 @@ func TestNewerPaymentLeavesOutcomeUnknown(t *testing.T) {
 	} {
 		c := newClient(t, newServer(t, &scriptedAPI{issue: page(403), find: tc.find}).URL, timeout(brief))
 		call := issueInBackground(context.Background(), c, order(t, "o"))
-		checks = append(checks, func() {
+		assertions = append(assertions, func() {
 			r := <-call
 			assert.ErrorIs(t, r.err, tc.want, name)
 			assert.Equal(t, errors.Is(tc.want, client.ErrOutcomeUnknown), errors.Is(r.err, client.ErrOutcomeUnknown), name)
 		})
 	}
-	runAll(checks)
+	runAll(assertions)
 }
 
 func TestLookUpMatchesOwnPaymentOnly(t *testing.T) {
 	t.Parallel()
-	var checks []func()
-	apiNow := time.Now().Add(time.Hour) // the API's clock is not ours
+	var assertions []func()
+	apiNow := time.Now().Add(time.Hour) // the API's clock differs from the client's
 	clock := func() time.Time { return apiNow }
 	for _, tc := range []struct {
-		name string
-		find http.HandlerFunc
-		ours bool
+		name    string
+		find    http.HandlerFunc
+		matches bool
 	}{
-		{"ours", found("o", "15000", apiNow), true},
-		{"ours, the amount written otherwise", found("o", `"15000.00"`, apiNow), true},
-		{"ours, the amount with a float's error", found("o", "14999.999999999998", apiNow), true},
+		{"the own payment", found("o", "15000", apiNow), true},
+		{"the own payment, the amount written otherwise", found("o", `"15000.00"`, apiNow), true},
+		{"the own payment, the amount with a float's error", found("o", "14999.999999999998", apiNow), true},
 		{"older", found("o", "15000", apiNow.Add(-time.Minute)), false},
 		{"much older, though newer than our clock", found("o", "15000", apiNow.Add(-30*time.Minute)), false},
 		{"another amount", found("o", "15001", apiNow), false},
@@ -156,10 +156,10 @@ func TestLookUpMatchesOwnPaymentOnly(t *testing.T) {
 	} {
 		api := &scriptedAPI{now: clock, issue: hangUp, find: tc.find}
 		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(brief)), order(t, "o"))
-		checks = append(checks, func() {
+		assertions = append(assertions, func() {
 			r := <-call
 			assert.EqualValues(t, 1, api.posts.Load(), tc.name)
-			if !tc.ours {
+			if !tc.matches {
 				assert.ErrorIs(t, r.err, client.ErrOutcomeUnknown, tc.name)
 				return
 			}
@@ -170,11 +170,11 @@ func TestLookUpMatchesOwnPaymentOnly(t *testing.T) {
 			assert.True(t, r.resp.Recovered, tc.name)
 		})
 	}
-	runAll(checks)
+	runAll(assertions)
 }
 
-// A payment that was voided a moment before must not pass for the one that the
-// call made: the app would show a barcode that cannot be paid.
+// A payment that was voided a moment ago must not be taken for the one that the call
+// made: the app would show a barcode that cannot be paid.
 func TestLookUpRejectsVoidedPayment(t *testing.T) {
 	t.Parallel()
 	e, c := newSandbox(t, emulator.Options{}, timeout(brief))
@@ -189,11 +189,10 @@ func TestLookUpRejectsVoidedPayment(t *testing.T) {
 	assert.Nil(t, again)
 }
 
-// A look-up that finds something it cannot read is not the API's word that
-// there is none.
+// If a look-up finds something that it cannot read, there may be a payment.
 func TestIssueNotRepeatedAfterUnreadableLookUp(t *testing.T) {
 	t.Parallel()
-	var checks []func()
+	var assertions []func()
 	now := time.Now().Unix()
 	for name, response := range map[string]string{
 		"null":          `null`,
@@ -202,7 +201,7 @@ func TestIssueNotRepeatedAfterUnreadableLookUp(t *testing.T) {
 	} {
 		api := &scriptedAPI{issue: hangUp, find: succeed(response)}
 		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(brief)), order(t, "o"))
-		checks = append(checks, func() {
+		assertions = append(assertions, func() {
 			if r := <-call; r.err == nil {
 				assert.True(t, r.resp.Recovered, name)
 			} else {
@@ -211,14 +210,14 @@ func TestIssueNotRepeatedAfterUnreadableLookUp(t *testing.T) {
 			assert.EqualValues(t, 1, api.posts.Load(), name)
 		})
 	}
-	runAll(checks)
+	runAll(assertions)
 }
 
-// A payment of this order and amount whose state is new to us, or whose start
-// cannot be read, is not surely another one.
+// A payment of this order and amount with an unknown status, or with a start that cannot
+// be read, may be the call's own.
 func TestIssueNotRepeatedAfterUnclearLookUp(t *testing.T) {
 	t.Parallel()
-	var checks []func()
+	var assertions []func()
 	now := time.Now().Unix()
 	for name, members := range map[string]string{
 		"new state":       fmt.Sprintf(`"status":"pending","started_at":%d`, now),
@@ -228,7 +227,7 @@ func TestIssueNotRepeatedAfterUnclearLookUp(t *testing.T) {
 	} {
 		api := &scriptedAPI{issue: hangUp, find: succeed(`{"imp_uid":"imp_1","merchant_uid":"o","amount":15000,` + members + `}`)}
 		call := issueInBackground(context.Background(), newClient(t, newServer(t, api).URL, timeout(brief)), order(t, "o"))
-		checks = append(checks, func() {
+		assertions = append(assertions, func() {
 			if r := <-call; r.err == nil {
 				assert.True(t, r.resp.Recovered, name)
 			} else {
@@ -237,5 +236,5 @@ func TestIssueNotRepeatedAfterUnclearLookUp(t *testing.T) {
 			assert.EqualValues(t, 1, api.posts.Load(), name)
 		})
 	}
-	runAll(checks)
+	runAll(assertions)
 }

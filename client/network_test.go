@@ -1,7 +1,7 @@
 package client_test
 
-// This file holds the network of the tests: it resets connections, forgets them, or ends streams of
-// HTTP/2 by a frame that the test writes.
+// This file holds the network of the tests. It resets connections, forgets them, or ends
+// streams of HTTP/2 by a frame that the test writes.
 
 import (
 	"crypto/tls"
@@ -17,9 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// network is what lies between a client and a server. It can reset connections, and
-// forget them: then nothing arrives any more in either direction, and nothing is
-// closed. New connections work.
+// network forwards bytes between a client and a server. It can reset connections, and
+// forget them as a firewall does: then nothing arrives any more in either direction, and
+// nothing is closed. New connections work.
 type network struct {
 	listener net.Listener
 	to       string
@@ -77,11 +77,11 @@ func (n *network) forward(dst, src net.Conn, epoch int32) {
 	}
 }
 
-// forget has the network forget its connections.
+// forget makes the network forget its connections.
 func (n *network) forget() { n.epoch.Add(1) }
 
-// reset resets the clients' connections. The server's stay, so that it goes on with
-// its work.
+// reset resets the connections to the clients. Those to the server stay, so that it goes on
+// with its work.
 func (n *network) reset() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

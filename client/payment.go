@@ -17,8 +17,8 @@ const (
 	StatusAll       Status = "all" // for ListPayments only
 )
 
-// Payment is the API's PaymentAnnotation. The types are as tolerant as the
-// API's answers are loose, and Raw keeps whatever is added later.
+// Payment is the API's PaymentAnnotation. The API's answers vary in their types, so the
+// fields accept several. Raw keeps fields that the API adds later.
 type Payment struct {
 	ImpUID        string `json:"imp_uid"`
 	MerchantUID   string `json:"merchant_uid"`

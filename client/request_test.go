@@ -91,7 +91,7 @@ func TestRequestsKeepValuesInTheirPathSegment(t *testing.T) {
 	}
 }
 
-// What was checked is what is sent, even if the caller uses the bytes again.
+// The validated bytes are sent, even if the caller overwrites its own.
 func TestParseIssueCopiesCallersBytes(t *testing.T) {
 	t.Parallel()
 	e, c := newSandbox(t, emulator.Options{})
@@ -104,7 +104,7 @@ func TestParseIssueCopiesCallersBytes(t *testing.T) {
 	assert.Equal(t, "a", e.Payments()[0].MerchantUID)
 }
 
-// Each call is bounded, whatever keeps it from its answer.
+// Each call ends within its time limit, whatever the server does.
 func TestCallsAreBounded(t *testing.T) {
 	t.Parallel()
 	const limit = 500 * time.Millisecond
@@ -153,8 +153,8 @@ func TestCallsAreBounded(t *testing.T) {
 	}
 }
 
-// watchLag starts to watch how late timers are, on a machine with other work. The
-// function that it returns tells the worst and ends the watch.
+// watchLag starts to measure how late timers fire on a busy machine. The function that it
+// returns stops that and returns the longest delay.
 func watchLag() (worst func() time.Duration) {
 	done, result := make(chan struct{}), make(chan time.Duration)
 	go func() {

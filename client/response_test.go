@@ -33,8 +33,8 @@ func TestListAcceptsLargerAnswer(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// The end of an answer may come in a frame of its own: to leave before would
-// cancel what the server still does.
+// The end of an answer may come in a frame of its own. If the client stopped reading
+// before, it would cancel what the server still does.
 func TestAnswersAreReadToTheirEnd(t *testing.T) {
 	t.Parallel()
 	var left atomic.Int32
@@ -85,7 +85,7 @@ func TestOnlyCodeZeroIsSuccess(t *testing.T) {
 	}
 }
 
-// Behind a 101 nothing ends with a context any more: it must not be waited for.
+// After a 101 no context ends the connection: the client must not wait for more.
 func TestSwitchingProtocolsIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	switching := func(w http.ResponseWriter, _ *http.Request) {

@@ -21,7 +21,7 @@ import (
 
 // fakeAPI answers without a network, so that it runs on synctest's clock.
 type fakeAPI struct {
-	skew    time.Duration // its clock, compared with ours
+	skew    time.Duration // its clock minus the client's
 	latency time.Duration
 	status  atomic.Int32 // answered by getToken instead of a token
 	frozen  atomic.Bool  // never extends or renews
@@ -329,7 +329,7 @@ func TestNewAccessTokenRejectsNonsense(t *testing.T) {
 	assert.Equal(t, 2*time.Second, token.expires.Sub(now))
 }
 
-// Getting a token that is there costs the clock and a lock, and no allocation.
+// Getting a token that is valid reads the clock, takes a lock and allocates nothing.
 func BenchmarkTokenAtHand(b *testing.B) {
 	token, _ := newAccessToken("t", 1, 1801, time.Now())
 	shared, fetcher := &tokens{current: token}, new(tokenFetcher)
@@ -368,7 +368,7 @@ func TestOnlyTransientTokenErrorsAreRepeated(t *testing.T) {
 	}
 }
 
-// What asks to be left alone is not asked again at once.
+// After a Retry-After getToken is not repeated at once.
 func TestTokenFetchObeysRetryAfter(t *testing.T) {
 	t.Parallel()
 	for asked, want := range map[string]int{"": 3, "5": 1} {

@@ -17,7 +17,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-// The API may be at work on what was written, however its connection ends.
+// The API may be at work on what was written, in whatever way the connection ends.
 func TestIssueNotRepeatedAfterReset(t *testing.T) {
 	t.Parallel()
 	const limit = time.Second
@@ -56,8 +56,8 @@ func TestIssueNotRepeatedAfterReset(t *testing.T) {
 	}
 }
 
-// After these ends of a stream http.Transport sends a request again by itself, if it
-// is let. A server may have done the work all the same.
+// After these ends of a stream http.Transport would send a request again by itself. But
+// the server may have done the work.
 func TestTransportDoesNotRepeatIssue(t *testing.T) {
 	t.Parallel()
 	code := func(c byte) []byte { return []byte{0, 0, 0, c} }

@@ -68,7 +68,7 @@ func (n *Int) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// Time is a moment in Unix seconds, 0 if it has not come.
+// Time is a moment in Unix seconds, 0 for none.
 type Time int64
 
 // UnmarshalJSON reads a number or a numeric string; anything else counts as 0.
@@ -112,7 +112,7 @@ func (a *Amount) UnmarshalJSON(raw []byte) error {
 }
 
 // MarshalJSON writes a number, null for "", and any other text as a string,
-// which the API's rules then refuse.
+// which ParseIssue then rejects.
 func (a Amount) MarshalJSON() ([]byte, error) {
 	if a == "" {
 		return []byte("null"), nil

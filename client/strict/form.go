@@ -72,7 +72,7 @@ func validateFormName(name string, shapes map[string]shape) error {
 	if strings.TrimLeft(base, " ") == "" || strings.Contains(base, "]") || strings.ContainsFunc(name, unicode.IsControl) {
 		return errForm
 	}
-	isNew := func(prefix string, kind Kind) bool { // or the same list or object as before
+	isNew := func(prefix string, kind Kind) bool { // true also for another element of a list or object
 		key := foldCase(phpName(prefix))
 		before, seen := shapes[key]
 		shapes[key] = shape{kind, prefix}

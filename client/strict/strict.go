@@ -4,8 +4,8 @@
 // duplicate names, also by case or escape, invalid UTF-8, trailing bytes, numbers that
 // no double holds, and deep nesting.
 //
-// It knows JSON, forms and media types. It does not know the API: which fields there
-// are and what they may hold, the caller says.
+// It knows JSON, forms and media types. It does not know the API: the caller says which
+// fields there are and what they may hold.
 package strict
 
 // This file holds Body: parsing it, looking values up, and setting values in it.
@@ -36,8 +36,8 @@ var ErrMediaType = errors.New("use Content-Type application/json or application/
 // Body is an object or a form, with its bytes as they came.
 type Body struct {
 	mediaType string
-	text      string // as it came, of which the values are parts
-	raw       []byte // with what was set; nil if nothing was
+	text      string // as it came; the values are parts of it
+	raw       []byte // with the values that were set; nil if none was
 	fields    []field
 }
 
@@ -50,8 +50,8 @@ type field struct {
 
 // Parse reads body as contentType says. The known names are those that the
 // caller will look for: a name that only resembles one, such as "Amount" or, in
-// a form, "amount[]" or "merchant.uid", is refused, because some parsers take
-// the two for one.
+// a form, "amount[]" or "merchant.uid", is rejected, because some parsers take
+// it for the known name.
 //
 // The error is an ErrMediaType that names what was sent instead, or says what is wrong
 // with the body; it names fields, never their values.
@@ -164,10 +164,9 @@ func (b *Body) ValidateMembers(object string, known ...string) (err error) {
 	return err
 }
 
-// Strings returns the texts of a name that is a string or a list of strings,
-// which a form writes as "name[]", or as PHP's http_build_query does, "name[0]" and
-// so on. It is empty for an absent or null value; ok is
-// false for any other.
+// Strings returns the texts of a name that is a string or a list of strings. A form
+// writes a list as "name[]" or, as PHP's http_build_query does, "name[0]" and so on. The
+// list is empty for an absent or null value; ok is false for any other value.
 func (b *Body) Strings(name string) (list []string, ok bool) {
 	v := b.Get(name)
 	switch v.Kind {

@@ -7,7 +7,7 @@ import "github.com/tidwall/gjson"
 // Kind is the type of a Value. A form's values are all of kind String.
 type Kind int
 
-// The kinds of JSON values, and Absent for what is not there.
+// The kinds of JSON values, and Absent for no value.
 const (
 	Absent Kind = iota
 	Null
