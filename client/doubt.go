@@ -92,7 +92,7 @@ func (c *Client) resolveDoubt(ctx context.Context, a *attempt, doubt error) (*Re
 	}
 	ctx, cancel := context.WithDeadline(ctx, a.began.Add(c.longestIssue()))
 	defer cancel()
-	var found finding
+	var found lookUpResult
 	for n := 1; ; n++ {
 		isLast := !time.Now().Before(last)
 		var resp *Response
@@ -120,7 +120,7 @@ func (c *Client) longestIssue() time.Duration {
 
 // lookUpPause is the pause after the n-th look-up; left is the time until the last
 // look-up is due.
-func lookUpPause(n int, found finding, left time.Duration) time.Duration {
+func lookUpPause(n int, found lookUpResult, left time.Duration) time.Duration {
 	wait := backoff(n, 250*time.Millisecond, 2*time.Second)
 	if left > 0 && (found == foundThrottling || left < wait) {
 		return left
@@ -128,19 +128,19 @@ func lookUpPause(n int, found finding, left time.Duration) time.Duration {
 	return wait
 }
 
-// finding is what a look-up tells of the payment that a call may have made.
-type finding int
+// lookUpResult is what a look-up tells about the payment that a call may have made.
+type lookUpResult int
 
 const (
-	foundNoAnswer   finding = iota
-	foundThrottling         // 429
-	foundUnclear            // there may be one
-	foundMatch              // the payment that the call made
-	foundNone               // the API has no payment that the call can have made
+	foundNoAnswer   lookUpResult = iota
+	foundThrottling              // 429
+	foundUnclear                 // there may be one
+	foundMatch                   // the payment that the call made
+	foundNone                    // the API has no payment that the call can have made
 )
 
 // lookUp looks the order up once.
-func (c *Client) lookUp(ctx context.Context, limit time.Duration, a *attempt) (*Response, finding) {
+func (c *Client) lookUp(ctx context.Context, limit time.Duration, a *attempt) (*Response, lookUpResult) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	resp, err := c.Do(ctx, FindRequest(a.order, ""))
@@ -162,7 +162,7 @@ func (c *Client) lookUp(ctx context.Context, limit time.Duration, a *attempt) (*
 // made: it matches in all that it shows, did not start before the call, was not voided
 // since, and is no other call's. The API shows the newest payment only: if another one
 // began later, the call's own may exist all the same.
-func (c *Client) compare(a *attempt, resp *Response) finding {
+func (c *Client) compare(a *attempt, resp *Response) lookUpResult {
 	p, err := resp.Payment()
 	switch {
 	case errors.Is(err, ErrNotFound):

@@ -100,12 +100,3 @@ func validateFormName(name string, shapes map[string]shape) error {
 }
 
 const givenTwice = "is given twice; names that differ only in case or in brackets count as one"
-
-var underscores = strings.NewReplacer(" ", "_", ".", "_")
-
-// phpName maps all spellings of a name that PHP takes for the same to one.
-func phpName(name string) string {
-	name = strings.TrimLeft(name, " ")
-	base, _, _ := strings.Cut(name, "[")
-	return underscores.Replace(base) + name[len(base):]
-}

@@ -8,18 +8,15 @@
 // fields there are and what they may hold.
 package strict
 
-// This file holds Body: parsing it, looking values up, and setting values in it.
+// This file holds Body: parsing it, and looking values up.
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"mime"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/tidwall/gjson"
 )
@@ -214,65 +211,6 @@ func (b *Body) Has(name string) bool {
 	})
 }
 
-// SetString gives name a text value; see set.
-func (b *Body) SetString(name, value string) {
-	text := Value{Kind: String, Text: value}
-	if b.mediaType == Form {
-		b.set(name, []byte(url.QueryEscape(value)), text)
-		return
-	}
-	b.set(name, gjson.AppendJSONString(make([]byte, 0, len(value)+16), value), text)
-}
-
-// SetInt gives name a whole number; see set.
-func (b *Body) SetInt(name string, value int64) {
-	number := Value{Kind: Number, Text: strconv.FormatInt(value, 10)}
-	if b.mediaType == Form {
-		number.Kind = String
-	}
-	b.set(name, []byte(number.Text), number)
-}
-
-// set puts the encoded value in the place of name's value or, if name is
-// absent, behind the last field. Every other byte stays as it came.
-func (b *Body) set(name string, encoded []byte, value Value) {
-	if b.raw == nil {
-		const room = 640 // for what is filled in, signed URLs included
-		b.raw = append(make([]byte, 0, len(b.text)+room), b.text...)
-	}
-	for i := range b.fields {
-		if f := &b.fields[i]; f.name == name {
-			b.splice(f.start, f.end, "", encoded)
-			f.value, f.end = value, f.start+len(encoded)
-			return
-		}
-	}
-	end, lead := len(b.raw), name+"="
-	switch {
-	case b.mediaType == JSON && len(b.fields) > 0:
-		end, lead = bytes.LastIndexByte(b.raw, '}'), `,"`+name+`":`
-	case b.mediaType == JSON:
-		end, lead = bytes.LastIndexByte(b.raw, '}'), `"`+name+`":`
-	case len(b.raw) > 0:
-		lead = "&" + lead
-	}
-	b.splice(end, end, lead, encoded)
-	start := end + len(lead)
-	b.fields = append(b.fields, field{name, value, start, start + len(encoded)})
-}
-
-// splice replaces raw[start:end], and moves the fields behind it along.
-func (b *Body) splice(start, end int, lead string, encoded []byte) {
-	rest := string(b.raw[end:])
-	b.raw = append(append(append(b.raw[:start], lead...), encoded...), rest...)
-	for i := range b.fields {
-		if f := &b.fields[i]; f.start > start {
-			moved := len(lead) + len(encoded) - (end - start)
-			f.start, f.end = f.start+moved, f.end+moved
-		}
-	}
-}
-
 // Bytes returns the body, with what was set. It is for reading only, and until
 // something else is set.
 func (b *Body) Bytes() []byte {
@@ -287,51 +225,6 @@ func (b *Body) Original() string { return b.text }
 
 // MediaType returns JSON or Form.
 func (b *Body) MediaType() string { return b.mediaType }
-
-func (b *Body) rejectLookalikes(known []string) error {
-	for i := range b.fields {
-		name := b.fields[i].name
-		look := name
-		if b.mediaType == Form {
-			name, _, _ = strings.Cut(name, "[")
-			look = phpName(name)
-		}
-		if want, found := resembledName(name, look, known); found {
-			return lookalike(b.fields[i].name, want)
-		}
-	}
-	return nil
-}
-
-// resembledName returns the known name for which name could be taken, if there is one.
-// look is the name as some parser sees it.
-func resembledName(name, look string, known []string) (want string, found bool) {
-	for _, want := range known {
-		if name != want && strings.EqualFold(look, want) {
-			return want, true
-		}
-	}
-	return "", false
-}
-
-func lookalike(name, want string) error {
-	return fieldError(name, "could be taken for "+want+": write it exactly so")
-}
-
-// foldCase maps all names that a case-insensitive reader takes for the same one to
-// the same text, by Unicode's simple case folding as encoding/json does it.
-func foldCase(name string) string {
-	return strings.Map(func(r rune) rune {
-		least := r
-		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-			least = min(least, f)
-		}
-		if 'A' <= least && least <= 'Z' {
-			least += 'a' - 'A'
-		}
-		return least
-	}, name)
-}
 
 func fieldError(name, problem string) error {
 	return errors.New("field " + quote(name) + " " + problem)
