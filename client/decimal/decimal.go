@@ -22,6 +22,9 @@ const maxZeros = 20
 // which leaves out "+1", "01", ".5", "0x1F", "NaN" and surrounding space, or if
 // its magnitude does not fit a double, the API's type for amounts.
 func Canonical(s string) (string, bool) {
+	if isCanonicalInteger(s) {
+		return s, true
+	}
 	num, ok := parse(s)
 	if !ok {
 		return "", false
@@ -30,6 +33,13 @@ func Canonical(s string) (string, bool) {
 		return "", false
 	}
 	return num.String(), true
+}
+
+// isCanonicalInteger reports whether s is a whole number in canonical form, as most
+// amounts are.
+func isCanonicalInteger(s string) bool {
+	whole, rest := digits(s)
+	return whole != "" && rest == "" && len(whole) <= maxZeros && (whole[0] != '0' || len(whole) == 1)
 }
 
 // Equal reports whether a and b are numbers of the same value.

@@ -3,6 +3,7 @@ package strict
 // This file holds which names of fields some parser could take for another name.
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -25,8 +26,11 @@ func (b *Body) rejectLookalikes(known []string) error {
 // resembledName returns the known name for which name could be taken, if there is one.
 // look is the name as some parser sees it.
 func resembledName(name, look string, known []string) (want string, found bool) {
+	if slices.Contains(known, name) {
+		return "", false
+	}
 	for _, want := range known {
-		if name != want && strings.EqualFold(look, want) {
+		if strings.EqualFold(look, want) {
 			return want, true
 		}
 	}
