@@ -216,7 +216,7 @@ const accountCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0
 // mac returns the signature. Each field stands behind its length, so that no two lists of
 // fields give one message.
 func mac(key []byte, purpose Purpose, merchantUID string, c Claims) []byte {
-	var msg []byte
+	msg := make([]byte, 0, 128)
 	for _, field := range [...]string{version, string(purpose), c.Account, merchantUID, c.Amount, c.expires()} {
 		msg = binary.AppendUvarint(msg, uint64(len(field)))
 		msg = append(msg, field...)
