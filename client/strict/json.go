@@ -101,13 +101,6 @@ func notObject(raw []byte) error {
 	}
 }
 
-func (b *Body) addMember(name string, v gjson.Result) {
-	b.fields = append(b.fields, field{
-		name: name, value: jsonValue(v),
-		start: v.Index, end: v.Index + len(v.Raw),
-	})
-}
-
 // validateValue rejects duplicate names and numbers out of range, at any depth, besides
 // what the decoder rejects. path names the value from the outside in: "outer.inner".
 func validateValue(d *jsontext.Decoder, path string) error {
