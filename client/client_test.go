@@ -45,6 +45,10 @@ func TestParseAPI(t *testing.T) {
 			assert.Equal(t, strings.TrimSuffix(good, "/"), u.String())
 		}
 	}
+	u, err := client.ParseAPI("https://api.iamport.kr:")
+	if assert.NoError(t, err) {
+		assert.Equal(t, client.DefaultAPI, u.String(), "without the empty port")
+	}
 	for _, bad := range []string{
 		"", "api.iamport.kr", "//api.iamport.kr", "ftp://api.iamport.kr", "https://", "https:///v1", "https://api.iamport.kr/v1",
 		"https://api.iamport.kr//", "https://api.iamport.kr?a=b", "https://api.iamport.kr#a", "https://user-canary:pw-canary@api.iamport.kr", "http://a b", ":",

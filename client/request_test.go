@@ -73,6 +73,15 @@ func TestDoRejectsInvalidPath(t *testing.T) {
 	_, err := c.Do(context.Background(), client.Request{Method: http.MethodGet, Path: "/%zz-canary"})
 	require.Error(t, err)
 	assert.NotContains(t, err.Error(), "canary")
+	for _, request := range []client.Request{
+		{Method: http.MethodGet, Path: ".evil.example/payments"}, // must not become part of the host
+		{Method: http.MethodGet, Path: "/payments/%2e%2e/cvs"},
+		{Method: "no method", Path: "/payments/imp_1"},
+	} {
+		_, err := c.Do(context.Background(), request)
+		require.Error(t, err, request.Path)
+		assert.NotErrorIs(t, err, client.ErrNoToken, "%s: nothing was sent", request.Path)
+	}
 }
 
 func TestRequestsKeepValuesInTheirPathSegment(t *testing.T) {

@@ -43,6 +43,9 @@ func TestParseReadsJSON(t *testing.T) {
 	}
 	assert.True(t, b.Has("a"))
 	assert.False(t, b.Has("b"))
+	assert.True(t, b.Missing("b"))
+	assert.True(t, b.Missing("z"))
+	assert.False(t, b.Missing("o"))
 }
 
 func TestParseReadsForm(t *testing.T) {
@@ -53,6 +56,8 @@ func TestParseReadsForm(t *testing.T) {
 	assert.Equal(t, "가 &", b.Get("name").Text)
 	assert.Equal(t, "card", b.Member("extra", "payType").Text)
 	assert.True(t, b.Has("notice_url"))
+	assert.False(t, b.Missing("notice_url"), "a list")
+	assert.True(t, b.Missing("empty"))
 	list, ok := b.Strings("notice_url")
 	assert.True(t, ok)
 	assert.Equal(t, []string{"a", "b"}, list)
@@ -73,6 +78,8 @@ func TestParseRejects(t *testing.T) {
 		"a string":                {`"a"`, "not one valid JSON object: it is a string"},
 		"null":                    {`null`, "not one valid JSON object: it is null"},
 		"trailing bytes":          {`{"a":1}{} `, "not one valid JSON object: there is a mistake at byte 8"},
+		"a name without quotes":   {`{a:1} `, "not one valid JSON object: there is a mistake at byte 2"},
+		"a broken array":          {`{"a":[1,}`, "not one valid JSON object: it ends too early, or with a mistake"},
 		"trailing comma":          {`{"a":1,} `, "not one valid JSON object: there is a mistake at byte 8"},
 		"a comment":               {`{"a":1/**/}`, "not one valid JSON object: there is a mistake at byte 7"},
 		"byte order mark":         {"\ufeff{}", "begins with a byte order mark"},
