@@ -225,6 +225,7 @@ func (a *App) Stop() error { return nil }
 func (a *App) Cleanup() error {
 	// a.accounts is kept: requests that last longer than the grace period still use it.
 	for _, acc := range a.accounts {
+		acc.client.Retire()
 		releaseState(acc.pooled)
 	}
 	return nil

@@ -5,6 +5,7 @@ package client
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -28,7 +29,7 @@ type attempts struct {
 }
 
 func (as *attempts) start(i *Issue) *attempt {
-	a := &attempt{order: i.MerchantUID, began: time.Now(), issue: i}
+	a := &attempt{order: strings.Clone(i.MerchantUID), began: time.Now(), issue: i} // the clone does not hold the body
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	as.answered, as.inDoubt = as.forgetOld(as.answered, a.began), as.forgetOld(as.inDoubt, a.began)
@@ -56,7 +57,7 @@ func (as *attempts) finish(a *attempt, resp *Response, err error, timeout time.D
 	defer as.mu.Unlock()
 	accepted := err == nil && resp.Err() == nil
 	if accepted {
-		a.impUID = resp.impUID()
+		a.impUID = strings.Clone(resp.impUID()) // the clone does not hold the answer
 	}
 	switch {
 	case a.impUID != "":

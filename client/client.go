@@ -113,6 +113,11 @@ func (c *Client) State() *State { return c.state }
 // its Transport until this one is used.
 func (c *Client) TakeOver() { c.state.tokens.takeOver(c.fetcher) }
 
+// Retire ends this Client's part in background renewals, for good. A call that is still
+// pending when another Client has taken over would otherwise make this one the renewer
+// again, and its State would hold it and its Transport.
+func (c *Client) Retire() { c.state.tokens.retire(c.fetcher) }
+
 // Close ends the background renewals of a Client that shares its State with
 // nobody, and the idle connections of its Transport.
 func (c *Client) Close() {

@@ -116,7 +116,10 @@ func (t *tokens) currentOrFetch(f *tokenFetcher) (*accessToken, *tokenFetch) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
-	t.fetcher, t.lastUsed = f, now
+	t.lastUsed = now
+	if !f.retired {
+		t.fetcher = f
+	}
 	if !t.current.valid(now) {
 		return nil, t.fetch(f, nil)
 	}
@@ -215,6 +218,16 @@ func (t *tokens) takeOver(f *tokenFetcher) {
 	}
 }
 
+// retire keeps f from renewing in the background. Its calls may go on.
+func (t *tokens) retire(f *tokenFetcher) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f.retired = true
+	if t.fetcher == f {
+		t.fetcher = nil
+	}
+}
+
 // close ends background renewals.
 func (t *tokens) close() {
 	t.mu.Lock()
@@ -231,6 +244,7 @@ type tokenFetcher struct {
 	// timeout limits one attempt. A fetch serves many callers, so none of them may
 	// shorten it.
 	timeout time.Duration
+	retired bool // never renews in the background; guarded by the lock of tokens
 }
 
 // fetchWithRetries asks up to three times, if asking again can help.

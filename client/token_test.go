@@ -182,6 +182,30 @@ func TestIdleAccountFetchesNoToken(t *testing.T) {
 	})
 }
 
+// A call of the old client that ends after the new one has taken over must not make the
+// state hold the old one.
+func TestRetiredClientIsNotHeldForRenewals(t *testing.T) {
+	t.Parallel()
+	state := NewState()
+	t.Cleanup(state.Close)
+	newClient := func() *Client {
+		c, err := New(Config{ImpKey: "key", ImpSecret: "secret", Transport: &fakeAPI{}, State: state})
+		require.NoError(t, err)
+		return c
+	}
+	old, next := newClient(), newClient()
+	require.NoError(t, call(old))
+	next.TakeOver()
+	old.Retire()
+	require.NoError(t, call(old))
+	assert.Same(t, next.fetcher, state.tokens.fetcher)
+	next.Retire()
+	require.NoError(t, call(old))
+	assert.Nil(t, state.tokens.fetcher)
+	next.TakeOver()
+	assert.Nil(t, state.tokens.fetcher, "nobody has to renew")
+}
+
 func TestCallInLastMinuteRenewsTokenInBackground(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
