@@ -232,3 +232,32 @@ func jsonOptions(module reflect.Type) []string {
 	}
 	return names
 }
+
+// A reader must find every file on the map.
+func TestContributingListsEveryFile(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("CONTRIBUTING.md")
+	require.NoError(t, err)
+	house, _, found := strings.Cut(string(content), "## Tests")
+	require.True(t, found)
+	root, below, found := strings.Cut(house, "**The client**")
+	require.True(t, found)
+	for folder, part := range map[string]string{".": root, "client": below, "client/strict": below, "client/emulator": below} {
+		files, err := filepath.Glob(filepath.Join(folder, "*.go"))
+		require.NoError(t, err)
+		require.NotEmpty(t, files)
+		for _, file := range files {
+			if !strings.HasSuffix(file, "_test.go") {
+				assert.Contains(t, part, "`"+filepath.Base(file)+"`", file)
+			}
+		}
+	}
+	for _, name := range regexp.MustCompile("`([a-z/_]+\\.go)`").FindAllStringSubmatch(house, -1) {
+		matches, _ := filepath.Glob(name[1])
+		for _, folder := range []string{"client", "client/strict", "client/emulator", "."} {
+			more, _ := filepath.Glob(filepath.Join(folder, name[1]))
+			matches = append(matches, more...)
+		}
+		assert.NotEmpty(t, matches, name[1])
+	}
+}
