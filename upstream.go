@@ -59,8 +59,10 @@ func (u *upstream) run(ctx context.Context, answer *upstreamAnswer) {
 func (u *upstream) askURL(ctx context.Context, answer *upstreamAnswer) cause {
 	var unreachable cause
 	for wait := 25 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
-		connected := false
-		traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+		traced, connected := ctx, false
+		if unreachable.name != "" {
+			traced = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+		}
 		r := u.request.WithContext(traced)
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(u.body)), nil }
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(u.body)), int64(len(u.body))

@@ -6,7 +6,6 @@ package client
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
@@ -63,12 +62,13 @@ func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now ti
 // so that no two lists of parts give one text.
 func (i *Issue) identity(tier string) string {
 	d := &i.defaults
-	var id strings.Builder
+	id := make([]byte, 0, 256+len(i.body.Original()))
 	for _, part := range [...]string{
 		tier, i.account, d.PG, d.ChannelKey, d.ConfirmURL.String(), d.NoticeURL.String(), d.ExpiresIn.String(),
 		i.body.MediaType(), i.body.Original(),
 	} {
-		id.WriteString(strconv.Itoa(len(part)) + ":" + part)
+		id = strconv.AppendInt(id, int64(len(part)), 10)
+		id = append(append(id, ':'), part...)
 	}
-	return id.String()
+	return string(id)
 }

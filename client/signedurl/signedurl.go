@@ -189,7 +189,7 @@ func readClaims(params map[string]string) (Claims, error) {
 	return c, nil
 }
 
-// Verify reports, as nil or ErrSignature, whether the claims was signed with
+// Verify reports, as nil or ErrSignature, whether the claims were signed with
 // one of the keys for this purpose and order. The time it takes tells nothing
 // about the signature.
 func (c Claims) Verify(keys Keys, purpose Purpose, merchantUID string) error {
