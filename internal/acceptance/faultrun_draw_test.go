@@ -9,25 +9,25 @@ import (
 
 // This file holds what the fault run draws, counts and measures with.
 
-// lottery lets many goroutines draw from one source of random numbers.
-type lottery struct {
+// sharedRand lets many goroutines draw from one source of random numbers.
+type sharedRand struct {
 	mu  sync.Mutex
 	rng *rand.Rand
 }
 
-func (l *lottery) below(n int) int {
+func (l *sharedRand) below(n int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.rng.IntN(n)
 }
 
-func (l *lottery) between(least, most time.Duration) time.Duration {
+func (l *sharedRand) between(least, most time.Duration) time.Duration {
 	return least + time.Duration(l.below(int(most-least)))
 }
 
 // deck deals its cards in random order. Each card comes once before any comes again.
 type deck[T any] struct {
-	draw  *lottery
+	draw  *sharedRand
 	cards []T
 
 	mu   sync.Mutex
@@ -35,7 +35,7 @@ type deck[T any] struct {
 }
 
 // newDeck returns a deck. The cards of lead are dealt first, once.
-func newDeck[T any](draw *lottery, lead, cards []T) *deck[T] {
+func newDeck[T any](draw *sharedRand, lead, cards []T) *deck[T] {
 	return &deck[T]{draw: draw, cards: cards, left: slices.Clone(lead)}
 }
 
@@ -73,14 +73,14 @@ func hits(size int) []bool {
 	return cards
 }
 
-// tally counts by name.
-type tally struct {
+// faultCounts counts by name.
+type faultCounts struct {
 	mu     sync.Mutex
 	counts map[string]int
 	names  []string
 }
 
-func (c *tally) add(name string) {
+func (c *faultCounts) add(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.counts == nil {

@@ -54,16 +54,16 @@ const (
 	fractionalAmount = "15000.000000000002" // as a program has it that adds up floats
 )
 
-// strike is the least number of times that a fault must strike: in the short form, and in the
+// requiredFault is the least number of times that a fault must strike: in the short form, and in the
 // long form with -faults 20.
-type strike struct {
+type requiredFault struct {
 	name        string
 	short, long int
 }
 
-// strikes lists all faults, those of mishaps included.
-func strikes() []strike {
-	list := []strike{
+// requiredFaults lists all faults, those of plannedFaults included.
+func requiredFaults() []requiredFault {
+	list := []requiredFault{
 		{leftEarly, 10, 20},
 		{fractionOfAWon, 10, 20},
 		{showsFloatError, 2, 20},
@@ -88,19 +88,19 @@ func strikes() []strike {
 	for _, protocol := range []string{overHTTP1, overHTTP2} {
 		list = append(
 			list,
-			strike{netRefused + ", " + protocol, 3, 20},
-			strike{netUnread + ", " + protocol, 1, 20},
-			strike{netCutOff + ", " + protocol, 1, 20},
-			strike{netBlackHole + ", " + protocol, 1, 20},
-			strike{netReset + ", " + protocol, leastAt(1, 10), leastAt(20, 20)},
+			requiredFault{netRefused + ", " + protocol, 3, 20},
+			requiredFault{netUnread + ", " + protocol, 1, 20},
+			requiredFault{netCutOff + ", " + protocol, 1, 20},
+			requiredFault{netBlackHole + ", " + protocol, 1, 20},
+			requiredFault{netReset + ", " + protocol, leastAt(1, 10), leastAt(20, 20)},
 		)
 	}
-	for _, m := range mishaps {
+	for _, m := range plannedFaults {
 		for _, at := range m.at {
 			if m.resets {
 				continue
 			}
-			least := strike{m.nameAt(at), leastAt(1, 10), leastAt(20, 20)}
+			least := requiredFault{m.nameAt(at), leastAt(1, 10), leastAt(20, 20)}
 			switch {
 			case at == emulator.EndpointToken && m.page == 0:
 				least.short = 0 // so few are asked for that it takes luck
@@ -117,12 +117,12 @@ func strikes() []strike {
 // number is for the given percentage; a smaller -faults lowers it in proportion.
 func leastAt(least, percent int) int { return least * min(*bad, percent) / percent }
 
-// checkStrikes prints how often each fault struck, and fails if that was too seldom.
-func (c *tally) checkStrikes(t *testing.T, figures *table) {
+// requireFaults prints how often each fault struck, and fails if that was too seldom.
+func (c *faultCounts) requireFaults(t *testing.T, figures *table) {
 	c.mu.Lock()
 	counts := maps.Clone(c.counts)
 	c.mu.Unlock()
-	for _, s := range strikes() {
+	for _, s := range requiredFaults() {
 		least := s.short
 		if *long {
 			least = s.long
@@ -138,16 +138,18 @@ func (c *tally) checkStrikes(t *testing.T, figures *table) {
 	}
 }
 
-// mishap is a fault of one request or webhook.
-type mishap struct {
+// plannedFault is a fault of one request or webhook.
+type plannedFault struct {
 	name   string
 	at     []emulator.Endpoint
-	fault  func(*lottery) emulator.Fault
+	fault  func(*sharedRand) emulator.Fault
 	page   int  // the status of a page that comes instead of the API's answer
 	resets bool // the connection is reset while the API is at work
 }
 
-func (m *mishap) nameAt(endpoint emulator.Endpoint) string { return string(endpoint) + ": " + m.name }
+func (m *plannedFault) nameAt(endpoint emulator.Endpoint) string {
+	return string(endpoint) + ": " + m.name
+}
 
 var (
 	tokenEndpoints = []emulator.Endpoint{emulator.EndpointIssue, emulator.EndpointFind}
@@ -155,32 +157,32 @@ var (
 	faultEndpoints = append(slices.Clone(apiEndpoints), emulator.EndpointConfirm)
 )
 
-// reset is the mishap that the network carries out and counts.
-var reset = &mishap{
+// reset is the planned fault that the network carries out and counts.
+var reset = &plannedFault{
 	name: "reset", at: []emulator.Endpoint{emulator.EndpointIssue}, resets: true,
-	fault: func(l *lottery) emulator.Fault {
+	fault: func(l *sharedRand) emulator.Fault {
 		return emulator.Fault{Delay: l.between(20*time.Millisecond, 3*runTimeout())}
 	},
 }
 
-// mishaps are printed in this order.
-var mishaps = []*mishap{
+// plannedFaults are printed in this order.
+var plannedFaults = []*plannedFault{
 	{name: "dropped before the work", at: faultEndpoints, fault: alwaysFault(emulator.Fault{Drop: emulator.DropBefore})},
 	{name: "dropped after the work", at: faultEndpoints, fault: alwaysFault(emulator.Fault{Drop: emulator.DropAfter})},
 	{name: "dropped within the answer", at: apiEndpoints, fault: alwaysFault(emulator.Fault{Drop: emulator.DropBody})},
-	{name: "late, then dropped", at: apiEndpoints, fault: func(l *lottery) emulator.Fault {
+	{name: "late, then dropped", at: apiEndpoints, fault: func(l *sharedRand) emulator.Fault {
 		return emulator.Fault{Delay: l.between(time.Millisecond, runTimeout()/2), Drop: emulator.DropAfter}
 	}},
-	{name: "late", at: faultEndpoints, fault: func(l *lottery) emulator.Fault {
+	{name: "late", at: faultEndpoints, fault: func(l *sharedRand) emulator.Fault {
 		return emulator.Fault{Delay: l.between(time.Millisecond, runTimeout()/2)}
 	}},
-	{name: "later than the time-out", at: apiEndpoints, fault: func(l *lottery) emulator.Fault {
+	{name: "later than the time-out", at: apiEndpoints, fault: func(l *sharedRand) emulator.Fault {
 		return emulator.Fault{Delay: l.between(runTimeout(), 3*runTimeout())}
 	}},
-	{name: "later, given up with the client", at: apiEndpoints, fault: func(l *lottery) emulator.Fault {
+	{name: "later, given up with the client", at: apiEndpoints, fault: func(l *sharedRand) emulator.Fault {
 		return emulator.Fault{Delay: l.between(runTimeout(), 2*runTimeout()), CancelWithClient: true}
 	}},
-	{name: "5xx", at: apiEndpoints, fault: func(l *lottery) emulator.Fault { return emulator.Fault{Status: 500 + l.below(4)} }},
+	{name: "5xx", at: apiEndpoints, fault: func(l *sharedRand) emulator.Fault { return emulator.Fault{Status: 500 + l.below(4)} }},
 	{name: "code", at: apiEndpoints, fault: alwaysFault(emulator.Fault{Code: -1})},
 	{name: "garbage", at: faultEndpoints, fault: alwaysFault(emulator.Fault{Garbage: true})},
 	{name: "401", at: tokenEndpoints, fault: alwaysFault(emulator.Fault{ExpiredToken: true})},
@@ -191,22 +193,22 @@ var mishaps = []*mishap{
 	reset,
 }
 
-func alwaysFault(fault emulator.Fault) func(*lottery) emulator.Fault {
-	return func(*lottery) emulator.Fault { return fault }
+func alwaysFault(fault emulator.Fault) func(*sharedRand) emulator.Fault {
+	return func(*sharedRand) emulator.Fault { return fault }
 }
 
-// fates decides which requests of one endpoint get a mishap, and which mishap.
-type fates struct {
-	met     *deck[bool]
-	mishaps *deck[*mishap]
+// faultPlan decides which requests of one endpoint get a planned fault, and which one.
+type faultPlan struct {
+	met           *deck[bool]
+	plannedFaults *deck[*plannedFault]
 }
 
-// newFates deals the pages first: there may be too few requests to get them by chance. Where
-// requests are few, more of them get a mishap: the calls for a token, and the look-ups of the
+// newFaultPlan deals the pages first: there may be too few requests to get them by chance. Where
+// requests are few, more of them get a planned fault: the calls for a token, and the look-ups of the
 // short form.
-func newFates(draw *lottery, endpoint emulator.Endpoint) fates {
-	var lead, list []*mishap
-	for _, m := range mishaps {
+func newFaultPlan(draw *sharedRand, endpoint emulator.Endpoint) faultPlan {
+	var lead, list []*plannedFault
+	for _, m := range plannedFaults {
 		if slices.Contains(m.at, endpoint) {
 			if list = append(list, m); m.resets {
 				list = append(list, m) // twice in each deck: what it may lead to is the worst
@@ -232,36 +234,36 @@ func newFates(draw *lottery, endpoint emulator.Endpoint) fates {
 	for i := range min(unlucky, size) {
 		met[i] = true
 	}
-	return fates{newDeck(draw, nil, met), newDeck(draw, lead, list)}
+	return faultPlan{newDeck(draw, nil, met), newDeck(draw, lead, list)}
 }
 
-func newAllFates(draw *lottery) map[emulator.Endpoint]fates {
-	m := make(map[emulator.Endpoint]fates)
+func newFaultPlans(draw *sharedRand) map[emulator.Endpoint]faultPlan {
+	m := make(map[emulator.Endpoint]faultPlan)
 	for _, endpoint := range faultEndpoints {
-		m[endpoint] = newFates(draw, endpoint)
+		m[endpoint] = newFaultPlan(draw, endpoint)
 	}
 	return m
 }
 
-// choose draws the mishap of one request or webhook, or nil for none.
-func (f *faultRun) choose(endpoint emulator.Endpoint, protocol int) *mishap {
+// choose draws the planned fault of one request or webhook, or nil for none.
+func (f *faultRun) choose(endpoint emulator.Endpoint, protocol int) *plannedFault {
 	if f.calm.Load() {
 		return nil
 	}
 	switch {
 	case endpoint == emulator.EndpointToken && f.down.Load():
-		return &mishap{name: "down", fault: alwaysFault(emulator.Fault{Status: 503})}
+		return &plannedFault{name: "down", fault: alwaysFault(emulator.Fault{Status: 503})}
 	case slices.Contains(tokenEndpoints, endpoint) && f.storm.Load() && f.storms.next():
-		return &mishap{name: strings.TrimPrefix(before401, ": "), fault: alwaysFault(emulator.Fault{ExpiredToken: true})}
+		return &plannedFault{name: strings.TrimPrefix(before401, ": "), fault: alwaysFault(emulator.Fault{ExpiredToken: true})}
 	}
 	if endpoint == emulator.EndpointIssue && f.network.owes(protocol) {
 		return reset
 	}
-	at, ok := f.fates[endpoint]
+	at, ok := f.faultPlan[endpoint]
 	if !ok || !at.met.next() {
 		return nil
 	}
-	return at.mishaps.next()
+	return at.plannedFaults.next()
 }
 
 // faultKey is the key of a request's fault in its context.
@@ -416,26 +418,26 @@ func (f *faultRun) payable(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// reluctant is the handler in the route of the second site's order check. It does not return
+// misbehavingRoute is the handler in the route of the second site's order check. It does not return
 // after its answer, like a script that continues to work.
-type reluctant struct{}
+type misbehavingRoute struct{}
 
 // reluctantShop is the run that the handler belongs to.
 var reluctantShop atomic.Pointer[faultRun]
 
 func init() {
-	caddy.RegisterModule(reluctant{})
-	httpcaddyfile.RegisterHandlerDirective("test_reluctant", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-		return new(reluctant), nil
+	caddy.RegisterModule(misbehavingRoute{})
+	httpcaddyfile.RegisterHandlerDirective("test_misbehaving_route", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		return new(misbehavingRoute), nil
 	})
-	httpcaddyfile.RegisterDirectiveOrder("test_reluctant", httpcaddyfile.Before, "respond")
+	httpcaddyfile.RegisterDirectiveOrder("test_misbehaving_route", httpcaddyfile.Before, "respond")
 }
 
-func (reluctant) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "http.handlers.test_reluctant", New: func() caddy.Module { return new(reluctant) }}
+func (misbehavingRoute) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_misbehaving_route", New: func() caddy.Module { return new(misbehavingRoute) }}
 }
 
-func (*reluctant) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+func (*misbehavingRoute) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	f := reluctantShop.Load()
 	order := r.Header.Get("X-Cvs-Merchant-Uid")
 	f.mu.Lock()

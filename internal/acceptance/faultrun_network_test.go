@@ -43,9 +43,9 @@ const (
 
 // network is the state that both fronts share.
 type network struct {
-	draw   *lottery
+	draw   *sharedRand
 	calm   *atomic.Bool
-	faults *tally
+	faults *faultCounts
 	ctx    context.Context // of the run
 	links  sync.Map        // by the address from which the API sees them
 	owed   [3]atomic.Int64 // resets that came too late or must come first, by protocol
@@ -61,7 +61,7 @@ type front struct {
 	protocol    string
 	address, to string
 	unread      *deck[bool]   // at once
-	fates       *deck[string] // later
+	faultPlan   *deck[string] // later
 	next        atomic.Bool   // connection goes black
 	all         sync.WaitGroup
 }
@@ -126,7 +126,7 @@ func (f *front) forward(gateway *net.TCPConn) {
 	both.Go(l.toGateway)
 	both.Wait()
 	if l.cutAfter >= 0 && !l.cut { // it ended before
-		f.fates.again(netCutOff)
+		f.faultPlan.again(netCutOff)
 	}
 	stop()
 	f.links.Delete(from)
@@ -234,7 +234,7 @@ func (l *link) meetFate() {
 		first, most, bytes = handshake, 10, 300
 	}
 	if l.pieces == first && !l.severed && l.black.IsZero() {
-		switch l.front.fates.next() {
+		switch l.front.faultPlan.next() {
 		case netBlackHole:
 			l.blackAfter = first + l.front.draw.below(most)
 		case netCutOff:

@@ -24,7 +24,7 @@ import (
 type logged struct {
 	offset int64
 	orders map[string][]time.Time // named as those of such a call, and when
-	doubts tally                  // calls that ended in 504, by their cause
+	doubts faultCounts            // calls that ended in 504, by their cause
 }
 
 // read reads what was logged since the last time.
@@ -91,7 +91,7 @@ type verdicts struct {
 	doubt, doubtWith, left, leftHas int
 	asked, paid                     int
 	slowest, slowestScan            time.Duration
-	outcomes                        tally
+	outcomes                        faultCounts
 }
 
 // report compares what the apps know with the ledger, and prints the figures.
@@ -123,12 +123,12 @@ func (f *faultRun) report(t *testing.T, took time.Duration, scans []scan) {
 	figures.row("seconds", int(took.Seconds()))
 	figures.row("reloads", f.reloads)
 	figures.row("longest shutdown, ms", f.slowest.shutDown.Milliseconds())
-	for _, counts := range []*tally{&c.outcomes, &log.doubts} {
+	for _, counts := range []*faultCounts{&c.outcomes, &log.doubts} {
 		for _, name := range counts.names {
 			figures.row(name, counts.counts[name])
 		}
 	}
-	f.faults.checkStrikes(t, &figures)
+	f.faults.requireFaults(t, &figures)
 	figures.row("apps that left or lost their connection", c.left)
 	figures.row("... of which had a barcode, found by look-up", c.leftHas)
 	figures.row("504 outcome unknown", c.doubt)

@@ -47,27 +47,27 @@ func runTimeout() time.Duration {
 
 // faultRun is the state of a run.
 type faultRun struct {
-	g       *gatewaytest.Gateway
-	network *network
-	second  *front    // under HTTP/2
-	sites   [2]string // base URLs of cvs_proxy, the API under HTTP/1.1 and HTTP/2
-	draw    *lottery
-	calm    atomic.Bool // nothing fails any more
-	storm   atomic.Bool // tokens are refused
-	down    atomic.Bool // no token is given
-	faults  tally
-	fates   map[emulator.Endpoint]fates
-	apps    *deck[string]
-	shops   *deck[string]
-	routes  *deck[string]
-	shown   *deck[bool]
-	storms  *deck[bool]
-	lag     lag
-	busy    atomic.Int64 // whole requests at the API
-	asking  atomic.Int64 // POST /cvs under way
-	process atomic.Pointer[lifetime]
-	reloads int
-	slowest struct{ shutDown time.Duration }
+	g         *gatewaytest.Gateway
+	network   *network
+	second    *front    // under HTTP/2
+	sites     [2]string // base URLs of cvs_proxy, the API under HTTP/1.1 and HTTP/2
+	draw      *sharedRand
+	calm      atomic.Bool // nothing fails any more
+	storm     atomic.Bool // tokens are refused
+	down      atomic.Bool // no token is given
+	faults    faultCounts
+	faultPlan map[emulator.Endpoint]faultPlan
+	apps      *deck[string]
+	shops     *deck[string]
+	routes    *deck[string]
+	shown     *deck[bool]
+	storms    *deck[bool]
+	lag       lag
+	busy      atomic.Int64 // whole requests at the API
+	asking    atomic.Int64 // POST /cvs under way
+	process   atomic.Pointer[lifetime]
+	reloads   int
+	slowest   struct{ shutDown time.Duration }
 
 	mu      sync.Mutex
 	saidYes map[string]bool // orders that the shop accepted, in whole answers
@@ -234,29 +234,29 @@ func TestFaultRun(t *testing.T) {
 // newFaultRun starts the API, the network and the shop, and returns the configuration.
 func newFaultRun(t *testing.T, orders int) (*faultRun, string) {
 	t.Helper()
-	draws := &lottery{rng: draw(1)}
+	draws := &sharedRand{rng: draw(1)}
 	f := &faultRun{
-		draw: draws, saidYes: make(map[string]bool), saidNo: make(map[string]bool), fates: newAllFates(draws), lag: lag{began: time.Now()},
+		draw: draws, saidYes: make(map[string]bool), saidNo: make(map[string]bool), faultPlan: newFaultPlans(draws), lag: lag{began: time.Now()},
 		apps:   newDeck(draws, nil, among(25, leftEarly, leftEarly, fractionOfAWon, fractionOfAWon)),
 		shops:  newDeck(draws, nil, among(25, shopNo, shopNo, shop500, shopSilent, shopBroken, shopGarbage, shopTruncated, shopOversized)),
 		routes: newDeck(draws, nil, among(12, routeNo, routeNo, routeSilent, routeBroken)),
 		shown:  newDeck(draws, hits(1), hits(3)), storms: newDeck(draws, hits(1), hits(5)),
 	}
 	f.process.Store(newLifetime())
-	f.network = &network{draw: &lottery{rng: draw(2)}, calm: &f.calm, faults: &f.faults, ctx: t.Context()}
+	f.network = &network{draw: &sharedRand{rng: draw(2)}, calm: &f.calm, faults: &f.faults, ctx: t.Context()}
 	for _, protocol := range []int{1, 2} {
 		f.network.owed[protocol].Store(int64(leastAt(2, 10)))
 	}
 	draws = f.network.draw
 	first := &front{
 		network: f.network, protocol: overHTTP1, address: gatewaytest.Address(t),
-		unread: newDeck(draws, hits(1), hits(20)),
-		fates:  newDeck(draws, []string{netBlackHole, netCutOff}, among(20, netCutOff, netBlackHole)),
+		unread:    newDeck(draws, hits(1), hits(20)),
+		faultPlan: newDeck(draws, []string{netBlackHole, netCutOff}, among(20, netCutOff, netBlackHole)),
 	}
 	f.second = &front{ // fewer connections, each with more in it
 		network: f.network, protocol: overHTTP2, address: gatewaytest.Address(t),
-		unread: newDeck(draws, hits(1), hits(10)),
-		fates:  newDeck(draws, []string{netBlackHole, netCutOff}, among(6, netCutOff, netBlackHole)),
+		unread:    newDeck(draws, hits(1), hits(10)),
+		faultPlan: newDeck(draws, []string{netBlackHole, netCutOff}, among(6, netCutOff, netBlackHole)),
 	}
 	reluctantShop.Store(f)
 	inside, outside := "http://"+gatewaytest.Address(t), "http://"+gatewaytest.Address(t)
@@ -272,7 +272,7 @@ func newFaultRun(t *testing.T, orders int) (*faultRun, string) {
 		Confirm: "timeout " + runDecision.String() + gatewaytest.UsualConfirm,
 		Sites: inside + " {\nlog {\noutput file LOGS\n}\ncvs_proxy {\naccount second" + strings.Replace(gatewaytest.UsualProxy, "OUTSIDE", outside, 1) + "\n}\nrespond \"next handler\" 418\n}\n" +
 			outside + " {\nlog {\noutput file LOGS\n}\ncvs_confirm /cvs/confirm {\ntimeout " + runDecision.String() +
-			"\non_error accept\norder_check {\ntimeout 600ms\nrequire payable true\nroute {\ntest_reluctant\n}\n}\n}\nrespond \"next handler\" 418\n}\n",
+			"\non_error accept\norder_check {\ntimeout 600ms\nrequire payable true\nroute {\ntest_misbehaving_route\n}\n}\n}\nrespond \"next handler\" 418\n}\n",
 	})
 	// The log is read to its end.
 	config = strings.ReplaceAll(config, "output file "+g.LogFile, "output file "+g.LogFile+" {\nroll_disabled\n}")
