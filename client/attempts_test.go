@@ -28,7 +28,7 @@ func TestIdenticalIssuesShareOneCall(t *testing.T) {
 	calls := []<-chan result{issueInBackground(context.Background(), c, order(t, "o"))}
 	h.await(t)
 	for range 9 {
-		ctx := watched(context.Background())
+		ctx := watched(t.Context(), doneCallsOfIssue)
 		calls = append(calls, issueInBackground(ctx, c, order(t, "o")))
 		<-ctx.waits // it has joined and waits
 	}
@@ -91,7 +91,7 @@ func TestIssuesCompletedAtDifferentTimesShareOneCall(t *testing.T) {
 	}
 	first := issueInBackground(context.Background(), c, complete(now))
 	h.await(t)
-	ctx := watched(context.Background())
+	ctx := watched(t.Context(), doneCallsOfIssue)
 	second := issueInBackground(ctx, c, complete(now.Add(time.Second)))
 	<-ctx.waits
 	close(h.release)

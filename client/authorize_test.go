@@ -51,7 +51,7 @@ func TestConcurrentFirstCallsFetchOneToken(t *testing.T) {
 	var wg sync.WaitGroup
 	for range callers {
 		wg.Go(func() {
-			ctx := watched(context.Background())
+			ctx := watched(context.Background(), 1)
 			go func() {
 				<-ctx.waits
 				entered.Done()

@@ -30,15 +30,24 @@ func (c *Client) IssueRaw(ctx context.Context, i *Issue) (*Response, error) {
 		return nil, fmt.Errorf("issuing a barcode: nothing was sent: %w", ctx.Err())
 	}
 	detached := context.WithoutCancel(ctx)
+	issue := func() (any, error) { return c.issueOnce(detached, i) }
+	if ctx.Done() == nil { // this caller cannot leave: it needs no goroutine, which costs a third of the CPU time of a call
+		return issued(c.state.issues.Do(i.identity(c.tier), issue))
+	}
 	select {
-	case result := <-c.state.issues.DoChan(i.identity(c.tier), func() (any, error) { return c.issueOnce(detached, i) }):
-		if result.Err != nil {
-			return nil, result.Err
-		}
-		return result.Val.(*Response), nil
+	case result := <-c.state.issues.DoChan(i.identity(c.tier), issue):
+		return issued(result.Val, result.Err, result.Shared)
 	case <-ctx.Done():
 		return nil, &failure{ErrOutcomeUnknown, ctx.Err()}
 	}
+}
+
+// issued returns what singleflight gives every caller of one call.
+func issued(val any, err error, _ bool) (*Response, error) {
+	if err != nil {
+		return nil, err
+	}
+	return val.(*Response), nil
 }
 
 // issueOnce sends the call and, if its outcome is unknown, looks it up. It turns a

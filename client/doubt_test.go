@@ -511,7 +511,7 @@ func TestIssueContinuesAfterCallerLeaves(t *testing.T) {
 	require.ErrorIs(t, left.err, client.ErrOutcomeUnknown)
 	require.ErrorIs(t, left.err, context.Canceled)
 
-	waits := watched(context.Background())
+	waits := watched(t.Context(), doneCallsOfIssue)
 	second := issueInBackground(waits, c, order(t, "o"))
 	<-waits.waits // it has joined what the first began
 	close(h.release)

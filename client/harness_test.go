@@ -208,20 +208,27 @@ func (c *manualClock) advance(d time.Duration) {
 	c.t = c.t.Add(d)
 }
 
-// watchedContext closes waits when somebody calls Done, which a caller does just before
-// it waits.
+// watchedContext closes waits at a call of Done, which a caller makes just before it waits.
 type watchedContext struct {
 	context.Context
-	once  sync.Once
+	left  atomic.Int32
 	waits chan struct{}
 }
 
-func watched(ctx context.Context) *watchedContext {
-	return &watchedContext{Context: ctx, waits: make(chan struct{})}
+// IssueRaw calls Done twice: to see whether the context can end, and to wait after it has
+// joined a call.
+const doneCallsOfIssue = 2
+
+func watched(ctx context.Context, calls int32) *watchedContext {
+	w := &watchedContext{Context: ctx, waits: make(chan struct{})}
+	w.left.Store(calls)
+	return w
 }
 
 func (w *watchedContext) Done() <-chan struct{} {
-	w.once.Do(func() { close(w.waits) })
+	if w.left.Add(-1) == 0 {
+		close(w.waits)
+	}
 	return w.Context.Done()
 }
 
