@@ -72,6 +72,9 @@ func validateFormName(name string, shapes map[string]shape) error {
 	if strings.TrimLeft(base, " ") == "" || strings.Contains(base, "]") || strings.ContainsFunc(name, unicode.IsControl) {
 		return errForm
 	}
+	if strings.Count(rest, "[") > maxDepth { // each level costs a copy of the name
+		return errDepth
+	}
 	isNew := func(prefix string, kind Kind) bool { // true also for another element of a list or object
 		key := foldCase(phpName(prefix))
 		before, seen := shapes[key]

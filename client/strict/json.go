@@ -56,7 +56,7 @@ func (b *Body) parseJSON(raw []byte) error {
 		return errUTF8
 	}
 	d := newDecoder(raw)
-	err := validateValue(d, "")
+	err := validateValue(d)
 	if err == nil {
 		_, err = d.ReadToken() // io.EOF, if nothing follows
 	}
@@ -101,9 +101,29 @@ func notObject(raw []byte) error {
 	}
 }
 
+// memberError is a problem of a member. Its path is put together on the way back from an
+// error only: bodies come from strangers, and may have many members with long names.
+type memberError struct {
+	path    string // from the outside in: "outer.inner"
+	problem string
+}
+
+func (e *memberError) Error() string { return fieldError(e.path, e.problem).Error() }
+
+// within returns err with the name of a member before its path.
+func within(name string, err error) error {
+	if e, ok := errors.AsType[*memberError](err); ok {
+		if e.path != "" {
+			name += "."
+		}
+		e.path = name + e.path
+	}
+	return err
+}
+
 // validateValue rejects duplicate names and numbers out of range, at any depth, besides
-// what the decoder rejects. path names the value from the outside in: "outer.inner".
-func validateValue(d *jsontext.Decoder, path string) error {
+// what the decoder rejects.
+func validateValue(d *jsontext.Decoder) error {
 	token, err := d.ReadToken()
 	switch {
 	case err != nil:
@@ -111,12 +131,12 @@ func validateValue(d *jsontext.Decoder, path string) error {
 	case d.StackDepth() > maxDepth:
 		return errDepth
 	case token.Kind() == '0' && !fitsDouble(token.String()):
-		return fieldError(path, "has a number that no double holds")
+		return &memberError{problem: "has a number that no double holds"}
 	case token.Kind() == '{':
-		return validateMembers(d, path)
+		return validateMembers(d)
 	case token.Kind() == '[':
 		for d.PeekKind() != ']' {
-			if err := validateValue(d, path); err != nil {
+			if err := validateValue(d); err != nil {
 				return err
 			}
 		}
@@ -125,7 +145,7 @@ func validateValue(d *jsontext.Decoder, path string) error {
 	return err
 }
 
-func validateMembers(d *jsontext.Decoder, path string) error {
+func validateMembers(d *jsontext.Decoder) error {
 	seen := make(map[string]bool)
 	for d.PeekKind() != '}' {
 		token, err := d.ReadToken()
@@ -133,17 +153,13 @@ func validateMembers(d *jsontext.Decoder, path string) error {
 			return err
 		}
 		name := token.String()
-		member := name
-		if path != "" {
-			member = path + "." + name
-		}
 		folded := foldCase(name)
 		if seen[folded] {
-			return fieldError(member, givenTwice)
+			return &memberError{name, givenTwice}
 		}
 		seen[folded] = true
-		if err := validateValue(d, member); err != nil {
-			return err
+		if err := validateValue(d); err != nil {
+			return within(name, err)
 		}
 	}
 	_, err := d.ReadToken()

@@ -2,7 +2,9 @@ package strict_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -351,4 +353,26 @@ func BenchmarkParse(b *testing.B) {
 			}
 		})
 	}
+}
+
+// Anybody may send a body: its cost must not grow with the depth of long names.
+func TestParseAllocatesInProportionToTheBody(t *testing.T) {
+	var members []string
+	for i := range 3000 {
+		members = append(members, fmt.Sprintf(`"m%d":1`, i))
+	}
+	levels := strings.Repeat("[b]", 31)
+	for mediaType, body := range map[string]string{
+		strict.JSON: `{"` + strings.Repeat("a", 32_000) + `":{` + strings.Join(members, ",") + `}}`,
+		strict.Form: strings.Repeat("a", 60_000) + levels + "=1&b" + strings.Repeat("[c]", 32) + "=1",
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := strict.Parse(mediaType, []byte(body))
+		runtime.ReadMemStats(&after)
+		require.NoError(t, err)
+		assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(200*len(body)), mediaType)
+	}
+	_, err := strict.Parse(strict.Form, []byte("a"+strings.Repeat("[b]", 33)+"=1"))
+	assert.ErrorContains(t, err, "nested deeper than 32 levels")
 }
