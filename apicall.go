@@ -46,7 +46,7 @@ func parseCall(r *http.Request, serve []Serve) (call apiCall, isAPI bool) {
 	call.query = dropToken(r)
 	switch {
 	case !call.accepts(r.Method) && call.isLetThrough(r, serve):
-		call.operation, call.method = opOther, r.Method
+		call = apiCall{operation: opOther, method: r.Method, path: call.path, query: call.query, segments: call.segments}
 	case call.operation == opUnserved:
 		call.method = r.Method
 	}

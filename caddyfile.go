@@ -257,7 +257,7 @@ func (c *Confirm) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"order_check": {repeats: true, parse: func(d *caddyfile.Dispenser) error {
 			check := new(OrderCheck)
 			c.OrderChecks = append(c.OrderChecks, check)
-			return check.UnmarshalCaddyfile(d)
+			return check.unmarshal(d)
 		}},
 	}))
 	if err != nil {
@@ -310,6 +310,5 @@ var (
 	_ caddyfile.Unmarshaler = (*App)(nil)
 	_ caddyfile.Unmarshaler = (*Proxy)(nil)
 	_ caddyfile.Unmarshaler = (*Confirm)(nil)
-	_ caddyfile.Unmarshaler = (*OrderCheck)(nil)
 	_ caddyfile.Unmarshaler = (*Sandbox)(nil)
 )

@@ -12,7 +12,7 @@ import (
 
 // This file holds how the block of an order check is parsed, and its route.
 
-// UnmarshalCaddyfile sets up the order check from its block. Syntax:
+// unmarshal sets up the order check from its block, with the dispenser at its name. Syntax:
 //
 //	order_check [<url>] {
 //		name    <name>
@@ -28,7 +28,7 @@ import (
 //			<directives>
 //		}
 //	}
-func (o *OrderCheck) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (o *OrderCheck) unmarshal(d *caddyfile.Dispenser) error {
 	start := *d
 	if d.NextArg() {
 		o.URL = d.Val()

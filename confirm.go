@@ -177,7 +177,7 @@ func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	defer cancel()
 
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	d := &decision{record: record{isDecision: true, subject: subject{operation: "confirm"}}}
+	d := &decision{record{isDecision: true, subject: subject{operation: "confirm"}}}
 	repl.Map(d.placeholder)
 	if in, err := c.receive(ctx, d, w, r); err != nil {
 		d.refuse(w, err)
@@ -202,7 +202,8 @@ func (c *Confirm) receive(ctx context.Context, d *decision, w http.ResponseWrite
 		return nil, err
 	}
 	contentType := r.Header.Get("Content-Type")
-	d.webhook, err = webhook.ParseConfirm(contentType, body)
+	sent, err := webhook.ParseConfirm(contentType, body)
+	d.merchantUID, d.impUID, d.barcode, d.payType = sent.MerchantUID, sent.ImpUID, sent.Barcode, sent.PayType // the log names an invalid one too
 	if errors.Is(err, strict.ErrMediaType) {
 		return nil, &httpError{status: http.StatusUnsupportedMediaType, message: err.Error()}
 	}
@@ -210,12 +211,11 @@ func (c *Confirm) receive(ctx context.Context, d *decision, w http.ResponseWrite
 		return nil, badRequest(err.Error())
 	}
 	d.event, d.status = webhook.EventConfirm, webhook.StatusReady
-	d.merchantUID, d.impUID, d.barcode, d.payType = d.webhook.MerchantUID, d.webhook.ImpUID, d.webhook.Barcode, d.webhook.PayType
 	if err := c.authenticate(ctx, d, r); err != nil {
 		return nil, err
 	}
 	// The documented webhook has no amount.
-	if sent, known := d.webhook.Amount, d.amount; sent != "" && known != "" && !decimal.Equal(sent, known) {
+	if sent.Amount != "" && d.amount != "" && !decimal.Equal(sent.Amount, d.amount) {
 		return nil, &httpError{status: http.StatusForbidden, cause: cause{name: "another amount"}, message: "the amount is not the barcode's"}
 	}
 	return &checkInput{contentType: contentType, body: body, request: r}, nil

@@ -19,14 +19,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
-	"github.com/caddy-cvs/caddy-cvs/client/webhook"
 )
 
 // decision is the decision on one webhook.
-type decision struct {
-	record
-	webhook webhook.Confirm
-}
+type decision struct{ record }
 
 // The verdicts of a decision. invalid means that no order check was asked because the
 // webhook is malformed or not genuine.

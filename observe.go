@@ -151,7 +151,7 @@ func (r *record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 			enc.AddString(a.name, value)
 		}
 	}
-	if r.checks == nil {
+	if !r.isDecision {
 		return nil
 	}
 	return enc.AddArray("checks", zapcore.ArrayMarshalerFunc(func(list zapcore.ArrayEncoder) error {

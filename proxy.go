@@ -212,7 +212,7 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, x *exchange) (*cl
 	if err := x.call.validate(r, p.account.tier); err != nil {
 		return nil, err
 	}
-	if r.ContentLength != 0 {
+	if r.ContentLength != 0 || x.call.operation == opIssue {
 		var err error
 		if x.body, err = readBody(w, r, p.MaxBody, time.Now().Add(bodyTimeout)); err != nil {
 			return nil, err
@@ -237,6 +237,7 @@ func (p *Proxy) complete(x *exchange, contentType string) error {
 	if err != nil {
 		return badRequest(err.Error())
 	}
+	x.body = nil // not held twice while the call is pending
 	x.issue, x.merchantUID, x.amount = issue, issue.MerchantUID, issue.Amount
 	if err := issue.Complete(p.defaults, p.account.keys, p.account.name, now); err != nil {
 		return &httpError{status: http.StatusInternalServerError, message: err.Error() + ". Nothing was done."}

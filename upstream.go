@@ -78,7 +78,7 @@ func (u *upstream) askURL(ctx context.Context, answer *upstreamAnswer) cause {
 		case dialing:
 			unreachable = cause{causeUnreachable, client.Cause(err)}
 			answer.setBroken(unreachable)
-		case unreachable.name != "" && !connected: // the time limit ended another attempt to connect
+		case unreachable.name != "" && !connected && ctx.Err() != nil: // the time limit ended another attempt to connect
 			return unreachable
 		default:
 			return transportCause(err)
