@@ -72,7 +72,8 @@ func validateRange(word string) error {
 	return nil
 }
 
-// The rules by which a caller is refused: an option of ours or of Caddy's.
+// The rules that refuse a caller. The log names the rule. Except for ruleBrowser, it is the
+// name of an option, of this module or of Caddy.
 const (
 	ruleAllow           = "allow"
 	ruleTrustedProxies  = "trusted_proxies"
@@ -86,7 +87,7 @@ func notAllowed(who string) error {
 	return forbidden(ruleAllow, who+" may not call this gateway: see the option allow.")
 }
 
-// authorize refuses everybody but the shop's own apps.
+// authorize refuses every caller except the shop's own apps.
 func (a *access) authorize(r *http.Request) error {
 	if err := a.verifyAddress(r); err != nil {
 		return err
@@ -94,7 +95,7 @@ func (a *access) authorize(r *http.Request) error {
 	if err := a.verifyForwarded(r); err != nil {
 		return err
 	}
-	// A web page of somebody else can make a browser in the shop's network send requests.
+	// A page of another site can make a browser in the shop's network send requests.
 	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
 		return forbidden(ruleBrowser, "A browser may not call the gateway: call it from the app's server, without Origin and Sec-Fetch-Site.")
 	}
@@ -121,7 +122,7 @@ func (a *access) verifyAddress(r *http.Request) error {
 	return nil
 }
 
-// caller names who calls at the start of a sentence.
+// caller describes who calls. It begins a sentence of a message.
 func caller(r *http.Request) string {
 	if ip := clientIP(r); ip != "" {
 		return "The address " + ip
@@ -179,7 +180,7 @@ func (a *access) verifyForwarded(r *http.Request) error {
 // not allowed. Caddy skips what it cannot read as an address and takes the one before it,
 // even with trusted_proxies_strict. A field that Caddy does not read may name another client
 // than the one that it took.
-func (a *access) verifyNamedClients(r *http.Request, ipHeaders []string, strictly bool) error {
+func (a *access) verifyNamedClients(r *http.Request, ipHeaders []string, strict bool) error {
 	named := false
 	for _, name := range ipHeaders {
 		for part := range strings.SplitSeq(strings.Join(r.Header.Values(name), ","), ",") {
@@ -188,12 +189,12 @@ func (a *access) verifyNamedClients(r *http.Request, ipHeaders []string, strictl
 				continue
 			}
 			named = true
-			if strictly && !isAddress(part) || !strictly && !a.contains(ip) {
+			if strict && !isAddress(part) || !strict && !a.contains(ip) {
 				return notAllowed("A client that the proxy names in " + name)
 			}
 		}
 	}
-	if strictly && !named {
+	if strict && !named {
 		return forbidden(ruleTrustedProxies, "The proxy, which is trusted strictly, does not name the client: configure it to send "+strings.Join(ipHeaders, " or ")+".")
 	}
 	for _, name := range addressHeaders {

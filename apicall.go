@@ -22,7 +22,7 @@ const (
 	opFind     = "find"
 	opToken    = "token"
 	opOther    = "other"    // let through by the option serve
-	opUnserved = "unserved" // a call of the API that no option lets through, or none of its calls
+	opUnserved = "unserved" // a call of the API that no option lets through, or a path that is no call
 )
 
 // apiCall is a request in the API's name space.
@@ -59,13 +59,13 @@ func (c *apiCall) isLetThrough(r *http.Request, serve []Serve) bool {
 	if root := c.root(); root == "" || slices.Contains(ownRoots, root) {
 		return false
 	}
-	var plain strings.Builder
+	var unescaped strings.Builder
 	for _, segment := range c.segments {
-		plain.WriteString("/" + strings.ReplaceAll(segment, "/", "%2F"))
+		unescaped.WriteString("/" + strings.ReplaceAll(segment, "/", "%2F"))
 	}
-	asked := r.WithContext(r.Context()) // a copy
-	asked.URL = &url.URL{Path: plain.String()}
-	return slices.ContainsFunc(serve, func(s Serve) bool { return s.matches(asked) })
+	request := r.WithContext(r.Context()) // a copy
+	request.URL = &url.URL{Path: unescaped.String()}
+	return slices.ContainsFunc(serve, func(s Serve) bool { return s.matches(request) })
 }
 
 // apiRoots are the first segments of the API's paths, from its schema and its SDKs. Of
@@ -133,8 +133,8 @@ func parsePath(escapedPath string) apiCall {
 // validate refuses a call that is not served, and one that could reach the API as another
 // call than the app wrote.
 func (c *apiCall) validate(r *http.Request, tier string) error {
-	for _, asked := range r.Header.Values("Tier") {
-		if asked != "" && asked != tier {
+	for _, wanted := range r.Header.Values("Tier") {
+		if wanted != "" && wanted != tier {
 			return badRequest("The field Tier asks for another sub-merchant than this gateway's account, whose tier is " + strconv.Quote(tier) + ": leave it out, or call the gateway of the other account.")
 		}
 	}
@@ -208,8 +208,8 @@ const (
 	tokenHeader    = "X-Imptokenheader" //nolint:gosec // a name
 )
 
-// cutToken removes the token from a query, and returns it apart. The rest stays as it was
-// sent.
+// cutToken removes the token from a query and returns both. The rest of the query stays as
+// it was sent.
 func cutToken(query string) (rest string, tokens []string) {
 	if !strings.Contains(query, tokenParameter) && !strings.Contains(query, "%") {
 		return query, nil

@@ -154,7 +154,7 @@ func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //	}
 func (p *Proxy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	validateURL := unlessPlaceholder(func(s string) error { _, err := signedurl.ParseBase(s); return err })
-	return parseDirective(d, ofAccount(map[string]option{
+	return parseDirective(d, withAccountOptions(map[string]option{
 		"account":     text(&p.Account, validateAccountName),
 		"allow":       list(&p.Allow, validateCaller),
 		"pg":          text(&p.PG, unlessPlaceholder(client.ValidatePG)),
@@ -248,7 +248,7 @@ func parseConfirm(h httpcaddyfile.Helper) (*Confirm, error) {
 func (c *Confirm) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	start := *d
 	start.Next()
-	err := parseDirective(d, ofAccount(map[string]option{
+	err := parseDirective(d, withAccountOptions(map[string]option{
 		"account":  text(&c.Account, validateAccountName),
 		"timeout":  duration(&c.Timeout, validateConfirmTimeout),
 		"unsigned": text(&c.Unsigned, oneOf("lookup", "reject", "allow")),

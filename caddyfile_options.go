@@ -65,8 +65,9 @@ func optionNames(opts map[string]option) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(opts)), func(name string) bool { return opts[name].elsewhere != "" })
 }
 
-// ofAccount adds to a handler's options those of an account, as options of another block.
-func ofAccount(opts map[string]option) map[string]option {
+// withAccountOptions adds the options of an account to those of a handler, as options of
+// another block: their error says where they belong.
+func withAccountOptions(opts map[string]option) map[string]option {
 	for name := range new(Account).options() {
 		if _, taken := opts[name]; !taken {
 			opts[name] = option{elsewhere: "it belongs to the global option cvs, or to an account in it"}

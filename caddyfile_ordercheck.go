@@ -1,5 +1,7 @@
 package caddycvs
 
+// This file holds how the block of an order check, and the route in it, is parsed.
+
 import (
 	"encoding/json"
 	"net/http"
@@ -9,8 +11,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
-
-// This file holds how the block of an order check is parsed, and its route.
 
 // unmarshal sets up the order check from its block, with the dispenser at its name. Syntax:
 //

@@ -19,7 +19,7 @@ func (p *Proxy) warnAboutCallback(option, raw string) {
 	api, _ := url.Parse(p.account.api)
 	switch isPublic := isPublicHost(u.Hostname()); {
 	case isPublic && u.Scheme == "http":
-		p.logger.Warn("a callback URL is http at a public host: if that redirects to https, as Caddy does, the webhook is lost, for its sender follows no redirect; use https",
+		p.logger.Warn("a callback URL is http at a public host: if that redirects to https, as Caddy does, the webhook is lost, because its sender follows no redirect; use https",
 			zap.String("option", option), zap.String("host", u.Host))
 	case !isPublic && api != nil && isPublicHost(api.Hostname()):
 		p.logger.Warn("a callback URL is at a host that PortOne cannot reach: no webhook will come; use the shop's public address",

@@ -402,7 +402,7 @@ func TestCheckThatLooksMisconfigured(t *testing.T) {
 		201: "201 is some frameworks' default for a POST: have the app answer 200, or accept 201", 204: "accept does not name this status",
 		401: "send a key by the option header", 403: "a wrong key, an address that it does not know, or CSRF protection",
 		404: "no such path, or no such order", 405: "see the option method", 415: "does not read this media type",
-		419: "CSRF protection: except the path from it", 429: "limits how often it is asked",
+		419: "CSRF protection: exempt the path from it", 429: "limits how often it is asked",
 		409: "", 400: "", 410: "", 422: "",
 	} {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {

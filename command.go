@@ -29,9 +29,9 @@ accepts any keys. Point the global option cvs at it with
 
 	api http://127.0.0.1:8480
 
-Its till is at /till, a page where a barcode is paid as a customer would; so
-does POST {"barcode":"...","pay_type":"card"}. Its webhooks go to loopback and
-private addresses only.`,
+Its till is the page /till, where you pay a barcode as a customer would. A
+POST of {"barcode":"...","pay_type":"card"} to /till does the same. Its
+webhooks go to loopback and private addresses only.`,
 		Flags: func() *flag.FlagSet {
 			flags := flag.NewFlagSet("cvs-sandbox", flag.ExitOnError)
 			flags.String("listen", "127.0.0.1:8480", "The address to listen on")

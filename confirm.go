@@ -36,13 +36,13 @@ type Confirm struct {
 	// them, by the account in the signed URL; the unnamed one for look-ups
 	Account string `json:"account,omitempty"`
 
-	// Timeout bounds the whole decision; the answer leaves before. The sender
-	// waits 5 to 10 seconds. Default: 4s, at most 10s
+	// Timeout bounds the whole decision. The answer is sent before it ends. The
+	// sender waits 5 to 10 seconds. Default: 4s, at most 10s
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
 	// Unsigned says what becomes of a webhook at an unsigned URL: "lookup"
 	// asks PortOne whether there is such a payment, "reject" refuses it,
-	// "allow" believes it. Default: lookup
+	// "allow" accepts it without proof. Default: lookup
 	Unsigned string `json:"unsigned,omitempty"`
 
 	// OnError decides where an order check gives no answer: "reject" or
@@ -194,8 +194,8 @@ func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	return nil
 }
 
-// receive reads the webhook and verifies that it is about an open barcode of an account of
-// this configuration. Its errors are of type *httpError.
+// receive reads the webhook, authenticates it, and compares its amount with the barcode's. Its
+// errors are of type *httpError.
 func (c *Confirm) receive(ctx context.Context, d *decision, w http.ResponseWriter, r *http.Request) (*checkInput, error) {
 	body, err := c.webhooks.receive(w, r, halfTimeLeft(ctx))
 	if err != nil {
@@ -229,8 +229,9 @@ func halfTimeLeft(ctx context.Context) time.Time {
 	return time.Now().Add(time.Until(deadline) / 2)
 }
 
-// authenticate verifies the signature, or looks up the payment of an unsigned webhook. From
-// either it takes the amount.
+// authenticate verifies the signature, or looks up the payment of an unsigned webhook. It takes
+// the amount from the signed URL or from the payment. It refuses a barcode whose deadline has
+// passed, or whose payment is not open.
 func (c *Confirm) authenticate(ctx context.Context, d *decision, r *http.Request) error {
 	acc, claims, err := c.webhooks.authenticate(r, d.merchantUID)
 	if errors.Is(err, signedurl.ErrUnsigned) {
@@ -246,6 +247,7 @@ func (c *Confirm) authenticate(ctx context.Context, d *decision, r *http.Request
 	return nil
 }
 
+// authenticateUnsigned does what the option unsigned says.
 func (c *Confirm) authenticateUnsigned(ctx context.Context, d *decision) error {
 	d.account = c.Account
 	switch c.Unsigned {
@@ -278,7 +280,7 @@ func (c *Confirm) authenticateUnsigned(ctx context.Context, d *decision) error {
 	return nil
 }
 
-// lookupCause is the cause of a look-up that failed.
+// lookupCause returns the cause of a look-up that failed.
 func lookupCause(err error) string {
 	switch {
 	case client.IsTimeout(err):

@@ -83,9 +83,9 @@ func tooLarge(limit int64) error {
 }
 
 // readAll reads a body until EOF: over HTTP/2, stopping at the last byte would cancel the
-// stream. size is the declared size, which saves copying.
+// stream. size is the declared size: with it, the buffer need not grow.
 func readAll(body io.Reader, size int64) ([]byte, error) {
-	const maxDeclared = 64 << 10 // memory that a mere declaration gets
+	const maxDeclared = 64 << 10 // allocated at most before a byte has arrived
 	buf := bytes.NewBuffer(make([]byte, 0, max(min(size, maxDeclared), 0)+bytes.MinRead))
 	_, err := buf.ReadFrom(body)
 	return buf.Bytes(), err
@@ -116,7 +116,7 @@ func closeUnread(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// takenVar is the variable that says that a handler of this module answers the request.
+// takenVar is set if a handler of this module answers the request.
 const takenVar = "cvs_taken"
 
 func take(r *http.Request) { caddyhttp.SetVar(r.Context(), takenVar, true) }

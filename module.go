@@ -140,8 +140,8 @@ func validateTier(code string) error {
 	return nil
 }
 
-// validateDuration refuses durations that are too short to be meant: a bare number in JSON
-// is in nanoseconds, so 5 is not five seconds. 0 stands for the default.
+// validateDuration refuses durations so short that they must be a mistake: a bare number in
+// JSON is in nanoseconds, so 5 does not mean five seconds. 0 means the default.
 func validateDuration(name string, d caddy.Duration, least time.Duration) error {
 	if d != 0 && time.Duration(d) < least {
 		return fmt.Errorf("%s must be %s or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds", name, least)

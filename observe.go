@@ -11,7 +11,8 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// subject is what every log line tells of an order.
+// subject names the order and the operation in every log line of this module's calls and
+// decisions.
 type subject struct {
 	operation, account, merchantUID, impUID, amount string
 }
@@ -39,7 +40,7 @@ type record struct {
 	rule, clientIP                  string
 	method, path                    string // of a call that only the option serve lets through, or nothing does
 	retryAfter                      string
-	recovered                       bool // the payment was looked up, for the API's own answer was lost
+	recovered                       bool // the payment was looked up, because the API's own answer was lost
 	gone                            bool // the client closed the connection before the answer
 	duration                        time.Duration
 	checks                          []checkResult

@@ -30,10 +30,10 @@ type OrderCheck struct {
 	Name string `json:"name,omitempty"`
 
 	// URL is where to ask: http or https. Placeholders may stand in its path
-	// and query and are escaped for their place.
+	// and query. Their values are escaped for a path or for a query.
 	URL string `json:"url,omitempty"`
 
-	// Route are the handlers to ask instead of a URL.
+	// Route is the list of routes to ask instead of a URL.
 	Route caddyhttp.RouteList `json:"route,omitempty"`
 
 	// Method is POST, with the webhook's body as it came, or GET without one.
@@ -191,10 +191,10 @@ type checkInput struct {
 
 // preparedCheck is an order check that is ready to be asked.
 type preparedCheck struct {
-	check     *OrderCheck
-	upstream  upstream
-	amount    string
-	unfitness string // the cause if the check cannot be asked about this order
+	check    *OrderCheck
+	upstream upstream
+	amount   string
+	unfit    string // the cause if a value of the order cannot stand in the request, else ""
 }
 
 // prepare builds the request of a check. It runs in the goroutine of the request that Caddy
@@ -208,7 +208,7 @@ func (o *OrderCheck) prepare(in *checkInput) *preparedCheck {
 	}
 	target, err := o.url.expandURL(in.repl)
 	if err != nil {
-		p.unfitness = causePath
+		p.unfit = causePath
 		return p
 	}
 	p.upstream = upstream{
@@ -221,7 +221,7 @@ func (o *OrderCheck) prepare(in *checkInput) *preparedCheck {
 	for name, t := range o.header {
 		value, _ := t.expand(in.repl)
 		if !fitsHeader(value) {
-			p.unfitness = causeHeader
+			p.unfit = causeHeader
 		}
 		header.Set(name, value)
 	}
@@ -271,8 +271,8 @@ func (in *checkInput) header(left time.Duration) http.Header {
 // whatever the shop and the handlers of a route do.
 func (p *preparedCheck) ask(ctx context.Context) checkResult {
 	began := time.Now()
-	if p.unfitness != "" {
-		return checkResult{check: p.check, verdict: no, cause: cause{name: p.unfitness}, duration: time.Since(began)}
+	if p.unfit != "" {
+		return checkResult{check: p.check, verdict: no, cause: cause{name: p.unfit}, duration: time.Since(began)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.check.Timeout))
 	defer cancel()
@@ -286,7 +286,7 @@ func (p *preparedCheck) ask(ctx context.Context) checkResult {
 	return result
 }
 
-// read decides what an answer means, and reads the reason of a no.
+// read judges the answer, and reads the reason if it means no.
 func (p *preparedCheck) read(answer *upstreamAnswer) checkResult {
 	status, body, broken := answer.current()
 	result := checkResult{check: p.check, status: status}

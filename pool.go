@@ -1,7 +1,7 @@
 package caddycvs
 
-// This file holds the pool of what survives a reload: token, clock and attempts of an
-// account.
+// This file holds the pool of the state that survives a reload: an account's token, clock and
+// attempts.
 
 import (
 	"crypto/sha256"
@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client"
 )
 
-// states holds the state of each account in use, by everything that defines it.
+// states holds the state of each account in use. Its keys are of type stateKey.
 var states = caddy.NewUsagePool()
 
 // stateKey identifies an account at the API without repeating its keys.

@@ -1,7 +1,7 @@
 package caddycvs
 
-// This file holds cvs_proxy: its configuration, and the way of a call to PortOne's API with
-// an account's credentials.
+// This file holds cvs_proxy: its configuration, and the steps by which a call is sent to
+// PortOne's API with an account's credentials.
 
 import (
 	"context"
@@ -155,13 +155,13 @@ func (p *Proxy) Validate() error {
 	return client.ValidatePG(p.defaults.PG)
 }
 
-// exchange is one call of the app's on its way through the gateway.
+// exchange is one call of an app that the gateway handles.
 type exchange struct {
 	record
 	call     apiCall
 	body     []byte
 	issue    *client.Issue // of POST /cvs
-	answered func()        // tells that a pending call was answered and logged
+	answered func()        // to be called when a pending call was answered and logged
 }
 
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
@@ -277,8 +277,8 @@ func (p *Proxy) send(ctx context.Context, x *exchange, contentType string) (*cli
 	return p.account.client.Do(ctx, out)
 }
 
-// placeholderToken is for SDKs that ask for a token before each call. It opens nothing:
-// the Authorization that such an SDK then sends is dropped.
+// placeholderToken is for SDKs that ask for a token before each call. It gives access to
+// nothing: the gateway drops the Authorization that such an SDK then sends.
 const placeholderToken = "held-by-caddy-cvs" //nolint:gosec // no credential
 
 func (p *Proxy) answerToken() *client.Response {

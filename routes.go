@@ -1,7 +1,7 @@
 package caddycvs
 
-// This file inspects the routes of a server: which handler comes where, and whether a webhook
-// can miss every cvs_confirm. From that come warnings at load.
+// This file inspects the routes of a server: the order of the handlers, and whether a webhook
+// can miss every cvs_confirm. It logs warnings when the configuration is loaded.
 
 import (
 	"slices"
@@ -76,7 +76,8 @@ func (w *walk) standsBefore(u *Unrouted, routes caddyhttp.RouteList) bool {
 	return false
 }
 
-// watch guards the server, and has its routes inspected when all of it is loaded.
+// watch puts a guard before the server's routes, and keeps the server for Start, which
+// inspects the routes when all of them are loaded.
 func (a *App) watch(ctx caddy.Context) (err error) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok {

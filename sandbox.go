@@ -58,8 +58,7 @@ var (
 	fractionWords = []string{"refuse", "keep", "round"}
 )
 
-// sandboxes holds the emulators in use, by everything that defines them: their payments
-// survive a reload.
+// sandboxes holds the emulators in use, by their settings: their payments survive a reload.
 var sandboxes = caddy.NewUsagePool()
 
 type sandboxKey struct {
@@ -138,8 +137,7 @@ func (s *Sandbox) validate() error {
 			return fmt.Errorf("%s: %w", option.name, err)
 		}
 	}
-	switch {
-	case (s.ImpKey == "") != (s.ImpSecret == ""):
+	if (s.ImpKey == "") != (s.ImpSecret == "") {
 		return errors.New("imp_key and imp_secret go together: set both, or none to accept any")
 	}
 	return nil

@@ -29,8 +29,8 @@ func loadTransport(ctx caddy.Context, cfg *Account, fallback http.RoundTripper) 
 	if !ok {
 		return nil, errors.New("transport cannot send HTTP requests")
 	}
-	if caddys, ok := transport.(*reverseproxy.HTTPTransport); ok {
-		client.KeepHealthy(caddys.Transport)
+	if own, ok := transport.(*reverseproxy.HTTPTransport); ok {
+		client.KeepHealthy(own.Transport)
 	}
 	return isolate(ctx, transport), nil
 }
@@ -72,36 +72,38 @@ func isolate(ctx caddy.Context, transport http.RoundTripper) *isolatedTransport 
 func (i *isolatedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := i.transport.RoundTrip(r.WithContext(isolatedContext{r.Context()}))
 	if err != nil {
-		i.release()
+		i.closeIfReplaced()
 		return nil, err
 	}
-	resp.Body = &releasingBody{resp.Body, i}
+	resp.Body = &watchedBody{resp.Body, i}
 	return resp, nil
 }
 
-// release closes idle connections if the configuration was replaced.
-func (i *isolatedTransport) release() {
+// closeIfReplaced closes idle connections if the configuration was replaced.
+func (i *isolatedTransport) closeIfReplaced() {
 	if i.configuration != nil && i.configuration.Err() != nil {
 		i.CloseIdleConnections()
 	}
 }
 
-// CloseIdleConnections does so for Caddy's own transport.
+// CloseIdleConnections closes the idle connections of Caddy's own transport. It does nothing
+// for other transports.
 func (i *isolatedTransport) CloseIdleConnections() {
 	if t, ok := i.transport.(*reverseproxy.HTTPTransport); ok {
 		t.Transport.CloseIdleConnections()
 	}
 }
 
-// releasingBody releases the transport when the answer has been read.
-type releasingBody struct {
+// watchedBody is an answer's body. Its Close calls closeIfReplaced: only then is the
+// connection idle.
+type watchedBody struct {
 	io.ReadCloser
-	isolated *isolatedTransport
+	transport *isolatedTransport
 }
 
-func (b *releasingBody) Close() error {
+func (b *watchedBody) Close() error {
 	err := b.ReadCloser.Close()
-	b.isolated.release()
+	b.transport.closeIfReplaced()
 	return err
 }
 
@@ -111,7 +113,7 @@ func (c isolatedContext) Value(key any) any {
 	if key == caddy.ReplacerCtxKey { // needed if the transport's TLS server name has placeholders
 		return caddy.NewReplacer()
 	}
-	if _, caddys := key.(caddy.CtxKey); caddys {
+	if _, isCaddyKey := key.(caddy.CtxKey); isCaddyKey {
 		return nil
 	}
 	return c.Context.Value(key)

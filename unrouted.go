@@ -31,7 +31,7 @@ func init() {
 type Unrouted struct {
 	logger *zap.Logger
 	// isLast reports whether no other cvs handler comes after this one in the server's
-	// routes. It looks once.
+	// routes. It inspects the routes once, and keeps the result.
 	isLast func(*caddyhttp.Server) bool
 }
 
@@ -113,8 +113,8 @@ func isNotice(body []byte) bool {
 	return mentions(body, "imp_uid", "imp_uid") && !mentions(body, "event", webhook.EventConfirm)
 }
 
-// mentions reports whether a body contains a text, as it is or escaped, or has a JSON member
-// with it.
+// mentions reports whether a body contains a text, plain or percent-encoded, or whether it is
+// the name or the value of a JSON member, which may be written with JSON's escapes.
 func mentions(body []byte, member, text string) bool {
 	plain, _ := url.QueryUnescape(string(body))
 	value := gjson.GetBytes(body, member)

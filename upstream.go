@@ -1,7 +1,7 @@
 package caddycvs
 
 // This file holds how the merchant's app is asked: one request, to a URL or through a route
-// of Caddy's handlers, and the answer as far as it has come.
+// of Caddy's handlers, and as much of the answer as has arrived.
 
 import (
 	"bytes"
@@ -27,15 +27,15 @@ type upstream struct {
 	route     *upstreamRoute    // nil for a URL
 }
 
-// send starts the request and returns its answer at once. The answer grows while it
-// arrives.
+// send starts the request and returns at once. The answer is filled in as it arrives.
 func (u *upstream) send(ctx context.Context) *upstreamAnswer {
 	answer := newUpstreamAnswer()
 	go u.run(ctx, answer)
 	return answer
 }
 
-// run writes the answer. It recovers panics: nothing above this goroutine would.
+// run writes the answer. It recovers panics, which would end the program: this goroutine is
+// not the request's.
 func (u *upstream) run(ctx context.Context, answer *upstreamAnswer) {
 	broken := cause{causeBroken, "a handler panicked"}
 	defer func() {
@@ -91,12 +91,12 @@ func (u *upstream) askURL(ctx context.Context, answer *upstreamAnswer) cause {
 	}
 }
 
-// upstreamAnswer is the answer of the merchant's app as far as it has come. One goroutine
-// writes it and may ignore its context; another one reads it and does not wait for that. The
-// handlers of a route use it as their http.ResponseWriter.
+// upstreamAnswer is as much of the answer of the merchant's app as has arrived. One goroutine
+// writes it, possibly after its context has ended. Another one reads it without waiting for
+// that. The handlers of a route use it as their http.ResponseWriter.
 type upstreamAnswer struct {
 	header http.Header
-	done   chan struct{} // closed when nothing more comes
+	done   chan struct{} // closed when nothing more arrives
 
 	mu     sync.Mutex
 	status int
@@ -108,8 +108,8 @@ func newUpstreamAnswer() *upstreamAnswer {
 	return &upstreamAnswer{header: make(http.Header), done: make(chan struct{}), broken: cause{name: causeTimeout}}
 }
 
-// current returns what has come until now. Unless the status decides alone, the body is of
-// use only if broken is empty.
+// current returns what has arrived until now. Unless the status alone decides, the body must
+// be used only if broken is empty.
 func (a *upstreamAnswer) current() (status int, body []byte, broken cause) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -123,7 +123,7 @@ func (a *upstreamAnswer) setBroken(broken cause) {
 	a.broken = broken
 }
 
-// end notes that nothing more comes, and the cause if the answer is not complete.
+// end records that nothing more arrives, and the cause if the answer is not complete.
 func (a *upstreamAnswer) end(broken cause) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -171,8 +171,8 @@ func (a *upstreamAnswer) writeHeader(status int) {
 	}
 }
 
-// Write keeps one byte more than is allowed, by which end sees that it was too much. It
-// drops the rest without an error, so that the handlers of a route come to their end.
+// Write keeps one byte more than is allowed: from it, end sees that the answer is too large.
+// It drops the rest without an error, so that the handlers of a route can finish.
 func (a *upstreamAnswer) Write(p []byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

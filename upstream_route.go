@@ -54,7 +54,7 @@ func (u *upstreamRoute) ask(ctx context.Context, request *http.Request, body []b
 	return cause{causeServerError, "the route ended with an error"}
 }
 
-// routeContext ends with one context and has the values of another, but for those of Caddy:
+// routeContext ends with one context and has the values of another, except those of Caddy:
 // they belong to the request that Caddy is serving, and some of them control its connection.
 type routeContext struct {
 	context.Context

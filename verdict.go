@@ -48,8 +48,8 @@ func (o *OrderCheck) meansNo(status int) bool {
 	return 200 <= status && status < 300 && !o.accepts(status) || 400 <= status && status < 500
 }
 
-// judge decides what an answer means. broken is set if the answer is not complete. A status
-// that means no counts even then.
+// judge decides what an answer means. broken is set if the answer is not complete. Even then,
+// a status that means no is a no.
 func (o *OrderCheck) judge(status int, body []byte, broken cause, amount string) (verdict, cause) {
 	switch {
 	case o.meansNo(status):
@@ -122,11 +122,11 @@ func sameAmount(v gjson.Result, amount string) bool {
 	}
 }
 
-// cause is why a verdict is not yes, and what else an operator must know. It never holds a
-// value of the answer.
+// cause says, for the log, why a verdict is not yes or why a call failed, and what else an
+// operator must know. It never holds a value of an answer.
 type cause struct{ name, detail string }
 
-// The causes of a verdict; each noAnswer has a status for on_error.
+// The causes of a verdict. For those of noAnswer, statusFor gives the status of the answer.
 const (
 	causeStatus      = "status"
 	causeCondition   = "condition"
@@ -143,7 +143,8 @@ const (
 	causeTimeout     = "timed out"
 )
 
-// statusFor is the answer to GalaxiaMoneytree when on_error rejects.
+// statusFor returns the status of the answer to GalaxiaMoneytree if an order check, or the
+// look-up of an unsigned webhook, gave no answer for this cause.
 func statusFor(name string) int {
 	switch name {
 	case causeTimeout:
@@ -178,8 +179,8 @@ var setupFaults = map[int]string{
 	http.StatusNotFound:             "the app has no such path, or no such order: compare the URL, and have the app answer 409 to an unknown order",
 	http.StatusMethodNotAllowed:     "the app knows the path by another method: see the option method",
 	http.StatusUnsupportedMediaType: "the app does not read this media type: the webhook's body comes as it was sent",
-	419:                             "the app's CSRF protection: except the path from it",
-	http.StatusTooManyRequests:      "the app limits how often it is asked: except this gateway",
+	419:                             "the app's CSRF protection: exempt the path from it",
+	http.StatusTooManyRequests:      "the app limits how often it is asked: exempt this gateway",
 }
 
 // setupFault explains a status that means no by a likely fault of the app's set-up. It is
