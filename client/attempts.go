@@ -41,11 +41,12 @@ func (as *attempts) start(i *Issue) *attempt {
 }
 
 const (
-	// rememberDoubt is for how many time-outs an attempt in doubt is remembered: its
-	// payment may appear late.
+	// rememberDoubt is the number of time-outs for which an attempt in doubt is remembered:
+	// its payment may appear late.
 	rememberDoubt = 4
-	// maxClockError is how far off the API's clock may be, besides half of a time-out, by
-	// which a slow token leaves it unknown: see apiClock.earliestSecond.
+	// maxClockError is the greatest error that is expected of the API's clock, besides half of
+	// a time-out: a slow answer to getToken makes the clock uncertain by so much. See
+	// apiClock.earliestSecond.
 	maxClockError = 5 * time.Second
 )
 
@@ -72,7 +73,7 @@ func (as *attempts) finish(a *attempt, resp *Response, err error, timeout time.D
 	}
 }
 
-// forgetOld forgets the attempts of a list whose time has come. It runs with the next
+// forgetOld forgets the attempts of a list whose forgetAt has passed. It runs with the next
 // call, not by a timer, so that an idle account costs nothing.
 func (as *attempts) forgetOld(list []*attempt, now time.Time) []*attempt {
 	for len(list) > 0 && !list[0].forgetAt.After(now) {

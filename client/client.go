@@ -9,8 +9,8 @@
 // picture of a barcode, and an emulator of the API.
 package client
 
-// This file holds the Client itself: what it is made of, how it starts and ends. The
-// calls of an app are in calls.go.
+// This file holds the Client: its configuration, and how it starts and ends. The calls of an
+// app are in calls.go.
 
 import (
 	"cmp"
@@ -113,7 +113,7 @@ func (c *Client) State() *State { return c.state }
 // its Transport until this one is used.
 func (c *Client) TakeOver() { c.state.tokens.takeOver(c.fetcher) }
 
-// Retire ends this Client's part in background renewals, for good. A call that is still
+// Retire keeps this Client from renewing tokens in the background from now on. A call that is still
 // pending when another Client has taken over would otherwise make this one the renewer
 // again, and its State would hold it and its Transport.
 func (c *Client) Retire() { c.state.tokens.retire(c.fetcher) }

@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// After pingAfter without a frame a connection is pinged; pingTimeout later it is closed.
+// A connection is pinged after pingAfter without a frame, and closed if no answer arrives
+// within pingTimeout.
 const (
 	pingAfter   = 2 * time.Second
 	pingTimeout = 3 * time.Second
 )
 
 // KeepHealthy makes a transport ping each connection of HTTP/2 on which nothing arrives,
-// unless it does so already. Without that, a connection which a firewall or a NAT has
-// forgotten would be used for as long as calls are made over it, and each of them would
-// time out. It must be called before the transport is used.
+// unless it does so already. Without pings, the transport would keep using a connection that
+// a firewall or a NAT has forgotten, and each call over it would time out. It must be called before the transport is used.
 func KeepHealthy(t *http.Transport) {
 	var cfg http.HTTP2Config
 	if t.HTTP2 != nil {
@@ -34,7 +34,7 @@ func KeepHealthy(t *http.Transport) {
 // newTransport returns a transport of the client's own.
 func newTransport() http.RoundTripper {
 	usual, ok := http.DefaultTransport.(*http.Transport)
-	if !ok { // the program has put another in its place
+	if !ok { // the program has replaced it
 		return http.DefaultTransport
 	}
 	own := usual.Clone()
@@ -43,7 +43,7 @@ func newTransport() http.RoundTripper {
 }
 
 // closeIdleConnections closes the transport's idle connections, unless the transport is
-// the whole program's.
+// http.DefaultTransport, which the whole program shares.
 func (c *Client) closeIdleConnections() {
 	if t, ok := c.transport.(interface{ CloseIdleConnections() }); ok && c.transport != http.DefaultTransport {
 		t.CloseIdleConnections()

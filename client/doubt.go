@@ -13,18 +13,17 @@ import (
 
 // IssueRaw sends a validated POST /cvs and returns the API's answer as it came.
 //
-// A call of which a byte may have been written is never sent again, for the API
-// would issue a second barcode; one of which nothing was written is. If the answer is
-// lost, the order is looked up, at once and again until the Timeout has passed
-// since the call began, or one and a half for a call that was itself timed out:
-// the API may be at work on it for as long. A payment that matches the call in all
-// that it shows, and cannot be another call's, is returned as if the answer had
-// come. Otherwise the error is ErrOutcomeUnknown, or ErrNotAPI if something
-// answered in the API's place and the API then knows of no payment. All of it
-// takes less than twice the Timeout.
+// The call is sent again only if it is certain that no byte of it was written:
+// otherwise the API could issue a second barcode. If the answer is lost, the order is
+// looked up: at once, and again until the Timeout has passed since the call began, or
+// one and a half times the Timeout if the call itself timed out, because the API may
+// still be at work on it. A payment that matches the call in every field that it
+// shows, and cannot be another call's, is returned as if it were the answer.
+// Otherwise the error is ErrOutcomeUnknown, or ErrNotAPI if another server answered
+// and the API then knows of no payment. All of this takes less than twice the Timeout.
 //
-// Identical calls at the same moment are one call. It goes on when ctx ends, for
-// a barcode must not be issued unseen; ctx ends only this caller's wait.
+// Identical calls at the same time are sent as one call. The end of ctx ends only this
+// caller's wait. The call goes on, because the outcome of an issue must be known.
 func (c *Client) IssueRaw(ctx context.Context, i *Issue) (*Response, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("issuing a barcode: nothing was sent: %w", ctx.Err())
@@ -51,8 +50,8 @@ func issued(val any, err error, _ bool) (*Response, error) {
 }
 
 // issueOnce sends the call and, if its outcome is unknown, looks it up. It turns a
-// transport's panic into an unknown outcome: nobody above this goroutine would recover
-// it.
+// transport's panic into an unknown outcome. The panic would otherwise end the program: this
+// goroutine is not the caller's.
 func (c *Client) issueOnce(ctx context.Context, i *Issue) (resp *Response, err error) {
 	a := c.state.attempts.start(i)
 	defer func() {
@@ -122,7 +121,7 @@ func (c *Client) resolveDoubt(ctx context.Context, a *attempt, doubt error) (*Re
 }
 
 // longestIssue limits a call with its look-ups: a little less than twice the Timeout, so
-// that the answer leaves before.
+// that the answer is sent within that.
 func (c *Client) longestIssue() time.Duration {
 	return 2*c.timeout - min(c.timeout/10, 100*time.Millisecond)
 }
@@ -137,13 +136,13 @@ func lookUpPause(n int, found lookUpResult, left time.Duration) time.Duration {
 	return wait
 }
 
-// lookUpResult is what a look-up tells about the payment that a call may have made.
+// lookUpResult says what a look-up found of the payment that a call may have made.
 type lookUpResult int
 
 const (
 	foundNoAnswer   lookUpResult = iota
 	foundThrottling              // 429
-	foundUnclear                 // there may be one
+	foundUnclear                 // a payment that may be the call's or another's
 	foundMatch                   // the payment that the call made
 	foundNone                    // the API has no payment that the call can have made
 )

@@ -19,7 +19,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
-// IssueRequest are the fields of POST /cvs. Amount and MerchantUID are required.
+// IssueRequest holds the fields of POST /cvs. Amount and MerchantUID are required.
 type IssueRequest struct {
 	MerchantUID   string   `json:"merchant_uid"`             // at most 40 characters; an order that is paid is refused
 	Amount        Amount   `json:"amount"`                   // greater than 0

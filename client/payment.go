@@ -1,5 +1,7 @@
 package client
 
+// This file holds a payment, as the API describes it.
+
 import (
 	"encoding/json"
 	"errors"

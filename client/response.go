@@ -66,7 +66,7 @@ func (r *Response) impUID() string {
 
 // readResponse reads an answer, which may be longer for a list.
 func (c *Client) readResponse(resp *http.Response, list bool) (*Response, error) {
-	if resp.StatusCode < 200 { // 101: what follows is no answer, and no context ends it
+	if resp.StatusCode < 200 { // 101: what follows is not an answer, and the context does not end it
 		_ = resp.Body.Close()
 		return nil, newNotAPIError(resp)
 	}
@@ -120,8 +120,8 @@ func readCode(code gjson.Result) int64 {
 
 var errTooLarge = errors.New("the answer is larger than any of the API's")
 
-// readBody reads an answer of at most limit bytes, to its end: over HTTP/2, to stop
-// at the last byte would cancel the call.
+// readBody reads an answer of at most limit bytes until EOF: over HTTP/2, stopping at the
+// last byte would cancel the call.
 func readBody(resp *http.Response, limit int64) ([]byte, error) {
 	defer resp.Body.Close()
 	whole := bytes.NewBuffer(make([]byte, 0, max(min(resp.ContentLength, limit), 0)+bytes.MinRead))

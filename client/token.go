@@ -31,7 +31,7 @@ const (
 type accessToken struct {
 	text      string
 	expiredAt int64     // as the API said
-	expires   time.Time // the token must not be sent from here on
+	expires   time.Time // the token must not be sent after this
 	renewAt   time.Time
 }
 
@@ -72,8 +72,8 @@ type tokens struct {
 	lastUsed  time.Time
 	failures  int          // in a row
 	failed    error        // of the last fetch, nil if it succeeded
-	confirmed *accessToken // the API refused it with 401, and then gave it again
-	retryAt   time.Time    // no fetch before, after a failure or a confirmed token
+	confirmed *accessToken // the token that the API refused with 401 and then gave again
+	retryAt   time.Time    // no fetch before this time, after a failure or a confirmed token
 	renewal   *time.Timer
 	closed    bool
 }

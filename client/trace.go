@@ -15,13 +15,13 @@ import (
 // sendTrace follows one request while the transport sends it.
 type sendTrace struct {
 	wantsConn   atomic.Bool // the transport asked for a connection
-	hasConn     atomic.Bool // and got it
-	wroteStream atomic.Bool // it wrote into a stream of HTTP/2 or HTTP/3
+	hasConn     atomic.Bool // the transport got the connection
+	wroteStream atomic.Bool // the transport wrote into a stream of HTTP/2 or HTTP/3
 }
 
-// context returns a context with which http.Transport reports to the trace. It asks for
-// a connection at every attempt and starts to write as soon as it has one. Field names
-// with a colon are those of HTTP/2 and HTTP/3 only.
+// context returns a context with which http.Transport reports to the trace. The transport
+// asks for a connection at every attempt and starts to write as soon as it has one. Only
+// HTTP/2 and HTTP/3 have field names that begin with a colon.
 func (s *sendTrace) context(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { s.wantsConn.Store(true); s.hasConn.Store(false) },
@@ -50,7 +50,8 @@ func (s *sendTrace) forbidRepeat(req *http.Request) {
 	}
 }
 
-// allowRepeat ends forbidRepeat once there was an answer that allows it.
+// allowRepeat ends forbidRepeat. It is called after an answer that allows to repeat the
+// request.
 func (s *sendTrace) allowRepeat() { s.wroteStream.Store(false) }
 
 // nothingSent reports whether it is certain that no byte was written. A transport that

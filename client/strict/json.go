@@ -32,7 +32,7 @@ var (
 // parsers may read differently, which Parse rejects.
 func ValidJSON[T string | []byte](text T) bool {
 	raw := []byte(text)
-	d := newDecoder(raw, jsontext.AllowInvalidUTF8(true)) // half of a surrogate pair counts as such
+	d := newDecoder(raw, jsontext.AllowInvalidUTF8(true)) // accepts half of a surrogate pair, too
 	for values := 0; ; {
 		_, err := d.ReadToken()
 		switch {

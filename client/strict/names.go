@@ -1,6 +1,6 @@
 package strict
 
-// This file holds which names of fields some parser could take for another name.
+// This file decides which names of fields some parser could take for another name.
 
 import (
 	"slices"
@@ -11,12 +11,12 @@ import (
 func (b *Body) rejectLookalikes(known []string) error {
 	for i := range b.fields {
 		name := b.fields[i].name
-		look := name
+		read := name
 		if b.mediaType == Form {
 			name, _, _ = strings.Cut(name, "[")
-			look = phpName(name)
+			read = phpName(name)
 		}
-		if want, found := resembledName(name, look, known); found {
+		if want, found := resembledName(name, read, known); found {
 			return lookalike(b.fields[i].name, want)
 		}
 	}
@@ -24,13 +24,13 @@ func (b *Body) rejectLookalikes(known []string) error {
 }
 
 // resembledName returns the known name for which name could be taken, if there is one.
-// look is the name as some parser sees it.
-func resembledName(name, look string, known []string) (want string, found bool) {
+// read is the name as some parser reads it.
+func resembledName(name, read string, known []string) (want string, found bool) {
 	if slices.Contains(known, name) {
 		return "", false
 	}
 	for _, want := range known {
-		if strings.EqualFold(look, want) {
+		if strings.EqualFold(read, want) {
 			return want, true
 		}
 	}

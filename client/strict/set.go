@@ -29,8 +29,8 @@ func (b *Body) SetInt(name string, value int64) {
 	b.set(name, []byte(number.Text), number)
 }
 
-// set puts the encoded value in the place of name's value or, if name is
-// absent, behind the last field. Every other byte stays as it came.
+// set replaces the value of name by the encoded value. If name is absent, set adds it
+// after the last field. Every other byte stays as it came.
 func (b *Body) set(name string, encoded []byte, value Value) {
 	if b.raw == nil {
 		const room = 640 // for what is filled in, signed URLs included
@@ -57,7 +57,7 @@ func (b *Body) set(name string, encoded []byte, value Value) {
 	b.fields = append(b.fields, field{name, value, start, start + len(encoded)})
 }
 
-// splice replaces raw[start:end], and moves the fields behind it along.
+// splice replaces raw[start:end], and corrects the places of the fields after it.
 func (b *Body) splice(start, end int, lead string, encoded []byte) {
 	rest := string(b.raw[end:])
 	b.raw = append(append(append(b.raw[:start], lead...), encoded...), rest...)
