@@ -1,6 +1,6 @@
 // What the walks share: the quickstart, the browser, and what must hold on
-// every page: no console error, no request to elsewhere, no accessibility
-// violation, nothing that sticks out sideways.
+// every page: no console error, no request to another host, no accessibility
+// violation, no horizontal scrolling.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -45,7 +45,7 @@ export async function quickstart() {
 
 export const launch = () => chromium.launch({
 	executablePath: '/usr/bin/chromium',
-	// Without a sandbox, as CI runs as root; and without what asks for other hosts by itself.
+	// Without Chromium's own sandbox, because CI runs as root, and without features that contact other hosts.
 	args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 });
 

@@ -52,7 +52,7 @@ func run() error {
 	if err := setEnvironment(); err != nil {
 		return err
 	}
-	if err := checkPorts(); err != nil {
+	if err := requirePorts(); err != nil {
 		return err
 	}
 	listener, err := net.Listen("tcp", address("APP_PORT"))
@@ -80,12 +80,12 @@ func run() error {
 	return errors.Join(err, caddy.Stop(), server.Close())
 }
 
-// checkPorts says which ports are taken, and how to choose others. Caddy would
-// share one with another quickstart, and each would get half of the requests.
-func checkPorts() error {
+// requirePorts returns an error that says which ports are taken, and how to choose others.
+// Caddy would share a port with another quickstart, and each would get half of the requests.
+func requirePorts() error {
 	var taken, command string
 	for _, p := range ports {
-		if err := checkFree(address(p.variable)); err != nil {
+		if err := requireFree(address(p.variable)); err != nil {
 			taken += fmt.Sprintf("\n  %s: %v", p.what, err)
 			command += fmt.Sprintf("%s=%d ", p.variable, freePort())
 		} else if port := os.Getenv(p.variable); port != p.usual {
@@ -98,7 +98,8 @@ func checkPorts() error {
 	return fmt.Errorf("no port for%s\nFree what is taken, or choose others:\n  %sgo run ./examples/quickstart", taken, command)
 }
 
-func checkFree(address string) error {
+// requireFree returns an error if the address is in use.
+func requireFree(address string) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
@@ -116,7 +117,7 @@ func freePort() int {
 	return listener.Addr().(*net.TCPAddr).Port
 }
 
-// setEnvironment gives the Caddyfile what is not set. The sandbox accepts any
+// setEnvironment sets the variables of the Caddyfile that are not set. The sandbox accepts any
 // keys; in production they come from the environment or from files, and only
 // Caddy has them.
 func setEnvironment() error {
@@ -132,7 +133,7 @@ func setEnvironment() error {
 	return nil
 }
 
-// address returns where something listens, by the variable of its port.
+// address returns the address of a listener. variable is the one that holds its port.
 func address(variable string) string {
 	return net.JoinHostPort("127.0.0.1", os.Getenv(variable))
 }

@@ -40,7 +40,7 @@ const (
 	FateGone   = "-gone"   // the API is slow, and the app closes the connection
 )
 
-// ForgetfulToken is the token that the ForgetfulAPI gives to everybody.
+// ForgetfulToken is the token that the ForgetfulAPI gives to every account.
 const ForgetfulToken = "canary-token-of-the-resource-run"
 
 func (a *ForgetfulAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -58,14 +58,14 @@ func (a *ForgetfulAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"code":0,"message":null,"response":{"access_token":%q,"now":%d,"expired_at":%d}}`, ForgetfulToken, now, now+life)
 	case "/cvs":
 		a.Issues.Add(1)
-		asked := gjson.GetManyBytes(body, "merchant_uid", "confirm_url")
-		if strings.Contains(asked[0].Str, FateBroken) {
+		fields := gjson.GetManyBytes(body, "merchant_uid", "confirm_url")
+		if strings.Contains(fields[0].Str, FateBroken) {
 			panic(http.ErrAbortHandler)
 		}
-		if strings.Contains(asked[0].Str, FateGone) {
+		if strings.Contains(fields[0].Str, FateGone) {
 			time.Sleep(10 * time.Millisecond)
 		}
-		writePayment(w, asked[0].Str, asked[1].Str, now)
+		writePayment(w, fields[0].Str, fields[1].Str, now)
 	default:
 		a.Others.Add(1)
 		writePayment(w, path.Base(r.URL.Path), "", now)

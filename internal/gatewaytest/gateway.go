@@ -159,7 +159,7 @@ func (g *Gateway) Fill(config string) string {
 	return strings.NewReplacer("INSIDE", g.Inside, "OUTSIDE", g.Outside, "API", g.APIURL, "SHOP", g.Shop.URL, "LOGS", g.LogFile).Replace(config)
 }
 
-// provisioning guards what all Caddys of a process share while they start.
+// provisioning guards Caddy's global state while a configuration is provisioned.
 var provisioning sync.Mutex
 
 // Run starts a Caddy beside others in this process. It ends with the test.

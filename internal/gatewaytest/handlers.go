@@ -47,7 +47,7 @@ func (m *misbehaving) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 		defer leave()
 		return next.ServeHTTP(leavingWriter{w, leave}, r.WithContext(ctx))
 	case "hang":
-		select {} // whatever becomes of its context
+		select {} // even after its context has ended
 	case "panic":
 		panic("a handler's own fault")
 	default:

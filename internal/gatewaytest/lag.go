@@ -1,6 +1,6 @@
 package gatewaytest
 
-// This file holds the watch for the machine's delays.
+// This file holds WatchLag, which measures the machine's delays.
 
 import "time"
 

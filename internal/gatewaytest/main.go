@@ -41,7 +41,7 @@ var written struct {
 	dir    string
 }
 
-// RunMain runs the tests of a package, and fails if one of them made the gateway write a
+// RunMain runs the tests of a package. It fails if one of them made the gateway write a
 // secret. A test package calls it in TestMain. The package must import the Caddy module.
 func RunMain(m *testing.M) {
 	for name, value := range Canaries {

@@ -1,7 +1,7 @@
 package shop
 
-// This file holds all that speaks with Caddy: asking for a barcode, answering the order
-// check, and hearing of a payment. It is what an existing shop would add.
+// This file holds everything that communicates with Caddy: it asks for a barcode, answers the
+// order check, and receives the notice of a payment. It is what an existing shop would add.
 
 import (
 	"encoding/json"
@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/code128"
 )
 
-// barcode gets an order's barcode. Neither a second click nor a customer who leaves disturbs the call to the gateway.
+// barcode gets an order's barcode. A second click waits for the first, and the call to the gateway goes on if the customer leaves.
 func (s *shop) barcode(w http.ResponseWriter, r *http.Request, o *order) {
 	o.issuing.Lock()
 	defer o.issuing.Unlock()
@@ -41,14 +41,14 @@ func (s *shop) issue(o *order) *failure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f != nil {
-		o.inDoubt = o.inDoubt || f.inDoubt // for good: what nobody answered for may be done late
+		o.inDoubt = o.inDoubt || f.inDoubt // never reset: a call without an answer may still be carried out later
 		return f
 	}
 	o.State, o.impUID, o.Barcode, o.Picture = "waiting", p.ImpUID, p.Barcode, template.HTML(picture) //nolint:gosec // drawn by code128
 	return nil
 }
 
-// request asks the gateway for a barcode, unless an attempt that ended in doubt turns out to have issued one.
+// request asks the gateway for a barcode. If an earlier attempt ended in doubt, it first looks for the barcode of that attempt.
 func (s *shop) request(o *order) (payment, *failure) {
 	if o.inDoubt {
 		p, f := s.lookUp("find/" + o.ID + "/ready")
@@ -81,7 +81,7 @@ type payment struct {
 	Barcode     string  `json:"vbank_num"` // where the sandbox puts the number
 }
 
-// failure is how the gateway did not do what it was asked to do. In doubt, it may have done it all the same.
+// failure is an answer of the gateway that is not a success, or a missing one. If it is in doubt, the work may have been done.
 type failure struct {
 	status  int
 	message string
@@ -112,7 +112,7 @@ func (s *shop) ask(method, path string, form url.Values) (payment, *failure) {
 	return payment{}, &failure{resp.StatusCode, envelope.Message, err != nil || resp.StatusCode == http.StatusGatewayTimeout}
 }
 
-// refresh lets the customer ask for the payment, as a notice may get lost.
+// refresh looks the payment up when the customer asks for it, because a notice may get lost.
 func (s *shop) refresh(w http.ResponseWriter, r *http.Request, o *order) {
 	if now := s.copy(o); now.State == "waiting" {
 		p, f := s.lookUp(url.PathEscape(now.impUID))
@@ -122,16 +122,17 @@ func (s *shop) refresh(w http.ResponseWriter, r *http.Request, o *order) {
 		}
 		s.settle(p)
 		s.mu.Lock()
-		o.Checked = s.now()
+		o.Refreshed = s.now()
 		s.mu.Unlock()
 	}
 	http.Redirect(w, r, "/orders/"+o.ID, http.StatusSeeOther)
 }
 
 // payable is the order check: Caddy asks it while the customer stands at the till, and compares the total itself. Two tills
-// may ask at once for the last one of a thing; a shop that minds keeps it for the first until the notice, or for a minute.
+// may ask at once for the last item in stock. A shop can prevent that: it reserves the item for the first order until the
+// notice arrives, or for a minute.
 func (s *shop) payable(w http.ResponseWriter, r *http.Request) {
-	impUID := webhook(r)
+	impUID := readImpUID(r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.orders[r.PathValue("id")]
@@ -151,17 +152,17 @@ func (s *shop) payable(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// notice hears that something was paid. Anybody can say so: the shop looks the payment up, and believes only that. A 5xx asks
-// the sender to come again, which helps only if the look-up failed.
+// notice receives the notice of a payment. Anybody can send one, so the shop looks the payment up and uses only the answer. A
+// 5xx makes the sender send the notice again, which helps only if the look-up failed.
 func (s *shop) notice(w http.ResponseWriter, r *http.Request) {
-	impUID := webhook(r)
+	impUID := readImpUID(r)
 	if impUID == "" {
 		refuse(w, http.StatusBadRequest, "imp_uid가 필요합니다")
 		return
 	}
 	p, f := s.lookUp(url.PathEscape(impUID))
 	switch {
-	case f != nil && f.status == http.StatusNotFound && !f.inDoubt: // the API's own word
+	case f != nil && f.status == http.StatusNotFound && !f.inDoubt: // the API's own answer
 		refuse(w, http.StatusNotFound, "알 수 없는 결제입니다")
 		return
 	case f != nil:
@@ -171,7 +172,7 @@ func (s *shop) notice(w http.ResponseWriter, r *http.Request) {
 	s.settle(p)
 }
 
-// settle takes over what a look-up found. Doing so again changes nothing.
+// settle updates the order from a payment that was looked up. A second call changes nothing.
 func (s *shop) settle(p payment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,15 +187,15 @@ func (s *shop) settle(p payment) {
 	}
 }
 
-// webhook returns the imp_uid of a webhook, which comes as JSON or as a form.
-func webhook(r *http.Request) string {
+// readImpUID returns the imp_uid of a webhook, which is sent as JSON or as a form.
+func readImpUID(r *http.Request) string {
 	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == "application/x-www-form-urlencoded" {
 		return r.PostFormValue("imp_uid")
 	}
 	var hook struct {
 		ImpUID string `json:"imp_uid"`
 	}
-	_ = json.NewDecoder(r.Body).Decode(&hook) // what cannot be read names no payment
+	_ = json.NewDecoder(r.Body).Decode(&hook) // a body that cannot be read gives ""
 	return hook.ImpUID
 }
 

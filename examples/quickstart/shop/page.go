@@ -22,9 +22,9 @@ type view struct {
 	Products []product
 	Order    order
 	Problem  string // what went wrong
-	Message  string // what the gateway says of it
+	Message  string // the gateway's message
 	// The rest is filled in by render.
-	Path    string // where the page is to be had again
+	Path    string // the address of this page
 	Till    string
 	Expired bool // the order's barcode
 }
@@ -65,7 +65,7 @@ func (s *shop) language(r *http.Request) string {
 
 var seoul = time.FixedZone("KST", 9*60*60)
 
-// parse returns the templates in one of the languages, which stand beside each other there.
+// parse returns the templates in one of the languages. Each template contains the texts of both.
 func parse(lang string) *template.Template {
 	choose := func(ko, en string) string {
 		if lang == "ko" {
@@ -80,9 +80,9 @@ func parse(lang string) *template.Template {
 		"until": func(t time.Time) string {
 			return t.In(seoul).Format(choose("2006년 1월 2일 15:04까지", "until 2 Jan 2006, 15:04 MST"))
 		},
-		"clock": func(t time.Time) string { return t.In(seoul).Format("15:04:05") },
-		"utc":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"fours": fours,
+		"clock":  func(t time.Time) string { return t.In(seoul).Format("15:04:05") },
+		"utc":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"groups": groups,
 	}).ParseFS(templates, "templates/*.html"))
 }
 
@@ -94,8 +94,8 @@ func thousands(n int) string {
 	return s
 }
 
-// fours groups a barcode's number, to be read out.
-func fours(s string) string {
+// groups writes a barcode's number in groups of four, so that it can be read aloud.
+func groups(s string) string {
 	for i := 4; i < len(s); i += 5 {
 		s = s[:i] + " " + s[i:]
 	}

@@ -1,5 +1,6 @@
 // Package shop is the quickstart's merchant: an app that sells a few things and holds no credential. It asks Caddy for
-// barcodes (barcode), answers Caddy's order check (payable) and hears of payments (notice). The rest is any shop's.
+// barcodes (barcode), answers Caddy's order check (payable) and receives notices of payments (notice). The rest is an ordinary
+// shop.
 package shop
 
 import (
@@ -16,14 +17,15 @@ const (
 	maxBody   = 64 << 10 // bytes
 	maxOrders = 10_000
 	lifetime  = 72 * time.Hour   // of a barcode
-	patience  = 35 * time.Second // longer than the gateway's, whose answer says more than a time-out
+	timeout   = 35 * time.Second // of a call; longer than the gateway's, so that the gateway's answer arrives first
 )
 
 type product struct {
 	ID, Ko, En            string
 	Price, Stock, Initial int
-	// lastOneGoes lets another customer take the last one while this one walks to the store, to be seen at the till.
-	lastOneGoes bool
+	// sellsOut takes the last item out of stock when it is ordered, so that the till shows a refusal: as if another customer
+	// had bought it while this one walks to the store.
+	sellsOut bool
 }
 
 type order struct {
@@ -32,8 +34,8 @@ type order struct {
 	Total     int // won
 	Barcode   string
 	Picture   template.HTML // of the barcode
-	Expires   time.Time     // the barcode
-	Checked   time.Time     // when the customer last asked whether the payment has arrived
+	Expires   time.Time     // when the barcode does
+	Refreshed time.Time     // when the customer last asked whether the payment has arrived
 	impUID    string        // the payment that the barcode stands for
 	inDoubt   bool          // an attempt to get a barcode ended without an answer: there may be one
 	issuing   *sync.Mutex   // held while a barcode is asked for, so that two clicks do not get two
@@ -58,12 +60,12 @@ func New(gateway, till string) http.Handler {
 
 func newShop(gateway, till string) *shop {
 	return &shop{
-		gateway: gateway, till: till, client: &http.Client{Timeout: patience}, now: time.Now,
+		gateway: gateway, till: till, client: &http.Client{Timeout: timeout}, now: time.Now,
 		pages: map[string]*template.Template{"ko": parse("ko"), "en": parse("en")},
 		products: []*product{
 			{ID: "umbrella", Ko: "접이식 우산", En: "Folding umbrella", Price: 15000, Stock: 5, Initial: 5},
 			{ID: "mug", Ko: "머그컵", En: "Mug", Price: 9000, Stock: 12, Initial: 12},
-			{ID: "lamp", Ko: "한정판 램프", En: "Limited lamp", Price: 42000, Stock: 1, Initial: 1, lastOneGoes: true},
+			{ID: "lamp", Ko: "한정판 램프", En: "Limited lamp", Price: 42000, Stock: 1, Initial: 1, sellsOut: true},
 		},
 		orders: make(map[string]*order),
 	}
@@ -84,7 +86,7 @@ func (s *shop) handler() http.Handler {
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		s.render(w, r, http.StatusNotFound, "problem", view{Problem: "page"})
 	})
-	// No other site may order or restock for a visitor. Caddy's requests are no browser's, and pass.
+	// No other site may make a visitor's browser order or restock. Caddy's requests do not come from a browser, and pass.
 	return guard(http.NewCrossOriginProtection().Handler(mux))
 }
 
@@ -123,12 +125,12 @@ func (s *shop) create(w http.ResponseWriter, r *http.Request) {
 		s.render(w, r, http.StatusBadRequest, "problem", view{Problem: "product"})
 		return
 	}
-	id := "order-" + strings.ToLower(rand.Text()[:10]) // not to be guessed: the address of an order opens it
+	id := "order-" + strings.ToLower(rand.Text()[:10]) // random, because whoever knows the address of an order can open it
 	s.mu.Lock()
 	soldOut, full := p.Stock == 0, len(s.orders) >= maxOrders
 	if !soldOut && !full {
 		s.orders[id] = &order{ID: id, State: "new", Product: p, Total: p.Price, issuing: new(sync.Mutex)}
-		if p.lastOneGoes {
+		if p.sellsOut {
 			p.Stock = 0
 		}
 	}
@@ -162,7 +164,7 @@ func (o *order) expired(now time.Time) bool {
 	return o.State == "waiting" && now.After(o.Expires)
 }
 
-// copy returns an order as it is now.
+// copy returns a copy of an order as it is now.
 func (s *shop) copy(o *order) order {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,15 +191,13 @@ func (s *shop) state(w http.ResponseWriter, r *http.Request) {
 	refuse(w, http.StatusNotFound, "없는 주문입니다")
 }
 
-// What follows is what a visitor sees.
-
-// guard bounds what is read, and tells browsers to load nothing from elsewhere.
+// guard limits the size of bodies, and tells browsers to load nothing from other sites.
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "+
 			"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Referrer-Policy", "same-origin") // the address of an order opens it
+		w.Header().Set("Referrer-Policy", "same-origin") // whoever knows the address of an order can open it
 		w.Header().Set("Cache-Control", "no-store")
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, r)

@@ -638,7 +638,7 @@ func TestEscaping(t *testing.T) {
 	assert.NotContains(t, page, "<script>alert")
 	assert.NotContains(t, page, `1"><script>`)
 	assert.NotContains(t, page, "javascript:")
-	assert.Contains(t, page, template.HTMLEscapeString(fours(`1"><script>&`)))
+	assert.Contains(t, page, template.HTMLEscapeString(groups(`1"><script>&`)))
 }
 
 func TestHeaders(t *testing.T) {
