@@ -231,7 +231,7 @@ func (o optionTest) mistakes(name string) []mistake {
 	return mistakes
 }
 
-// assertRejects checks that the block is rejected with these lines in it, and that the
+// assertRejects asserts that the block is rejected with these lines in it, and that the
 // error has the message and the number of the line.
 func (b blockTest) assertRejects(t *testing.T, m mistake) {
 	t.Helper()

@@ -190,7 +190,7 @@ func requireAdaptError(t *testing.T, input string) string {
 }
 
 // loadConfig provisions and validates a configuration, without starting it, and
-// checks that neither the error nor the log shows a secret.
+// asserts that neither the error nor the log shows a secret.
 func loadConfig(t *testing.T, config []byte) (logged string, err error) {
 	t.Helper()
 	var cfg *caddy.Config
@@ -219,24 +219,24 @@ func restoreDefaultLogger(t *testing.T) {
 	t.Cleanup(func() { assert.NoError(t, caddy.Validate(new(caddy.Config))) })
 }
 
-// assertNothingHeld checks that every configuration has released the state that it shares
+// assertNothingHeld asserts that every configuration has released the state that it shares
 // with others, also if provisioning it failed.
 func assertNothingHeld(t *testing.T) {
 	t.Helper()
-	ours := make(map[any]bool)
+	ofFixtures := make(map[any]bool)
 	for _, api := range []string{"https://api.iamport.kr", "https://api.example", fixtureSettings["FIXTURE_API"]} {
 		for _, pair := range [][2]string{{"FIXTURE_IMP_KEY", "FIXTURE_IMP_SECRET"}, {"FIXTURE_SECOND_KEY", "FIXTURE_SECOND_SECRET"}} {
 			_, key := acquireState(api, fixtureSecrets[pair[0]], fixtureSecrets[pair[1]])
 			releaseState(key)
-			ours[key], ours[key.credentials] = true, true
+			ofFixtures[key], ofFixtures[key.credentials] = true, true
 		}
 	}
 	states.Range(func(key, _ any) bool {
-		assert.False(t, ours[key], "the state of an account at %s was not released", key.(stateKey).api)
+		assert.False(t, ofFixtures[key], "the state of an account at %s was not released", key.(stateKey).api)
 		return true
 	})
 	sandboxes.Range(func(key, _ any) bool {
-		assert.False(t, ours[key.(sandboxKey).credentials], "an emulator was not released")
+		assert.False(t, ofFixtures[key.(sandboxKey).credentials], "an emulator was not released")
 		return true
 	})
 }
@@ -414,7 +414,7 @@ func orderChecks(checks string) string {
 	return `{"handler":"cvs_confirm","order_checks":[` + checks + `]}`
 }
 
-// FuzzCaddyfile checks that parsing any Caddyfile ends in an error, or in JSON that our
+// FuzzCaddyfile asserts that parsing any Caddyfile ends in an error, or in JSON that our
 // types can read and write again without loss.
 func FuzzCaddyfile(f *testing.F) {
 	// Only Caddyfiles that adapt: the fuzzer makes mistakes by itself.

@@ -90,8 +90,8 @@ func TestLookUpsByPOST(t *testing.T) {
 	assert.Equal(t, []string{"GET", "GET", "GET"}, methods)
 }
 
-// asked is a request that reached the API.
-type asked struct {
+// apiRequest is a request that reached the API.
+type apiRequest struct {
 	method, uri, contentType, body string
 	header                         http.Header
 }
@@ -99,32 +99,32 @@ type asked struct {
 // recorder answers as its handler does, and keeps the requests.
 type recorder struct {
 	http.Handler
-	mu    sync.Mutex
-	asked []asked
+	mu       sync.Mutex
+	requests []apiRequest
 }
 
 func (rec *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/users/getToken" {
 		body, _ := io.ReadAll(r.Body)
 		rec.mu.Lock()
-		rec.asked = append(rec.asked, asked{r.Method, r.RequestURI, r.Header.Get("Content-Type"), string(body), r.Header.Clone()})
+		rec.requests = append(rec.requests, apiRequest{r.Method, r.RequestURI, r.Header.Get("Content-Type"), string(body), r.Header.Clone()})
 		rec.mu.Unlock()
 	}
 	rec.Handler.ServeHTTP(w, r)
 }
 
-func (rec *recorder) last(t *testing.T) asked {
+func (rec *recorder) last(t *testing.T) apiRequest {
 	t.Helper()
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	require.NotEmpty(t, rec.asked)
-	return rec.asked[len(rec.asked)-1]
+	require.NotEmpty(t, rec.requests)
+	return rec.requests[len(rec.requests)-1]
 }
 
 func (rec *recorder) count() int {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	return len(rec.asked)
+	return len(rec.requests)
 }
 
 func TestServeLetsFurtherCallsThrough(t *testing.T) {
@@ -217,7 +217,7 @@ func TestTokensOfOldSDKsAreNeitherSentNorLogged(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Setup{API: api})
 	const real = "canary-token-of-an-old-sdk"
 	gatewaytest.AddSecret(real)
-	ask := func(query, header string) asked {
+	ask := func(query, header string) apiRequest {
 		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, g.Inside+"/payments/imp_1?x=1"+query, nil)
 		require.NoError(t, err)
 		if header != "" {

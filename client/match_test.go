@@ -22,7 +22,7 @@ import (
 // Every field that the payment shows must have the value that was sent.
 func TestRecoveredPaymentMatchesEveryField(t *testing.T) {
 	t.Parallel()
-	const asked = `"merchant_uid":"o","amount":15000,"name":"우산","buyer_name":"홍길동","buyer_tel":"010-1234-5678","barcode":"2222","pg":"galaxia.M2","custom_data":{"a":[1,2],"b":"x"}`
+	const fields = `"merchant_uid":"o","amount":15000,"name":"우산","buyer_name":"홍길동","buyer_tel":"010-1234-5678","barcode":"2222","pg":"galaxia.M2","custom_data":{"a":[1,2],"b":"x"}`
 	shown := map[string]string{
 		"imp_uid": `"imp_1"`, "merchant_uid": `"o"`, "amount": "15000", "status": `"ready"`, "name": `"우산"`, "buyer_name": `"홍길동"`,
 		"buyer_tel": `"010-1234-5678"`, "vbank_num": `"2222"`, "pg_id": `"M2"`, "custom_data": `"{\"b\": \"x\", \"a\": [1, 2.0]}"`,
@@ -64,7 +64,7 @@ func TestRecoveredPaymentMatchesEveryField(t *testing.T) {
 		}
 		api := &scriptedAPI{issue: hangUp, find: succeed("{" + strings.Join(members, ",") + "}")}
 		c := newClient(t, newServer(t, api).URL, timeout(brief))
-		call := issueInBackground(context.Background(), c, parse(t, strict.JSON, "{"+asked+"}"))
+		call := issueInBackground(context.Background(), c, parse(t, strict.JSON, "{"+fields+"}"))
 		assertions = append(assertions, func() {
 			r := <-call
 			assert.EqualValues(t, 1, api.posts.Load(), name)

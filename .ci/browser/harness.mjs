@@ -52,8 +52,9 @@ export const launch = () => chromium.launch({
 export const phone = { name: 'phone', viewport: { width: 360, height: 780 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 export const desktop = { name: 'desktop', viewport: { width: 1280, height: 900 } };
 
-// visitor opens a browser window of its own. Its check() must be called at the
-// end; expect() names an HTTP status that the next page may come with.
+// visitor opens a browser window of its own. Its close() must be called at the
+// end: it fails if something went wrong. expect() names an HTTP status that the next page
+// may have.
 export async function visitor(browser, device = desktop, lang = 'ko', options = {}) {
 	const { name, ...settings } = device;
 	const context = await browser.newContext({ ...settings, locale: lang === 'ko' ? 'ko-KR' : 'en-US', ...options });
@@ -78,15 +79,16 @@ export async function visitor(browser, device = desktop, lang = 'ko', options = 
 		wrong,
 		page: await context.newPage(),
 		expect: (status) => expected.add(String(status)),
-		async check() {
+		async close() {
 			await context.close();
 			assert.deepEqual(wrong, []);
 		},
 	};
 }
 
-// sound checks a page as it stands.
-export async function sound(page) {
+// assertPage fails on an accessibility violation or on horizontal scrolling in a page as it is
+// now.
+export async function assertPage(page) {
 	await page.evaluate(axe);
 	const { violations } = await page.evaluate(() =>
 		globalThis.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
@@ -98,7 +100,7 @@ export async function sound(page) {
 
 // decode reads the barcode in a picture as a till's scanner would.
 export async function decode(locator) {
-	await locator.page().bringToFront(); // there is no picture of a page that is behind another
+	await locator.page().bringToFront(); // the browser does not draw a page that is behind another
 	const results = await readBarcodes(await locator.screenshot(), { formats: ['Code128'] });
 	assert.equal(results.length, 1, 'one barcode in the picture');
 	return results[0].text;
@@ -107,8 +109,8 @@ export async function decode(locator) {
 export const payments = async () => (await (await fetch(`${sandbox}/sandbox/payments`)).json()).payments;
 
 // picture renews one of the README's pictures if PICTURES is set, and else
-// compares it with what the page looks like now, but for barcodes and texts with
-// digits in them: those differ from run to run.
+// compares it with what the page looks like now, except for barcodes and texts
+// with digits: those differ from run to run.
 export async function picture(page, name) {
 	const file = path.join(pictures, `${name}.png`);
 	await page.bringToFront();
@@ -118,17 +120,17 @@ export async function picture(page, name) {
 		await writeFile(file, now);
 		return;
 	}
-	const passing = await page.evaluate(passingParts);
+	const changing = await page.evaluate(changingParts);
 	const blank = await page.context().browser().newPage();
 	const urls = [await readFile(file), now].map((png) => `data:image/png;base64,${png.toString('base64')}`);
-	const part = await blank.evaluate(difference, [urls, passing]);
+	const part = await blank.evaluate(difference, [urls, changing]);
 	await blank.close();
 	assert.ok(part <= 0.0007, `${(part * 100).toFixed(2)} % of ${name}.png differ from the page: renew it with PICTURES=1 .ci/browser/run`);
 }
 
-// passingParts runs in the browser. It returns where barcodes and digits stand:
-// the whole width of their elements, as other digits may be wider.
-function passingParts() {
+// changingParts runs in the browser. It returns the places of barcodes and
+// digits, with the whole width of their elements, because other digits may be wider.
+function changingParts() {
 	const rects = [...document.querySelectorAll('svg[shape-rendering], input')].map((e) => e.getBoundingClientRect());
 	const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 	while (texts.nextNode()) {
@@ -141,9 +143,9 @@ function passingParts() {
 	return rects.map(({ x, y, width, height }) => [x - 8, y - 4, width + 16, height + 8].map((n) => n * devicePixelRatio));
 }
 
-// difference runs in the browser. It returns the part of the pixels, of the
-// pictures at a quarter of their size, that differ visibly.
-async function difference([urls, passing]) {
+// difference runs in the browser. It reduces the pictures to a quarter of their
+// size and returns the share of pixels that differ visibly.
+async function difference([urls, changing]) {
 	const [a, b] = await Promise.all(urls.map(async (url) => {
 		const image = new Image();
 		image.src = url;
@@ -152,7 +154,7 @@ async function difference([urls, passing]) {
 		const context = canvas.getContext('2d');
 		context.imageSmoothingQuality = 'high';
 		context.drawImage(image, 0, 0, canvas.width, canvas.height);
-		for (const part of passing) context.fillRect(...part.map((n) => n / 4));
+		for (const part of changing) context.fillRect(...part.map((n) => n / 4));
 		return context.getImageData(0, 0, canvas.width, canvas.height);
 	}));
 	if (a.width !== b.width || a.height !== b.height) return 1;

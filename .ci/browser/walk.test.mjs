@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
-import { decode, desktop, gateway, launch, payments, phone, picture, quickstart, sandbox, shop, sound, visitor } from './harness.mjs';
+import { assertPage, decode, desktop, gateway, launch, payments, phone, picture, quickstart, sandbox, shop, visitor } from './harness.mjs';
 
 const words = {
 	ko: {
@@ -65,7 +65,7 @@ async function atTheTill(product, options) {
 	return { v, number: await voucher(v.page, words.en), till: await cashier(v.page, words.en) };
 }
 
-// pay presses a button of the till and returns what it then says happened.
+// pay presses a button of the till and returns the entry of the new scan.
 async function pay(till, button) {
 	const newest = till.locator('#exchanges > :first-child');
 	const id = await newest.getAttribute('id');
@@ -85,12 +85,12 @@ for (const lang of ['ko', 'en']) {
 				const v = await visitor(browser, device, lang);
 				const { page } = v;
 				await page.goto(shop);
-				await sound(page);
+				await assertPage(page);
 				await order(page, w, w.umbrella);
-				await sound(page);
+				await assertPage(page);
 				const number = await voucher(page, w);
 				assert.match(number, /^\d{20}$/);
-				await sound(page);
+				await assertPage(page);
 				assert.equal(await decode(page.locator('.barcode')), number);
 				assert.equal(await page.locator('.amount dd').textContent(), w.price);
 				assert.match(await page.locator('.voucher time').textContent(), w.deadline);
@@ -99,20 +99,20 @@ for (const lang of ['ko', 'en']) {
 				const till = await cashier(page, w);
 				assert.equal(await till.getByLabel(w.scan, { exact: true }).inputValue(), number);
 				assert.equal(await decode(till.locator('#payment svg')), number);
-				await sound(till);
+				await assertPage(till);
 				await till.getByRole('radio', { name: w[way] }).check();
 				const exchange = await pay(till, w.pay);
 				assert.equal(await title(exchange), w.paid);
 				assert.equal(await till.locator('#said').textContent(), w.paid, 'a screen reader hears it');
 				assert.match(await exchange.locator('ol').textContent(), new RegExp(`Galaxia\\.Cvs\\.Confirm.*"payType": "${way}".*200 OK`, 's'));
-				await sound(till);
+				await assertPage(till);
 				if (lang === 'en' && device === desktop && way === 'cash') await picture(till, 'till');
 
 				await page.getByRole('status').filter({ hasText: w.done }).waitFor();
 				assert.equal(await page.locator('.barcode').count(), 0, 'a paid barcode is not shown');
-				await sound(page);
+				await assertPage(page);
 				assert.equal((await payments()).find((p) => p.barcode === number).pay_type, way);
-				await v.check();
+				await v.close();
 			});
 		}
 
@@ -126,11 +126,11 @@ for (const lang of ['ko', 'en']) {
 			assert.equal(await title(exchange), w.refused);
 			assert.equal(await detail(exchange), '품절되었습니다', "the shop's own words");
 			assert.equal((await payments()).find((p) => p.barcode === number).status, 'ready');
-			await sound(till);
+			await assertPage(till);
 			if (lang === 'ko' && device === phone) await picture(till, 'refused');
 			await v.page.goto(shop);
-			await sound(v.page);
-			await v.check();
+			await assertPage(v.page);
+			await v.close();
 		});
 	}
 }
@@ -144,7 +144,7 @@ test('the voucher prints, and nothing else of the page', async () => {
 	await v.page.emulateMedia({ media: 'print' });
 	assert.equal(await decode(v.page.locator('.barcode')), number);
 	for (const role of ['button', 'banner', 'contentinfo']) assert.equal(await v.page.getByRole(role).count(), 0, role);
-	await v.check();
+	await v.close();
 });
 
 test('the language is chosen on the page, for shop and till', async () => {
@@ -158,7 +158,7 @@ test('the language is chosen on the page, for shop and till', async () => {
 	await till.getByRole('link', { name: words.ko.other }).click();
 	await till.getByRole('button', { name: words.en.pay, exact: true }).waitFor();
 	assert.equal(await till.getByLabel(words.en.scan, { exact: true }).inputValue(), number, 'the barcode stays on the till');
-	await v.check();
+	await v.close();
 });
 
 test('the till by keyboard alone', async () => {
@@ -176,7 +176,7 @@ test('the till by keyboard alone', async () => {
 	assert.equal(await title(exchange), w.paid);
 	assert.ok(await till.evaluate(() => document.activeElement.id === 'barcode'), 'the focus stays');
 
-	// What the focus is on changes: the entry of the list when it is paid, the way back to normal when it is gone.
+	// The focused element changes: the entry of the list when it is paid, the button "back to normal" when it disappears.
 	await order(v.page, w, w.mug);
 	const id = new URL(v.page.url()).pathname.split('/').pop();
 	const next = await voucher(v.page, w);
@@ -184,28 +184,28 @@ test('the till by keyboard alone', async () => {
 	await fetch(`${sandbox}/till`, { method: 'POST', body: new URLSearchParams({ barcode: next }) });
 	await till.getByRole('listitem').filter({ hasText: id }).getByText('Paid', { exact: true }).waitFor();
 	assert.equal(await till.evaluate(() => document.activeElement.textContent), id);
-	await break_(till, 'list', 'delay', 1);
+	await injectFault(till, 'list', 'delay', 1);
 	await till.locator('header').getByRole('button', { name: 'Back to normal' }).focus();
 	await till.keyboard.press('Enter');
 	await till.locator('.trouble').waitFor({ state: 'detached' });
 	assert.equal(await till.locator('#said').textContent(), 'Back to normal.');
 	assert.equal(await till.evaluate(() => document.activeElement.id), 'scan-title');
-	await v.check();
+	await v.close();
 });
 
 test('a slow webhook holds nothing else up', async () => {
 	const w = words.en;
 	const { v, till } = await atTheTill(w.mug);
-	await break_(till, 'notice', 'delay', 3600);
+	await injectFault(till, 'notice', 'delay', 3600);
 	await till.getByRole('button', { name: w.pay, exact: true }).click();
 	await till.locator('.busy').waitFor(); // which says that the gateway is being asked
 	await till.locator('#payment').getByText('Paid', { exact: true }).waitFor(); // before the notice has left
 	const { response } = await api({ merchant_uid: `meanwhile-${Date.now()}`, amount: 1 });
 	await till.getByRole('link', { name: response.merchant_uid }).waitFor();
-	await break_(till, 'list', 'delay', 1);
+	await injectFault(till, 'list', 'delay', 1);
 	await till.locator('header').getByRole('button', { name: 'Back to normal' }).click();
 	await till.locator('.trouble').waitFor({ state: 'detached' });
-	await v.check();
+	await v.close();
 });
 
 test('a page that the sandbox refuses, and one that is not its own, are told', async () => {
@@ -226,13 +226,13 @@ test('a page that the sandbox refuses, and one that is not its own, are told', a
 	await till.getByRole('alert').filter({ hasText: 'cannot be reached' }).waitFor();
 	await till.unroute('**/till');
 	await till.getByRole('alert').filter({ hasText: 'cannot be reached' }).waitFor({ state: 'hidden' });
-	await v.check();
+	await v.close();
 });
 
 test('what is shown is never older than what was', async () => {
 	const w = words.en;
 	const { v, till } = await atTheTill(w.mug);
-	// A look at the sandbox whose answer is under way while something is paid.
+	// The page asks the sandbox for changes, and something is paid before the answer arrives.
 	let release, held;
 	const arrived = new Promise((resolve) => (held = resolve));
 	await till.route('**/till?*', async (route) => {
@@ -253,11 +253,11 @@ test('what is shown is never older than what was', async () => {
 	assert.ok(seen.every((x) => x === id), `the newest exchange was ${seen}`);
 	await till.unrouteAll({ behavior: 'ignoreErrors' });
 
-	// A fault that is used up before the next look leaves the page as it was before.
-	await break_(till, 'list', 'delay', 1);
+	// A fault that is used up before the page asks for changes again does not change the page.
+	await injectFault(till, 'list', 'delay', 1);
 	await fetch(`${sandbox}/sandbox/faults`, { method: 'DELETE' });
 	await till.locator('.trouble').waitFor({ state: 'detached' });
-	await v.check();
+	await v.close();
 });
 
 test('the till without JavaScript', async () => {
@@ -267,7 +267,7 @@ test('the till without JavaScript', async () => {
 	assert.equal(await title(exchange), w.paid);
 	await v.page.reload();
 	await v.page.getByRole('status').filter({ hasText: w.done }).waitFor();
-	await v.check();
+	await v.close();
 });
 
 test('picking, searching, and a number that nobody issued', async () => {
@@ -288,11 +288,11 @@ test('picking, searching, and a number that nobody issued', async () => {
 	await till.getByRole('button', { name: w.find }).click();
 	await till.waitForLoadState();
 	assert.equal(await till.getByLabel(w.scan, { exact: true }).inputValue(), '12345678', 'searching leaves the till as it is');
-	await sound(till);
-	await v.check();
+	await assertPage(till);
+	await v.close();
 });
 
-// What the README says of each.
+// What the README says of each scenario.
 const scenarios = [
 	['At two tills at once', 'Paid', /The second till: Acceptable, but not paid.*The other till was faster/s, 'paid'],
 	['Voided while scanning', 'Acceptable, but not paid', /Void/, 'cancelled'],
@@ -311,12 +311,12 @@ for (const [button, outcome, steps, status] of scenarios) {
 		assert.equal(await title(exchange), outcome);
 		assert.match(await exchange.locator('ol').textContent(), steps);
 		assert.equal((await payments()).find((p) => p.barcode === number).status, status);
-		await sound(till);
-		await v.check();
+		await assertPage(till);
+		await v.close();
 	});
 }
 
-// The sandbox is asked itself here, as the gateway would put in its own confirm_url.
+// This test calls the sandbox directly, because the gateway would fill in its own confirm_url.
 for (const [lang, device, outcome, warning] of [
 	['ko', phone, 'cvs_confirm의 승인 없이 결제되었습니다', /^주의: 이 200 응답은 cvs_confirm이 보낸 것이 아닙니다/],
 	['en', desktop, 'Paid, but cvs_confirm did not accept it', /^Warning: This 200 did not come from cvs_confirm/],
@@ -340,14 +340,14 @@ for (const [lang, device, outcome, warning] of [
 		assert.ok(await exchange.locator('.warning').isVisible());
 		assert.match(await v.page.locator('#said').textContent(), /confirm_url/, 'a screen reader hears it');
 		assert.equal((await payments()).find((p) => p.barcode === number).status, 'paid', 'as the real sender would make it');
-		await sound(v.page);
+		await assertPage(v.page);
 		app.close();
-		await v.check();
+		await v.close();
 	});
 }
 
-// break_ makes requests go wrong by the page's form, as often as times says.
-async function break_(till, endpoint, effect, value, times = 1) {
+// injectFault injects a fault by the form of the page, for so many requests as times says.
+async function injectFault(till, endpoint, effect, value, times = 1) {
 	if (!(await till.locator('#faults').evaluate((e) => e.open))) await till.locator('#faults summary').click();
 	await till.locator('#endpoint').selectOption(endpoint);
 	await till.locator('#times').fill(String(times));
@@ -374,22 +374,22 @@ for (const [effect, value, outcome] of issueFaults) {
 		await till.goto(`${sandbox}/till`);
 		await order(v.page, w, w.mug);
 		const id = new URL(v.page.url()).pathname.split('/').pop();
-		await break_(till, 'issue', effect, value);
-		await sound(till);
+		await injectFault(till, 'issue', effect, value);
+		await assertPage(till);
 		if (outcome === 'voucher') {
 			await voucher(v.page, w);
 		} else {
 			v.expect(502);
 			await v.page.getByRole('button', { name: w.convenience }).click();
 			await v.page.getByRole('alert').filter({ hasText: outcome }).waitFor();
-			await sound(v.page);
+			await assertPage(v.page);
 			assert.equal(await issued(id), 0);
 			await v.page.getByRole('button', { name: w.again }).click();
 			await v.page.getByRole('status').filter({ hasText: w.waiting }).waitFor();
 		}
 		assert.equal(await issued(id), 1, 'one barcode');
 		await till.locator('.trouble').waitFor({ state: 'detached' }); // the page sees that the fault is used up
-		await v.check();
+		await v.close();
 	});
 }
 
@@ -400,8 +400,8 @@ test('fault: an outcome that nobody knows, and the way back to normal', async ()
 	await till.goto(`${sandbox}/till`);
 	await order(v.page, w, w.mug);
 	const id = new URL(v.page.url()).pathname.split('/').pop();
-	await break_(till, 'issue', 'drop_after', undefined);
-	await break_(till, 'find', 'status', 500, 0);
+	await injectFault(till, 'issue', 'drop_after', undefined);
+	await injectFault(till, 'find', 'status', 500, 0);
 	v.expect(502);
 	await v.page.getByRole('button', { name: w.convenience }).click();
 	await v.page.getByRole('alert').filter({ hasText: id }).waitFor();
@@ -410,7 +410,7 @@ test('fault: an outcome that nobody knows, and the way back to normal', async ()
 	await v.page.getByRole('button', { name: w.again }).click();
 	await v.page.getByRole('status').filter({ hasText: w.waiting }).waitFor();
 	assert.equal(await issued(id), 1, 'the barcode of the first attempt was found');
-	await v.check();
+	await v.close();
 });
 
 test('fault: no token to be had', async () => {
@@ -420,8 +420,8 @@ test('fault: no token to be had', async () => {
 	await till.goto(`${sandbox}/till`);
 	await order(v.page, w, w.mug);
 	const id = new URL(v.page.url()).pathname.split('/').pop();
-	await break_(till, 'issue', 'expired_token', undefined);
-	await break_(till, 'token', 'status', 503, 0);
+	await injectFault(till, 'issue', 'expired_token', undefined);
+	await injectFault(till, 'token', 'status', 503, 0);
 	v.expect(502);
 	await v.page.getByRole('button', { name: w.convenience }).click();
 	const alert = v.page.getByRole('alert');
@@ -434,7 +434,7 @@ test('fault: no token to be had', async () => {
 		await v.page.waitForLoadState();
 	}
 	assert.equal(await issued(id), 1);
-	await v.check();
+	await v.close();
 });
 
 // Faults of the webhooks: what the till then says, and the order.
@@ -451,14 +451,14 @@ for (const [effect, value, outcome, steps, status] of confirmFaults) {
 	test(`fault: confirm webhook, ${effect}`, async () => {
 		const w = words.en;
 		const { v, number, till } = await atTheTill(w.umbrella);
-		await break_(till, 'confirm', effect, value);
+		await injectFault(till, 'confirm', effect, value);
 		const exchange = await pay(till, w.pay);
 		const said = await title(exchange);
 		assert.ok([outcome].flat().includes(said), said);
 		assert.match(await exchange.textContent(), steps);
 		assert.equal((await payments()).find((p) => p.barcode === number).status, status);
-		await sound(till);
-		await v.check();
+		await assertPage(till);
+		await v.close();
 	});
 }
 
@@ -472,14 +472,14 @@ for (const [effect, endpoint, value, arrives] of noticeFaults) {
 	test(`fault: ${endpoint}, ${effect}`, async () => {
 		const w = words.en;
 		const { v, till } = await atTheTill(w.mug);
-		await break_(till, endpoint, effect, value);
+		await injectFault(till, endpoint, effect, value);
 		assert.equal(await title(await pay(till, w.pay)), 'Paid');
 		if (!arrives) {
 			assert.match(await v.page.getByRole('status').textContent(), w.waiting);
 			await v.page.getByRole('button', { name: w.check }).click();
 		}
 		await v.page.getByRole('status').filter({ hasText: w.done }).waitFor();
-		await v.check();
+		await v.close();
 	});
 }
 
@@ -496,7 +496,7 @@ for (const endpoint of ['payment', 'find', 'void']) {
 		for (const [effect, value, status] of callFaults) {
 			const id = `${endpoint}-${effect}-${Date.now()}`.slice(0, 40);
 			const { response } = await api({ merchant_uid: id, amount: 1 });
-			await break_(v.page, endpoint, effect, value);
+			await injectFault(v.page, endpoint, effect, value);
 			const [method, path] = { payment: ['GET', `payments/${response.imp_uid}?include_sandbox=true`], find: ['GET', `payments/find/${id}`], void: ['DELETE', `cvs/${response.imp_uid}`] }[endpoint];
 			const answer = await fetch(`${gateway}/${path}`, { method });
 			const repeated = method === 'GET' && ['drop_before', 'drop_after'].includes(effect) && answer.status === 200;
@@ -505,7 +505,7 @@ for (const endpoint of ['payment', 'find', 'void']) {
 			assert.equal(code, { status: -1, code: 1 }[effect] ?? (answer.status === 200 ? 0 : -1), effect);
 			await v.page.locator('.trouble').waitFor({ state: 'detached' });
 		}
-		await v.check();
+		await v.close();
 	});
 }
 
@@ -523,7 +523,7 @@ test('only what can go wrong is offered', async () => {
 	await till.locator('[value=status]').check();
 	assert.equal(await offered('confirm'), 'delay drop_before drop_after garbage oversized duplicate');
 	assert.ok(await till.locator('[value=delay]').isChecked(), 'what is not offered is not chosen');
-	await v.check();
+	await v.close();
 });
 
 // api calls the gateway as an app would.
@@ -536,8 +536,8 @@ test('script in a field stays text', async () => {
 	await v.page.goto(`${sandbox}/till?${new URLSearchParams({ barcode: response.vbank_num })}`);
 	await v.page.locator('#payment').getByText(evil).waitFor();
 	await pay(v.page, 'Pay');
-	await sound(v.page);
-	await v.check();
+	await assertPage(v.page);
+	await v.close();
 });
 
 test('10,000 barcodes leave the page quick', async () => {
@@ -569,7 +569,7 @@ async function time(what) {
 		}));
 		assert.ok(await v.page.locator('#list > li').first().getByText('new-').count(), 'the new barcode is there');
 		assert.equal(await v.page.locator('#list > li').count(), 20, 'no more than a page of them');
-		await v.check();
+		await v.close();
 	}
 	const median = (all) => all.sort((a, b) => a - b)[all.length >> 1];
 	const size = (await (await fetch(`${sandbox}/till`)).text()).length;
@@ -584,6 +584,6 @@ test('a sandbox that ends is noticed', async () => {
 	await started.stop();
 	await v.page.getByRole('alert').filter({ hasText: 'cannot be reached' }).waitFor();
 	v.wrong.length = 0; // the browser tells of the refused connections
-	await v.check();
+	await v.close();
 	started = undefined;
 });

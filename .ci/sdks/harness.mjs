@@ -80,7 +80,7 @@ function controls(sandbox, gateway) {
 			const { payments } = await call('GET', `${sandbox}/sandbox/payments`);
 			return payments.find((p) => p.merchant_uid === merchant_uid);
 		},
-		// inject lets a fault strike once.
+		// inject injects a fault for one request.
 		inject: (fault) => call('POST', `${sandbox}/sandbox/faults`, { ...fault, times: 1 }),
 		faults: async () => (await call('GET', `${sandbox}/sandbox/faults`)).faults,
 	};

@@ -9,8 +9,8 @@ import { calls, sdks } from './sdks.mjs';
 const readme = new URL('../../README.md', import.meta.url);
 
 // rows are the table's. A row makes a call for an order in a state, perhaps under a
-// fault of the sandbox, and what comes of it is either a response, which `sees` judges
-// and puts into the table's words, or an `error`. Without `serve` the gateway serves
+// fault of the sandbox, and its result is either a response, which `sees` judges
+// and describes in the table's words, or an `error`. Without `serve` the gateway serves
 // only what is `always` served.
 const rows = [
 	{ call: 'POST /users/getToken', by: calls.getToken, order: 'none', always: true, sees: token },

@@ -396,7 +396,7 @@ func TestFaultyWebhookBodies(t *testing.T) {
 		f.Endpoint, f.Times = emulator.EndpointNotice, 1
 		s.inject(f)
 	}
-	for i, check := range []func(hit) bool{
+	for i, matches := range []func(hit) bool{
 		func(h hit) bool {
 			return h.header.Get("Content-Type") == "text/html" && strings.HasPrefix(h.body, "<!DOCTYPE html>")
 		},
@@ -404,7 +404,7 @@ func TestFaultyWebhookBodies(t *testing.T) {
 		func(h hit) bool { return h.body[0] == '{' && len(h.body) < 200 },
 	} {
 		s.scan(s.issue(fmt.Sprintf(`"merchant_uid":"order-%d","amount":1,"notice_url":%q`, i, g.URL)).field("vbank_num"), "card")
-		if h := g.got()[i]; !check(h) {
+		if h := g.got()[i]; !matches(h) {
 			t.Errorf("webhook %d: %d bytes of %s", i, len(h.body), h.header.Get("Content-Type"))
 		}
 	}

@@ -195,7 +195,7 @@ func TestEveryEndpointNeedsAToken(t *testing.T) {
 		{"GET", "/payments/find/order/ready"},
 		{"GET", "/payments/status/all"},
 	}
-	check := func(when string) {
+	assertUnauthorized := func(when string) {
 		for _, r := range requests {
 			a := s.do(r.method, r.path, "", "")
 			if a.expect(t, 401, -1); t.Failed() {
@@ -205,10 +205,10 @@ func TestEveryEndpointNeedsAToken(t *testing.T) {
 	}
 	token := s.token
 	s.token = ""
-	check("without a token")
+	assertUnauthorized("without a token")
 	s.token = token
 	s.ExpireTokens()
-	check("after ExpireTokens")
+	assertUnauthorized("after ExpireTokens")
 	if s.login("key", "secret") == token {
 		t.Error("an expired token was issued again")
 	}

@@ -333,7 +333,7 @@ func (f *faultRun) serveAPI(w http.ResponseWriter, r *http.Request) {
 	f.g.API.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), faultKey{}, fault)))
 }
 
-// delay waits in place of the emulator, which would check the token only after the wait. In
+// delay waits in place of the emulator, which would verify the token only after the wait. In
 // this run tokens become invalid early, so most delayed requests would be answered 401.
 func (f *faultRun) delay(r *http.Request, fault emulator.Fault) {
 	valid := r.Header.Get("Authorization") == "Bearer "+f.token(r.ProtoMajor)

@@ -195,7 +195,7 @@ func (f *faultRun) judge(t *testing.T, c *verdicts, v *appView, issued []emulato
 	}
 }
 
-// judgeScan checks one attempt to pay.
+// judgeScan judges one attempt to pay.
 func (f *faultRun) judgeScan(t *testing.T, c *verdicts, s scan) {
 	t.Helper()
 	if s.result.Accepted {

@@ -260,7 +260,7 @@ func (f *forgery) issue(t *testing.T, inside, uid string, amount int, state stri
 }
 
 // payable is the shop's order check. It knows the state of each order, but does not check what
-// the gateway must check: deadlines and amounts.
+// the gateway must enforce: deadlines and amounts.
 func (f *forgery) payable(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,6 +1,6 @@
 package acceptance
 
-// This file holds the resource run: it checks that goroutines, open files and memory return
+// This file holds the resource run: it asserts that goroutines, open files and memory return
 // to where they began, and that the gateway sends nothing without a request. The long forms:
 //
 //	go test -run '^Test(ResourceRun|OutstandingBarcodesUseNoMemory|IdleAccountsSendNoRequests)$' -v -timeout 60m ./internal/acceptance -long -seed 2
