@@ -289,7 +289,7 @@ func TestUnknownOutcomeHasACause(t *testing.T) {
 }
 
 // Also with a valid token, an API that was not reached has done nothing.
-func TestUnreachableAPIWithValidToken(t *testing.T) {
+func TestUnreachableAPIWithValidTokenDidNothing(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{Account: "timeout 500ms"})
 	i := g.MustIssue(t, "order-1")
@@ -396,7 +396,7 @@ func TestFailedConditionIsLogged(t *testing.T) {
 }
 
 // One line of the log, a warning, says that a check looks misconfigured.
-func TestCheckThatLooksMisconfigured(t *testing.T) {
+func TestMisconfiguredCheckIsLoggedAsWarning(t *testing.T) {
 	t.Parallel()
 	for status, detail := range map[int]string{
 		201: "201 is some frameworks' default for a POST: have the app answer 200, or accept 201", 204: "accept does not name this status",
@@ -421,7 +421,7 @@ func TestCheckThatLooksMisconfigured(t *testing.T) {
 }
 
 // The gateway returns an answer as it came, with a Content-Type or without one.
-func TestAnswerWithoutContentType(t *testing.T) {
+func TestProxyAddsNoContentType(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{API: emulatorWith("/payments/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header()["Content-Type"] = nil

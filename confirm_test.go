@@ -127,7 +127,7 @@ func TestConfirmRejectsForeignSignatures(t *testing.T) {
 	assert.NotContains(t, g.Log(t), "vs_sig")
 }
 
-func TestConfirmOfOneAccountOnly(t *testing.T) {
+func TestConfirmRejectsOtherAccounts(t *testing.T) {
 	t.Parallel()
 	second := "imp_key {env.CVS_TEST_SECOND_KEY}\nimp_secret {env.CVS_TEST_SECOND_SECRET}\napi API"
 	for account, status := range map[string]int{"": 200, "account second\n": 403} {
@@ -138,7 +138,7 @@ func TestConfirmOfOneAccountOnly(t *testing.T) {
 	assert.Equal(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
 }
 
-func TestConfirmAfterTheDeadline(t *testing.T) {
+func TestConfirmRejectsAfterTheDeadline(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	i := g.MustIssue(t, "order-1")
@@ -155,7 +155,7 @@ func TestConfirmAfterTheDeadline(t *testing.T) {
 	assert.Equal(t, 1, g.Shop.Count(), "not about what has expired")
 }
 
-func TestUnsignedWebhooks(t *testing.T) {
+func TestUnsignedWebhooksFollowTheOption(t *testing.T) {
 	t.Parallel()
 	const withoutURL = "pg galaxia" // the app's own confirm_url, or PortOne's
 	for mode, want := range map[string]map[string]int{
@@ -219,7 +219,7 @@ func TestSlowLookUpIsNotAccepted(t *testing.T) {
 	assert.Less(t, time.Since(began), 3*time.Second, "long before the decision is due")
 }
 
-func TestBothHandlersOnOneSite(t *testing.T) {
+func TestProxyAndConfirmShareOneSite(t *testing.T) {
 	t.Parallel()
 	one := gatewaytest.Address(t)
 	g := gatewaytest.Start(t, gatewaytest.Setup{Sites: "http://" + one + " {\ncvs_proxy\ncvs_confirm /cvs/confirm {\n" + gatewaytest.UsualConfirm + "\n}\n}\n"})
@@ -254,7 +254,7 @@ func TestFailedLookUpIsNotAccepted(t *testing.T) {
 	assert.Equal(t, 503, g.Confirm(t, gatewaytest.Issued{ImpUID: "imp_1", MerchantUID: "a", Barcode: "1", ConfirmURL: g.Outside + "/cvs/confirm"}).Status)
 }
 
-func TestOrderCheckSeesExactlyThis(t *testing.T) {
+func TestOrderCheckGetsTheDocumentedRequest(t *testing.T) {
 	t.Parallel()
 	check := `
 		order_check SHOP/orders/{http.cvs.merchant_uid}/payable?id={http.cvs.imp_uid}&o={http.cvs.merchant_uid} {
@@ -314,7 +314,7 @@ func TestOrderNumberStaysInItsPathSegment(t *testing.T) {
 	}
 }
 
-func TestVerdictsOfChecks(t *testing.T) {
+func TestAnswerOfACheckDecides(t *testing.T) {
 	t.Parallel()
 	check := func(options string) string { return "order_check SHOP/check {\n" + options + "\n}" }
 	for name, c := range map[string]struct {
@@ -530,7 +530,7 @@ func TestShadowCheckNeverDecides(t *testing.T) {
 	}, 5*time.Second, 5*time.Millisecond)
 }
 
-func TestRouteChecks(t *testing.T) {
+func TestAnswerOfARouteDecides(t *testing.T) {
 	t.Parallel()
 	route := func(directives, options string) string {
 		return "order_check {\n" + options + "\nroute {\n" + directives + "\n}\n}"
@@ -582,7 +582,7 @@ func TestRouteChecks(t *testing.T) {
 	}
 }
 
-func TestRouteCheckWithTruncatedAnswer(t *testing.T) {
+func TestTruncatedAnswerOfARouteIsNoAcceptance(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]int{200: 502, 409: 409, 500: 502} {
 		g := gatewaytest.Start(t, gatewaytest.Setup{
@@ -615,7 +615,7 @@ func TestChecksOfARouteDoNotShareARequest(t *testing.T) {
 	assert.Len(t, paths, 8)
 }
 
-func TestTwiceTheSameWebhook(t *testing.T) {
+func TestRepeatedWebhookIsAskedAndAnsweredAgain(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	i := g.MustIssue(t, "order-1")

@@ -100,7 +100,7 @@ func TestGuardPassesNoticesOn(t *testing.T) {
 }
 
 // Caddy answers a request for a Host that no site has with an empty 200.
-func TestGuardOfAServerWithSeveralSites(t *testing.T) {
+func TestGuardRefusesWebhooksOnOtherSites(t *testing.T) {
 	t.Parallel()
 	_, port, err := net.SplitHostPort(gatewaytest.Address(t))
 	require.NoError(t, err)
@@ -126,7 +126,7 @@ func TestGuardOfAServerWithSeveralSites(t *testing.T) {
 }
 
 // A JSON configuration without cvs_unrouted is guarded as well.
-func TestGuardOfAJSONConfiguration(t *testing.T) {
+func TestGuardNeedsNoUnrouted(t *testing.T) {
 	t.Parallel()
 	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{})
 	cfg := gatewaytest.Adapt(t, config)

@@ -72,7 +72,7 @@ func phpFPM(t *testing.T) string {
 }
 
 // The example of a PHP shop, as it is shipped, works with a real php-fpm.
-func TestPHPExample(t *testing.T) {
+func TestPHPExampleWorksWithFPM(t *testing.T) {
 	t.Parallel()
 	socket, root := phpFPM(t), t.TempDir()
 	script, err := os.ReadFile("testdata/php/confirm.php")
@@ -133,7 +133,7 @@ func shown(t *testing.T, language string, with ...string) string {
 
 // Behind nginx and HAProxy, configured as the README says, Caddy knows the client. Without
 // those options every client would have the proxy's address, and is refused.
-func TestBehindAProxy(t *testing.T) {
+func TestProxyKnowsTheClientBehindNginxAndHAProxy(t *testing.T) {
 	t.Parallel()
 	const (
 		client   = "127.0.0.2"

@@ -112,7 +112,7 @@ func TestOtherRequestsGoToTheNextHandler(t *testing.T) {
 	assert.Zero(t, g.API.Requests(emulator.EndpointAll))
 }
 
-func TestMethodsOfTheAPI(t *testing.T) {
+func TestProxyRejectsOtherMethods(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	for path, allow := range map[string]string{"/cvs": "POST", "/cvs/imp_1": "DELETE", "/payments/imp_1": "GET, POST", "/payments/find/a": "GET, POST", "/payments/find/a/paid": "GET, POST", "/users/getToken": "POST"} {
@@ -123,7 +123,7 @@ func TestMethodsOfTheAPI(t *testing.T) {
 	}
 }
 
-func TestLookUpsAndVoid(t *testing.T) {
+func TestProxyServesLookUpsAndVoid(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	uid := "주문/2026 1%"
@@ -430,7 +430,7 @@ func TestIssueRefusesWhatCouldNotBePaid(t *testing.T) {
 	assert.Len(t, g.API.Payments(), 3)
 }
 
-func TestFailuresOfTheAPI(t *testing.T) {
+func TestFailuresOfTheAPIAreExplained(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		fault   emulator.Fault
@@ -494,7 +494,7 @@ func TestIssueAnswersUnknownOutcome(t *testing.T) {
 	assert.Len(t, g.API.Payments(), 2, "it is not blindly repeated")
 }
 
-func TestTimeouts(t *testing.T) {
+func TestSlowLookUpIsAnswered504(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{Account: "timeout 300ms"})
 	g.MustIssue(t, "order-1")
@@ -604,7 +604,7 @@ func TestAccountsAreSeparate(t *testing.T) {
 	}
 }
 
-func TestPlaceholdersForLogs(t *testing.T) {
+func TestPlaceholdersDescribeCallsAndDecisions(t *testing.T) {
 	t.Parallel()
 	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{})
 	facts := func(directive, names string) string {

@@ -18,7 +18,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-func TestSandboxCommand(t *testing.T) {
+func TestSandboxCommandServesAPIAndTill(t *testing.T) {
 	addr := gatewaytest.Address(t)
 	url, err := startSandbox(addr)
 	require.NoError(t, err)
@@ -63,7 +63,7 @@ func TestSandboxPrintsItsURL(t *testing.T) {
 }
 
 // Each option of the sandbox changes what an app sees.
-func TestSandboxOptions(t *testing.T) {
+func TestSandboxOptionsChangeItsAnswers(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		options string

@@ -70,7 +70,7 @@ func TestTrailingSlashIsIgnored(t *testing.T) {
 	assert.Equal(t, "cancelled", g.Do(t, http.MethodDelete, g.Inside+"/cvs/"+impUID+"/", "", "").Payment(t)["status"])
 }
 
-func TestLookUpsByPOST(t *testing.T) {
+func TestProxyAcceptsLookUpsByPOST(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var methods []string
@@ -157,7 +157,7 @@ func TestServeLetsFurtherCallsThrough(t *testing.T) {
 	assert.Equal(t, sent, api.count(), "nothing else is sent")
 }
 
-func TestServeAll(t *testing.T) {
+func TestServeAllLetsEveryCallThrough(t *testing.T) {
 	t.Parallel()
 	api := &recorder{Handler: gatewaytest.StubAPI(200, gatewaytest.JSONType, `{"code":0,"message":null,"response":null}`)}
 	g := gatewaytest.Start(t, gatewaytest.Setup{API: api, Proxy: "serve all"})
@@ -176,7 +176,7 @@ func TestServeAll(t *testing.T) {
 
 // A call that changes something is sent once. If its outcome is unknown, the answer must not
 // look like success or like failure.
-func TestServedCallWithUnknownOutcome(t *testing.T) {
+func TestServedCallWithUnknownOutcomeIs504(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		fail        http.HandlerFunc

@@ -118,7 +118,7 @@ func TestWebhookAtASimilarPathIsAnswered(t *testing.T) {
 }
 
 // A request that is not a signed webhook goes to the site.
-func TestOtherRequestsPassOn(t *testing.T) {
+func TestUnroutedPassesOtherRequestsOn(t *testing.T) {
 	t.Parallel()
 	g, i := onSite(t, nil, onlyConfirm+"respond \"the shop's page\" 202\n")
 	at, query, _ := strings.Cut(i.ConfirmURL, "/cvs/confirm")
@@ -184,7 +184,7 @@ func TestSignedNoticesReachTheApp(t *testing.T) {
 
 // In a route, directives run in the order in which they are written. Further handlers of the
 // module may come after the one that answers missed webhooks.
-func TestSeveralHandlersOnOneSite(t *testing.T) {
+func TestUnroutedLeavesWebhooksToLaterHandlers(t *testing.T) {
 	t.Parallel()
 	other := strings.Replace(onlyConfirm, "/cvs/confirm", "/other/confirm", 1)
 	for name, directives := range map[string]string{

@@ -25,7 +25,7 @@ func TestBackoffGrowsToItsLimit(t *testing.T) {
 	assert.Greater(t, fetchPause(ErrCredentials, 1), fetchPause(&tokenError{ErrUnreachable}, 20), "wrong keys stay wrong")
 }
 
-func TestPauseAfterFailedTokenFetch(t *testing.T) {
+func TestPauseAfterFailedTokenFetchDependsOnTheError(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		err         error

@@ -108,7 +108,7 @@ func TestIssueRejectsInvalidUTF8(t *testing.T) {
 	assert.Empty(t, e.Payments())
 }
 
-func TestVoid(t *testing.T) {
+func TestVoidCancelsUnpaidBarcodeOnce(t *testing.T) {
 	t.Parallel()
 	e, c := newSandbox(t, emulator.Options{})
 	ctx := context.Background()
@@ -134,7 +134,7 @@ func TestVoid(t *testing.T) {
 	assert.Equal(t, before+1, e.Requests(emulator.EndpointVoid), "a void that may have arrived is not repeated")
 }
 
-func TestPaymentAndFindPayment(t *testing.T) {
+func TestPaymentAndFindPaymentReturnTheRightPayment(t *testing.T) {
 	t.Parallel()
 	const uid = "주문 1/2?x=%41#&.."
 	clock := &manualClock{t: time.Unix(1_790_000_000, 0)}
@@ -179,7 +179,7 @@ func TestPaymentAndFindPayment(t *testing.T) {
 	assert.Equal(t, client.APIError{Status: 200, Code: 1, Message: "이미 결제가 이뤄진 merchant_uid입니다."}, *refusal)
 }
 
-func TestListPayments(t *testing.T) {
+func TestListPaymentsPagesAndFilters(t *testing.T) {
 	t.Parallel()
 	clock := &manualClock{t: time.Unix(1_790_000_000, 0)}
 	_, c := newSandbox(t, emulator.Options{Now: clock.now})

@@ -20,7 +20,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-func TestNewRejects(t *testing.T) {
+func TestNewRejectsInvalidConfig(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]client.Config{
 		"no key":      {ImpSecret: impSecret},
@@ -77,7 +77,7 @@ func TestClientStartsWhileTheAPIIsDown(t *testing.T) {
 	assert.ErrorIs(t, err, client.ErrNoToken)
 }
 
-func TestConfigDefaults(t *testing.T) {
+func TestNewFillsInDefaults(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "https://api.iamport.kr", client.DefaultAPI)
 	var hosts []string

@@ -187,7 +187,7 @@ func TestIssueWithoutATokenIsNotInDoubt(t *testing.T) {
 	}
 }
 
-func TestUnreachable(t *testing.T) {
+func TestFailedDialIsErrUnreachable(t *testing.T) {
 	t.Parallel()
 	d := new(faultyDialer)
 	e, c := newSandbox(t, emulator.Options{}, d.transport())
@@ -200,7 +200,7 @@ func TestUnreachable(t *testing.T) {
 	assert.Equal(t, 1, e.Requests(emulator.EndpointPayment), "the look-up is not repeated")
 }
 
-func TestUnreachableAfterRefusedToken(t *testing.T) {
+func TestFailedDialAfterRefusedTokenIsErrUnreachable(t *testing.T) {
 	t.Parallel()
 	d := new(faultyDialer)
 	e, c := newSandbox(t, emulator.Options{BeforeRequest: func(endpoint emulator.Endpoint, _ *http.Request) {
@@ -215,7 +215,7 @@ func TestUnreachableAfterRefusedToken(t *testing.T) {
 	assert.Equal(t, 1, e.Requests(emulator.EndpointVoid))
 }
 
-func TestConnectionRefused(t *testing.T) {
+func TestRefusedConnectionIsErrUnreachable(t *testing.T) {
 	t.Parallel()
 	e := emulator.New(emulator.Options{})
 	server := newServer(t, e)
@@ -237,7 +237,7 @@ func TestConnectionRefused(t *testing.T) {
 	}
 }
 
-func TestUntrustedCertificate(t *testing.T) {
+func TestUntrustedCertificateIsErrUnreachable(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(&scriptedAPI{other: missing})
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)

@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client"
 )
 
-func TestAmounts(t *testing.T) {
+func TestAmountsAreKeptDigitForDigit(t *testing.T) {
 	t.Parallel()
 	assert.EqualValues(t, "15000", client.Won(15000))
 	assert.EqualValues(t, "-1", client.Won(-1))
@@ -30,7 +30,7 @@ func TestAmounts(t *testing.T) {
 	assert.Equal(t, "15000.00", string(raw))
 }
 
-func TestTimes(t *testing.T) {
+func TestZeroTimeIsNone(t *testing.T) {
 	t.Parallel()
 	assert.True(t, client.Time(0).Time().IsZero())
 	assert.True(t, time.Unix(1790000000, 0).Equal(client.Time(1790000000).Time()))

@@ -42,7 +42,7 @@ func widths(t *testing.T, svg string) (first int, runs string) {
 	return first, runs
 }
 
-func TestSVG(t *testing.T) {
+func TestSVGDrawsTheSymbols(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ text, runs string }{
 		// 00 and 99 in code set C; the check symbols are 105 % 103 = 2 and (105 + 99 + 2*99) % 103 = 93.
@@ -63,7 +63,7 @@ func TestSVG(t *testing.T) {
 	}
 }
 
-func TestSVGSize(t *testing.T) {
+func TestSVGHasQuietZonesAndWholePixels(t *testing.T) {
 	t.Parallel()
 	svg, err := code128.SVG(strings.Repeat("1234", 5))
 	require.NoError(t, err)
@@ -72,7 +72,7 @@ func TestSVGSize(t *testing.T) {
 	assert.Contains(t, svg, `width="330" height="80"`)
 }
 
-func TestSVGRefuses(t *testing.T) {
+func TestSVGRejectsUnencodableText(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "바코드", "12\n34", "\u00f1", strings.Repeat("1", 81), "\xff"} {
 		_, err := code128.SVG(text)

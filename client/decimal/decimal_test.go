@@ -59,7 +59,7 @@ func TestEqualComparesNumbersNotText(t *testing.T) {
 	assert.False(t, decimal.Equal("x", "x"))
 }
 
-func TestPositive(t *testing.T) {
+func TestPositiveMeansGreaterThanZero(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]bool{"1": true, "0.001": true, "0": false, "-0": false, "-1": false, "x": false} {
 		assert.Equal(t, want, decimal.Positive(in), in)

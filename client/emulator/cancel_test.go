@@ -36,7 +36,7 @@ func (e envelope) cancelled(t *testing.T) (c cancelled) {
 	return c
 }
 
-func TestCancelPartially(t *testing.T) {
+func TestCancelRefundsPartially(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := newSandbox(t, emulator.Options{Now: c.now})
@@ -170,7 +170,7 @@ func TestCancelSendsNoticeOnRequest(t *testing.T) {
 	})
 }
 
-func TestCancelNoticeBody(t *testing.T) {
+func TestCancelNoticeHasCancellationID(t *testing.T) {
 	t.Parallel()
 	came := make(chan struct{}, 2)
 	shop := newGateway(t, func(http.ResponseWriter, *http.Request) { came <- struct{}{} })

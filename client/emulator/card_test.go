@@ -9,7 +9,7 @@ import (
 )
 
 // A payment by card is an ordinary payment of its order, but the till does not show it.
-func TestCardPayment(t *testing.T) {
+func TestCardPaymentIsPaidAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	waiting := s.issue(`"merchant_uid":"order","amount":15000`)

@@ -70,7 +70,7 @@ func TestCloseWaitsForScans(t *testing.T) {
 	})
 }
 
-func TestBeforeRequest(t *testing.T) {
+func TestBeforeRequestSeesEachAPIRequest(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	seen := map[emulator.Endpoint]string{}
@@ -91,8 +91,8 @@ func TestBeforeRequest(t *testing.T) {
 	}
 }
 
-// TestConcurrentUse is for the race detector.
-func TestConcurrentUse(t *testing.T) {
+// TestMethodsMayBeCalledConcurrently is for the race detector.
+func TestMethodsMayBeCalledConcurrently(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{MaxPayments: 5})
 	g := newGateway(t, status(200))

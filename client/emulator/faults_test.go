@@ -135,7 +135,7 @@ func TestFaultOnAllIsKeptForAffectedRequests(t *testing.T) {
 	s.get("/payments/find/order").expect(t, 500, -1)
 }
 
-func TestFaultDrop(t *testing.T) {
+func TestFaultDropClosesTheConnection(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(*httptest.Server){
 		"HTTP/1": (*httptest.Server).Start,
@@ -173,7 +173,7 @@ func TestFaultDrop(t *testing.T) {
 	}
 }
 
-func TestFaultGarbage(t *testing.T) {
+func TestFaultGarbageAnswersHTML(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	s.inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Times: 1, Garbage: true})
@@ -186,7 +186,7 @@ func TestFaultGarbage(t *testing.T) {
 	}
 }
 
-func TestFaultOversized(t *testing.T) {
+func TestFaultOversizedAnswers16MiB(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	s.inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Times: 1, Oversized: true})
@@ -219,7 +219,7 @@ func TestFaultsKeepTheStatus(t *testing.T) {
 	}
 }
 
-func TestFaultExpiredToken(t *testing.T) {
+func TestFaultExpiredTokenAnswers401(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	s.inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Times: 1, ExpiredToken: true})
@@ -235,7 +235,7 @@ func TestFaultExpiredToken(t *testing.T) {
 	}
 }
 
-func TestFaultDelay(t *testing.T) {
+func TestFaultDelayDelaysTheAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e := emulator.New(emulator.Options{})
@@ -313,7 +313,7 @@ func TestCloseEndsDelays(t *testing.T) {
 	})
 }
 
-func TestFaultsOfWebhooks(t *testing.T) {
+func TestFaultsAlterWebhooks(t *testing.T) {
 	t.Parallel()
 	const signed = "/confirm?a=%20b&cvs_amount=15000&cvs_sig=AbCdEf&z=1"
 	for _, test := range []struct {
@@ -365,7 +365,7 @@ func TestFaultsOfWebhooks(t *testing.T) {
 	}
 }
 
-func TestDuplicateConfirm(t *testing.T) {
+func TestFirstAnswerToDuplicateConfirmDecides(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	var n atomic.Int32
@@ -388,7 +388,7 @@ func TestDuplicateConfirm(t *testing.T) {
 	}
 }
 
-func TestFaultyWebhookBodies(t *testing.T) {
+func TestFaultsAlterWebhookBodies(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	g := newGateway(t, status(200))
@@ -410,7 +410,7 @@ func TestFaultyWebhookBodies(t *testing.T) {
 	}
 }
 
-func TestDelayedWebhook(t *testing.T) {
+func TestFaultDelaysWebhook(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var sent time.Time
@@ -497,7 +497,7 @@ func TestInjectRejectsInvalidFaults(t *testing.T) {
 	}
 }
 
-func TestFaultJSON(t *testing.T) {
+func TestFaultSurvivesJSON(t *testing.T) {
 	t.Parallel()
 	for _, want := range []emulator.Fault{
 		{Endpoint: "issue", Times: 3, Delay: 1500 * time.Millisecond, CancelWithClient: true},
@@ -531,7 +531,7 @@ func TestFaultJSON(t *testing.T) {
 	}
 }
 
-func TestFaultOption(t *testing.T) {
+func TestFaultOptionChoosesFaults(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{Fault: func(endpoint emulator.Endpoint, r *http.Request) emulator.Fault {
 		switch {

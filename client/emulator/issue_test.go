@@ -301,7 +301,7 @@ func TestIssueRefusesPaidOrder(t *testing.T) {
 	s.as("other").issue(`"merchant_uid":"order","amount":1`)                              // another merchant's order
 }
 
-func TestVoid(t *testing.T) {
+func TestVoidCancelsUnpaidBarcodeOnce(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := newSandbox(t, emulator.Options{Now: c.now})

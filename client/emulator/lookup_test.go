@@ -182,7 +182,7 @@ func TestListRejectsInvalidQueries(t *testing.T) {
 	s.get("/payments/status/all?from=1&to=7776001").expect(t, 200, 0)
 }
 
-func TestFindAll(t *testing.T) {
+func TestFindAllReturnsPaymentsOfOrder(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := newSandbox(t, emulator.Options{Now: c.now})
@@ -230,7 +230,7 @@ func TestFindAll(t *testing.T) {
 	}
 }
 
-func TestPaymentsByImpUIDs(t *testing.T) {
+func TestPaymentsReturnsRequestedImpUIDs(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	one, two := s.issue(`"merchant_uid":"1","amount":1`).field("imp_uid"), s.issue(`"merchant_uid":"2","amount":2`).field("imp_uid")
@@ -254,7 +254,7 @@ func TestPaymentsByImpUIDs(t *testing.T) {
 	s.get("/payments?"+strings.Repeat("imp_uid[]=x&", 101)).expect(t, 400, -1)
 }
 
-func TestBalanceAfterPartialRefund(t *testing.T) {
+func TestBalanceIsWhatIsNotRefunded(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	impUID := s.paid("order").field("imp_uid")

@@ -103,7 +103,7 @@ func TestPageTimesAreKorean(t *testing.T) {
 	mustContain(t, words(s.page("", "Accept-Language", "en")), "until 1 Jan 2027, 01:00 KST", "1,234,567.5 KRW")
 }
 
-func TestPageLanguage(t *testing.T) {
+func TestPageUsesChosenOrAcceptedLanguage(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for _, test := range []struct{ accept, cookie, want string }{
@@ -138,7 +138,7 @@ func TestRootRedirectsToTill(t *testing.T) {
 }
 
 // What a merchant, a buyer or a gateway writes is never read as HTML.
-func TestPageEscapes(t *testing.T) {
+func TestPageEscapesForeignText(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>'`
@@ -275,7 +275,7 @@ func TestPageScansBarcode(t *testing.T) {
 	}
 }
 
-func TestPageBarcodeWithoutPicture(t *testing.T) {
+func TestPageShowsUnencodableBarcodeWithoutPicture(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	s.issue(`"merchant_uid":"order","amount":1,"barcode":"바코드"`)

@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-func TestPrepare(t *testing.T) {
+func TestPreparedAmountIsKeptPerMerchant(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{MaxPayments: 2})
 	const body = `{"merchant_uid":"order","amount":15000}`

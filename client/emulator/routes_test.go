@@ -6,7 +6,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-func TestRouting(t *testing.T) {
+func TestRoutesRejectUnknownPathsAndMethods(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	for _, test := range []struct {

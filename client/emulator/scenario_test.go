@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-func TestScenarioTwice(t *testing.T) {
+func TestScenarioTwicePaysOnce(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	// The gateway responds only after both tills have asked.
@@ -35,7 +35,7 @@ func TestScenarioTwice(t *testing.T) {
 	}
 }
 
-func TestScenarioVoid(t *testing.T) {
+func TestScenarioVoidPreventsPayment(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	result := s.scenario(s.order("order", newGateway(t, status(200))), emulator.ScenarioVoid)
@@ -49,7 +49,7 @@ func TestScenarioVoid(t *testing.T) {
 	}
 }
 
-func TestScenarioLate(t *testing.T) {
+func TestScenarioLateExpiresBarcode(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	g := newGateway(t, status(200))
@@ -68,7 +68,7 @@ func TestScenarioLate(t *testing.T) {
 	}
 }
 
-func TestScenarioRepeatedNotice(t *testing.T) {
+func TestScenarioRepeatedNoticeSendsNoticeTwice(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	g := newGateway(t, status(200))
@@ -91,7 +91,7 @@ func TestScenarioRepeatedNotice(t *testing.T) {
 	}
 }
 
-func TestScenarioForged(t *testing.T) {
+func TestScenarioForgedAltersWebhook(t *testing.T) {
 	t.Parallel()
 	genuine := `{"event":"Galaxia.Cvs.Confirm","imp_uid":"IMP","merchant_uid":"order","status":"ready","extra":{"barcode":"NUMBER","payType":"card"}}`
 	for scenario, want := range map[emulator.Scenario]struct{ uri, shown, body string }{

@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 )
 
-func TestScanAccepted(t *testing.T) {
+func TestScanPaysIfGatewayAccepts(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := newSandbox(t, emulator.Options{Now: c.now})
@@ -65,7 +65,7 @@ func TestScanAccepted(t *testing.T) {
 	}
 }
 
-func TestScanRefused(t *testing.T) {
+func TestScanDoesNotPayIfGatewayRefuses(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	answer := func(code int, body string) http.HandlerFunc {
@@ -234,7 +234,7 @@ func TestScanWarnsOnlyOfDecidingResponse(t *testing.T) {
 	})
 }
 
-func TestScanAgainAfterRefusal(t *testing.T) {
+func TestRefusedBarcodeCanBeScannedAgain(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	var once sync.Once
@@ -253,7 +253,7 @@ func TestScanAgainAfterRefusal(t *testing.T) {
 	}
 }
 
-func TestScanWithoutURLs(t *testing.T) {
+func TestScanWithoutURLsAsksNobody(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	barcode := s.issue(`"merchant_uid":"order","amount":1`).field("vbank_num")
@@ -328,7 +328,7 @@ func TestTillRejectsInvalidRequests(t *testing.T) {
 }
 
 // Both tills get the gateway's acceptance before either payment is made.
-func TestScanTwiceConcurrently(t *testing.T) {
+func TestConcurrentScansPayOnce(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	var both sync.WaitGroup
@@ -405,7 +405,7 @@ func TestRefusalOfVoidPaymentIsNotRecorded(t *testing.T) {
 
 // If ctx ends before the gateway has responded, the payment is not made. The notices of a payment that was made are sent even if
 // ctx has ended.
-func TestScanCancelled(t *testing.T) {
+func TestCancelledScanPaysOnlyWithoutConfirmURL(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -17,7 +17,7 @@ type tokenAnswer struct {
 	ExpiredAt   int64  `json:"expired_at"`
 }
 
-func TestTokenLife(t *testing.T) {
+func TestTokenLivesAndIsExtended(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := newSandbox(t, emulator.Options{Now: c.now})
@@ -71,7 +71,7 @@ func TestTokenLife(t *testing.T) {
 	}
 }
 
-func TestTokenLifeOption(t *testing.T) {
+func TestTokenLifeOptionIsRoundedUp(t *testing.T) {
 	t.Parallel()
 	for life, want := range map[time.Duration]int64{5 * time.Minute: 300, time.Millisecond: 1, 0: 1800, -1: 1800} {
 		s := newSandbox(t, emulator.Options{TokenLife: life, Now: newClock().now})
@@ -100,7 +100,7 @@ func TestTokenExpiresExactly(t *testing.T) {
 	}
 }
 
-func TestTokenKeys(t *testing.T) {
+func TestTokenNeedsAcceptedKeys(t *testing.T) {
 	t.Parallel()
 	const pair = `{"imp_key":"key","imp_secret":"secret"}`
 	only := map[string]string{"key": "secret"}
@@ -162,7 +162,7 @@ func TestMerchantsHaveDifferentTokens(t *testing.T) {
 	}
 }
 
-func TestAuthorization(t *testing.T) {
+func TestAuthorizationAcceptsTokenWithAndWithoutBearer(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	token := s.token

@@ -30,7 +30,7 @@ func TestNoticesAreIndependent(t *testing.T) {
 	}
 }
 
-func TestWebhookTimeouts(t *testing.T) {
+func TestWebhooksTimeOut(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name    string
@@ -92,7 +92,7 @@ func TestPublicAddressesAreRefused(t *testing.T) {
 	}
 }
 
-func TestPublicWebhooks(t *testing.T) {
+func TestPublicWebhooksOptionAllowsPublicAddresses(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{PublicWebhooks: true})
 	g := newGateway(t, status(200))
@@ -113,7 +113,7 @@ func TestTransportHasNoProxyAndNoIdleConnections(t *testing.T) {
 	}
 }
 
-func TestWebhookBasicAuth(t *testing.T) {
+func TestWebhookSendsBasicAuthOfURL(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	g := newGateway(t, func(w http.ResponseWriter, r *http.Request) {

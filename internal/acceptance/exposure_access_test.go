@@ -123,7 +123,7 @@ func TestProxyRejectsPublicClientOfAnotherSite(t *testing.T) {
 	}
 }
 
-func TestProxyOnUnixSocketChecksForwardedClient(t *testing.T) {
+func TestProxyOnUnixSocketVerifiesForwardedClient(t *testing.T) {
 	t.Parallel()
 	dir := gatewaytest.ShortDir(t)
 	for globals, want := range map[string]map[string]int{

@@ -144,7 +144,7 @@ func dribble(t testing.TB, body string) io.Reader {
 	return r
 }
 
-func TestRequestSmuggling(t *testing.T) {
+func TestBodyIsNeverReadAsRequest(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{})
 	at := "Host: " + gatewaytest.Host(g.Inside) + "\r\n"

@@ -198,7 +198,7 @@ func (m *market) stock(id string) int {
 	return m.shop.product(id).Stock
 }
 
-func TestHome(t *testing.T) {
+func TestHomeListsProductsInBothLanguages(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	home := m.get("/")
@@ -215,7 +215,7 @@ func TestHome(t *testing.T) {
 	assert.NotContains(t, home, "우산")
 }
 
-func TestSoldOut(t *testing.T) {
+func TestSoldOutProductCannotBeOrdered(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	m.order("lamp")
@@ -235,7 +235,7 @@ func TestSoldOut(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, m.send(http.MethodPost, "/products/boat/restock", "").Code)
 }
 
-func TestUnknown(t *testing.T) {
+func TestUnknownPagesAreExplained(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	for _, c := range []struct {
@@ -266,7 +266,7 @@ func TestUnknown(t *testing.T) {
 	assert.Empty(t, m.called())
 }
 
-func TestTooManyOrders(t *testing.T) {
+func TestOrdersAreLimited(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	for i := range maxOrders {
@@ -278,7 +278,7 @@ func TestTooManyOrders(t *testing.T) {
 	assert.Equal(t, 1, m.stock("lamp"))
 }
 
-func TestVoucher(t *testing.T) {
+func TestVoucherShowsTheBarcode(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.order("umbrella")
@@ -319,7 +319,7 @@ func TestVoucher(t *testing.T) {
 	assert.Equal(t, 5, m.stock("umbrella"), "nothing is taken before it is paid")
 }
 
-func TestExpired(t *testing.T) {
+func TestExpiredOrderHidesItsBarcode(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.voucher("mug")
@@ -335,7 +335,7 @@ func TestExpired(t *testing.T) {
 	assert.Contains(t, m.get(path, "Accept-Language", "en"), "Checked at 10:22:00: not paid yet.")
 }
 
-func TestBarcodeFails(t *testing.T) {
+func TestFailedBarcodeIsExplained(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		fault http.HandlerFunc
@@ -378,7 +378,7 @@ func TestBarcodeFails(t *testing.T) {
 	}
 }
 
-func TestDoubt(t *testing.T) {
+func TestBarcodeInDoubtIsLookedUpFirst(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.order("mug")
@@ -403,7 +403,7 @@ func TestDoubt(t *testing.T) {
 	assert.Equal(t, "200 9000", m.check(path, "imp_1"))
 }
 
-func TestDoubtOfAnotherAmount(t *testing.T) {
+func TestBarcodeOfAnotherAmountIsReplaced(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.order("mug")
@@ -418,14 +418,14 @@ func TestDoubtOfAnotherAmount(t *testing.T) {
 	assert.Equal(t, "200 9000", m.check(path, "imp_2"))
 }
 
-func TestGatewayAddress(t *testing.T) {
+func TestInvalidGatewayAddressIs502(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	m.shop.gateway = "http://127.0.0.1:port"
 	assert.Equal(t, http.StatusBadGateway, m.send(http.MethodPost, m.order("mug")+"/barcode", "").Code)
 }
 
-func TestTwoClicks(t *testing.T) {
+func TestTwoClicksGetOneBarcode(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.order("mug")
@@ -446,7 +446,7 @@ func TestTwoClicks(t *testing.T) {
 	assert.Len(t, m.issued, 1)
 }
 
-func TestPayable(t *testing.T) {
+func TestPayableDecidesByOrderAndPayment(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	assert.Equal(t, "404 없는 주문입니다0", m.check("/orders/order-x", "imp_1"))
@@ -477,7 +477,7 @@ func TestPayable(t *testing.T) {
 	assert.Equal(t, "200 42000", m.check(path, "imp_3"))
 }
 
-func TestNotice(t *testing.T) {
+func TestNoticeIsVerifiedByLookUp(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.voucher("umbrella")
@@ -510,7 +510,7 @@ func TestNotice(t *testing.T) {
 	assert.Equal(t, "paid", m.state(path))
 }
 
-func TestNoticeForms(t *testing.T) {
+func TestNoticeAcceptsJSONAndForms(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.voucher("umbrella")
@@ -535,7 +535,7 @@ func TestNoticeForms(t *testing.T) {
 	assert.Equal(t, "paid", m.state(path))
 }
 
-func TestNoticesAtOnce(t *testing.T) {
+func TestConcurrentNoticesTakeOneItem(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.voucher("umbrella")
@@ -550,7 +550,7 @@ func TestNoticesAtOnce(t *testing.T) {
 	assert.Equal(t, 4, m.stock("umbrella"))
 }
 
-func TestStockNeverBelowNone(t *testing.T) {
+func TestStockIsNeverNegative(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.voucher("lamp")
@@ -560,7 +560,7 @@ func TestStockNeverBelowNone(t *testing.T) {
 	assert.Equal(t, 0, m.stock("lamp"))
 }
 
-func TestRefresh(t *testing.T) {
+func TestRefreshLooksThePaymentUp(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.order("mug")
@@ -596,7 +596,7 @@ func TestRefresh(t *testing.T) {
 	assert.Equal(t, 11, m.stock("mug"))
 }
 
-func TestLanguage(t *testing.T) {
+func TestLanguageIsChosenOrAccepted(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	for _, c := range []struct{ accept, cookie, want string }{
@@ -623,7 +623,7 @@ func TestLanguage(t *testing.T) {
 	assert.Empty(t, w.Header().Get("Set-Cookie"))
 }
 
-func TestEscaping(t *testing.T) {
+func TestForeignTextIsEscaped(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	m.shop.products[0].Ko = `<script>alert("우산")</script>`
@@ -641,7 +641,7 @@ func TestEscaping(t *testing.T) {
 	assert.Contains(t, page, template.HTMLEscapeString(groups(`1"><script>&`)))
 }
 
-func TestHeaders(t *testing.T) {
+func TestHeadersForbidForeignContent(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	for _, target := range []string{"/", "/static/shop.css", "/static/shop.js", "/static/icon.svg", "/nowhere", m.order("mug") + "/state"} {
@@ -658,7 +658,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-func TestOtherOrigins(t *testing.T) {
+func TestOtherOriginsCannotOrder(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}} {
@@ -668,7 +668,7 @@ func TestOtherOrigins(t *testing.T) {
 	assert.Empty(t, m.shop.orders)
 }
 
-func TestNew(t *testing.T) {
+func TestNewServesTheShop(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(New("http://127.0.0.1:1", "http://127.0.0.1:2/till"))
 	defer server.Close()
