@@ -1,11 +1,10 @@
 package emulator
 
-// Issuing and voiding barcodes: POST /cvs and DELETE /cvs/{imp_uid}.
+// Issuing barcodes: POST /cvs.
 
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
@@ -38,21 +37,6 @@ func (e *Emulator) issue(c *call) response {
 		return refused("이미 결제가 이뤄진 merchant_uid입니다.")
 	case errors.Is(err, errBarcodeInUse):
 		return refused("이미 사용 중인 수납번호(barcode)입니다.")
-	}
-	return succeeded(e.annotate(p))
-}
-
-// void handles DELETE /cvs/{imp_uid}.
-func (e *Emulator) void(c *call) response {
-	p, err := e.store.void(c.impKey, c.args[0], e.now())
-	switch {
-	case errors.Is(err, errUnknownPayment):
-		return failed(http.StatusNotFound, messageUnknownPayment)
-	case errors.Is(err, ErrPaid):
-		return refused("이미 수납이 완료되어 말소할 수 없습니다.")
-	case errors.Is(err, ErrVoid):
-		// Assumption: a second void is refused, and not answered like the first.
-		return refused("이미 말소된 수납번호입니다.")
 	}
 	return succeeded(e.annotate(p))
 }
