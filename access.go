@@ -195,7 +195,7 @@ func (a *access) verifyNamedClients(r *http.Request, ipHeaders []string, strict 
 		}
 	}
 	if strict && !named {
-		return forbidden(ruleTrustedProxies, "The proxy, which is trusted strictly, does not name the client: configure it to send "+strings.Join(ipHeaders, " or ")+".")
+		return forbidden(ruleTrustedProxies, "trusted_proxies_strict is set, and the proxy does not name the client: configure it to send "+strings.Join(ipHeaders, " or ")+".")
 	}
 	for _, name := range addressHeaders {
 		if slices.ContainsFunc(ipHeaders, func(read string) bool { return strings.EqualFold(read, name) }) {

@@ -161,7 +161,7 @@ func (c *apiCall) notServed(r *http.Request) error {
 	var message string
 	switch root := c.root(); {
 	case root == "":
-		message = strconv.Quote(name) + " is none of PortOne's calls: write the path as PortOne does, such as /cvs, in small letters and without doubled slashes. Nothing was done."
+		message = strconv.Quote(name) + " is none of PortOne's calls: write the path as PortOne does, such as /cvs, in lower case and without doubled slashes. Nothing was done."
 	case slices.Contains(ownRoots, root):
 		message = strconv.Quote(name) + " is none of PortOne's calls: there are POST /cvs, DELETE /cvs/{imp_uid} and POST /users/getToken. Nothing was done."
 	default:

@@ -52,7 +52,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 		return nil, tooLarge(limit)
 	}
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" {
-		return nil, &httpError{status: http.StatusUnsupportedMediaType, message: "Content-Encoding " + strconv.Quote(encoding[:min(len(encoding), 60)]) + " is not read here: send the body as it is"}
+		return nil, &httpError{status: http.StatusUnsupportedMediaType, message: "Content-Encoding " + strconv.Quote(encoding[:min(len(encoding), 60)]) + " is not supported: send the body without it"}
 	}
 	defer setReadDeadline(w, deadline)()
 	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)

@@ -26,7 +26,7 @@ type part struct {
 	place       place
 }
 
-// place says where a placeholder stands. That decides how its value is escaped.
+// place says where a placeholder stands. It decides how the value is escaped.
 type place int
 
 const (

@@ -107,7 +107,7 @@ type Sites map[string]http.Handler
 // files of its logs.
 func LoadSites(t testing.TB, config string) Sites {
 	t.Helper()
-	ctx, err := caddy.ProvisionContext(Adapt(t, config))
+	ctx, err := Provision(Adapt(t, config))
 	require.NoError(t, err)
 	app, err := ctx.App("http")
 	require.NoError(t, err)
