@@ -192,7 +192,7 @@ func TestUnreachableAPIHasACause(t *testing.T) {
 			assert.Equal(t, 503, a.Status, a.Body)
 			assert.Contains(t, a.Field(t, "message"), c.cause)
 			assert.NotEmpty(t, a.Header.Get("Retry-After"))
-			g.WaitForLine(t, `"msg":"api call"`, `"level":"error"`, `"cause":"no access token can be had from the API: `, c.cause)
+			g.WaitForLine(t, `"msg":"api call"`, `"level":"error"`, `"cause":"the API gives no access token: `, c.cause)
 
 			i := gatewaytest.Issued{ImpUID: "imp_1", MerchantUID: "order-1", ConfirmURL: g.Outside + "/cvs/confirm"}
 			assert.GreaterOrEqual(t, g.Confirm(t, i).Status, 502)
@@ -213,7 +213,7 @@ func TestFailedCallHasACause(t *testing.T) {
 	}{
 		"a page of 503": {foreign(503, "30"), 502, "The answer, of HTTP status 503, was not PortOne's. Try again later.", "the answer is not the API's (HTTP 503)", "30"},
 		"a page of 429": {foreign(429, "Fri, 31 Dec 1999 23:59:59 GMT"), 502, "The answer, of HTTP status 429, was not PortOne's. Try again later.", "the answer is not the API's (HTTP 429)", "Fri, 31 Dec 1999 23:59:59 GMT"},
-		"a page of 404": {foreign(404, "soon"), 502, "The answer, of HTTP status 404, was not PortOne's. Check the option api", "the answer is not the API's (HTTP 404)", ""},
+		"a page of 404": {foreign(404, "soon"), 502, "The answer, of HTTP status 404, was not PortOne's. Compare the option api", "the answer is not the API's (HTTP 404)", ""},
 		"the API's 429": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "7")
 			w.WriteHeader(429)

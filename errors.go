@@ -18,7 +18,7 @@ import (
 
 // errGone ends a look-up whose app closed the connection. The status is the one that
 // Caddy's reverse_proxy uses.
-var errGone = &httpError{status: 499, message: "The app hung up before PortOne answered.", cause: cause{name: "the app hung up"}}
+var errGone = &httpError{status: 499, message: "The app closed the connection before PortOne answered.", cause: cause{name: "the app closed the connection"}}
 
 // errorAnswer turns an error into an answer in the API's envelope.
 func (x *exchange) errorAnswer(err error) *client.Response {
@@ -106,7 +106,7 @@ func remedy(err error) string {
 	if ok && (foreign.Status == http.StatusTooManyRequests || foreign.Status >= 500) {
 		return " Try again later."
 	}
-	return " Check the option api and what stands between."
+	return " Compare the option api, and any proxy between the gateway and PortOne."
 }
 
 // afterVoid says what to do about a void whose outcome is unknown.

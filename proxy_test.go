@@ -566,7 +566,7 @@ func TestLookUpIsNoErrorWhenTheCallerLeaves(t *testing.T) {
 		if strings.Contains(line, `"operation":"find"`) {
 			assert.Contains(t, line, `"level":"debug"`)
 			assert.Contains(t, line, `"status":499`)
-			assert.Contains(t, line, `"client_gone":true,"cause":"the app hung up"`)
+			assert.Contains(t, line, `"client_gone":true,"cause":"the app closed the connection"`)
 		}
 	}
 }

@@ -20,13 +20,13 @@ var (
 	// ErrNotFound means that the API knows no such payment.
 	ErrNotFound = errors.New("the API knows no such payment")
 	// ErrNoToken means that the client could not get an access token. Nothing was sent.
-	ErrNoToken = errors.New("no access token can be had from the API")
+	ErrNoToken = errors.New("the API gives no access token")
 	// ErrUnreachable means that no connection could be made. Nothing was sent.
 	ErrUnreachable = errors.New("the API cannot be reached")
 	// ErrOutcomeUnknown means that the request may have reached the API and
 	// that no usable answer came back. Test for it first: such an error may match
 	// another one too, which is then its cause.
-	ErrOutcomeUnknown = errors.New("no answer of the API's came; whether it did the work is unknown")
+	ErrOutcomeUnknown = errors.New("the API's answer did not arrive; it may have done the work")
 	// ErrNotAPI means that something answered, but not with the API's envelope.
 	ErrNotAPI = errors.New("the answer is not the API's")
 )

@@ -95,30 +95,30 @@ func TestErrorsAreDistinctAndDiscreet(t *testing.T) {
 		{"code null", token, answer(200, strict.JSON, `{"code":null,"response":"body-canary"}`), []string{"ErrNotAPI"}, "the answer is not the API's (HTTP 200)"},
 		{"invalid UTF-8", token, answer(200, strict.JSON, `{"code":0,"response":"`+"\xff"+`body-canary"}`), []string{"ErrNotAPI"}, "the answer is not the API's (HTTP 200)"},
 		{"no payment", token, succeed(`"body-canary"`), []string{"ErrNotAPI"}, "the answer is not the API's"},
-		{"connection broken", token, hangUp, []string{"ErrOutcomeUnknown"}, "whether it did the work is unknown: the connection was closed before the answer was whole"},
+		{"connection broken", token, hangUp, []string{"ErrOutcomeUnknown"}, "it may have done the work: the connection was closed before the answer was whole"},
 		{"half an answer", token, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			succeed(`"body-canary"`)(w, r)
-		}, []string{"ErrOutcomeUnknown"}, "whether it did the work is unknown: the connection was closed before the answer was whole"},
+		}, []string{"ErrOutcomeUnknown"}, "it may have done the work: the connection was closed before the answer was whole"},
 		{"no HTTP", token, func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if assert.NoError(t, err) {
 				_, _ = io.WriteString(conn, "HTTP/1.1 body-canary\r\n\r\n")
 				_ = conn.Close()
 			}
-		}, []string{"ErrOutcomeUnknown"}, "whether it did the work is unknown: the answer is not HTTP"},
+		}, []string{"ErrOutcomeUnknown"}, "it may have done the work: the answer is not HTTP"},
 
 		{"wrong keys", refuse(401, -1, "body-canary"), nil, []string{"ErrCredentials"}, "the API refuses the account's credentials"},
 		{"token page 401", page(401), nil, []string{"ErrCredentials"}, "the API refuses the account's credentials"},
 		// The kind of getToken's failure must not be visible. Otherwise the outcome of an
 		// issue would seem unknown that was never sent, and a 404 would seem to say that
 		// there is no such payment.
-		{"token refused with 404", refuse(404, -1, "body-canary"), nil, []string{"ErrNoToken"}, "no access token can be had from the API: code -1, HTTP 404"},
-		{"token refused with 200", refuse(200, 1, "body-canary"), nil, []string{"ErrNoToken"}, "no access token can be had from the API: code 1, HTTP 200"},
-		{"token page 503", page(503), nil, []string{"ErrNoToken"}, "no access token can be had from the API: the answer is not the API's (HTTP 503)"},
-		{"token lost", hangUp, nil, []string{"ErrNoToken"}, "no access token can be had from the API: the connection was closed before the answer was whole"},
-		{"token without text", succeed(`{"now":1,"expired_at":2,"other":"body-canary"}`), nil, []string{"ErrNoToken"}, "no access token can be had from the API: the answer is not the API's"},
-		{"token expired", succeed(`{"access_token":"token-canary","now":2,"expired_at":2}`), nil, []string{"ErrNoToken"}, "no access token can be had from the API: the answer is not the API's"},
+		{"token refused with 404", refuse(404, -1, "body-canary"), nil, []string{"ErrNoToken"}, "the API gives no access token: code -1, HTTP 404"},
+		{"token refused with 200", refuse(200, 1, "body-canary"), nil, []string{"ErrNoToken"}, "the API gives no access token: code 1, HTTP 200"},
+		{"token page 503", page(503), nil, []string{"ErrNoToken"}, "the API gives no access token: the answer is not the API's (HTTP 503)"},
+		{"token lost", hangUp, nil, []string{"ErrNoToken"}, "the API gives no access token: the connection was closed before the answer was whole"},
+		{"token without text", succeed(`{"now":1,"expired_at":2,"other":"body-canary"}`), nil, []string{"ErrNoToken"}, "the API gives no access token: the answer is not the API's"},
+		{"token expired", succeed(`{"access_token":"token-canary","now":2,"expired_at":2}`), nil, []string{"ErrNoToken"}, "the API gives no access token: the answer is not the API's"},
 		// An oversized answer is an answer, and not the API's.
 		{"oversized", token, oversized, []string{"ErrNotAPI"}, "the answer is larger than any of the API's"},
 	} {

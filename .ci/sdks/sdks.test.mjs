@@ -37,7 +37,7 @@ const rows = [
 	{
 		call: 'GET /payments/{imp_uid}', of: 'while an HTML page answers', by: calls.payment, order: 'paid', always: true,
 		fault: { endpoint: 'payment', garbage: true },
-		error: gateway(502, /^The answer.* was not PortOne's.* what stands between\.$/),
+		error: gateway(502, /^The answer.* was not PortOne's.* any proxy between the gateway and PortOne\.$/),
 	},
 	{ call: 'GET /payments/find/{merchant_uid}', by: calls.find, order: 'paid', always: true, sees: payment('paid') },
 	{ call: 'GET /payments/status/paid', by: calls.list, order: 'paid', sees: list },

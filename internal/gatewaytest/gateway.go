@@ -94,7 +94,12 @@ func Prepare(t testing.TB, s Setup) (*Gateway, string) {
 		g.API = emulator.New(s.Emulator)
 		handler = g.API
 	}
-	server := httptest.NewServer(handler)
+	// On an address that no other API of this process gets: Caddy keeps an account's token by
+	// the API's address.
+	listener, err := net.Listen("tcp", Address(t))
+	require.NoError(t, err)
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler}}
+	server.Start()
 	t.Cleanup(func() {
 		if g.API != nil {
 			_ = g.API.Close() // first: it ends the delays that the server would wait for
