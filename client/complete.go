@@ -36,7 +36,7 @@ func (i *Issue) Complete(d Defaults, keys signedurl.Keys, account string, now ti
 		i.ExpiredAt = now.Add(d.ExpiresIn).Unix()
 		i.body.SetInt("expired_at", i.ExpiredAt)
 	}
-	claims := signedurl.Claims{Account: account, Amount: i.Amount, Expires: i.ExpiredAt}
+	claims := signedurl.Claims{Account: account, Amount: i.Amount, Expires: i.ExpiredAt, ID: signedurl.NewID()}
 	for _, callback := range [...]struct {
 		field   string
 		base    *signedurl.Base

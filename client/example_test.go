@@ -165,7 +165,8 @@ func ExampleIssue_Complete() {
 	}
 	payment, _ := response.Payment()
 	confirmURL, _ := api.WebhookURLs(payment.ImpUID)
-	url, signature, _ := strings.Cut(confirmURL, "cvs_sig=")
+	url, proof, _ := strings.Cut(confirmURL, "cvs_id=")
+	_, signature, _ := strings.Cut(proof, "&cvs_sig=")
 	fmt.Println(payment.PGID, url, len(signature))
 	// Output: M1234567 http://127.0.0.1:8080/cvs/confirm?cvs_amount=15000&cvs_expires=& 22
 }

@@ -12,6 +12,7 @@ package signedurl
 import (
 	"crypto/hkdf"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -38,10 +39,11 @@ const (
 	version = "caddy-cvs v1"
 	prefix  = "cvs_"
 	sigSize = 16 // 128 bits
+	idSize  = 12 // 96 bits
 )
 
 // names are the parameters that Sign adds.
-var names = []string{"cvs_amount", "cvs_expires", "cvs_account", "cvs_sig"}
+var names = []string{"cvs_amount", "cvs_expires", "cvs_account", "cvs_id", "cvs_sig"}
 
 var (
 	// ErrUnsigned is returned for a query without any cvs_ parameter.
@@ -79,8 +81,22 @@ type Claims struct {
 	Account string // name of the account, "" for the unnamed one
 	Amount  string // in the form that decimal.Canonical gives
 	Expires int64  // payment deadline in Unix seconds, 0 if the barcode has none that is known
+	ID      string // of the attempt to issue the barcode, from NewID; "" in URLs of old versions
 
 	sig []byte
+}
+
+// NewID returns a random id of an attempt: 96 bits in base64url.
+func NewID() string {
+	var id [idSize]byte
+	_, _ = rand.Read(id[:]) // never fails
+	return base64.RawURLEncoding.EncodeToString(id[:])
+}
+
+// validID reports whether NewID can have made an id.
+func validID(id string) bool {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(id)
+	return err == nil && len(raw) == idSize && !strings.ContainsAny(id, "\r\n")
 }
 
 // ExpiredAt reports whether the deadline has passed at now.
@@ -124,12 +140,15 @@ func (b *Base) Sign(keys Keys, purpose Purpose, merchantUID string, c Claims) (s
 	if len(keys.keys) == 0 {
 		return "", ErrNoKey
 	}
-	account := ""
+	account, id := "", ""
 	if c.Account != "" {
 		account = "&cvs_account=" + c.Account
 	}
+	if c.ID != "" {
+		id = "&cvs_id=" + c.ID
+	}
 	sig := base64.RawURLEncoding.EncodeToString(mac(keys.keys[0], purpose, merchantUID, c))
-	return b.prefix + "cvs_amount=" + c.Amount + "&cvs_expires=" + c.expires() + account + "&cvs_sig=" + sig, nil
+	return b.prefix + "cvs_amount=" + c.Amount + "&cvs_expires=" + c.expires() + account + id + "&cvs_sig=" + sig, nil
 }
 
 // expires returns the deadline as it stands in the URL, "" for none.
@@ -166,8 +185,9 @@ func readClaims(params map[string]string) (Claims, error) {
 	amount, hasAmount := params["cvs_amount"]
 	expires, hasExpires := params["cvs_expires"]
 	account, hasAccount := params["cvs_account"]
-	c := Claims{Account: account, Amount: amount}
-	if !hasAmount || !hasExpires || hasAccount && !ValidAccount(account) {
+	id, hasID := params["cvs_id"]
+	c := Claims{Account: account, Amount: amount, ID: id}
+	if !hasAmount || !hasExpires || hasAccount && !ValidAccount(account) || hasID && !validID(id) {
 		return Claims{}, ErrSignature
 	}
 	if canonical, ok := decimal.Canonical(amount); !ok || canonical != amount {
@@ -217,7 +237,11 @@ const accountCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0
 // fields give one message.
 func mac(key []byte, purpose Purpose, merchantUID string, c Claims) []byte {
 	msg := make([]byte, 0, 128)
-	for _, field := range [...]string{version, string(purpose), c.Account, merchantUID, c.Amount, c.expires()} {
+	fields := []string{version, string(purpose), c.Account, merchantUID, c.Amount, c.expires()}
+	if c.ID != "" { // a URL of an old version has no such field, and stays valid
+		fields = append(fields, c.ID)
+	}
+	for _, field := range fields {
 		msg = binary.AppendUvarint(msg, uint64(len(field)))
 		msg = append(msg, field...)
 	}

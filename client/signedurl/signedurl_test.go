@@ -101,18 +101,21 @@ func TestClaimsRoundTrip(t *testing.T) {
 		{Amount: "15000", Expires: 1800000000},
 		{Amount: "0.5"},
 		{Amount: "1e300", Account: "second", Expires: 1},
+		{Amount: "1", ID: signedurl.NewID()},
+		{Amount: "1", Account: "second", Expires: 1, ID: "AAAAAAAAAAAAAAAA"},
 	} {
 		got, err := signedurl.Parse("lang=ko&" + sign(t, k, want) + "&x=%zz")
 		require.NoError(t, err)
 		require.NoError(t, got.Verify(k, signedurl.Confirm, merchantUID))
-		assert.Equal(t, []any{want.Account, want.Amount, want.Expires}, []any{got.Account, got.Amount, got.Expires})
+		assert.Equal(t, []any{want.Account, want.Amount, want.Expires, want.ID}, []any{got.Account, got.Amount, got.Expires, got.ID})
 	}
 }
 
 func TestVerifyRejectsWhatWasNotSigned(t *testing.T) {
 	t.Parallel()
 	k := keys(t, "secret")
-	good := sign(t, k, signedurl.Claims{Amount: "15000", Expires: 1800000000, Account: "a"})
+	const id = "abcdefghijklmnop"
+	good := sign(t, k, signedurl.Claims{Amount: "15000", Expires: 1800000000, Account: "a", ID: id})
 	require.NoError(t, verify(good, k, signedurl.Confirm, merchantUID))
 
 	assert.ErrorIs(t, verify(good, keys(t, "other"), signedurl.Confirm, merchantUID), signedurl.ErrSignature, "key")
@@ -132,6 +135,14 @@ func TestVerifyRejectsWhatWasNotSigned(t *testing.T) {
 		"account":              strings.Replace(good, "account=a", "account=b", 1),
 		"no account":           strings.Replace(good, "&cvs_account=a", "", 1),
 		"empty account":        strings.Replace(good, "account=a", "account=", 1),
+		"id":                   strings.Replace(good, id, "bbcdefghijklmnop", 1),
+		"no id":                strings.Replace(good, "&cvs_id="+id, "", 1),
+		"empty id":             strings.Replace(good, id, "", 1),
+		"short id":             strings.Replace(good, id, id[1:], 1),
+		"id, padded":           strings.Replace(good, id, id+"=", 1),
+		"id, line feed":        strings.Replace(good, id, id+"\n", 1),
+		"repeated id":          good + "&cvs_id=" + id,
+		"id of a URL without":  sign(t, k, signedurl.Claims{Amount: "15000"}) + "&cvs_id=" + id,
 		"no amount":            strings.Replace(good, "cvs_amount=15000&", "", 1),
 		"no expiry":            strings.Replace(good, "&cvs_expires=1800000000", "", 1),
 		"no signature":         strings.Replace(good, "&cvs_sig="+sig, "", 1),
@@ -274,4 +285,19 @@ func BenchmarkVerify(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// A URL that an old version signed, without an id, must stay valid: its barcode may be paid
+// for weeks.
+func TestURLOfOldVersionIsVerified(t *testing.T) {
+	t.Parallel()
+	const signed = "cvs_amount=15000&cvs_expires=1800000000&cvs_sig=b4Z8VD9mpp2RcWZTYRwTOA"
+	require.NoError(t, verify(signed, keys(t, "secret"), signedurl.Confirm, merchantUID))
+}
+
+func TestNewIDIsUnique(t *testing.T) {
+	t.Parallel()
+	a, b := signedurl.NewID(), signedurl.NewID()
+	assert.NotEqual(t, a, b)
+	assert.Regexp(t, `^[0-9A-Za-z_-]{16}$`, a)
 }

@@ -79,7 +79,7 @@ func (o *order) signedBy(keys signedurl.Keys, purpose signedurl.Purpose) signedQ
 	q := o.signedQuery
 	base, _ := signedurl.ParseBase("http://a.example")
 	expires, _ := strconv.ParseInt(q.expires, 10, 64)
-	signed, _ := base.Sign(keys, purpose, o.MerchantUID, signedurl.Claims{Account: q.account, Amount: q.amount, Expires: expires})
+	signed, _ := base.Sign(keys, purpose, o.MerchantUID, signedurl.Claims{Account: q.account, Amount: q.amount, Expires: expires, ID: q.id})
 	_, q.sig, _ = strings.Cut(signed, "cvs_sig=")
 	return q
 }

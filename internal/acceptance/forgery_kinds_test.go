@@ -34,6 +34,13 @@ var genuines = []kind{
 		}
 		return s
 	}},
+	{name: "genuine, signed by an old version, without an id", want: 200, shoot: func(d *drawer) shot {
+		o := *pick(d, d.open)
+		o.id = ""
+		s := d.webhook(&o)
+		s.query = o.signedBy(d.current, signedurl.Confirm).query()
+		return s
+	}},
 	{name: "genuine, as a form", want: 200, shoot: func(d *drawer) shot {
 		o := pick(d, d.open)
 		s := d.webhook(o)
@@ -126,6 +133,9 @@ var attacks = []kind{
 	})},
 	{name: "parameters that nobody signed", want: 403, shoot: withPairs(func(d *drawer, q string) string {
 		return q + d.among("&cvs_merchant_uid=x", "&cvs_purpose=confirm", "&cvs_", "&cvs_account=", "&cvs_version=1", "&cvs_Sig=x", "&cvs%5Fx=1")
+	})},
+	{name: "another attempt's id, or none", want: 403, shoot: withSigned(func(d *drawer, o *order, q *signedQuery) {
+		q.id = d.among("", signedurl.NewID(), pick(d, d.paid).id, o.id[1:], o.id+"=", "%41"+o.id[1:])
 	})},
 	{name: "another order's signature", want: 403, shoot: func(d *drawer) shot {
 		o, other := d.two(d.twins) // of the same amount

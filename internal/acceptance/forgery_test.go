@@ -111,20 +111,23 @@ type order struct {
 }
 
 // signedQuery is the query of a signed URL.
-type signedQuery struct{ amount, expires, account, sig string }
+type signedQuery struct{ amount, expires, account, id, sig string }
 
 func parseSigned(t *testing.T, raw string) signedQuery {
 	t.Helper()
 	u, err := url.Parse(raw)
 	require.NoError(t, err)
 	q := u.Query()
-	return signedQuery{q.Get("cvs_amount"), q.Get("cvs_expires"), q.Get("cvs_account"), q.Get("cvs_sig")}
+	return signedQuery{q.Get("cvs_amount"), q.Get("cvs_expires"), q.Get("cvs_account"), q.Get("cvs_id"), q.Get("cvs_sig")}
 }
 
 func (q signedQuery) query() string {
 	query := "cvs_amount=" + q.amount + "&cvs_expires=" + q.expires
 	if q.account != "" {
 		query += "&cvs_account=" + q.account
+	}
+	if q.id != "" {
+		query += "&cvs_id=" + q.id
 	}
 	return query + "&cvs_sig=" + q.sig
 }
