@@ -1,6 +1,7 @@
 package tillpage_test
 
 import (
+	"html"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -70,5 +71,68 @@ func TestReadQueryDefaults(t *testing.T) {
 		if got := tillpage.ReadQuery(values); got != want {
 			t.Errorf("%s: %+v, want %+v", raw, got, want)
 		}
+	}
+}
+
+// Each way in which a scan can end has its words in both languages.
+func TestHandlerTellsHowAScanEnded(t *testing.T) {
+	t.Parallel()
+	confirm := func(status int, change func(*tillpage.Webhook)) *tillpage.Webhook {
+		w := &tillpage.Webhook{URL: "http://shop.example/confirm?a=1&b=2", Status: status, Sent: []byte(`{"event":"x"}`), Body: []byte(`"plain text"`)}
+		if change != nil {
+			change(w)
+		}
+		return w
+	}
+	foreign := func(w *tillpage.Webhook) { w.NotCvsConfirm = true }
+	for name, tc := range map[string]struct {
+		scan tillpage.Scan
+		ko   string
+		en   string
+	}{
+		"void":            {tillpage.Scan{NotAsked: "cancelled"}, "말소된 바코드입니다", "This barcode is void"},
+		"paid before":     {tillpage.Scan{NotAsked: "paid"}, "이미 결제된 바코드입니다", "This barcode is paid already"},
+		"refused":         {tillpage.Scan{Result: tillpage.Result{Confirm: confirm(409, nil), Reason: "품절"}}, "게이트웨이가 거절했습니다", "The gateway refused"},
+		"timed out":       {tillpage.Scan{Result: tillpage.Result{Confirm: confirm(0, func(w *tillpage.Webhook) { w.Error = "no answer within 10s" })}}, "10s 안에 응답이 없었습니다", "no answer within 10s"},
+		"not sent":        {tillpage.Scan{Result: tillpage.Result{Confirm: confirm(0, func(w *tillpage.Webhook) { w.Error = "sandbox fault: the webhook was not sent" })}}, "장애: 웹훅을 보내지 않았습니다", "sandbox fault: the webhook was not sent"},
+		"answer lost":     {tillpage.Scan{Result: tillpage.Result{Confirm: confirm(0, func(w *tillpage.Webhook) { w.Error = "sandbox fault: the answer was lost" })}}, "장애: 응답을 잃었습니다", "sandbox fault: the answer was lost"},
+		"network":         {tillpage.Scan{Result: tillpage.Result{Confirm: confirm(0, func(w *tillpage.Webhook) { w.Error = "connection refused" })}}, "connection refused", "connection refused"},
+		"foreign 200":     {tillpage.Scan{Result: tillpage.Result{Accepted: true, Confirm: confirm(200, foreign)}}, "cvs_confirm의 승인 없이 결제되었습니다", "Paid, but cvs_confirm did not accept it"},
+		"foreign, unpaid": {tillpage.Scan{Result: tillpage.Result{Confirm: confirm(200, foreign)}}, "결제되지 않았습니다", "Not paid"},
+		"other till":      {tillpage.Scan{Result: tillpage.Result{Status: "paid", Confirm: confirm(200, nil)}}, "다른 계산대가 먼저 결제했습니다.", "The other till was faster."},
+		"voided":          {tillpage.Scan{Result: tillpage.Result{Status: "cancelled", Confirm: confirm(200, nil)}}, "그사이 바코드가 말소되었습니다.", "The barcode was voided meanwhile."},
+		"no confirm_url":  {tillpage.Scan{Result: tillpage.Result{Accepted: true, Status: "paid"}}, "confirm_url이 없어 묻지 않았습니다", "No confirm_url: nobody was asked"},
+		"notice only":     {tillpage.Scan{Result: tillpage.Result{NoticeOnly: true, Status: "paid", Notices: []tillpage.Webhook{*confirm(200, nil)}}}, "통보를 다시 보냈습니다", "The notice was sent again"},
+		"twice":           {tillpage.Scan{Scenario: "twice", Second: &tillpage.Result{Confirm: confirm(409, nil)}}, "두 번째 계산대: 게이트웨이가 거절했습니다", "The second till: The gateway refused"},
+		"sent again":      {tillpage.Scan{Result: tillpage.Result{Confirm: confirm(200, func(w *tillpage.Webhook) { w.Duplicate = confirm(200, nil) })}}, "승인 웹훅, 다시", "Confirm webhook, again"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			load := func(tillpage.Query) tillpage.Page { return tillpage.Page{Scans: []tillpage.Scan{tc.scan}} }
+			for language, want := range map[string]string{"ko": tc.ko, "en": tc.en} {
+				if page := get(load, "/till", language).Body.String(); !strings.Contains(html.UnescapeString(page), want) {
+					t.Errorf("%s: %q is not in %s", language, want, page)
+				}
+			}
+		})
+	}
+}
+
+// The language that a customer chose is kept in a cookie, and outranks the browser's.
+func TestHandlerKeepsTheChosenLanguage(t *testing.T) {
+	t.Parallel()
+	load := func(tillpage.Query) tillpage.Page { return tillpage.Page{} }
+	w := get(load, "/till?lang=en&barcode=1", "ko")
+	cookies := w.Result().Cookies()
+	if w.Code != 303 || w.Header().Get("Location") != "till?barcode=1" || len(cookies) != 1 {
+		t.Fatalf("%d %v", w.Code, w.Header())
+	}
+	r := httptest.NewRequest("GET", "/till", nil)
+	r.Header.Set("Accept-Language", "ko")
+	r.AddCookie(cookies[0])
+	w = httptest.NewRecorder()
+	tillpage.Handler(load)(w, r)
+	if !strings.Contains(w.Body.String(), `<html lang="en">`) {
+		t.Error(w.Body)
 	}
 }
