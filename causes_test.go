@@ -347,8 +347,8 @@ func TestFailedRouteHasACause(t *testing.T) {
 		request: httptest.NewRequest(http.MethodPost, "/", nil),
 		route:   &upstreamRoute{handler: failing, repl: caddy.NewReplacer(), isFinal: new(OrderCheck).meansNo},
 	}
-	answer := u.send(ended)
-	<-answer.done
+	answer := newUpstreamAnswer()
+	u.run(ended, answer)
 	_, _, broken := answer.current()
 	assert.Equal(t, causeTimeout, broken.name)
 }

@@ -748,8 +748,8 @@ func TestCheckReadsTheAnswerToItsEnd(t *testing.T) {
 		transport: server.Client().Transport,
 	}
 	for range 3 {
-		answer := u.send(t.Context())
-		<-answer.done
+		answer := newUpstreamAnswer()
+		u.run(t.Context(), answer)
 		status, _, cause := answer.current()
 		assert.Equal(t, http.StatusOK, status, cause)
 		<-ended

@@ -56,7 +56,7 @@ func (c *Confirm) askAll(ctx context.Context, d *decision, in *checkInput) {
 	defer cancel() // after a no, stops the other checks
 	in.record = d.record
 	in.deadline, _ = ctx.Deadline()
-	results := make(chan checkResult, len(c.OrderChecks))
+	ended := make(chan *preparedCheck, len(c.OrderChecks))
 	deciding := 0
 	for _, check := range c.OrderChecks {
 		prepared := check.prepare(in)
@@ -65,10 +65,10 @@ func (c *Confirm) askAll(ctx context.Context, d *decision, in *checkInput) {
 			continue
 		}
 		deciding++
-		go func() { results <- prepared.ask(ctx) }()
+		prepared.start(ctx, ended)
 	}
 	for range deciding {
-		result := <-results
+		result := (<-ended).result()
 		d.checks = append(d.checks, result)
 		if result.verdict == no {
 			d.set(http.StatusConflict, refused, result.cause, result.reason)
@@ -96,7 +96,9 @@ func (c *Confirm) conclude(d *decision) {
 
 // askShadow asks a check whose result goes only to the log.
 func (c *Confirm) askShadow(about subject, check *preparedCheck) {
-	result := check.ask(context.Background())
+	ended := make(chan *preparedCheck, 1)
+	check.start(context.Background(), ended)
+	result := (<-ended).result()
 	level := zapcore.InfoLevel
 	if result.isSetupFault() {
 		level = zapcore.WarnLevel

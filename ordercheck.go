@@ -195,6 +195,10 @@ type preparedCheck struct {
 	upstream upstream
 	amount   string
 	unfit    string // the cause if a value of the order cannot stand in the request, else ""
+
+	began  time.Time
+	cancel context.CancelFunc
+	answer *upstreamAnswer
 }
 
 // prepare builds the request of a check. It runs in the goroutine of the request that Caddy
@@ -267,28 +271,39 @@ func (in *checkInput) header(left time.Duration) http.Header {
 	return h
 }
 
-// ask asks the check and returns its result. It ends with the check's timeout or with ctx,
-// whatever the shop and the handlers of a route do.
-func (p *preparedCheck) ask(ctx context.Context) checkResult {
-	began := time.Now()
+// start asks the check. It sends the check to ended once: when the answer is complete, or
+// when the check's timeout or ctx ends, whatever the shop and the handlers of a route do.
+func (p *preparedCheck) start(ctx context.Context, ended chan<- *preparedCheck) {
+	p.began = time.Now()
+	ctx, p.cancel = context.WithTimeout(ctx, time.Duration(p.check.Timeout))
 	if p.unfit != "" {
-		return checkResult{check: p.check, verdict: no, cause: cause{name: p.unfit}, duration: time.Since(began)}
+		ended <- p
+		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.check.Timeout))
-	defer cancel()
-	answer := p.upstream.send(ctx)
-	select {
-	case <-answer.done:
-	case <-ctx.Done():
+	p.answer = newUpstreamAnswer()
+	isInTime := context.AfterFunc(ctx, func() { ended <- p })
+	go func() {
+		p.upstream.run(ctx, p.answer)
+		if isInTime() {
+			ended <- p
+		}
+	}()
+}
+
+// result returns the result of a check that has ended.
+func (p *preparedCheck) result() checkResult {
+	defer p.cancel()
+	result := checkResult{check: p.check, verdict: no, cause: cause{name: p.unfit}}
+	if p.unfit == "" {
+		result = p.read()
 	}
-	result := p.read(answer)
-	result.duration = time.Since(began)
+	result.duration = time.Since(p.began)
 	return result
 }
 
 // read judges the answer, and reads the reason if it means no.
-func (p *preparedCheck) read(answer *upstreamAnswer) checkResult {
-	status, body, broken := answer.current()
+func (p *preparedCheck) read() checkResult {
+	status, body, broken := p.answer.current()
 	result := checkResult{check: p.check, status: status}
 	result.verdict, result.cause = p.check.judge(status, body, broken, p.amount)
 	if result.verdict == no && gjson.ValidBytes(body) {

@@ -27,15 +27,8 @@ type upstream struct {
 	route     *upstreamRoute    // nil for a URL
 }
 
-// send starts the request and returns at once. The answer is filled in as it arrives.
-func (u *upstream) send(ctx context.Context) *upstreamAnswer {
-	answer := newUpstreamAnswer()
-	go u.run(ctx, answer)
-	return answer
-}
-
-// run writes the answer. It recovers panics, which would end the program: this goroutine is
-// not the request's.
+// run sends the request and fills in the answer as it arrives. It recovers panics, which
+// would end the program: its goroutine is not the request's.
 func (u *upstream) run(ctx context.Context, answer *upstreamAnswer) {
 	broken := cause{causeBroken, "a handler panicked"}
 	defer func() {
@@ -96,7 +89,6 @@ func (u *upstream) askURL(ctx context.Context, answer *upstreamAnswer) cause {
 // that. The handlers of a route use it as their http.ResponseWriter.
 type upstreamAnswer struct {
 	header http.Header
-	done   chan struct{} // closed when nothing more arrives
 
 	mu     sync.Mutex
 	status int
@@ -105,7 +97,7 @@ type upstreamAnswer struct {
 }
 
 func newUpstreamAnswer() *upstreamAnswer {
-	return &upstreamAnswer{header: make(http.Header), done: make(chan struct{}), broken: cause{name: causeTimeout}}
+	return &upstreamAnswer{header: make(http.Header), broken: cause{name: causeTimeout}}
 }
 
 // current returns what has arrived until now. Unless the status alone decides, the body must
@@ -131,7 +123,6 @@ func (a *upstreamAnswer) end(broken cause) {
 		broken = cause{name: causeTooLarge}
 	}
 	a.broken = broken
-	close(a.done)
 }
 
 // replaceByError replaces what a route has written before it ended with an error.
