@@ -275,8 +275,8 @@ func TestTokenRenewalDelaysNoRequest(t *testing.T) {
 	renewing, release := make(chan struct{}), make(chan struct{})
 	var fetches atomic.Int32
 	g := gatewaytest.Start(t, gatewaytest.Setup{Emulator: emulator.Options{
-		// A token is renewed in the last minute of its life. This one is due at once.
-		TokenLife: 4 * time.Second,
+		// A token is renewed in the last minute of its life. This one is renewed after a second and a half, and lives long enough for a machine that stalls.
+		TokenLife: 15 * time.Second,
 		BeforeRequest: func(e emulator.Endpoint, _ *http.Request) {
 			if e == emulator.EndpointToken && fetches.Add(1) == 2 {
 				close(renewing)
