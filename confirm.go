@@ -20,7 +20,6 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/decimal"
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
-	"github.com/caddy-cvs/caddy-cvs/client/strict"
 	"github.com/caddy-cvs/caddy-cvs/client/webhook"
 )
 
@@ -180,7 +179,7 @@ func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	d := &decision{record{isDecision: true, subject: subject{operation: "confirm"}}}
 	repl.Map(d.placeholder)
 	if in, err := c.receive(ctx, d, w, r); err != nil {
-		d.refuse(w, err)
+		d.fail(w, err)
 	} else {
 		in.repl = repl
 		c.askAll(ctx, d, in)
@@ -204,11 +203,8 @@ func (c *Confirm) receive(ctx context.Context, d *decision, w http.ResponseWrite
 	contentType := r.Header.Get("Content-Type")
 	sent, err := webhook.ParseConfirm(contentType, body)
 	d.merchantUID, d.impUID, d.barcode, d.payType = sent.MerchantUID, sent.ImpUID, sent.Barcode, sent.PayType // the log names an invalid one too
-	if errors.Is(err, strict.ErrMediaType) {
-		return nil, &httpError{status: http.StatusUnsupportedMediaType, message: err.Error()}
-	}
 	if err != nil {
-		return nil, badRequest(err.Error())
+		return nil, unreadable(err)
 	}
 	d.event, d.status = webhook.EventConfirm, webhook.StatusReady
 	if err := c.authenticate(ctx, d, r); err != nil {

@@ -37,17 +37,14 @@ func (d *decision) set(status int, verdict string, why cause, reason string) {
 	d.httpStatus, d.verdict, d.cause, d.reason = status, verdict, why, reason
 }
 
-// refuse decides by an error of the steps before the checks.
-func (d *decision) refuse(w http.ResponseWriter, err error) {
+// fail decides by an error of the steps before the checks.
+func (d *decision) fail(w http.ResponseWriter, err error) {
 	e, ok := errors.AsType[*httpError](err)
 	if !ok {
 		return // answer turns a missing status into 500
 	}
-	if e.allow != "" {
-		w.Header().Set("Allow", e.allow)
-	}
-	d.set(e.status, cmp.Or(e.verdict, invalid), e.logCause(), e.message)
-	d.rule = e.rule
+	d.refuse(w, e)
+	d.set(e.status, cmp.Or(e.verdict, invalid), d.cause, e.message)
 }
 
 // askAll asks all order checks at once. The first no decides.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
 // httpError is an error that the gateway answers by itself.
@@ -43,6 +45,14 @@ func forbidden(rule, message string) error {
 
 func badRequest(message string) error {
 	return &httpError{status: http.StatusBadRequest, message: message}
+}
+
+// unreadable is the error for a body that strict or a package above it refused.
+func unreadable(err error) error {
+	if errors.Is(err, strict.ErrMediaType) {
+		return &httpError{status: http.StatusUnsupportedMediaType, message: err.Error()}
+	}
+	return badRequest(err.Error())
 }
 
 // readBody reads at most limit bytes, until the deadline: a slow sender must not hold the

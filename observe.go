@@ -4,6 +4,7 @@ package caddycvs
 // and the placeholders {http.cvs.*} are made from it.
 
 import (
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -79,6 +80,14 @@ var attributes = []attribute{
 	{"retry_after", false, true, func(r *record) string { return r.retryAfter }},
 	{"cause", false, true, func(r *record) string { return r.cause.name }},
 	{"detail", false, true, func(r *record) string { return r.cause.detail }},
+}
+
+// refuse records an error that the gateway answers by itself, and sets the field Allow.
+func (r *record) refuse(w http.ResponseWriter, e *httpError) {
+	r.cause, r.rule = e.logCause(), e.rule
+	if e.allow != "" {
+		w.Header().Set("Allow", e.allow)
+	}
 }
 
 // expiresText is empty for an unknown deadline.

@@ -231,11 +231,8 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, x *exchange) (*cl
 func (p *Proxy) complete(x *exchange, contentType string) error {
 	now := p.account.client.State().Now()
 	issue, err := client.ParseIssue(contentType, x.body, now)
-	if errors.Is(err, strict.ErrMediaType) {
-		return &httpError{status: http.StatusUnsupportedMediaType, message: err.Error()}
-	}
 	if err != nil {
-		return badRequest(err.Error())
+		return unreadable(err)
 	}
 	x.body = nil // not held twice while the call is pending
 	x.issue, x.merchantUID, x.amount = issue, issue.MerchantUID, issue.Amount
@@ -312,12 +309,9 @@ func (x *exchange) setAnswer(resp *client.Response) {
 // setError adds to the record why the gateway answers by itself.
 func (x *exchange) setError(w http.ResponseWriter, r *http.Request, err error) {
 	if e, ok := errors.AsType[*httpError](err); ok {
-		x.cause, x.rule = e.logCause(), e.rule
+		x.refuse(w, e)
 		if e.rule != "" {
 			x.clientIP = clientIP(r)
-		}
-		if e.allow != "" {
-			w.Header().Set("Allow", e.allow)
 		}
 		return
 	}

@@ -50,8 +50,8 @@ func issued(val any, err error, _ bool) (*Response, error) {
 }
 
 // issueOnce sends the call and, if its outcome is unknown, looks it up. It turns a
-// transport's panic into an unknown outcome. The panic would otherwise end the program: this
-// goroutine is not the caller's.
+// transport's panic into an unknown outcome: in a goroutine of singleflight's it would end
+// the program.
 func (c *Client) issueOnce(ctx context.Context, i *Issue) (resp *Response, err error) {
 	a := c.state.attempts.start(i)
 	defer func() {
