@@ -122,7 +122,7 @@ func TestConfirmRejectsForeignSignatures(t *testing.T) {
 		a := g.Confirm(t, forged)
 		assert.Equal(t, c.status, a.Status, "%s: %s", name, a.Body)
 	}
-	g.WaitForLog(t, `"cause":"forbidden"`)
+	g.WaitForLine(t, `"cause":"forbidden"`)
 	assert.NotContains(t, g.Log(t), i.ConfirmURL[len(i.ConfirmURL)-22:], "not even Caddy's access log has a signature")
 	assert.NotContains(t, g.Log(t), "vs_sig")
 }

@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
+	"github.com/caddy-cvs/caddy-cvs/internal/lag"
 )
 
 // A handler that hangs for good, for example because the log's disk does, must not keep the
@@ -31,10 +31,10 @@ func TestShutdownLogsUnansweredCalls(t *testing.T) {
 		ends = append(ends, u.begin(c))
 	}
 	time.AfterFunc(200*time.Millisecond, answered)
-	began, lag := time.Now(), gatewaytest.WatchLag()
+	began, late := time.Now(), lag.Watch()
 	u.finish(zap.New(core))
 	took := time.Since(began)
-	assert.LessOrEqual(t, took, 300*time.Millisecond+lag()+100*time.Millisecond)
+	assert.LessOrEqual(t, took, 300*time.Millisecond+late()+100*time.Millisecond)
 	require.Equal(t, 2, lines.Len(), "each once, and not the one that was answered")
 	assert.Equal(t, map[string]any{"operation": "void", "account": "", "merchant_uid": "", "imp_uid": "imp_1", "amount": ""}, lines.All()[0].ContextMap())
 	assert.Equal(t, map[string]any{"operation": "issue", "account": "second", "merchant_uid": "order-7", "imp_uid": "", "amount": "15000"}, lines.All()[1].ContextMap())

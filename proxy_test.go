@@ -490,7 +490,7 @@ func TestIssueAnswersUnknownOutcome(t *testing.T) {
 	assert.Equal(t, 504, a.Status)
 	assert.Contains(t, a.Field(t, "message"), `Outcome unknown`)
 	assert.Contains(t, a.Field(t, "message"), `/payments/find/order-2`)
-	g.WaitForLog(t, `"merchant_uid":"order-2"`) // the log names the order too
+	g.WaitForLine(t, `"merchant_uid":"order-2"`) // the log names the order too
 	assert.Len(t, g.API.Payments(), 2, "it is not blindly repeated")
 }
 
@@ -545,7 +545,7 @@ func TestCallerThatLeavesAfterTheAnswerIsNotLoggedAsGone(t *testing.T) {
 	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{})
 	gatewaytest.Run(t, strings.Replace(config, "cvs_proxy", "test_leave\ncvs_proxy", 1))
 	g.MustIssue(t, "order-1")
-	g.WaitForLog(t, `"operation":"issue"`)
+	g.WaitForLine(t, `"operation":"issue"`)
 	assert.NotContains(t, g.Log(t), "client_gone")
 }
 
@@ -561,7 +561,7 @@ func TestLookUpIsNoErrorWhenTheCallerLeaves(t *testing.T) {
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.Inside+"/payments/find/order-1", nil)
 	require.NoError(t, err)
 	sendAndLeave(t, g, r, arrived)
-	g.WaitForLog(t, `"merchant_uid":"order-1"`)
+	g.WaitForLine(t, `"merchant_uid":"order-1"`)
 	for line := range strings.Lines(g.Log(t)) {
 		if strings.Contains(line, `"operation":"find"`) {
 			assert.Contains(t, line, `"level":"debug"`)

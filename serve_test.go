@@ -51,8 +51,8 @@ func TestProxyRefusesUnservedAPICalls(t *testing.T) {
 		assert.Contains(t, a.Field(t, "message"), c.message, c)
 	}
 	assert.Zero(t, g.API.Requests(emulator.EndpointAll), "and nothing is sent")
-	g.WaitForLog(t, `"operation":"unserved","account":"","merchant_uid":"","imp_uid":"","amount":"","status":403,"code":-1`)
-	g.WaitForLog(t, `"method":"POST","path":"/payments/cancel","client_ip":"127.0.0.1","rule":"serve"`)
+	g.WaitForLine(t, `"operation":"unserved","account":"","merchant_uid":"","imp_uid":"","amount":"","status":403,"code":-1`)
+	g.WaitForLine(t, `"method":"POST","path":"/payments/cancel","client_ip":"127.0.0.1","rule":"serve"`)
 }
 
 func TestTrailingSlashIsIgnored(t *testing.T) {
@@ -140,7 +140,7 @@ func TestServeLetsFurtherCallsThrough(t *testing.T) {
 	assert.Equal(t, gatewaytest.FormType, got.contentType)
 	assert.Equal(t, body, got.body)
 	assert.Equal(t, "Bearer canary-token-of-stub", got.header.Get("Authorization"))
-	g.WaitForLog(t, `"operation":"other","account":"","merchant_uid":"","imp_uid":"imp_1"`)
+	g.WaitForLine(t, `"operation":"other","account":"","merchant_uid":"","imp_uid":"imp_1"`)
 
 	assert.Equal(t, 200, g.Do(t, http.MethodGet, g.Inside+"/payments/imp_1/balance", "", "").Status)
 	assert.Equal(t, "/payments/imp_1/balance", api.last(t).uri)
@@ -236,7 +236,7 @@ func TestTokensOfOldSDKsAreNeitherSentNorLogged(t *testing.T) {
 		assert.Empty(t, got.header.Get("X-ImpTokenHeader"))
 	}
 	ask("&_token="+placeholderToken, placeholderToken)
-	g.WaitForLog(t, "handled request")
+	g.WaitForLine(t, "handled request")
 	assert.Equal(t, 1, strings.Count(g.Log(t), "handled request"), "Caddy's access log would print the others; the placeholder is no secret")
 }
 

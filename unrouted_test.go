@@ -110,8 +110,8 @@ func TestWebhookAtASimilarPathIsAnswered(t *testing.T) {
 				assert.Equal(t, status, a.Status, "%s: %s", path, a.Body)
 				assert.Equal(t, status == 200, a.Field(t, "accepted"), path)
 			}
-			g.WaitForLog(t, "a signed confirm webhook reached no cvs_confirm")
-			g.WaitForLog(t, `"path":"/cvs/confrim"`)
+			g.WaitForLine(t, "a signed confirm webhook reached no cvs_confirm")
+			g.WaitForLine(t, `"path":"/cvs/confrim"`)
 			assert.NotContains(t, g.Log(t), "cvs_sig")
 		})
 	}
@@ -262,7 +262,7 @@ func TestRequestWithSignatureParameterIsLogged(t *testing.T) {
 	assert.Equal(t, 202, g.Do(t, http.MethodGet, at+"/admin/export?cvs_sig=x", "", "").Status)
 	assert.Equal(t, 202, g.Do(t, http.MethodPost, at+"/admin/delete?cvs_sig=x", gatewaytest.FormType, "id=imp_uid").Status)
 	for method, path := range map[string]string{"GET": "/admin/export", "POST": "/admin/delete"} {
-		g.WaitForLog(t, `"msg":"a request with a signature in its URL was passed on","method":"`+method+`","host":"`+strings.TrimPrefix(at, "http://")+`","path":"`+path+`","client_ip":"127.0.0.1"`)
+		g.WaitForLine(t, `"msg":"a request with a signature in its URL was passed on","method":"`+method+`","host":"`+strings.TrimPrefix(at, "http://")+`","path":"`+path+`","client_ip":"127.0.0.1"`)
 	}
 }
 
@@ -350,7 +350,7 @@ func TestAcceptanceWithoutAnAnswerIsWarnedOf(t *testing.T) {
 	for answerOf, level := range map[int]string{200: "info", 500: "warn"} {
 		g := gatewaytest.Start(t, gatewaytest.Setup{Confirm: "on_error accept\norder_check SHOP/x", Payable: gatewaytest.AnswerWith(answerOf, "")})
 		require.Equal(t, 200, g.Confirm(t, g.MustIssue(t, "order-1")).Status)
-		g.WaitForLog(t, `"msg":"confirm webhook"`)
+		g.WaitForLine(t, `"msg":"confirm webhook"`)
 		for line := range strings.Lines(g.Log(t)) {
 			if strings.Contains(line, `"msg":"confirm webhook"`) {
 				assert.Contains(t, line, fmt.Sprintf(`"level":%q`, level), line)

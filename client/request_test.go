@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
+	"github.com/caddy-cvs/caddy-cvs/internal/lag"
 )
 
 func TestDoPassesRequestAndResponseThrough(t *testing.T) {
@@ -150,38 +151,15 @@ func TestCallsAreBounded(t *testing.T) {
 				"void":    {func() error { _, err := c.Void(context.Background(), "imp_1"); return err }, limit},
 				"issue":   {func() error { _, err := c.IssueRaw(context.Background(), order(t, "o")); return err }, 2 * limit},
 			} {
-				lag := watchLag()
+				late := lag.Watch()
 				began := time.Now()
 				err := tc.call()
 				took := time.Since(began)
 				require.ErrorIs(t, err, client.ErrOutcomeUnknown, what)
-				assert.LessOrEqual(t, took, tc.limit+lag()+100*time.Millisecond, what)
+				assert.LessOrEqual(t, took, tc.limit+late()+100*time.Millisecond, what)
 				assert.GreaterOrEqual(t, took, tc.limit*9/10, "%s: nor is it given up early", what)
 			}
 		})
-	}
-}
-
-// watchLag starts to measure how late timers fire on a busy machine. The function that it
-// returns stops that and returns the longest delay.
-func watchLag() (worst func() time.Duration) {
-	done, result := make(chan struct{}), make(chan time.Duration)
-	go func() {
-		var most time.Duration
-		for {
-			due := time.Now().Add(5 * time.Millisecond)
-			select {
-			case <-time.After(5 * time.Millisecond):
-				most = max(most, time.Since(due))
-			case <-done:
-				result <- most
-				return
-			}
-		}
-	}()
-	return func() time.Duration {
-		close(done)
-		return <-result
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
+	"github.com/caddy-cvs/caddy-cvs/internal/lag"
 )
 
 // stubborn is the handler of test_stubborn. It answers with a status, and then returns, waits
@@ -150,12 +151,12 @@ func TestConfirmAnswersWithinItsTimeout(t *testing.T) {
 				i.ConfirmURL = g.Outside + "/cvs/confirm"
 				require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "payment", Delay: time.Minute}))
 			}
-			lag := gatewaytest.WatchLag()
+			late := lag.Watch()
 			began := time.Now()
 			a := g.Confirm(t, i)
 			took := time.Since(began)
 			assert.Contains(t, []int{503, 504}, a.Status, a.Body)
-			assert.LessOrEqual(t, took, limit+lag()+50*time.Millisecond)
+			assert.LessOrEqual(t, took, limit+late()+50*time.Millisecond)
 			least := limit * 8 / 10
 			if tc.unsigned {
 				least = limit * 4 / 10 // the checks keep half of the time
@@ -176,7 +177,7 @@ func TestConfirmAnswersStalledSenderInTime(t *testing.T) {
 			conn, err := net.Dial("tcp", strings.TrimPrefix(g.Outside, "http://"))
 			require.NoError(t, err)
 			defer conn.Close()
-			lag := gatewaytest.WatchLag()
+			late := lag.Watch()
 			began := time.Now()
 			_, err = fmt.Fprintf(conn, "POST /cvs/confirm HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n%s\r\n\r\n", head)
 			require.NoError(t, err)
@@ -186,7 +187,7 @@ func TestConfirmAnswersStalledSenderInTime(t *testing.T) {
 			took := time.Since(began)
 			require.NoError(t, err)
 			assert.Equal(t, "HTTP/1.1 408", string(status))
-			assert.LessOrEqual(t, took, limit+lag()+50*time.Millisecond)
+			assert.LessOrEqual(t, took, limit+late()+50*time.Millisecond)
 		})
 	}
 }
@@ -207,13 +208,13 @@ func TestOrderCheckEndsAtItsOwnTimeout(t *testing.T) {
 				Payable: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 			})
 			i := g.MustIssue(t, "order-1")
-			lag := gatewaytest.WatchLag()
+			late := lag.Watch()
 			began := time.Now()
 			a := g.Confirm(t, i)
 			took := time.Since(began)
 			assert.Equal(t, 504, a.Status, a.Body)
-			assert.LessOrEqual(t, took, 200*time.Millisecond+lag()+50*time.Millisecond)
-			g.WaitForLog(t, `"checks":[{"name":"1","verdict":"no answer","cause":"timed out","duration":0.2`)
+			assert.LessOrEqual(t, took, 200*time.Millisecond+late()+50*time.Millisecond)
+			g.WaitForLine(t, `"checks":[{"name":"1","verdict":"no answer","cause":"timed out","duration":0.2`)
 		})
 	}
 }

@@ -228,7 +228,7 @@ func TestPanicShowsNoSecret(t *testing.T) {
 	raw := "POST /panic HTTP/1.1\r\nHost: " + gatewaytest.Host(g.Inside) + "\r\nAuthorization: Bearer " + gatewaytest.Canaries["CVS_TEST_SECRET"] + "\r\nContent-Type: " + gatewaytest.FormType +
 		"\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
 	assert.Empty(t, gatewaytest.SendRaw(t, "tcp", gatewaytest.Host(g.Inside), raw))
-	g.WaitForLog(t, "http: panic serving")
+	g.WaitForLine(t, "http: panic serving")
 	log := g.Log(t)
 	for _, secret := range []string{gatewaytest.Canaries["CVS_TEST_SECRET"], gatewaytest.BuyerTel, "cvs_sig", i.ConfirmURL[len(i.ConfirmURL)-22:]} {
 		assert.NotContains(t, log, secret)

@@ -101,8 +101,8 @@ func wait(done <-chan struct{}, d time.Duration) (over bool) {
 	}
 }
 
-// lag measures how late timers are: the machine adds as much to any time that is measured.
-type lag struct {
+// timerLag measures how late timers are: the machine adds as much to any time that is measured.
+type timerLag struct {
 	began time.Time
 
 	mu    sync.Mutex
@@ -111,7 +111,7 @@ type lag struct {
 
 const lagSlot = 100 * time.Millisecond
 
-func (l *lag) watch(done <-chan struct{}) {
+func (l *timerLag) watch(done <-chan struct{}) {
 	const tick = 5 * time.Millisecond
 	for {
 		due := time.Now().Add(tick)
@@ -124,10 +124,10 @@ func (l *lag) watch(done <-chan struct{}) {
 	}
 }
 
-func (l *lag) slot(at time.Time) int { return max(0, int(at.Sub(l.began)/lagSlot)) }
+func (l *timerLag) slot(at time.Time) int { return max(0, int(at.Sub(l.began)/lagSlot)) }
 
 // note records a delay for each slot of time that it lasted.
-func (l *lag) note(due time.Time, over time.Duration) {
+func (l *timerLag) note(due time.Time, over time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	last := l.slot(due.Add(over))
@@ -140,7 +140,7 @@ func (l *lag) note(due time.Time, over time.Duration) {
 }
 
 // between returns the greatest delay in a span of time.
-func (l *lag) between(from, to time.Time) time.Duration {
+func (l *timerLag) between(from, to time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var worst time.Duration

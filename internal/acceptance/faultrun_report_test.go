@@ -58,7 +58,7 @@ func (l *logged) read(t *testing.T, name string) {
 // names reports whether the log has a line about an app's last call. If the gateway was shut
 // down, a line that was written after the shutdown does not count: a real process would have
 // ended.
-func (l *logged) names(v *appView, lag *lag) bool {
+func (l *logged) names(v *appView, lag *timerLag) bool {
 	last := v.died.Add(runMargin + lag.between(v.died, v.died.Add(time.Second)))
 	return slices.ContainsFunc(l.orders[v.order], func(at time.Time) bool {
 		return at.After(v.began.Add(-runMargin)) && (v.died.IsZero() || at.Before(last))

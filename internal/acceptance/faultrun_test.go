@@ -62,7 +62,7 @@ type faultRun struct {
 	routes    *deck[string]
 	shown     *deck[bool]
 	storms    *deck[bool]
-	lag       lag
+	lag       timerLag
 	busy      atomic.Int64 // whole requests at the API
 	asking    atomic.Int64 // POST /cvs under way
 	process   atomic.Pointer[lifetime]
@@ -236,7 +236,7 @@ func newFaultRun(t *testing.T, orders int) (*faultRun, string) {
 	t.Helper()
 	draws := &sharedRand{rng: draw(1)}
 	f := &faultRun{
-		draw: draws, saidYes: make(map[string]bool), saidNo: make(map[string]bool), faultPlan: newFaultPlans(draws), lag: lag{began: time.Now()},
+		draw: draws, saidYes: make(map[string]bool), saidNo: make(map[string]bool), faultPlan: newFaultPlans(draws), lag: timerLag{began: time.Now()},
 		apps:   newDeck(draws, nil, among(25, leftEarly, leftEarly, fractionOfAWon, fractionOfAWon)),
 		shops:  newDeck(draws, nil, among(25, shopNo, shopNo, shop500, shopSilent, shopBroken, shopGarbage, shopTruncated, shopOversized)),
 		routes: newDeck(draws, nil, among(12, routeNo, routeNo, routeSilent, routeBroken)),

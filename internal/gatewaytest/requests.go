@@ -144,13 +144,8 @@ func (g *Gateway) Log(t testing.TB) string {
 	return string(content)
 }
 
-// WaitForLog waits for a text in the log: a line is written after the answer has left.
-func (g *Gateway) WaitForLog(t testing.TB, text string) {
-	t.Helper()
-	g.WaitForLine(t, text)
-}
-
-// WaitForLine waits for a line of the log that has all of these texts, and returns it.
+// WaitForLine waits for a line of the log that has all of these texts, and returns it: a line
+// is written after the answer has left.
 func (g *Gateway) WaitForLine(t testing.TB, texts ...string) string {
 	t.Helper()
 	var found string

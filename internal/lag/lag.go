@@ -1,12 +1,12 @@
-package gatewaytest
-
-// This file holds WatchLag, which measures the machine's delays.
+// Package lag measures how late a busy machine is, for tests of time limits. It knows nothing
+// of the project, so that the tests of every layer may use it.
+package lag
 
 import "time"
 
-// WatchLag measures how late timers are on a busy machine. The function that it returns ends
+// Watch measures how late timers are on a busy machine. The function that it returns ends
 // the measurement and returns the greatest delay.
-func WatchLag() (worst func() time.Duration) {
+func Watch() (worst func() time.Duration) {
 	done, result := make(chan struct{}), make(chan time.Duration)
 	go func() {
 		var most time.Duration
