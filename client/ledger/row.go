@@ -1,0 +1,135 @@
+package ledger
+
+// This file holds the row of an order: what it keeps, its states, and its encoding.
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Key names an order of an account.
+type Key struct {
+	Account string // "" for the unnamed one
+	Order   string // merchant_uid
+}
+
+// Format is the version of the rows that this package writes. It neither claims nor writes a row
+// of a newer one.
+const Format = 1
+
+// MaxAttempts is the number of attempts that a row keeps.
+const MaxAttempts = 20
+
+// Row is what is kept of one order. Times are in Unix milliseconds by the clock of the machine
+// that wrote them, unless said otherwise.
+type Row struct {
+	Format    int       `json:"format"`
+	Account   string    `json:"account,omitzero"`
+	Order     string    `json:"order"`
+	Version   uint64    `json:"version"`             // grows with each write; never used twice for an order
+	Due       int64     `json:"due"`                 // the earliest moment at which something is to be done; never 0
+	Holder    string    `json:"holder,omitzero"`     // who may send a POST or DELETE for the order; "" for nobody
+	HeldUntil int64     `json:"held_until,omitzero"` // the end of the hold
+	AtTill    int64     `json:"at_till,omitzero"`    // when a confirm webhook was last accepted
+	TillLooks int       `json:"till_looks,omitzero"` // look-ups done since then
+	Tries     int       `json:"tries,omitzero"`      // times in a row that the worker could not finish
+	Attempts  []Attempt `json:"attempts"`            // in the order in which they were asked for
+
+	Unknown jsontext.Value `json:",embed"` // members that a newer version wrote
+}
+
+// Attempt is one POST /cvs. It keeps no buyer's data, no whole barcode and no token.
+type Attempt struct {
+	ID         string   `json:"id"` // cvs_id of its signed URLs
+	State      State    `json:"state"`
+	Voiding    bool     `json:"voiding,omitzero"`  // it is to be voided, whatever the app asks for
+	Closed     bool     `json:"closed,omitzero"`   // asked, and given up: what turns up is voided
+	ImpUID     string   `json:"imp_uid,omitzero"`  // "" while the outcome is unknown
+	Amount     string   `json:"amount"`            // in the form that decimal.Canonical gives
+	Own        string   `json:"own,omitzero"`      // keyed digest of the merchant's own barcode
+	PG         string   `json:"pg,omitzero"`       // as it was sent
+	ChannelKey string   `json:"channel,omitzero"`  // likewise
+	Deadline   int64    `json:"deadline,omitzero"` // Unix seconds by the API's clock; 0 if unknown
+	Fields     []string `json:"fields,omitzero"`   // names of the answer's members that had a value
+	Asked      int64    `json:"asked"`             // when it was written, before its call was sent
+	Since      int64    `json:"since"`             // when it came into its state
+	Looks      int      `json:"looks,omitzero"`    // look-ups done in this state
+	Next       int64    `json:"next,omitzero"`     // when it is to be looked at again; 0 for never
+
+	Unknown jsontext.Value `json:",embed"` // members that a newer version wrote
+}
+
+// State is how far an attempt has come. States only rise; see rank.
+type State string
+
+// The states of an attempt.
+const (
+	Asked    State = "asked"   // it was or will be sent; its outcome is not known
+	Issued   State = "issued"  // it has a barcode
+	Void     State = "void"    // the barcode was voided
+	Expired  State = "expired" // the deadline has passed, unpaid
+	Failed   State = "failed"  // the API says so, or knows of no such payment
+	Paid     State = "paid"
+	Refunded State = "refunded" // in part or as a whole
+)
+
+// rank orders the states: a writer never lowers it. Unknown states, of a newer version, rank
+// highest.
+func (s State) rank() int {
+	switch s {
+	case Asked:
+		return 0
+	case Issued:
+		return 1
+	case Void, Expired, Failed:
+		return 2
+	case Paid:
+		return 3
+	case Refunded:
+		return 4
+	default:
+		return 5
+	}
+}
+
+// Key returns the row's key.
+func (r *Row) Key() Key { return Key{r.Account, r.Order} }
+
+// ImpUIDs returns the numbers of the payments that the row knows.
+func (r *Row) ImpUIDs() (list []string) {
+	for i := range r.Attempts {
+		if id := r.Attempts[i].ImpUID; id != "" {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
+// Clone returns a deep copy.
+func (r *Row) Clone() *Row {
+	c := *r
+	c.Attempts = slices.Clone(r.Attempts)
+	for i := range c.Attempts {
+		c.Attempts[i].Fields = slices.Clone(c.Attempts[i].Fields)
+		c.Attempts[i].Unknown = bytes.Clone(c.Attempts[i].Unknown)
+	}
+	c.Unknown = bytes.Clone(r.Unknown)
+	return &c
+}
+
+// Encode returns the row as JSON.
+func (r *Row) Encode() ([]byte, error) { return json.Marshal(r) }
+
+// DecodeRow reads what Encode wrote, also with members of a newer version. The caller may change
+// data afterwards.
+func DecodeRow(data []byte) (*Row, error) {
+	r := new(Row)
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("reading a row of the ledger: %w", err)
+	}
+	return r, nil
+}

@@ -1,0 +1,50 @@
+package ledger
+
+// This file holds what the ledger asks of a store.
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// MaxLazy is how long a lazy write may wait for another one.
+const MaxLazy = 100 * time.Millisecond
+
+// The errors of a Store that are no failures of it.
+var (
+	// ErrNotFound means that there is no such row.
+	ErrNotFound = errors.New("the ledger has no such row")
+	// ErrConflict means that the row was written meanwhile, or is of a newer format.
+	ErrConflict = errors.New("the row of the ledger was written meanwhile")
+)
+
+// Store keeps rows. Package storetest holds the tests that every Store must pass. Any error but
+// the two above means that the store cannot be trusted until it is opened again. A write whose
+// error is another one may have been done.
+//
+// The rows that a Store returns are the caller's. It does not keep a row that it is given.
+type Store interface {
+	// Get returns the row of an order, or ErrNotFound.
+	Get(ctx context.Context, key Key) (*Row, error)
+
+	// GetByImpUID returns the row that has an attempt with this imp_uid, or ErrNotFound.
+	GetByImpUID(ctx context.Context, account, impUID string) (*Row, error)
+
+	// Put writes a row if the stored version is still was, 0 for no row; otherwise the error is
+	// ErrConflict. row.Version must differ from was. It removes a row that has no attempts. It
+	// returns when the write is durable. A lazy write need not be made durable at once: it may
+	// wait up to MaxLazy for another one, and share its sync.
+	Put(ctx context.Context, row *Row, was uint64, lazy bool) error
+
+	// Due returns up to limit rows whose Due is now or earlier and whose format is not newer,
+	// earliest first.
+	Due(ctx context.Context, now int64, limit int) ([]*Row, error)
+
+	// List returns up to limit rows behind a key, in the order of their keys: by account, then by
+	// order, byte by byte. The zero Key stands before all.
+	List(ctx context.Context, after Key, limit int) ([]*Row, error)
+
+	// Close ends the store. Writes that wait are done first.
+	Close() error
+}
