@@ -58,12 +58,17 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //		account <name> {
 //			<any of the above>
 //		}
+//		ledger [<path>|off] {
+//			keep    <duration>
+//			on_down issue|refuse
+//		}
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	start := *d
 	opts := a.Account.options()
 	opts["account"] = option{repeats: true, parse: a.unmarshalAccount}
+	opts["ledger"] = option{parse: a.unmarshalLedger}
 	if d.NextArg() {
 		return d.ArgErr()
 	}
@@ -96,8 +101,33 @@ func (a *App) unmarshalAccount(d *caddyfile.Dispenser) error {
 	return acc.validateKeys(&start)
 }
 
+func (a *App) unmarshalLedger(d *caddyfile.Dispenser) error {
+	start := *d
+	a.Ledger = new(Ledger)
+	if d.NextArg() {
+		if err := a.Ledger.setPlace(d.Val()); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	err := parseBlock(d, map[string]option{
+		"keep":    duration(&a.Ledger.Keep, validateKeep),
+		"on_down": text(&a.Ledger.OnDown, oneOf(onDownIssue, onDownRefuse)),
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.Ledger.validate(); err != nil {
+		return start.WrapErr(err)
+	}
+	return nil
+}
+
 func (c *Account) options() map[string]option {
 	return map[string]option{
+		"ledger":      {elsewhere: "it belongs to the global option cvs, outside of its accounts, which share one ledger"},
 		"imp_key":     text(&c.ImpKey, validateSecret("imp_key")),
 		"imp_secret":  text(&c.ImpSecret, validateSecret("imp_secret")),
 		"api":         text(&c.API, unlessPlaceholder(func(s string) error { _, err := client.ParseAPI(s); return err })),

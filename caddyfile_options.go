@@ -3,6 +3,7 @@ package caddycvs
 // This file holds the kinds of options that all blocks of a Caddyfile share.
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -68,9 +69,9 @@ func optionNames(opts map[string]option) []string {
 // withAccountOptions adds the options of an account to those of a handler, as options of
 // another block: their error says where they belong.
 func withAccountOptions(opts map[string]option) map[string]option {
-	for name := range new(Account).options() {
+	for name, opt := range new(Account).options() {
 		if _, taken := opts[name]; !taken {
-			opts[name] = option{elsewhere: "it belongs to the global option cvs, or to an account in it"}
+			opts[name] = option{elsewhere: cmp.Or(opt.elsewhere, "it belongs to the global option cvs, or to an account in it")}
 		}
 	}
 	return opts

@@ -59,6 +59,10 @@ var blockTests = map[string]blockTest{
 		directive: "cvs", config: Account{}, options: accountOptions,
 		caddyfile: "{\n\tcvs {\n\t\taccount second {\n\t\t\tOPTIONS\n\t\t}\n\t}\n}\n",
 	},
+	"ledger": {
+		directive: "cvs", config: Ledger{}, options: ledgerOptions, jsonOnly: []string{"store", "path"},
+		caddyfile: "{\n\tcvs {\n\t\tledger {\n\t\t\tOPTIONS\n\t\t}\n\t}\n}\n",
+	},
 	"cvs_proxy": {
 		directive: "cvs_proxy", config: Proxy{}, options: proxyOptions,
 		caddyfile: ":8081 {\n\tcvs_proxy {\n\t\tOPTIONS\n\t}\n}\n",
@@ -91,12 +95,37 @@ var accountOptions = map[string]optionTest{
 	}},
 }
 
-// globalOptions returns the options of the unnamed account and the option account.
+// globalOptions returns the options of the unnamed account and those of the app.
 func globalOptions() map[string]optionTest {
 	options := maps.Clone(accountOptions)
 	options["account"] = optionTest{takes: oneArgument, valid: "second", rejects: wrongAccountNames, opensBlock: true, repeatable: true}
+	options["ledger"] = optionTest{valid: "/var/lib/shop/cvs.db", opensBlock: true, rejects: mergeMaps(
+		rejectEach("ledger takes a path with a slash, such as /var/lib/shop/cvs.db, or off", "", "on", "OFF", "cvs.db"),
+		rejectEach("this version keeps no ledger in a database: there are ledger <path>, for a file, and ledger off",
+			"postgres", "mysql", "postgres://cvs:password@db.example/cvs", "postgres://{env.FIXTURE_MID}@db.example/cvs"),
+		rejectEach("the path must be absolute, such as /var/lib/shop/cvs.db: a relative one would mean another file when Caddy is started in another directory",
+			"./cvs.db", "data/cvs.db", "cvs:password@tcp(db.example:3306)/cvs"),
+		rejectEach("the path must be that of a file, such as /var/lib/shop/cvs.db, not of a directory", "/", "/var/lib/shop/"),
+		map[string]string{
+			"postgres {env.FIXTURE_MID}": "this version keeps no ledger in a database: there are ledger <path>, for a file, and ledger off",
+			"mysql {env.FIXTURE_MID}":    "this version keeps no ledger in a database: there are ledger <path>, for a file, and ledger off",
+			"off /var/lib/shop/cvs.db":   wrongCount("/var/lib/shop/cvs.db"),
+			"/var/lib/shop/cvs.db off":   wrongCount("off"),
+			"off {\nkeep 30d\n}":         offKeepsNothing,
+			"off {\non_down refuse\n}":   offKeepsNothing,
+		},
+	)}
 	return options
 }
+
+const offKeepsNothing = "off keeps nothing: remove path, keep and on_down, or remove off"
+
+var ledgerOptions = map[string]optionTest{
+	"keep":    {takes: oneArgument, valid: "30d", rejects: mergeMaps(wrongDurations, rejectEach(shortKeep, "23h", "10m"))},
+	"on_down": {takes: oneArgument, valid: "refuse", rejects: rejectEach(`"VALUE" is none of: issue, refuse`, "reject", "ISSUE")},
+}
+
+const shortKeep = `keep must be 24h or more: in JSON write it as a text with a unit, such as "120d"; a number is in nanoseconds`
 
 var proxyOptions = map[string]optionTest{
 	"account":     {takes: oneArgument, valid: "second", rejects: wrongAccountNames},
@@ -267,6 +296,18 @@ func TestBlocksRejectUnknownOption(t *testing.T) {
 			options := strings.Join(slices.Sorted(maps.Keys(block.options)), ", ")
 			block.assertRejects(t, mistake{"bogus", 0, "unrecognized option bogus; there are: " + options})
 		})
+	}
+}
+
+func TestBlocksNameThePlaceOfTheLedger(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"account", "cvs_proxy", "cvs_confirm"} {
+		for _, lines := range []string{"ledger", "ledger off", "ledger /var/lib/shop/cvs.db {\nkeep 30d\n}"} {
+			t.Run(name+"/"+lines, func(t *testing.T) {
+				t.Parallel()
+				blockTests[name].assertRejects(t, mistake{lines, 0, "ledger is not an option of this block: it belongs to the global option cvs, outside of its accounts, which share one ledger"})
+			})
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -207,7 +208,7 @@ func TestShownJSONLoads(t *testing.T) {
 func TestREADMENamesEveryOption(t *testing.T) {
 	t.Parallel()
 	readme := strings.Join(fenced(t, "caddyfile"), "\n")
-	for _, module := range []reflect.Type{reflect.TypeFor[App](), reflect.TypeFor[Proxy](), reflect.TypeFor[Confirm](), reflect.TypeFor[OrderCheck](), reflect.TypeFor[Sandbox]()} {
+	for _, module := range []reflect.Type{reflect.TypeFor[App](), reflect.TypeFor[Ledger](), reflect.TypeFor[Proxy](), reflect.TypeFor[Confirm](), reflect.TypeFor[OrderCheck](), reflect.TypeFor[Sandbox]()} {
 		options := jsonOptions(module)
 		require.NotEmpty(t, options)
 		for _, option := range options {
@@ -221,12 +222,12 @@ func TestREADMENamesEveryOption(t *testing.T) {
 	}
 }
 
-// jsonOptions returns the JSON names of a module's fields, except a check's URL, which is an
-// argument in the Caddyfile.
+// jsonOptions returns the JSON names of a module's fields, except a check's URL and the
+// ledger's place, which are arguments in the Caddyfile.
 func jsonOptions(module reflect.Type) []string {
 	var names []string
 	for _, field := range reflect.VisibleFields(module) {
-		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && name != "url" {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && !slices.Contains([]string{"url", "store", "path"}, name) {
 			names = append(names, name)
 		}
 	}

@@ -42,6 +42,10 @@ type App struct {
 	// Accounts are further merchants by name: 1 to 64 letters, digits, "_" and "-".
 	Accounts map[string]*Account `json:"accounts,omitempty"`
 
+	// Ledger is where what was asked for, issued and paid is kept. Default: a file in Caddy's
+	// data directory
+	Ledger *Ledger `json:"ledger,omitempty"`
+
 	accounts map[string]*account
 	servers  map[*caddyhttp.Server]bool // servers with a cvs_confirm; true if guarded
 	pending  *pendingCalls
@@ -96,12 +100,18 @@ func (App) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision resolves the accounts. It sends nothing: Caddy starts when the API
-// is down.
+// Provision resolves the accounts. It sends nothing, because Caddy starts when the API is
+// down, and opens no ledger, because another configuration may have it.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger, a.pending = ctx.Logger(), processPending
 	a.accounts = make(map[string]*account, len(a.Accounts)+1)
 	a.servers = make(map[*caddyhttp.Server]bool)
+	if a.Ledger == nil {
+		a.Ledger = new(Ledger)
+	}
+	if err := a.Ledger.provision(); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
 	fallback, err := newTransport(ctx, 0)
 	if err != nil {
 		return err

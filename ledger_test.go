@@ -1,0 +1,97 @@
+package caddycvs
+
+// This file holds the tests of the ledger's configuration.
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
+)
+
+func TestLedgerDefaults(t *testing.T) {
+	t.Parallel()
+	for config, want := range map[string]Ledger{
+		usableApp:                            {Store: "file", Keep: caddy.Duration(120 * 24 * time.Hour), OnDown: "issue"},
+		appWith(`"ledger":{}`):               {Store: "file", Keep: caddy.Duration(120 * 24 * time.Hour), OnDown: "issue"},
+		appWith(`"ledger":{"keep":"30d"}`):   {Store: "file", Keep: caddy.Duration(30 * 24 * time.Hour), OnDown: "issue"},
+		appWith(`"ledger":{"path":"/x.db"}`): {Store: "file", Path: "/x.db", Keep: caddy.Duration(120 * 24 * time.Hour), OnDown: "issue"},
+		appWith(`"ledger":{"store":"off"}`):  {Store: "off"},
+	} {
+		gatewaytest.Provisioned(t, &caddy.Config{AppsRaw: caddy.ModuleMap{"cvs": json.RawMessage(config)}}, func(ctx caddy.Context) {
+			app, err := ctx.App("cvs")
+			require.NoError(t, err, config)
+			assert.Equal(t, want, *app.(*App).Ledger, config)
+		})
+	}
+}
+
+func TestLedgerFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "old.db"), []byte("old"), 0o600))
+	in := func(name string) string { return dir + "/" + name }
+	for path, want := range map[string]string{
+		in("new.db"):        in("new.db"),
+		in("old.db"):        in("old.db"),
+		in("/x/..//new.db"): in("new.db"),
+		"{env.FIXTURE_DIRECTORY}/{env.FIXTURE_MID}.db": filepath.Join(fixtureSettings["FIXTURE_DIRECTORY"], fixtureSettings["FIXTURE_MID"]+".db"),
+	} {
+		l := Ledger{Path: path}
+		require.NoError(t, l.provision(), path)
+		file, err := l.file()
+		require.NoError(t, err, path)
+		assert.Equal(t, want, file)
+	}
+}
+
+// A path may be the address of a database, with its password, that stands in the wrong place.
+func TestLedgerErrorsShowNoAddress(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	for path, message := range map[string]string{
+		"{env.FIXTURE_SHOP_KEY}":        "the path must be absolute",
+		"{env.FIXTURE_SHOP_KEY}/x":      "the path must be absolute",
+		"{env.FIXTURE_UNSET}":           "path: evaluated placeholder {env.FIXTURE_UNSET} is empty",
+		dir:                             dir + " is a directory: name a file in it, such as " + dir + "/ledger.db",
+		dir + "/":                       "the path must be that of a file",
+		dir + "{env.FIXTURE_EMPTY}":     "path: evaluated placeholder {env.FIXTURE_EMPTY} is empty",
+		filepath.Join(dir, "no", "x"):   "the directory of the file is missing: create it",
+		filepath.Join(dir, "file", "x"): "not a directory",
+	} {
+		err := (&Ledger{Path: path}).provision()
+		require.ErrorContains(t, err, message, path)
+		assertNoSecret(t, "the error", err.Error())
+	}
+}
+
+// Another Caddy may use the same file while a configuration is adapted or validated.
+func TestValidatingCreatesNoLedger(t *testing.T) {
+	restoreDefaultLogger(t)
+	dir := t.TempDir()
+	t.Setenv("XDG_DATA_HOME", filepath.Join(dir, "data"))
+	for _, line := range []string{"", "\t\tledger\n", "\t\tledger " + filepath.Join(dir, "ledger.db") + "\n"} {
+		_, err := loadConfig(t, requireAdapts(t, "{\n\tcvs {\n\t\timp_key {env.FIXTURE_IMP_KEY}\n\t\timp_secret {env.FIXTURE_IMP_SECRET}\n"+line+"\t}\n}\n\n:8081 {\n\tcvs_proxy\n}\n"))
+		require.NoError(t, err, line)
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		assert.Empty(t, entries, line)
+	}
+}
+
+// A relative data directory, as Caddy has it without a home, makes no relative path.
+func TestDefaultLedgerIsAbsolute(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", "data")
+	file, err := new(Ledger).file()
+	require.NoError(t, err)
+	assert.True(t, filepath.IsAbs(file), file)
+}
