@@ -178,6 +178,7 @@ func parseProxy(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		confirm_url <url>
 //		notice_url  <url>
 //		expires_in  <duration>
+//		repeat      reuse|pass
 //		serve       <method> <path...>
 //		serve       all
 //		max_body    <size>
@@ -192,6 +193,7 @@ func (p *Proxy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"confirm_url": text(&p.ConfirmURL, validateURL),
 		"notice_url":  text(&p.NoticeURL, validateURL),
 		"expires_in":  duration(&p.ExpiresIn, nil),
+		"repeat":      text(&p.Repeat, oneOf(repeatReuse, repeatPass)),
 		"serve":       {repeats: true, parse: p.unmarshalServe},
 		"max_body":    size(&p.MaxBody),
 	}))

@@ -135,6 +135,7 @@ var proxyOptions = map[string]optionTest{
 	"confirm_url": {takes: oneArgument, valid: "https://shop.example/cvs/confirm", rejects: wrongURLs},
 	"notice_url":  {takes: oneArgument, valid: "https://shop.example/cvs/notice", rejects: wrongURLs},
 	"expires_in":  {takes: oneArgument, valid: "72h", rejects: wrongDurations},
+	"repeat":      {takes: oneArgument, valid: "pass", rejects: rejectEach(`"VALUE" is none of: reuse, pass`, "refuse", "PASS")},
 	"serve": {valid: "POST /payments/cancel", repeatable: true, rejects: map[string]string{
 		"":     "serve takes a method and paths of the API, such as serve POST /payments/cancel, or all",
 		"POST": "serve takes a method and paths of the API, such as serve POST /payments/cancel, or all",

@@ -336,6 +336,8 @@ func TestJSONRejectsMistakes(t *testing.T) {
 		{"proxy: expires_in without unit", usableApp, `{"handler":"cvs_proxy","expires_in":72}`, invalidProxy + "expires_in must be 1s or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
 		{"order_check: timeout without unit", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","timeout":3`), inConfirm + "order_check 1: timeout must be 1ms or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
 		{"proxy: max_body negative", usableApp, `{"handler":"cvs_proxy","max_body":-1}`, invalidProxy + "max_body must be positive"},
+		{"proxy: repeat", usableApp, `{"handler":"cvs_proxy","repeat":"pass"}`, ``},
+		{"proxy: repeat unknown", usableApp, `{"handler":"cvs_proxy","repeat":"refuse"}`, invalidProxy + `repeat must be reuse or pass, not "refuse"`},
 		{"proxy: serve", usableApp, `{"handler":"cvs_proxy","serve":[{"method":"POST","path":["/payments/cancel"]},{"method":"*","path":["*"]}]}`, ``},
 		{"proxy: serve without method", usableApp, `{"handler":"cvs_proxy","serve":[{"path":["/payments/cancel"]}]}`, inProxy + `serve: "" is not a method in capitals, such as POST, or * for any`},
 		{"proxy: serve method", usableApp, `{"handler":"cvs_proxy","serve":[{"method":"post","path":["/payments/cancel"]}]}`, inProxy + `serve: "post" is not a method in capitals, such as POST, or * for any`},

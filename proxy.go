@@ -4,6 +4,7 @@ package caddycvs
 // PortOne's API with an account's credentials.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,11 @@ type Proxy struct {
 	// ExpiresIn fills the field expired_at, counted from the request.
 	ExpiresIn caddy.Duration `json:"expires_in,omitempty"`
 
+	// Repeat is what happens to a POST /cvs for an order that has a barcode: "reuse" answers
+	// with that barcode if the request is the same and it can still be paid, and voids it
+	// before another one is issued; "pass" sends every request to the API. Default: reuse
+	Repeat string `json:"repeat,omitempty"`
+
 	// Serve lists further calls of the API that are let through.
 	Serve []Serve `json:"serve,omitempty"`
 
@@ -68,6 +74,9 @@ type Proxy struct {
 }
 
 const (
+	repeatReuse = "reuse"
+	repeatPass  = "pass"
+
 	defaultMaxBody = 64_000
 	bodyTimeout    = 10 * time.Second // for a request's body to arrive
 )
@@ -98,15 +107,17 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 	if p.ConfirmURL == "" {
 		p.logger.Warn("no confirm_url: a barcode issued without one is paid at the till without asking the shop")
 	}
+	if p.ExpiresIn == 0 {
+		p.logger.Warn("no expires_in: a barcode whose request has no expired_at has the contract's deadline, which the gateway does not know: it is looked up daily, and replaced after 72h")
+	}
 	if slices.Contains(p.Allow, "portone") {
 		return errPortOneCalls
 	}
 	if err := p.access.provision(ctx, p.Allow); err != nil {
 		return err
 	}
-	if p.MaxBody == 0 {
-		p.MaxBody = defaultMaxBody
-	}
+	p.MaxBody = cmp.Or(p.MaxBody, defaultMaxBody)
+	p.Repeat = cmp.Or(p.Repeat, repeatReuse)
 	for i := range p.Serve {
 		if err := p.Serve[i].provision(ctx); err != nil {
 			return err
@@ -148,6 +159,9 @@ func (p *Proxy) provisionDefaults() error {
 func (p *Proxy) Validate() error {
 	if p.MaxBody < 0 {
 		return errors.New("max_body must be positive")
+	}
+	if p.Repeat != repeatReuse && p.Repeat != repeatPass {
+		return fmt.Errorf("repeat must be reuse or pass, not %q", p.Repeat)
 	}
 	if err := validateDuration("expires_in", p.ExpiresIn, time.Second); err != nil {
 		return err

@@ -645,3 +645,20 @@ func TestOwnRequestsAreIsolatedFromTheServedOne(t *testing.T) {
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// The log warns of what a barcode would lack without an option.
+func TestProxyWarnsOfMissingOptions(t *testing.T) {
+	t.Parallel()
+	for proxy, missing := range map[string]string{
+		"expires_in 72h":                       "no confirm_url",
+		"confirm_url OUTSIDE/cvs/confirm":      "no expires_in",
+		gatewaytest.UsualProxy:                 "",
+		"repeat pass" + gatewaytest.UsualProxy: "",
+	} {
+		g := gatewaytest.Start(t, gatewaytest.Setup{Proxy: proxy})
+		g.MustIssue(t, "order-1")
+		for _, option := range []string{"no confirm_url", "no expires_in"} {
+			assert.Equal(t, option == missing, strings.Contains(g.Log(t), `"msg":"`+option+`: `), "%s: %s", proxy, option)
+		}
+	}
+}
