@@ -114,12 +114,13 @@ func servers(t *testing.T, cfg *caddy.Config) map[string]*caddyhttp.Server {
 }
 
 // startExample runs an example as it is shipped. It replaces only what a test does not have:
-// the names, certificates and ports of real shops, and PortOne by the emulator.
+// the names, certificates and ports of real shops, PortOne by the emulator, and the ledger's
+// path.
 func startExample(t *testing.T, name string, lacks map[string]string) *gatewaytest.Gateway {
 	t.Helper()
 	content, err := os.ReadFile("examples/" + name + ".caddyfile")
 	require.NoError(t, err)
-	g := &gatewaytest.Gateway{LogFile: gatewaytest.LogFile(t), HTTP: gatewaytest.HTTPClient(t), API: emulator.New(emulator.Options{BeforeRequest: gatewaytest.NoteTokens(nil)})}
+	g := &gatewaytest.Gateway{LogFile: gatewaytest.LogFile(t), Ledger: gatewaytest.LedgerFile(t), HTTP: gatewaytest.HTTPClient(t), API: emulator.New(emulator.Options{BeforeRequest: gatewaytest.NoteTokens(nil)})}
 	g.APIServer = httptest.NewServer(g.API)
 	t.Cleanup(func() {
 		_ = g.API.Close()
@@ -143,6 +144,8 @@ func startExample(t *testing.T, name string, lacks map[string]string) *gatewayte
 	inAccount := regexp.MustCompile(`(?m)^(\s+)imp_key `)
 	require.Regexp(t, inAccount, config)
 	config = inAccount.ReplaceAllString(config, "${1}api "+g.APIServer.URL+"\n${1}imp_key ")
+	require.NotContains(t, config, "ledger", "the examples use the default path")
+	config = strings.Replace(config, "\tcvs {", "\tcvs {\n\t\tledger "+g.Ledger, 1)
 	config = strings.Replace(config, "\n{\n", "\n{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tlog {\n\t\toutput file "+g.LogFile+"\n\t}\n", 1)
 	gatewaytest.Run(t, config)
 	return g

@@ -88,6 +88,18 @@ func TestValidatingCreatesNoLedger(t *testing.T) {
 	}
 }
 
+// RunMain must see a ledger at the default path.
+func TestDefaultLedgerIsSeen(t *testing.T) {
+	file, err := new(Ledger).file()
+	require.NoError(t, err)
+	assert.True(t, filepath.IsAbs(file))
+	require.False(t, gatewaytest.HasDefaultLedger())
+	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o700))
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	t.Cleanup(func() { require.NoError(t, os.Remove(file)) })
+	assert.True(t, gatewaytest.HasDefaultLedger())
+}
+
 // A relative data directory, as Caddy has it without a home, makes no relative path.
 func TestDefaultLedgerIsAbsolute(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", "data")

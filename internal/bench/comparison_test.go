@@ -432,6 +432,7 @@ func BenchmarkComparison(b *testing.B) {
 		imp_key {env.CVS_TEST_KEY}
 		imp_secret {env.CVS_TEST_SECRET}
 		api http://%s
+		ledger %s
 		account far {
 			imp_key {env.CVS_TEST_KEY}
 			imp_secret {env.CVS_TEST_SECRET}
@@ -439,7 +440,7 @@ func BenchmarkComparison(b *testing.B) {
 		}
 	}
 }
-`, near, far)
+`, near, gatewaytest.LedgerFile(b), far)
 	for i, c := range all {
 		if addresses[i] = far; c.site != "" {
 			addresses[i] = gatewaytest.Address(b)

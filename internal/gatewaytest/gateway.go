@@ -40,13 +40,16 @@ type Gateway struct {
 	APIServer *httptest.Server // of API
 	Shop      *Shop
 	LogFile   string // at debug level
+	Ledger    string // the ledger's file
 	HTTP      *http.Client
 }
 
 // Setup changes parts of the usual gateway. The texts are parts of a Caddyfile; in them
-// INSIDE, OUTSIDE, API, SHOP and LOGS stand for the addresses and the log file.
+// INSIDE, OUTSIDE, API, SHOP, LOGS and LEDGER stand for the addresses, the log file and the
+// ledger's file.
 type Setup struct {
 	Keys     string           // replaces imp_key and imp_secret
+	Ledger   string           // replaces the place and the options of the ledger
 	Account  string           // more options of the unnamed account
 	Second   string           // options of the account "second"; "" for none
 	Proxy    string           // replaces the options of cvs_proxy
@@ -86,7 +89,7 @@ func Prepare(t testing.TB, s Setup) (*Gateway, string) {
 	t.Helper()
 	g := &Gateway{
 		Inside: "http://" + Address(t), Outside: "http://" + Address(t),
-		Shop: NewShop(t, s.Payable), LogFile: LogFile(t), HTTP: HTTPClient(t),
+		Shop: NewShop(t, s.Payable), LogFile: LogFile(t), Ledger: LedgerFile(t), HTTP: HTTPClient(t),
 	}
 	handler := s.API
 	if handler == nil {
@@ -133,6 +136,7 @@ func Prepare(t testing.TB, s Setup) (*Gateway, string) {
 	cvs {
 		` + pick(s.Keys, "imp_key {env.CVS_TEST_KEY}\nimp_secret {env.CVS_TEST_SECRET}") + `
 		api API
+		ledger ` + pick(s.Ledger, "LEDGER") + `
 		` + s.Account + `
 		` + second + `
 	}
@@ -159,9 +163,9 @@ OUTSIDE {
 	return g, g.Fill(config)
 }
 
-// Fill replaces the names that Setup lists by the addresses and the log file.
+// Fill replaces the names that Setup lists by what they stand for.
 func (g *Gateway) Fill(config string) string {
-	return strings.NewReplacer("INSIDE", g.Inside, "OUTSIDE", g.Outside, "API", g.APIURL, "SHOP", g.Shop.URL, "LOGS", g.LogFile).Replace(config)
+	return strings.NewReplacer("INSIDE", g.Inside, "OUTSIDE", g.Outside, "API", g.APIURL, "SHOP", g.Shop.URL, "LOGS", g.LogFile, "LEDGER", g.Ledger).Replace(config)
 }
 
 // provisioning guards Caddy's global state while a configuration is provisioned.
@@ -272,7 +276,19 @@ func nextPort(t testing.TB) int {
 // LogFile returns the name of a new file in Dir.
 func LogFile(t testing.TB) string {
 	t.Helper()
-	return filepath.Join(written.dir, fmt.Sprintf("%s-%d.log", strings.ReplaceAll(t.Name(), "/", "-"), rand.Uint32()))
+	return newFile(t, "log")
+}
+
+// LedgerFile returns the name of a new file in Dir, for a ledger: it is searched for secrets,
+// too.
+func LedgerFile(t testing.TB) string {
+	t.Helper()
+	return newFile(t, "db")
+}
+
+func newFile(t testing.TB, extension string) string {
+	t.Helper()
+	return filepath.Join(written.dir, fmt.Sprintf("%s-%d.%s", strings.ReplaceAll(t.Name(), "/", "-"), rand.Uint32(), extension))
 }
 
 // ShortDir returns a temporary directory with a short path: the path of a Unix socket is

@@ -4,11 +4,14 @@ package gatewaytest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // Canaries are the secrets of all tests, by the environment variable that has them. None of
@@ -32,7 +35,7 @@ const (
 )
 
 // written collects what the gateway wrote during all tests of a package: the bodies of
-// error answers here, and the logs at debug level in files.
+// error answers here, and the logs at debug level and the ledgers in files.
 var written struct {
 	sync.Mutex
 	errors bytes.Buffer
@@ -42,7 +45,8 @@ var written struct {
 }
 
 // RunMain runs the tests of a package. It fails if one of them made the gateway write a
-// secret. A test package calls it in TestMain. The package must import the Caddy module.
+// secret, or use the ledger of this machine's own Caddy. A test package calls it in TestMain.
+// The package must import the Caddy module.
 func RunMain(m *testing.M) {
 	for name, value := range Canaries {
 		if err := os.Setenv(name, value); err != nil {
@@ -61,13 +65,27 @@ func runAll(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	written.dir, written.tokens, written.exempt = dir, make(map[string]bool), make(map[string]bool)
+	written.dir, written.tokens, written.exempt = filepath.Join(dir, "written"), make(map[string]bool), make(map[string]bool)
+	if err := errors.Join(os.Mkdir(written.dir, 0o700), os.Setenv("XDG_DATA_HOME", filepath.Join(dir, "data"))); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	if found := FindSecrets(); code == 0 && found != "" {
 		fmt.Fprintln(os.Stderr, "FAIL: the run wrote a secret:", found)
 		return 1
 	}
+	if code == 0 && HasDefaultLedger() {
+		fmt.Fprintln(os.Stderr, "FAIL: a test used the default path of the ledger, which belongs to this machine's own Caddy: its configuration needs the option ledger")
+		return 1
+	}
 	return code
+}
+
+// HasDefaultLedger reports whether there is a ledger at the default path. During tests that is
+// in a directory of theirs.
+func HasDefaultLedger() bool {
+	_, err := os.Stat(filepath.Join(caddy.AppDataDir(), "cvs", "ledger.db"))
+	return err == nil
 }
 
 // AddSecret adds a text that nothing written may contain.
