@@ -49,7 +49,12 @@ func main() {
 }
 
 func run() error {
-	if err := setEnvironment(); err != nil {
+	data, err := os.MkdirTemp("", "caddy-cvs-quickstart")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(data)
+	if err := setEnvironment(data); err != nil {
 		return err
 	}
 	if err := requirePorts(); err != nil {
@@ -119,8 +124,12 @@ func freePort() int {
 
 // setEnvironment sets the variables of the Caddyfile that are not set. The sandbox accepts any
 // keys; in production they come from the environment or from files, and only
-// Caddy has them.
-func setEnvironment() error {
+// Caddy has them. The data directory, which has the ledger, is the quickstart's own: the
+// orders end with the sandbox, and another Caddy of this machine keeps its own ledger.
+func setEnvironment(data string) error {
+	if err := os.Setenv("XDG_DATA_HOME", data); err != nil {
+		return err
+	}
 	missing := map[string]string{"PORTONE_IMP_KEY": "sandbox-key", "PORTONE_IMP_SECRET": "sandbox-secret"}
 	for _, p := range ports {
 		missing[p.variable] = p.usual
