@@ -13,6 +13,9 @@ func (c *Client) sendWithToken(req *http.Request, trace *sendTrace) (*http.Respo
 		return nil, err
 	}
 	c.authorize(req, token)
+	if err := trace.permit(); err != nil {
+		return nil, err
+	}
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
@@ -31,6 +34,9 @@ func (c *Client) sendWithToken(req *http.Request, trace *sendTrace) (*http.Respo
 		return nil, err
 	}
 	c.authorize(repeat, renewed)
+	if err := trace.permit(); err != nil {
+		return nil, err
+	}
 	if resp, err = c.transport.RoundTrip(repeat); err == nil && resp.StatusCode == http.StatusUnauthorized {
 		discard(resp)
 		return nil, ErrCredentials

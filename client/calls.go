@@ -72,6 +72,28 @@ func (c *Client) payment(ctx context.Context, r Request) (*Payment, error) {
 	return resp.Payment()
 }
 
+// OrderPayments lists all payments of an order, the newest first, of any means of payment.
+func (c *Client) OrderPayments(ctx context.Context, merchantUID string) ([]Payment, error) {
+	var list []Payment
+	const limit, most = 100, 100 // payments a page, pages
+	for page := 1; page <= most; page++ {
+		q := url.Values{
+			"include_sandbox": {"true"}, "sorting": {"-started"}, "limit": {strconv.Itoa(limit)}, "page": {strconv.Itoa(page)},
+		}
+		found, err := c.page(ctx, Request{Method: http.MethodGet, Path: "/payments/findAll/" + url.PathEscape(merchantUID), Query: q.Encode(), List: true})
+		if errors.Is(err, ErrNotFound) && page == 1 {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if list = append(list, found.List...); found.Next == 0 {
+			return list, nil
+		}
+	}
+	return nil, &failure{ErrNotAPI, errTooLarge}
+}
+
 // ListOptions narrow ListPayments. Zero values stand for the API's defaults.
 type ListOptions struct {
 	Page    int       // from 1
@@ -100,7 +122,12 @@ func (c *Client) ListPayments(ctx context.Context, status Status, o ListOptions)
 	if o.Sorting != "" {
 		q.Set("sorting", o.Sorting)
 	}
-	resp, err := c.Do(ctx, Request{Method: http.MethodGet, Path: "/payments/status/" + url.PathEscape(string(status)), Query: q.Encode(), List: true})
+	return c.page(ctx, Request{Method: http.MethodGet, Path: "/payments/status/" + url.PathEscape(string(status)), Query: q.Encode(), List: true})
+}
+
+// page asks for one page of a list.
+func (c *Client) page(ctx context.Context, r Request) (*PaymentPage, error) {
+	resp, err := c.Do(ctx, r)
 	if err != nil {
 		return nil, err
 	}

@@ -29,12 +29,12 @@ func (c *Client) IssueRaw(ctx context.Context, i *Issue) (*Response, error) {
 		return nil, fmt.Errorf("issuing a barcode: nothing was sent: %w", ctx.Err())
 	}
 	detached := context.WithoutCancel(ctx)
-	issue := func() (any, error) { return c.issueOnce(detached, i) }
+	issue := func() (any, error) { return c.IssueAlone(detached, i, nil) }
 	if ctx.Done() == nil { // this caller cannot leave: it needs no goroutine, which costs a third of the CPU time of a call
-		return issued(c.state.issues.Do(i.identity(c.tier), issue))
+		return issued(c.state.issues.Do(c.Identity(i), issue))
 	}
 	select {
-	case result := <-c.state.issues.DoChan(i.identity(c.tier), issue):
+	case result := <-c.state.issues.DoChan(c.Identity(i), issue):
 		return issued(result.Val, result.Err, result.Shared)
 	case <-ctx.Done():
 		return nil, &failure{ErrOutcomeUnknown, ctx.Err()}
@@ -49,10 +49,11 @@ func issued(val any, err error, _ bool) (*Response, error) {
 	return val.(*Response), nil
 }
 
-// issueOnce sends the call and, if its outcome is unknown, looks it up. It turns a
-// transport's panic into an unknown outcome: in a goroutine of singleflight's it would end
-// the program.
-func (c *Client) issueOnce(ctx context.Context, i *Issue) (resp *Response, err error) {
+// IssueAlone is IssueRaw for a caller that joins identical calls itself. maySend, if not nil, is
+// that of a Request. The end of ctx ends the call.
+func (c *Client) IssueAlone(ctx context.Context, i *Issue, maySend func() error) (resp *Response, err error) {
+	// A transport's panic is an unknown outcome: in a goroutine of singleflight's it would end the
+	// program.
 	a := c.state.attempts.start(i)
 	defer func() {
 		if recover() != nil {
@@ -60,7 +61,7 @@ func (c *Client) issueOnce(ctx context.Context, i *Issue) (resp *Response, err e
 		}
 		c.state.attempts.finish(a, resp, err, c.timeout)
 	}()
-	if resp, err = c.sendIssue(ctx, a); inDoubt(err) {
+	if resp, err = c.sendIssue(ctx, a, maySend); inDoubt(err) {
 		resp, err = c.resolveDoubt(ctx, a, err)
 	}
 	return resp, err
@@ -68,9 +69,9 @@ func (c *Client) issueOnce(ctx context.Context, i *Issue) (resp *Response, err e
 
 // sendIssue sends the call, and again while it is certain that nothing was written. It
 // takes the Timeout at most, of which the last attempt has half.
-func (c *Client) sendIssue(ctx context.Context, a *attempt) (*Response, error) {
+func (c *Client) sendIssue(ctx context.Context, a *attempt, maySend func() error) (*Response, error) {
 	body := a.issue.body
-	r := Request{Method: http.MethodPost, Path: "/cvs", ContentType: body.MediaType(), Body: body.Bytes()}
+	r := Request{Method: http.MethodPost, Path: "/cvs", ContentType: body.MediaType(), Body: body.Bytes(), MaySend: maySend}
 	resp, err := c.Do(ctx, r)
 	if !errors.Is(err, ErrUnreachable) {
 		return resp, err

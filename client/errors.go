@@ -23,6 +23,8 @@ var (
 	ErrNoToken = errors.New("the API gives no access token")
 	// ErrUnreachable means that no connection could be made. Nothing was sent.
 	ErrUnreachable = errors.New("the API cannot be reached")
+	// ErrWithdrawn means that the caller's MaySend refused. Nothing was done.
+	ErrWithdrawn = errors.New("the call was withdrawn before it was sent")
 	// ErrOutcomeUnknown means that the request may have reached the API and
 	// that no usable answer came back. Test for it first: such an error may match
 	// another one too, which is then its cause.

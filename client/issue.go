@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/caddy-cvs/caddy-cvs/client/decimal"
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
@@ -53,10 +54,14 @@ type Issue struct {
 	MerchantUID string
 	Amount      string // in the form that decimal.Canonical gives
 	ExpiredAt   int64  // 0 if the contract's default applies
+	ID          string // of the attempt, in the signed callback URLs; set by BeginAttempt
+	Named       Named  // set by Complete
 
 	body     *strict.Body
-	account  string   // what it was completed with
-	defaults Defaults // likewise
+	account  string         // what it was completed with
+	defaults Defaults       // likewise
+	keys     signedurl.Keys // likewise
+	signs    signs          // set by Complete
 }
 
 // limits are the texts of POST /cvs with their greatest length in characters,

@@ -23,12 +23,15 @@ var otherMethods = []string{
 	"ssgpay", "lpay", "payco", "kakaopay", "tosspay", "naverpay", "applepay", "paypal",
 }
 
+// MayBeCVS reports whether a POST /cvs can have made the payment, by its pay_method.
+func (p *Payment) MayBeCVS() bool { return !slices.Contains(otherMethods, string(p.PayMethod)) }
+
 // matches reports whether every field of a payment that this request could have set has
 // the value of the request. Fields that the API sets by itself, such as a barcode's
 // number, are not compared.
 func (i *Issue) matches(p *Payment) bool {
 	if p.MerchantUID != i.MerchantUID || !decimal.Near(string(p.Amount), i.Amount) ||
-		slices.Contains(otherMethods, string(p.PayMethod)) || !absentOr(string(p.Currency), "KRW") {
+		!p.MayBeCVS() || !absentOr(string(p.Currency), "KRW") {
 		return false
 	}
 	for _, shown := range [...]struct {

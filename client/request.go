@@ -24,6 +24,10 @@ type Request struct {
 	ContentType string
 	Body        []byte
 	List        bool // the answer may be as long as a list
+
+	// MaySend, if set, is asked immediately before anything is sent, each time. After an error the
+	// call ends with ErrWithdrawn.
+	MaySend func() error
 }
 
 // PaymentRequest asks for one payment by its imp_uid. Payments made through a
@@ -69,12 +73,13 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 func (c *Client) do(ctx context.Context, r Request, send func(*http.Request, *sendTrace) (*http.Response, error)) (*Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	trace := new(sendTrace)
+	trace := &sendTrace{maySend: r.MaySend}
 	req, err := c.newRequest(trace.context(ctx), r)
 	if err != nil {
 		return nil, err
 	}
 	trace.forbidRepeat(req)
+	trace.guardBody(req)
 	if c.closeIdleAgain.CompareAndSwap(true, false) {
 		c.closeIdleConnections()
 	}
@@ -82,6 +87,8 @@ func (c *Client) do(ctx context.Context, r Request, send func(*http.Request, *se
 	switch {
 	case errors.Is(err, ErrCredentials) || errors.Is(err, ErrNoToken):
 		return nil, err
+	case err != nil && trace.withdrawn.Load():
+		return nil, &failure{ErrWithdrawn, err}
 	case err != nil && trace.nothingSent():
 		return nil, &failure{ErrUnreachable, err}
 	case err != nil:

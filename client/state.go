@@ -29,3 +29,7 @@ func (s *State) Close() { s.tokens.close() }
 // are given and compared in the API's time. Before the first token it is this
 // machine's.
 func (s *State) Now() time.Time { return s.clock.timeAt(time.Now()) }
+
+// EarliestStart returns the earliest second, by the API's clock, in which the API can have begun a
+// payment that was asked for at local, by this machine's.
+func (s *State) EarliestStart(local time.Time) int64 { return s.clock.earliestSecond(local) }

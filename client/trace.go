@@ -17,6 +17,52 @@ type sendTrace struct {
 	wantsConn   atomic.Bool // the transport asked for a connection
 	hasConn     atomic.Bool // the transport got the connection
 	wroteStream atomic.Bool // the transport wrote into a stream of HTTP/2 or HTTP/3
+
+	maySend   func() error // asked before anything is sent; nil stands for yes
+	withdrawn atomic.Bool  // it said no
+}
+
+// permit asks maySend.
+func (s *sendTrace) permit() error {
+	if s.maySend == nil {
+		return nil
+	}
+	err := s.maySend()
+	if err != nil {
+		s.withdrawn.Store(true)
+	}
+	return err
+}
+
+// guardBody asks maySend once more when the transport begins to read the body: until then it may
+// have waited for a connection. Without its body the API can do nothing with the request.
+func (s *sendTrace) guardBody(req *http.Request) {
+	if s.maySend == nil || req.Body == nil || req.Body == http.NoBody {
+		return
+	}
+	getBody := req.GetBody
+	req.Body = &guardedBody{ReadCloser: req.Body, permit: s.permit}
+	req.GetBody = func() (io.ReadCloser, error) {
+		body, err := getBody()
+		return &guardedBody{ReadCloser: body, permit: s.permit}, err
+	}
+}
+
+// guardedBody is a body whose first byte needs a permission.
+type guardedBody struct {
+	io.ReadCloser
+	permit func() error
+	asked  bool
+}
+
+func (b *guardedBody) Read(p []byte) (int, error) {
+	if !b.asked {
+		if err := b.permit(); err != nil {
+			return 0, err
+		}
+		b.asked = true
+	}
+	return b.ReadCloser.Read(p)
 }
 
 // context returns a context with which http.Transport reports to the trace. The transport
