@@ -6,3 +6,190 @@
 // It knows rows, the steps between their states, and the calls of the API that these need. It does
 // not know Caddy, nor how a Store keeps its rows.
 package ledger
+
+// This file holds the Ledger: its accounts, and how it starts and ends.
+
+import (
+	"cmp"
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+)
+
+// The defaults of Options.
+const (
+	DefaultKeep = 120 * 24 * time.Hour
+	opTimeout   = 2 * time.Second // of one operation of the store
+)
+
+// Options are what a Ledger needs.
+type Options struct {
+	// Open opens the store. It is called again after the store has failed. Without it the Ledger
+	// has no store: each request lists the order's payments first.
+	Open func() (Store, error)
+	// Report, if set, is told what an operator should see.
+	Report func(Event)
+
+	// For tests: the clock, how work is done beside an answer, how ids are made, and the first
+	// pause before the store is opened again.
+	clock       clock
+	spawn       func(func())
+	newID       func() string
+	reopenPause time.Duration
+}
+
+// Event is something that an operator should see.
+type Event struct {
+	Message string
+	Key     Key    // the order, zero if it is not about one
+	ImpUID  string // "" if it is not about a payment
+	Err     error  // nil if there is none
+	Notice  bool   // it is good news, and no error
+}
+
+// Settings are what may change while a Ledger is open.
+type Settings struct {
+	Accounts map[string]*Account // by name
+	Keep     time.Duration       // how long a row is kept after its end; default DefaultKeep
+	Refuse   bool                // while the store is down, nothing is issued
+}
+
+// Ledger gives each order one barcode. It may be used by many goroutines at once.
+type Ledger struct {
+	opts     Options
+	identity singleflight.Group // the calls of Issue under way, by their identity
+
+	mu       sync.Mutex
+	settings Settings
+	store    Store    // nil while it is down
+	missed   []missed // what was done while it was down
+	waiting  map[Key]*waiting
+	occupied map[Key]bool // orders of requests that do without the store
+	ended    bool
+	closed   chan struct{}  // closed by Close
+	work     sync.WaitGroup // writes after an answer, the worker, and opening again
+}
+
+// New returns a Ledger whose store is down until Open.
+func New(opts Options) *Ledger {
+	if opts.clock == nil {
+		opts.clock = systemClock{time.Now()}
+	}
+	if opts.Report == nil {
+		opts.Report = func(Event) {}
+	}
+	if opts.newID == nil {
+		opts.newID = signedurl.NewID
+	}
+	opts.reopenPause = cmp.Or(opts.reopenPause, time.Second)
+	l := &Ledger{opts: opts, waiting: make(map[Key]*waiting), occupied: make(map[Key]bool), closed: make(chan struct{})}
+	if opts.spawn == nil {
+		l.opts.spawn = l.spawn
+	}
+	return l
+}
+
+// spawn starts a goroutine that Close waits for.
+func (l *Ledger) spawn(do func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return
+	}
+	l.work.Go(do)
+}
+
+// Use sets the accounts and limits of the present configuration.
+func (l *Ledger) Use(s Settings) {
+	s.Keep = cmp.Or(s.Keep, DefaultKeep)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settings = s
+}
+
+// account returns an account of the present configuration, nil if there is none of that name.
+func (l *Ledger) account(name string) *Account {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.settings.Accounts[name]
+}
+
+func (l *Ledger) refusesWhenDown() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.settings.Refuse
+}
+
+// env returns the times and limits for an account.
+func (l *Ledger) env(acc *Account) *env {
+	l.mu.Lock()
+	keep := l.settings.Keep
+	l.mu.Unlock()
+	return &env{
+		now: l.opts.clock.Now().wall, api: acc.API.Now().Unix(), timeout: acc.Timeout, keep: cmp.Or(keep, DefaultKeep), keys: acc.Keys,
+		earliest: func(asked int64) int64 { return acc.API.EarliestStart(time.UnixMilli(asked)) },
+	}
+}
+
+// Close waits for the writes under way and closes the store.
+func (l *Ledger) Close() error {
+	l.mu.Lock()
+	if !l.ended {
+		l.ended = true
+		close(l.closed)
+	}
+	l.mu.Unlock()
+	l.work.Wait()
+	l.mu.Lock()
+	store := l.store
+	l.store = nil
+	l.mu.Unlock()
+	if store == nil {
+		return nil
+	}
+	return store.Close()
+}
+
+// moment is a time by both clocks. The wall clock can be set; the other one stands still while
+// some systems sleep.
+type moment struct {
+	wall      int64 // Unix milliseconds
+	monotonic time.Duration
+}
+
+// within reports whether a moment lies no longer than d before m, by both clocks.
+func (m moment) within(d time.Duration, before moment) bool {
+	wall := time.Duration(m.wall-before.wall) * time.Millisecond
+	return wall.Abs() <= d && m.monotonic-before.monotonic <= d
+}
+
+// clock tells the time, and waits.
+type clock interface {
+	Now() moment
+	// Sleep waits for d, until wake is closed, or until ctx ends, which is its error.
+	Sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) error
+}
+
+// systemClock is the machine's. Its field is the moment from which the monotonic clock counts.
+type systemClock struct{ start time.Time }
+
+func (c systemClock) Now() moment {
+	now := time.Now()
+	return moment{now.UnixMilli(), now.Sub(c.start)}
+}
+
+func (systemClock) Sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-wake:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}

@@ -35,7 +35,6 @@ type Row struct {
 	Holder    string    `json:"holder,omitzero"`     // who may send a POST or DELETE for the order; "" for nobody
 	HeldUntil int64     `json:"held_until,omitzero"` // the end of the hold
 	AtTill    int64     `json:"at_till,omitzero"`    // when a confirm webhook was last accepted
-	TillLooks int       `json:"till_looks,omitzero"` // look-ups done since then
 	Tries     int       `json:"tries,omitzero"`      // times in a row that the worker could not finish
 	Attempts  []Attempt `json:"attempts"`            // in the order in which they were asked for
 
@@ -57,7 +56,7 @@ type Attempt struct {
 	Fields     []string `json:"fields,omitzero"`   // names of the answer's members that had a value
 	Asked      int64    `json:"asked"`             // when it was written, before its call was sent
 	Since      int64    `json:"since"`             // when it came into its state
-	Looks      int      `json:"looks,omitzero"`    // look-ups done in this state
+	Looks      int      `json:"looks,omitzero"`    // look-ups that the worker has done in this state
 	Next       int64    `json:"next,omitzero"`     // when it is to be looked at again; 0 for never
 
 	Unknown jsontext.Value `json:",embed"` // members that a newer version wrote
@@ -85,14 +84,16 @@ func (s State) rank() int {
 		return 0
 	case Issued:
 		return 1
-	case Void, Expired, Failed:
+	case Expired: // a barcode whose deadline has passed can still be voided
 		return 2
-	case Paid:
+	case Void, Failed:
 		return 3
-	case Refunded:
+	case Paid:
 		return 4
-	default:
+	case Refunded:
 		return 5
+	default:
+		return 6
 	}
 }
 

@@ -1,0 +1,140 @@
+package ledger
+
+// This file holds the calls of the API that the ledger makes, and how their outcomes are told
+// apart.
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+)
+
+// API is what the ledger asks of the API. maySend is asked immediately before a call is sent; after
+// its error the call ends with client.ErrWithdrawn.
+type API interface {
+	// Now returns the API's time.
+	Now() time.Time
+	// EarliestStart returns the earliest second of the API's in which a payment can have begun that
+	// was asked for at local, by this machine's clock.
+	EarliestStart(local time.Time) int64
+	// Issue makes the call of an attempt. Without an error the API has accepted it; the payment is
+	// zero if it cannot be read. With an error, the payment holds the API's answer, if there is one.
+	Issue(ctx context.Context, r *Request, id string, maySend func() error) (Seen, error)
+	// Payment looks a payment up.
+	Payment(ctx context.Context, impUID string) (Seen, error)
+	// Payments lists all payments of an order.
+	Payments(ctx context.Context, order string) ([]Seen, error)
+	// Void voids an unpaid barcode. The answer is nil after an error.
+	Void(ctx context.Context, impUID string, maySend func() error) (*client.Response, error)
+}
+
+// Request is one POST /cvs.
+type Request struct {
+	Terms
+	Issue    *client.Issue
+	Identity string // equal for identical requests of an account only: see client.Client.Identity
+}
+
+// Account is one account of the present configuration.
+type Account struct {
+	Name    string
+	API     API
+	Timeout time.Duration // of one call
+	Keys    signedurl.Keys
+}
+
+// calls is the API of a client.
+type calls struct{ *client.Client }
+
+// APIOf returns the API of a client.
+func APIOf(c *client.Client) API { return calls{c} }
+
+func (c calls) Now() time.Time { return c.State().Now() }
+
+func (c calls) EarliestStart(local time.Time) int64 { return c.State().EarliestStart(local) }
+
+func (c calls) Issue(ctx context.Context, r *Request, id string, maySend func() error) (Seen, error) {
+	if err := r.Issue.BeginAttempt(id); err != nil {
+		return Seen{}, err
+	}
+	resp, err := c.IssueAlone(ctx, r.Issue, maySend)
+	if err != nil {
+		return Seen{}, err
+	}
+	return seeAnswer(resp)
+}
+
+func (c calls) Payment(ctx context.Context, impUID string) (Seen, error) {
+	resp, err := c.Do(ctx, client.PaymentRequest(impUID))
+	if err != nil {
+		return Seen{}, err
+	}
+	seen, err := seeAnswer(resp)
+	if err == nil && seen.ImpUID != impUID {
+		return Seen{}, client.ErrNotAPI
+	}
+	return seen, err
+}
+
+func (c calls) Payments(ctx context.Context, order string) ([]Seen, error) {
+	payments, err := c.OrderPayments(ctx, order)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Seen, len(payments))
+	for i := range payments {
+		list[i] = see(&payments[i], nil)
+	}
+	return list, nil
+}
+
+func (c calls) Void(ctx context.Context, impUID string, maySend func() error) (*client.Response, error) {
+	r := client.VoidRequest(impUID)
+	r.MaySend = maySend
+	return c.Do(ctx, r)
+}
+
+// seeAnswer reads the payment of an answer. One that was accepted and cannot be read has no
+// payment.
+func seeAnswer(resp *client.Response) (Seen, error) {
+	p, err := resp.Payment()
+	switch {
+	case errors.Is(err, client.ErrNotAPI):
+		return Seen{Answer: resp}, nil
+	case err != nil:
+		return Seen{Answer: resp}, err
+	default:
+		return see(p, resp), nil
+	}
+}
+
+// outcome is what a call that changes something has done.
+type outcome int
+
+const (
+	done        outcome = iota
+	declined            // the API refuses, and has done nothing
+	notSent             // nothing was sent
+	withdrawn           // likewise, because the hold was not fresh any more
+	outcomeOpen         // it may have been done
+)
+
+// outcomeOf tells from a call's error what it has done.
+func outcomeOf(err error) outcome {
+	refusal, isRefusal := errors.AsType[*client.APIError](err)
+	switch {
+	case err == nil:
+		return done
+	case errors.Is(err, client.ErrWithdrawn):
+		return withdrawn
+	case isRefusal && refusal.Status < 500:
+		return declined
+	case isRefusal, errors.Is(err, client.ErrOutcomeUnknown), errors.Is(err, client.ErrNotAPI):
+		return outcomeOpen
+	default: // no token, no connection, not a valid request
+		return notSent
+	}
+}

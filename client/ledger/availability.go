@@ -1,0 +1,205 @@
+package ledger
+
+// This file holds how the store is used, and what happens while it is down.
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	maxMissed   = 10_000
+	reopenLimit = 30 * time.Second
+)
+
+// missed is an attempt that was made while the store was down.
+type missed struct {
+	key     Key
+	attempt Attempt
+}
+
+// Open opens the store. After an error it goes on trying until Close.
+func (l *Ledger) Open() error {
+	store, err := l.opts.Open()
+	if err != nil {
+		l.spawn(l.reopen)
+		return err
+	}
+	l.trust(store)
+	return nil
+}
+
+// reopen opens the store again, until it succeeds.
+func (l *Ledger) reopen() {
+	for pause := l.opts.reopenPause; ; pause = min(2*pause, reopenLimit) {
+		select {
+		case <-l.closed:
+			return
+		case <-time.After(pause):
+		}
+		if store, err := l.opts.Open(); err == nil && l.trust(store) {
+			l.opts.Report(Event{Message: "the ledger is up again", Notice: true})
+			return
+		}
+	}
+}
+
+// trust takes a store into use, after what was missed is written. It reports whether it could.
+func (l *Ledger) trust(store Store) bool {
+	for {
+		l.mu.Lock()
+		batch := l.missed
+		l.missed = nil
+		if len(batch) == 0 || l.ended {
+			if l.store = store; l.ended {
+				l.store = nil
+			}
+			l.mu.Unlock()
+			break
+		}
+		l.mu.Unlock()
+		if rest := l.catchUp(store, batch); rest != nil {
+			l.mu.Lock()
+			l.missed = append(rest, l.missed...)
+			l.mu.Unlock()
+			_ = store.Close()
+			return false
+		}
+	}
+	if l.Down() { // closed meanwhile
+		_ = store.Close()
+	}
+	return true
+}
+
+// catchUp writes what was missed, and returns what could not be written.
+func (l *Ledger) catchUp(store Store, batch []missed) (rest []missed) {
+	for i, m := range batch {
+		acc := l.account(m.key.Account)
+		if acc == nil { // its account was taken out of the configuration
+			continue
+		}
+		err := l.updateIn(context.Background(), store, acc, m.key, true, func(row *Row, e *env) {
+			if row.find(&m.attempt) < 0 {
+				m.attempt.Next = e.plan(&m.attempt)
+				row.Attempts = append(row.Attempts, m.attempt)
+			}
+		})
+		if err != nil && !errors.Is(err, ErrBusy) {
+			return batch[i:]
+		}
+	}
+	return nil
+}
+
+// miss remembers an attempt that was made while the store was down.
+func (l *Ledger) miss(key Key, a Attempt) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.missed) >= maxMissed {
+		l.missed = l.missed[1:]
+	}
+	l.missed = append(l.missed, missed{key, a})
+}
+
+// fail takes a store out of use. Only opening it again tells what of it is true.
+func (l *Ledger) fail(store Store, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.store != store {
+		return
+	}
+	l.store = nil
+	l.opts.Report(Event{Message: "the ledger is down", Err: err})
+	if !l.ended {
+		l.work.Go(func() {
+			_ = store.Close() // may wait for a disk that hangs
+			l.reopen()
+		})
+	}
+}
+
+// Down reports whether the store cannot be used.
+func (l *Ledger) Down() bool { return l.current() == nil }
+
+func (l *Ledger) current() Store {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.store
+}
+
+// use does something with the store. The error is do's own if it is no failure of the store, and
+// ErrDown otherwise.
+func (l *Ledger) use(ctx context.Context, do func(context.Context, Store) error) error {
+	store := l.current()
+	if store == nil {
+		return ErrDown
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), opTimeout)
+	defer cancel()
+	err := do(ctx, store)
+	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) || errors.Is(err, ErrBusy) {
+		return err
+	}
+	l.fail(store, err)
+	return ErrDown
+}
+
+// get returns the row of an order, or a new one.
+func (l *Ledger) get(ctx context.Context, key Key) (row *Row, err error) {
+	err = l.use(ctx, func(ctx context.Context, s Store) (err error) {
+		row, err = getOrNew(ctx, s, key)
+		return err
+	})
+	return row, err
+}
+
+// getOrNew returns the row of an order, or a new one. About a row of a newer format only a node of
+// that version decides: the error is ErrBusy.
+func getOrNew(ctx context.Context, s Store, key Key) (*Row, error) {
+	row, err := s.Get(ctx, key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return &Row{Format: Format, Account: key.Account, Order: key.Order}, nil
+	case err == nil && row.Format > Format:
+		return nil, ErrBusy
+	}
+	return row, err
+}
+
+// put writes a row that was read at a version.
+func (l *Ledger) put(ctx context.Context, row *Row, was uint64, lazy bool) error {
+	return l.use(ctx, func(ctx context.Context, s Store) error { return s.Put(ctx, row, was, lazy) })
+}
+
+// prepare sets what a write sets. The first version of a row is a time, so that a row that was
+// removed does not come back with a version that it had before.
+func prepare(row *Row, was uint64, e *env) {
+	row.Due = e.due(row)
+	if row.Version = was + 1; was == 0 {
+		row.Version = uint64(max(e.now, 1)) << 20 //nolint:gosec // a time after 1970
+	}
+}
+
+// update changes a row, whatever others write at the same time.
+func (l *Ledger) update(ctx context.Context, acc *Account, key Key, lazy bool, change func(*Row, *env)) error {
+	return l.use(ctx, func(ctx context.Context, s Store) error { return l.updateIn(ctx, s, acc, key, lazy, change) })
+}
+
+// updateIn is update in a store that need not be in use yet.
+func (l *Ledger) updateIn(ctx context.Context, s Store, acc *Account, key Key, lazy bool, change func(*Row, *env)) error {
+	for {
+		row, err := getOrNew(ctx, s, key)
+		if err != nil {
+			return err
+		}
+		e := l.env(acc)
+		was := row.Version
+		change(row, e)
+		prepare(row, was, e)
+		if err = s.Put(ctx, row, was, lazy); !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package ledger
+
+// This file holds what the ledger says about a confirm webhook.
+
+import (
+	"context"
+	"errors"
+)
+
+// Standing is what the ledger knows of the barcode of a confirm webhook.
+type Standing int
+
+// The values of Standing.
+const (
+	Unknown  Standing = iota // nothing: the order checks decide
+	Current                  // it is the order's one barcode
+	Replaced                 // it was voided, or another one was answered for the order
+	PaidElse                 // another barcode of the order is paid
+)
+
+// Standing returns what the ledger knows of the barcode with this attempt's id and payment.
+func (l *Ledger) Standing(ctx context.Context, key Key, id, impUID string) (Standing, error) {
+	var row *Row
+	err := l.use(ctx, func(ctx context.Context, s Store) (err error) {
+		row, err = s.Get(ctx, key)
+		return err
+	})
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Unknown, nil
+	case err != nil:
+		return Unknown, err
+	}
+	return row.standing(id, impUID), nil
+}
+
+func (r *Row) standing(id, impUID string) Standing {
+	i := r.find(&Attempt{ID: id})
+	if i < 0 {
+		return Unknown
+	}
+	for n := range r.Attempts {
+		if a := &r.Attempts[n]; n != i && (a.State == Paid || a.State == Refunded) {
+			return PaidElse
+		}
+	}
+	switch a := &r.Attempts[i]; {
+	case a.Closed, a.Voiding, a.State == Void, a.State == Failed, a.ImpUID != "" && a.ImpUID != impUID:
+		return Replaced
+	default:
+		return Current
+	}
+}
+
+// MarkAtTill notes that a confirm webhook was accepted: the customer is about to pay.
+func (l *Ledger) MarkAtTill(ctx context.Context, key Key) {
+	acc := l.account(key.Account)
+	if acc == nil {
+		return
+	}
+	_ = l.update(ctx, acc, key, true, func(row *Row, e *env) { row.AtTill = e.now }) // else on_down's duty is the shop's check
+}

@@ -1,0 +1,45 @@
+package ledger
+
+// This file holds the errors that a caller distinguishes.
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// The errors to distinguish with errors.Is. An error of package client is passed on: nothing was
+// issued then, except as it says itself.
+var (
+	// ErrBusy means that another call about the order is under way, or that it cannot be told yet
+	// whether an earlier one made a barcode. Nothing was issued. Ask again.
+	ErrBusy = errors.New("the order is busy")
+	// ErrSilent means that the API did not tell what the order's barcode is. Nothing was issued.
+	ErrSilent = errors.New("the API does not tell the state of the order's barcode")
+	// ErrTooMany means that the order has as many attempts as a row keeps, and that each may still
+	// leave a payment.
+	ErrTooMany = errors.New("the order has too many barcodes")
+	// ErrDown means that the ledger cannot be read or written. Nothing was issued.
+	ErrDown = errors.New("the ledger is down")
+)
+
+// The refusals of a request.
+type (
+	// ChannelError means that the order has a barcode of another pg or channel_key.
+	ChannelError struct{ Field, Has, Wanted string }
+	// AtTillError means that a customer is paying the order's barcode now.
+	AtTillError struct{ RetryAfter time.Duration }
+	// NotVoidedError means that the order's barcode had to be voided, and that the API refuses to.
+	NotVoidedError struct{ ImpUID string }
+)
+
+func (e *ChannelError) Error() string {
+	return fmt.Sprintf("the order has a barcode whose %s is %s, and the request says %s", e.Field, strconv.Quote(e.Has), strconv.Quote(e.Wanted))
+}
+
+func (e *AtTillError) Error() string { return "a customer is at the till with the order's barcode" }
+
+func (e *NotVoidedError) Error() string {
+	return "the API refuses to void " + strconv.Quote(e.ImpUID) + ", and it can still be paid"
+}

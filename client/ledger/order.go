@@ -1,0 +1,166 @@
+package ledger
+
+// This file holds what every change of an order does: it reads the row, takes the hold, voids, and
+// writes what came of it.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+)
+
+// errAgain enters the table again: the row was written meanwhile, or the hold is not fresh any more.
+var errAgain = errors.New("the row is to be read again")
+
+// order is an order that a call or the worker is about to change.
+type order struct {
+	l       *Ledger
+	acc     *Account
+	key     Key
+	hold    hold
+	row     *Row     // this call's copy
+	was     uint64   // the version of the stored row that it was made from
+	changed bool     // the copy knows more than the stored row, or holds it
+	dropped []string // ids of attempts that were never sent, or were refused
+}
+
+func (l *Ledger) order(acc *Account, number string) *order {
+	return &order{l: l, acc: acc, key: Key{acc.Name, number}, hold: hold{id: l.opts.newID(), length: longest(acc.Timeout)}}
+}
+
+// read reads the row.
+func (o *order) read(ctx context.Context) (err error) {
+	if o.row, err = o.l.get(ctx, o.key); err == nil {
+		o.was = o.row.Version
+	}
+	return err
+}
+
+// write writes the copy and, with take, the hold. The error is errAgain if the row was written
+// meanwhile.
+func (o *order) write(ctx context.Context, take bool) error {
+	e := o.l.env(o.acc)
+	if take {
+		o.hold.take(o.row, o.l.opts.clock.Now())
+		o.changed = true
+	}
+	prepare(o.row, o.was, e)
+	err := o.l.put(ctx, o.row, o.was, false)
+	if errors.Is(err, ErrConflict) {
+		return errAgain
+	}
+	if err == nil {
+		o.was = o.row.Version
+	}
+	return err
+}
+
+// settle writes what the copy knows more than the stored row, and ends the hold. The write may
+// wait for another one: until it is done, the hold keeps others away, and if it is lost, a look-up
+// restores it.
+func (o *order) settle(ctx context.Context) error {
+	if !o.changed {
+		return nil
+	}
+	o.changed = false
+	mine, dropped := o.row, o.dropped
+	err := o.l.update(ctx, o.acc, o.key, true, func(row *Row, e *env) {
+		merge(row, mine)
+		row.Attempts = slices.DeleteFunc(row.Attempts, func(a Attempt) bool {
+			return a.State == Asked && a.ID != "" && slices.Contains(dropped, a.ID)
+		})
+		o.hold.free(row)
+		e.replan(row)
+	})
+	o.l.wake(o.key)
+	return err
+}
+
+// leave is settle after the answer.
+func (o *order) leave(ctx context.Context) {
+	if o.changed {
+		o.l.opts.spawn(func() { _ = o.settle(ctx) })
+	}
+}
+
+// report tells the operator.
+func (o *order) report(message, impUID string, err error) {
+	o.l.opts.Report(Event{Message: message, Key: o.key, ImpUID: impUID, Err: err})
+}
+
+// lookUp looks the payment of an attempt up. The error is client.ErrNotFound or an ErrSilent.
+func (o *order) lookUp(ctx context.Context, impUID string) (*Seen, error) {
+	seen, err := o.acc.API.Payment(ctx, impUID)
+	switch {
+	case err == nil:
+		return &seen, nil
+	case errors.Is(err, client.ErrNotFound):
+		return nil, client.ErrNotFound
+	default:
+		return nil, silent(err)
+	}
+}
+
+// silent is an ErrSilent with its cause, which may be one that the caller distinguishes.
+func silent(err error) error { return fmt.Errorf("%w: %w", ErrSilent, err) }
+
+// void voids the payment of an attempt. What the attempt has become is in the copy of the row
+// afterwards, and not written. It is written before the call that the barcode is to be voided, so
+// that no till takes it from then on, whatever becomes of this process.
+func (o *order) void(ctx context.Context, i int) error {
+	impUID := o.row.Attempts[i].ImpUID
+	for try := 1; ; try++ {
+		a := &o.row.Attempts[i]
+		a.Voiding, a.Next = true, o.l.env(o.acc).in(watchAfter[0])
+		if err := o.write(ctx, true); err != nil {
+			return err
+		}
+		resp, err := o.acc.API.Void(ctx, impUID, o.l.maySend(&o.hold))
+		if err == nil && resp != nil {
+			err = resp.Err()
+		}
+		switch outcome := outcomeOf(err); outcome {
+		case done:
+			a.raise(Void, o.l.env(o.acc))
+			return nil
+		case withdrawn:
+			return errAgain
+		case notSent:
+			return err
+		case declined, outcomeOpen:
+			ended, err := o.afterVoid(ctx, i)
+			if ended || err != nil {
+				return err
+			}
+			if outcome == declined || try > 1 {
+				return &NotVoidedError{impUID}
+			}
+		}
+	}
+}
+
+// afterVoid looks up what became of a payment whose void was refused, or is in doubt. It reports
+// whether it can be paid no more.
+func (o *order) afterVoid(ctx context.Context, i int) (ended bool, err error) {
+	a := &o.row.Attempts[i]
+	seen, err := o.lookUp(ctx, a.ImpUID)
+	if errors.Is(err, client.ErrNotFound) {
+		a.raise(Failed, o.l.env(o.acc))
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	switch state := seen.state(); state {
+	case "":
+		return false, ErrSilent
+	case Issued:
+		return false, nil
+	default:
+		a.raise(state, o.l.env(o.acc))
+		return true, nil
+	}
+}

@@ -1,0 +1,137 @@
+package ledger
+
+// This file holds what is done without the store: while it is down, and where it is switched off.
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+)
+
+// issueWithout answers a POST /cvs without the store: the order's payments are listed first. A
+// barcode's deadline is not known then. It is taken to live as long as the one that is asked for.
+func (l *Ledger) issueWithout(ctx context.Context, acc *Account, r *Request) (Answer, error) {
+	key := Key{acc.Name, r.Order}
+	if err := l.occupy(ctx, key, acc.Timeout); err != nil {
+		return Answer{}, err
+	}
+	defer l.vacate(key)
+	bounded, cancel := context.WithTimeout(ctx, acc.Timeout)
+	defer cancel()
+	listed, err := acc.API.Payments(bounded, r.Order)
+	if err != nil {
+		return Answer{}, silent(err)
+	}
+	keep, replace := choose(listed, &r.Terms, acc.API.Now().Unix())
+	for _, impUID := range replace {
+		if err := voidWithout(bounded, acc, impUID); err != nil {
+			return Answer{}, err
+		}
+	}
+	if keep != "" {
+		seen, err := acc.API.Payment(bounded, keep)
+		if err != nil {
+			return Answer{}, silent(err)
+		}
+		if seen.state() != Issued {
+			return Answer{}, ErrBusy // it has changed since it was listed
+		}
+		return Answer{Response: seen.Answer, Reused: true}, nil
+	}
+	return l.sendWithout(ctx, acc, r)
+}
+
+// sendWithout makes the call of a new attempt that is not in the store.
+func (l *Ledger) sendWithout(ctx context.Context, acc *Account, r *Request) (Answer, error) {
+	e := l.env(acc)
+	attempt := newAttempt(l.opts.newID(), &r.Terms, e)
+	seen, err := acc.API.Issue(ctx, r, attempt.ID, nil)
+	outcome := issueOutcome(err)
+	if outcome == done && seen.ImpUID != "" {
+		attempt.ImpUID, attempt.Fields = seen.ImpUID, seen.Fields
+		attempt.raise(Issued, e)
+	}
+	if l.opts.Open != nil && (outcome == done || outcome == outcomeOpen) {
+		l.miss(Key{acc.Name, r.Order}, attempt)
+	}
+	if seen.Answer != nil {
+		return Answer{Response: seen.Answer}, nil
+	}
+	return Answer{}, err
+}
+
+// choose returns the payment to answer with, "" for none, and those to void first.
+func choose(listed []Seen, q *Terms, now int64) (keep string, replace []string) {
+	life := int64(unknownDeadline / time.Second)
+	if q.Deadline != 0 {
+		life = q.Deadline - now
+	}
+	slices.SortStableFunc(listed, func(a, b Seen) int { return int(b.StartedAt - a.StartedAt) })
+	for i := range listed {
+		p := &listed[i]
+		if !p.CVS || p.Order != q.Order || p.state() != Issued {
+			continue
+		}
+		same := p.Amount == q.Amount && p.StartedAt+life > now && (q.Own == "" || p.Barcode == "" || p.Barcode == q.Own)
+		if keep == "" && same {
+			keep = p.ImpUID
+			continue
+		}
+		replace = append(replace, p.ImpUID)
+	}
+	return keep, replace
+}
+
+// voidWithout voids a barcode without the store.
+func voidWithout(ctx context.Context, acc *Account, impUID string) error {
+	resp, err := acc.API.Void(ctx, impUID, nil)
+	if err == nil && resp != nil {
+		err = resp.Err()
+	}
+	switch outcomeOf(err) {
+	case done:
+		return nil
+	case notSent, withdrawn:
+		return err
+	}
+	seen, err := acc.API.Payment(ctx, impUID)
+	switch {
+	case errors.Is(err, client.ErrNotFound):
+		return nil
+	case err != nil:
+		return silent(err)
+	case seen.state() == Issued:
+		return &NotVoidedError{impUID}
+	default:
+		return nil
+	}
+}
+
+// occupy keeps other requests of this process away from an order, as a hold does in the store.
+func (l *Ledger) occupy(ctx context.Context, key Key, limit time.Duration) error {
+	until := l.opts.clock.Now().monotonic + limit
+	for {
+		l.mu.Lock()
+		taken := l.occupied[key]
+		l.occupied[key] = true
+		l.mu.Unlock()
+		if !taken {
+			return nil
+		}
+		left := until - l.opts.clock.Now().monotonic
+		if left <= 0 || l.wait(ctx, key, min(left, time.Second)) != nil {
+			return ErrBusy
+		}
+	}
+}
+
+// vacate ends occupy.
+func (l *Ledger) vacate(key Key) {
+	l.mu.Lock()
+	delete(l.occupied, key)
+	l.mu.Unlock()
+	l.wake(key)
+}

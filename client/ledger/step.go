@@ -1,0 +1,259 @@
+package ledger
+
+// This file holds what is done for an order next: pure functions of its row, the request, and what
+// the API showed.
+
+import "time"
+
+// doing is a kind of step.
+type doing int
+
+const (
+	doIssue  doing = iota // a new attempt is written, and its call made
+	doLookUp              // the attempt's payment is looked up
+	doList                // the order's payments are listed
+	doWrite               // the row has changed: it is written, and the table entered again
+	doWait                // until a moment, and the table is entered again
+	doReuse               // the payment that was looked up is the answer
+	doVoid                // the attempt's payment is voided
+	doRefuse              // the request is refused
+)
+
+// step is what is to be done next.
+type step struct {
+	do      doing
+	attempt int    // index of the attempt that it is about
+	until   int64  // of doWait
+	err     error  // of doRefuse
+	alarm   string // reported as an error
+}
+
+// known is what the API showed since the row was read.
+type known struct {
+	seen    *Seen // the newest open attempt's payment
+	missing bool  // the API knows of no such payment
+	listed  []Seen
+	hasList bool
+}
+
+// open reports whether a till could take the attempt's barcode, as far as the row knows. One whose
+// deadline has passed counts, because it is voided before another is issued.
+func (a *Attempt) open() bool { return a.State == Issued || a.State == Expired }
+
+// raise sets the attempt's state, unless it is as high already.
+func (a *Attempt) raise(to State, e *env) {
+	if to.rank() > a.State.rank() {
+		a.State, a.Since, a.Looks = to, e.now, 0
+		a.Voiding = a.Voiding && to.rank() < Void.rank()
+	}
+	a.Next = e.plan(a)
+}
+
+// undecided returns the index of the first attempt whose outcome is not known, or -1.
+func (r *Row) undecided() int {
+	for i := range r.Attempts {
+		if a := &r.Attempts[i]; a.State == Asked && !a.Closed {
+			return i
+		}
+	}
+	return -1
+}
+
+// open returns the indexes of the attempts that a till could take, the newest first.
+func (r *Row) open() (list []int) {
+	for i := len(r.Attempts) - 1; i >= 0; i-- {
+		if r.Attempts[i].open() {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+// next returns what is to be done for a request. It may change the row, which is a copy of the
+// stored one: doWrite says so.
+func next(row *Row, q *Terms, k known, e *env) step {
+	if i := row.undecided(); i >= 0 {
+		return resolve(row, i, k, e)
+	}
+	open := row.open()
+	switch {
+	case len(open) == 0:
+		return begin(row)
+	case len(open) > 1:
+		return step{do: doVoid, attempt: open[len(open)-1]}
+	}
+	a := &row.Attempts[open[0]]
+	switch {
+	case a.Voiding:
+		return step{do: doVoid, attempt: open[0]}
+	case k.seen == nil && !k.missing:
+		return step{do: doLookUp, attempt: open[0]}
+	case k.missing:
+		return step{do: doVoid, attempt: open[0]}
+	}
+	switch state := k.seen.state(); state {
+	case "":
+		return step{do: doRefuse, err: ErrSilent}
+	case Issued:
+		return judge(row, open[0], q, k.seen, e)
+	case Failed:
+		return step{do: doVoid, attempt: open[0]}
+	default:
+		a.raise(state, e)
+		return step{do: doWrite}
+	}
+}
+
+// resolve looks for the payment of an attempt without an outcome.
+func resolve(row *Row, i int, k known, e *env) step {
+	if !k.hasList {
+		return step{do: doList, attempt: i}
+	}
+	a := &row.Attempts[i]
+	if adopt(row, i, k.listed, e) {
+		return step{do: doWrite}
+	}
+	switch {
+	case e.ago(a.Asked) < 0: // the clock was set back: count from now
+		a.Asked = e.now
+		a.Next = e.plan(a)
+	case e.ago(a.Asked) < e.settled():
+		return step{do: doWait, until: a.Asked + e.settled().Milliseconds()}
+	default:
+		a.Closed, a.Since = true, e.now
+		a.Next = e.plan(a)
+	}
+	return step{do: doWrite}
+}
+
+// adopt records the payments of a list that the attempt may have made: the newest as its own, the
+// others to be voided. What a closed attempt has made is to be voided too. It reports whether there
+// was one.
+func adopt(row *Row, i int, listed []Seen, e *env) bool {
+	known := make(map[string]bool)
+	for _, id := range row.ImpUIDs() {
+		known[id] = true
+	}
+	earliest := e.earliest(row.Attempts[i].Asked)
+	var mine []*Seen
+	for n := range listed {
+		p := &listed[n]
+		if known[p.ImpUID] || !p.CVS || p.Order != row.Order || p.Amount != row.Attempts[i].Amount || p.state() == "" ||
+			p.StartedAt != 0 && p.StartedAt < earliest {
+			continue
+		}
+		known[p.ImpUID] = true
+		if mine = append(mine, p); p.StartedAt > mine[0].StartedAt {
+			mine[0], mine[len(mine)-1] = p, mine[0]
+		}
+	}
+	for n, p := range mine {
+		if n == 0 {
+			a := &row.Attempts[i]
+			a.ImpUID, a.Fields, a.Voiding = p.ImpUID, p.Fields, a.Closed && p.state() == Issued
+			a.raise(p.state(), e)
+			continue
+		}
+		other := Attempt{
+			State: p.state(), Voiding: p.state() == Issued, ImpUID: p.ImpUID, Amount: p.Amount, Fields: p.Fields,
+			Deadline: row.Attempts[i].Deadline, Asked: row.Attempts[i].Asked, Since: e.now,
+		}
+		other.Next = e.plan(&other)
+		row.Attempts = append(row.Attempts[:i], append([]Attempt{other}, row.Attempts[i:]...)...)
+		i++ // the attempt itself stays behind those that are voided
+	}
+	return mine != nil
+}
+
+// judge decides about a barcode that is still ready.
+func judge(row *Row, i int, q *Terms, seen *Seen, e *env) step {
+	a := &row.Attempts[i]
+	replace := step{do: doVoid, attempt: i}
+	switch {
+	case seen.Order != row.Order:
+		return step{do: doRefuse, err: ErrSilent, alarm: "a look-up by imp_uid shows another order"}
+	case q.Named.PG && q.PG != a.PG:
+		return step{do: doRefuse, err: &ChannelError{"pg", a.PG, q.PG}}
+	case q.Named.ChannelKey && q.ChannelKey != a.ChannelKey:
+		return step{do: doRefuse, err: &ChannelError{"channel_key", a.ChannelKey, q.ChannelKey}}
+	case !seen.hasAll(a.Fields):
+		replace.alarm = "a look-up lacks a field that the answer to POST /cvs had: the barcode is replaced"
+	case seen.Amount != q.Amount, !e.sameOwn(a, q), e.anotherDeadline(a, q), e.pastDeadline(a):
+	default:
+		return step{do: doReuse, attempt: i}
+	}
+	if since := e.ago(row.AtTill); row.AtTill != 0 && since.Abs() < atTill {
+		return step{do: doRefuse, err: &AtTillError{RetryAfter: atTill - max(since, 0)}}
+	}
+	return replace
+}
+
+func (e *env) sameOwn(a *Attempt, q *Terms) bool {
+	return a.Own == "" && q.Own == "" || a.Own != "" && q.Own != "" && e.keys.IsDigest(a.Own, q.Own)
+}
+
+// anotherDeadline compares the deadline that the app named: it is another one if it is earlier, or
+// later by more than half of what is left.
+func (e *env) anotherDeadline(a *Attempt, q *Terms) bool {
+	if !q.Named.ExpiredAt {
+		return false
+	}
+	later := time.Duration(q.Deadline-a.Deadline) * time.Second
+	left := time.Duration(a.Deadline-e.api) * time.Second
+	return later < -deadlineSlack || later > left/2
+}
+
+func (e *env) pastDeadline(a *Attempt) bool {
+	if a.Deadline == 0 {
+		return e.ago(a.Asked) > unknownDeadline
+	}
+	return e.api > a.Deadline
+}
+
+// begin makes room for a new attempt. An attempt that is to be looked at again is dropped only if
+// that has confirmed its end.
+func begin(row *Row) step {
+	if len(row.Attempts) < MaxAttempts {
+		return step{do: doIssue}
+	}
+	for i := range row.Attempts {
+		if a := &row.Attempts[i]; a.Next == 0 || a.State.rank() >= Void.rank() && a.Looks > 0 {
+			row.Attempts = append(row.Attempts[:i], row.Attempts[i+1:]...)
+			return step{do: doIssue}
+		}
+	}
+	return step{do: doRefuse, err: ErrTooMany}
+}
+
+// merge brings into a row, as it is stored now, what another copy knows more of: states only rise.
+func merge(stored, mine *Row) {
+	stored.AtTill, stored.Tries = max(stored.AtTill, mine.AtTill), mine.Tries
+	for _, a := range mine.Attempts {
+		i := stored.find(&a)
+		if i < 0 {
+			stored.Attempts = append(stored.Attempts, a)
+			continue
+		}
+		s := &stored.Attempts[i]
+		switch {
+		case a.State.rank() > s.State.rank():
+			a.Closed = a.Closed || s.Closed
+			a.Voiding = (a.Voiding || s.Voiding || s.Closed) && a.open()
+			*s = a
+		case a.State.rank() == s.State.rank():
+			s.Closed = s.Closed || a.Closed
+			s.Voiding = (s.Voiding || a.Voiding || s.Closed) && s.open()
+			s.Asked, s.Since, s.Looks, s.Next = a.Asked, a.Since, max(s.Looks, a.Looks), a.Next
+		}
+	}
+}
+
+// find returns the index of an attempt in the row, by its id or its payment, or -1.
+func (r *Row) find(a *Attempt) int {
+	for i := range r.Attempts {
+		if s := &r.Attempts[i]; a.ID != "" && s.ID == a.ID || a.ImpUID != "" && s.ImpUID == a.ImpUID {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,79 @@
+package ledger
+
+// This file holds Void: the app's own DELETE.
+
+import (
+	"context"
+	"errors"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+)
+
+// Void voids a barcode for the app: send makes the call, and its answer is returned as it is. If
+// the ledger knows the payment, the call has its order's hold, and no till takes the barcode from
+// then on. The errors are those of send, and ErrBusy.
+func (l *Ledger) Void(ctx context.Context, acc *Account, impUID string, send func(maySend func() error) (*client.Response, error)) (*client.Response, error) {
+	if l.Down() {
+		return send(nil)
+	}
+	row, err := l.getByImpUID(ctx, acc.Name, impUID)
+	if err != nil {
+		return send(nil) // not this ledger's, or it is down
+	}
+	v := &asking{order: l.order(acc, row.Order), until: l.opts.clock.Now().monotonic + acc.Timeout}
+	defer v.leave(ctx)
+	for {
+		resp, err := v.voidOnce(ctx, impUID, send)
+		switch {
+		case errors.Is(err, ErrDown):
+			return send(nil)
+		case !errors.Is(err, errAgain):
+			return resp, err
+		}
+		if err := v.settle(ctx); err != nil || l.opts.clock.Now().monotonic > v.until {
+			return nil, ErrBusy
+		}
+	}
+}
+
+func (l *Ledger) getByImpUID(ctx context.Context, account, impUID string) (row *Row, err error) {
+	err = l.use(ctx, func(ctx context.Context, s Store) (err error) {
+		row, err = s.GetByImpUID(ctx, account, impUID)
+		return err
+	})
+	return row, err
+}
+
+// voidOnce takes the hold and sends the call.
+func (a *asking) voidOnce(ctx context.Context, impUID string, send func(maySend func() error) (*client.Response, error)) (*client.Response, error) {
+	if err := a.read(ctx); err != nil {
+		return nil, err
+	}
+	a.entered++
+	if until := a.hold.heldByAnother(a.row, a.l.opts.clock.Now()); until != 0 {
+		return nil, a.pause(ctx, until)
+	}
+	i := a.row.find(&Attempt{ImpUID: impUID})
+	if i < 0 || !a.row.Attempts[i].open() {
+		return send(nil) // the API refuses it, or it makes no difference
+	}
+	mine := &a.row.Attempts[i]
+	mine.Voiding, mine.Next = true, a.l.env(a.acc).in(watchAfter[0])
+	if err := a.write(ctx, true); err != nil {
+		return nil, err
+	}
+	resp, err := send(a.l.maySend(&a.hold))
+	answered := err
+	if err == nil {
+		answered = resp.Err()
+	}
+	switch outcomeOf(answered) {
+	case done:
+		mine.raise(Void, a.l.env(a.acc))
+	case withdrawn:
+		return nil, errAgain
+	case declined: // it may be paid: the worker looks at once
+		mine.Next = a.l.env(a.acc).now
+	}
+	return resp, err
+}
