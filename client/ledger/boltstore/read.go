@@ -1,0 +1,111 @@
+package boltstore
+
+// This file holds reading. Each call has a transaction of its own, which ends before the call
+// returns: while one is open, the file grows instead of using its free pages.
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/caddy-cvs/caddy-cvs/client/ledger"
+)
+
+// read runs a function in a transaction.
+func (s *Store) read(ctx context.Context, do func(b buckets) error) error {
+	if err := cmp.Or(ctx.Err(), s.down()); err != nil {
+		return err
+	}
+	err := guard(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error { return do(bucketsOf(tx)) })
+	})
+	switch {
+	case err == nil, errors.Is(err, ledger.ErrNotFound):
+		return err
+	case errors.Is(err, berrors.ErrDatabaseNotOpen):
+		return errClosed
+	}
+	return fmt.Errorf("reading the ledger: %w", err)
+}
+
+// row returns the row with a key of the bucket rows.
+func (s *Store) row(b buckets, key []byte) (*ledger.Row, error) {
+	value := b.rows.Get(key)
+	if value == nil {
+		return nil, ledger.ErrNotFound
+	}
+	return s.decodeRow(value)
+}
+
+// Get implements ledger.Store.
+func (s *Store) Get(ctx context.Context, key ledger.Key) (row *ledger.Row, err error) {
+	err = s.read(ctx, func(b buckets) (err error) {
+		row, err = s.row(b, rowKey(key))
+		return err
+	})
+	return row, err
+}
+
+// GetByImpUID implements ledger.Store.
+func (s *Store) GetByImpUID(ctx context.Context, account, impUID string) (row *ledger.Row, err error) {
+	prefix := impPrefix(account, impUID)
+	err = s.read(ctx, func(b buckets) (err error) {
+		entry, _ := b.imps.Cursor().Seek(prefix)
+		if !bytes.HasPrefix(entry, prefix) {
+			return ledger.ErrNotFound
+		}
+		row, err = s.row(b, rowKey(ledger.Key{Account: account, Order: string(entry[len(prefix):])}))
+		return err
+	})
+	return row, err
+}
+
+// Due implements ledger.Store. Rows of a newer format are passed over without reading them.
+func (s *Store) Due(ctx context.Context, now int64, limit int) (rows []*ledger.Row, err error) {
+	last := appendDue(nil, now)
+	err = s.read(ctx, func(b buckets) error {
+		cursor := b.due.Cursor()
+		for entry, value := cursor.First(); entry != nil && len(rows) < limit; entry, value = cursor.Next() {
+			if bytes.Compare(entry[:dueSize], last) > 0 {
+				return nil
+			}
+			if format, _ := binary.Varint(value); format > ledger.Format {
+				continue
+			}
+			row, err := s.decodeRow(b.rows.Get(entry[dueSize:]))
+			if err != nil {
+				return err
+			}
+			rows = append(rows, row)
+		}
+		return nil
+	})
+	return rows, err
+}
+
+// List implements ledger.Store.
+func (s *Store) List(ctx context.Context, after ledger.Key, limit int) (rows []*ledger.Row, err error) {
+	start := rowKey(after)
+	err = s.read(ctx, func(b buckets) error {
+		cursor := b.rows.Cursor()
+		key, value := cursor.Seek(start)
+		if bytes.Equal(key, start) {
+			key, value = cursor.Next()
+		}
+		for ; key != nil && len(rows) < limit; key, value = cursor.Next() {
+			row, err := s.decodeRow(value)
+			if err != nil {
+				return err
+			}
+			rows = append(rows, row)
+		}
+		return nil
+	})
+	return rows, err
+}
