@@ -56,6 +56,7 @@ type Confirm struct {
 	OrderChecks []*OrderCheck `json:"order_checks,omitempty"`
 
 	webhooks webhookReceiver
+	standing *standingReader
 	lookup   *account // looks up the payment of an unsigned webhook
 	logger   *zap.Logger
 }
@@ -83,6 +84,7 @@ func (c *Confirm) Provision(ctx caddy.Context) error {
 		return err
 	}
 	c.webhooks = webhookReceiver{app: app, purpose: signedurl.Confirm, account: c.Account}
+	c.standing = &standingReader{app: app}
 	if slices.Contains(c.OrderChecks, nil) {
 		return errors.New("order_check: null is not a check")
 	}
@@ -176,18 +178,21 @@ func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	defer cancel()
 
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	d := &decision{record{isDecision: true, subject: subject{operation: "confirm"}}}
+	d := &decision{record: record{isDecision: true, subject: subject{operation: "confirm"}}}
 	repl.Map(d.placeholder)
 	if in, err := c.receive(ctx, d, w, r); err != nil {
 		d.fail(w, err)
 	} else {
 		in.repl = repl
+		standing := c.standing.ask(d)
 		c.askAll(ctx, d, in)
+		c.standing.apply(ctx, d, standing)
 	}
 	if d.verdict == invalid {
 		closeUnread(w, r)
 	}
 	d.answer(w, r)
+	c.standing.mark(d)
 	d.clientIP, d.duration = clientIP(r), time.Since(began)
 	c.log(d)
 	return nil
@@ -236,7 +241,7 @@ func (c *Confirm) authenticate(ctx context.Context, d *decision, r *http.Request
 	if err != nil {
 		return err
 	}
-	d.account, d.amount, d.expires = acc.name, claims.Amount, claims.Expires
+	d.account, d.amount, d.expires, d.attempt = acc.name, claims.Amount, claims.Expires, claims.ID
 	if claims.ExpiredAt(acc.client.State().Now()) {
 		return &httpError{status: http.StatusGone, verdict: refused, cause: cause{name: "expired"}, message: "the payment deadline has passed"}
 	}

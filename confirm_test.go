@@ -712,7 +712,7 @@ func TestReadDeadlineEndsWithTheBody(t *testing.T) {
 func TestOnlyAnAcceptanceIs200(t *testing.T) {
 	t.Parallel()
 	for _, r := range []record{{}, {httpStatus: 200}, {httpStatus: 200, verdict: refused}, {httpStatus: 200, verdict: unanswered}, {httpStatus: 200, verdict: invalid}} {
-		d := decision{r}
+		d := decision{record: r}
 		w := httptest.NewRecorder()
 		d.answer(w, httptest.NewRequest(http.MethodPost, "/", nil))
 		assert.Equal(t, 500, w.Code, "%+v", r)

@@ -22,7 +22,11 @@ import (
 )
 
 // decision is the decision on one webhook.
-type decision struct{ record }
+type decision struct {
+	record
+	attempt string // cvs_id of the signed URL, "" if there is none
+	current bool   // the ledger knows the barcode as the order's one
+}
 
 // The verdicts of a decision. invalid means that no order check was asked because the
 // webhook is malformed or not genuine.

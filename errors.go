@@ -11,8 +11,10 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
@@ -33,7 +35,10 @@ func (x *exchange) errorAnswer(err error) *client.Response {
 // repeat by themselves would do it twice.
 func (x *exchange) retryAfterOf(status int, err error) string {
 	if unavailable, ok := errors.AsType[*client.UnavailableError](err); ok {
-		return strconv.Itoa(int(math.Ceil(max(unavailable.RetryAfter.Seconds(), 1))))
+		return inSeconds(unavailable.RetryAfter)
+	}
+	if paying, ok := errors.AsType[*ledger.AtTillError](err); ok {
+		return inSeconds(paying.RetryAfter)
 	}
 	if foreign, ok := errors.AsType[*client.NotAPIError](err); ok && !x.mayBeDone(err) {
 		return foreign.RetryAfter
@@ -44,16 +49,21 @@ func (x *exchange) retryAfterOf(status int, err error) string {
 	return ""
 }
 
+func inSeconds(d time.Duration) string { return strconv.Itoa(int(math.Ceil(max(d.Seconds(), 1)))) }
+
 // mayBeDone reports whether a call that failed may have changed something. For POST /cvs the
 // client has looked this up already: only an unknown outcome leaves it open.
 func (x *exchange) mayBeDone(err error) bool {
-	return x.call.changes() && (errors.Is(err, client.ErrOutcomeUnknown) || errors.Is(err, client.ErrNotAPI) && x.call.operation != opIssue)
+	return x.call.changes() && !errors.Is(err, ledger.ErrSilent) && (errors.Is(err, client.ErrOutcomeUnknown) || errors.Is(err, client.ErrNotAPI) && x.call.operation != opIssue)
 }
 
 // explain returns the HTTP status of an error, and what the app must know and do.
 func (x *exchange) explain(err error) (status int, message string) {
 	if he, ok := errors.AsType[*httpError](err); ok {
 		return he.status, he.message
+	}
+	if status, message = x.explainOrder(err); status != 0 {
+		return status, message
 	}
 	inDoubt := errors.Is(err, client.ErrOutcomeUnknown)
 	isForeign := errors.Is(err, client.ErrNotAPI)
@@ -62,7 +72,7 @@ func (x *exchange) explain(err error) (status int, message string) {
 	case x.call.operation == opOther && x.mayBeDone(err):
 		return http.StatusGatewayTimeout, "Outcome unknown: " + describe(err) + ", and what was asked for may or may not have been done. Look the payment up before you ask again."
 	case inDoubt && x.call.operation == opIssue:
-		return http.StatusGatewayTimeout, "Outcome unknown: " + describe(err) + ", and order " + order + " may or may not have a barcode now. Look it up with GET /payments/find/" + url.PathEscape(x.merchantUID) + " before you ask again."
+		return http.StatusGatewayTimeout, "Outcome unknown: " + describe(err) + ", and order " + order + " may or may not have a barcode now. " + x.afterDoubt()
 	case errors.Is(err, client.ErrCredentials):
 		return http.StatusBadGateway, "PortOne refuses the gateway's credentials: check imp_key and imp_secret in Caddy's configuration. Nothing was done."
 	case errors.Is(err, client.ErrNoToken):
@@ -82,6 +92,42 @@ func (x *exchange) explain(err error) (status int, message string) {
 	default:
 		return http.StatusBadGateway, capitalize(describe(err)) + "." + x.afterVoid()
 	}
+}
+
+// explainOrder is explain for the errors of the ledger, which all mean that nothing was issued.
+func (x *exchange) explainOrder(err error) (status int, message string) {
+	channel, isChannel := errors.AsType[*ledger.ChannelError](err)
+	_, isAtTill := errors.AsType[*ledger.AtTillError](err)
+	kept, isKept := errors.AsType[*ledger.NotVoidedError](err)
+	order := strconv.Quote(x.merchantUID)
+	switch {
+	case errors.Is(err, ledger.ErrBusy) && x.call.operation == opVoid:
+		return http.StatusServiceUnavailable, "Another call about the order of this barcode is under way: try again. Nothing was done."
+	case errors.Is(err, ledger.ErrBusy):
+		return http.StatusServiceUnavailable, "Another call about order " + order + " is under way, or PortOne may still be at work on an earlier one: ask again. Nothing was issued."
+	case errors.Is(err, ledger.ErrDown):
+		return http.StatusServiceUnavailable, "The gateway's ledger cannot be read or written, and on_down is refuse: see Caddy's log. Nothing was issued."
+	case errors.Is(err, ledger.ErrTooMany):
+		return http.StatusConflict, "Order " + order + " has had too many barcodes: use another order number. Nothing was issued."
+	case isChannel:
+		return http.StatusConflict, "Order " + order + " has a barcode that was issued for " + channel.Field + " " + strconv.Quote(channel.Has) + ", and the request says " + strconv.Quote(channel.Wanted) + ": void the barcode first, or ask for the same. Nothing was issued."
+	case isAtTill:
+		return http.StatusConflict, "A customer is paying the barcode of order " + order + " now: it cannot be replaced. Look the payment up, and ask again later. Nothing was issued."
+	case isKept:
+		return http.StatusConflict, "Order " + order + " has a barcode of another amount or deadline, and PortOne refuses to void it: see DELETE /cvs/" + url.PathEscape(kept.ImpUID) + ". Nothing was issued."
+	case errors.Is(err, client.ErrCredentials), errors.Is(err, client.ErrNoToken), !errors.Is(err, ledger.ErrSilent):
+		return 0, ""
+	default:
+		return http.StatusGatewayTimeout, "PortOne does not tell the state of the barcode of order " + order + " (" + client.Cause(err) + "): ask again. Nothing was issued."
+	}
+}
+
+// afterDoubt says what the app must do about an issue whose outcome is unknown.
+func (x *exchange) afterDoubt() string {
+	if x.asksOnce {
+		return "Look it up with GET /payments/find/" + url.PathEscape(x.merchantUID) + " before you ask again."
+	}
+	return "Ask again: you get the barcode if there is one."
 }
 
 // describe says what happened to a call that was sent.

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
@@ -18,5 +19,6 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
 		panic(err)
 	}
+	lockTimeout = 100 * time.Millisecond
 	gatewaytest.RunMain(m)
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
 )
 
@@ -47,6 +48,7 @@ type App struct {
 	Ledger *Ledger `json:"ledger,omitempty"`
 
 	accounts map[string]*account
+	ledger   *appLedger
 	servers  map[*caddyhttp.Server]bool // servers with a cvs_confirm; true if guarded
 	pending  *pendingCalls
 	started  bool
@@ -90,6 +92,8 @@ type account struct {
 	keys   signedurl.Keys
 	pooled stateKey
 	limit  time.Duration // within which a call is answered and logged
+
+	inLedger *ledger.Account
 }
 
 // CaddyModule returns the Caddy module information.
@@ -105,6 +109,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger, a.pending = ctx.Logger(), processPending
 	a.accounts = make(map[string]*account, len(a.Accounts)+1)
+	a.ledger = new(appLedger)
 	a.servers = make(map[*caddyhttp.Server]bool)
 	if a.Ledger == nil {
 		a.Ledger = new(Ledger)
@@ -208,7 +213,8 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 		return err
 	}
 	a.accounts[name] = &account{
-		name: name, api: api, tier: cfg.Tier, client: c, keys: keys, pooled: pooled, limit: 2*timeout + time.Second,
+		name: name, api: api, tier: cfg.Tier, client: c, keys: keys, pooled: pooled, limit: 3*timeout + time.Second,
+		inLedger: &ledger.Account{Name: name, API: ledger.APIOf(c), Timeout: timeout, Keys: keys},
 	}
 	return nil
 }
@@ -217,6 +223,9 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 // sends nothing: an account that is not used costs nothing.
 func (a *App) Start() error {
 	a.started = true
+	if err := a.startLedger(); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
 	for _, acc := range a.accounts {
 		acc.client.TakeOver()
 	}
@@ -238,6 +247,7 @@ func (a *App) Cleanup() error {
 		acc.client.Retire()
 		releaseState(acc.pooled)
 	}
+	a.releaseLedger()
 	return nil
 }
 

@@ -42,6 +42,7 @@ type record struct {
 	method, path                    string // of a call that only the option serve lets through, or nothing does
 	retryAfter                      string
 	recovered                       bool // the payment was looked up, because the API's own answer was lost
+	reused                          bool // the barcode was issued by another request
 	gone                            bool // the client closed the connection before the answer
 	duration                        time.Duration
 	checks                          []checkResult
@@ -148,6 +149,9 @@ func (r *record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddDuration("duration", r.duration)
 	if r.recovered {
 		enc.AddBool("recovered", true)
+	}
+	if r.reused {
+		enc.AddBool("reused", true)
 	}
 	if r.gone {
 		enc.AddBool("client_gone", true)

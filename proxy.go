@@ -20,6 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
@@ -66,6 +67,7 @@ type Proxy struct {
 	// MaxBody is the greatest size of a request's body in bytes. Default: 64000
 	MaxBody int64 `json:"max_body,omitempty"`
 
+	app      *App
 	account  *account
 	pending  *pendingCalls
 	access   access
@@ -100,7 +102,7 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 		return err
 	}
 	app.waitAtStop(ctx)
-	p.pending = app.pending
+	p.app, p.pending = app, app.pending
 	if p.Allow == nil {
 		p.Allow = []string{"private_ranges"}
 	}
@@ -118,6 +120,7 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 	}
 	p.MaxBody = cmp.Or(p.MaxBody, defaultMaxBody)
 	p.Repeat = cmp.Or(p.Repeat, repeatReuse)
+	app.ledger.needed = app.ledger.needed || app.Ledger.Store != ledgerOff || p.Repeat == repeatReuse
 	for i := range p.Serve {
 		if err := p.Serve[i].provision(ctx); err != nil {
 			return err
@@ -175,6 +178,7 @@ type exchange struct {
 	call     apiCall
 	body     []byte
 	issue    *client.Issue // of POST /cvs
+	asksOnce bool          // the app must not ask again after a lost answer, because each request is sent
 	answered func()        // to be called when a pending call was answered and logged
 }
 
@@ -202,6 +206,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if resp.RetryAfter != "" {
 		w.Header().Set("Retry-After", resp.RetryAfter)
 	}
+	if x.reused {
+		w.Header().Set("X-Cvs-Reused", "1")
+	}
 	sendErr := sendAnswer(w, resp.Status, resp.ContentType, resp.Body)
 	x.gone, x.duration = gone || sendErr != nil, time.Since(began)
 	p.log(x)
@@ -209,7 +216,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 }
 
 func (p *Proxy) newExchange(call apiCall) *exchange {
-	x := &exchange{call: call, answered: func() {}}
+	x := &exchange{call: call, answered: func() {}, asksOnce: p.Repeat == repeatPass}
 	x.subject = subject{operation: call.operation, account: p.account.name, merchantUID: call.merchantUID, impUID: call.impUID}
 	x.status = call.status
 	if call.operation == opOther || call.operation == opUnserved {
@@ -274,9 +281,9 @@ func (p *Proxy) send(ctx context.Context, x *exchange, contentType string) (*cli
 	var out client.Request
 	switch x.call.operation {
 	case opIssue:
-		return p.account.client.IssueRaw(ctx, x.issue)
+		return p.sendIssue(ctx, x)
 	case opVoid:
-		out = client.VoidRequest(x.impUID)
+		return p.sendVoid(ctx, x)
 	case opFind:
 		out = client.FindRequest(x.merchantUID, client.Status(x.call.status))
 	case opPayment:
@@ -286,6 +293,39 @@ func (p *Proxy) send(ctx context.Context, x *exchange, contentType string) (*cli
 	}
 	out.Query = x.call.query
 	return p.account.client.Do(ctx, out)
+}
+
+// sendIssue answers with the order's barcode, or issues one.
+func (p *Proxy) sendIssue(ctx context.Context, x *exchange) (*client.Response, error) {
+	if p.Repeat == repeatPass {
+		return p.account.client.IssueRaw(ctx, x.issue)
+	}
+	orders, err := p.app.theLedger()
+	if err != nil {
+		return nil, ledger.ErrDown
+	}
+	answer, err := orders.Issue(ctx, p.account.inLedger, &ledger.Request{
+		Terms: ledger.TermsOf(x.issue), Issue: x.issue, Identity: p.account.client.Identity(x.issue),
+	})
+	x.reused = answer.Reused
+	return answer.Response, err
+}
+
+// sendVoid sends the app's own DELETE.
+func (p *Proxy) sendVoid(ctx context.Context, x *exchange) (*client.Response, error) {
+	send := func(maySend func() error) (*client.Response, error) {
+		out := client.VoidRequest(x.impUID)
+		out.Query, out.MaySend = x.call.query, maySend
+		return p.account.client.Do(ctx, out)
+	}
+	if !p.app.ledger.needed {
+		return send(nil)
+	}
+	orders, err := p.app.theLedger()
+	if err != nil {
+		return send(nil)
+	}
+	return orders.Void(ctx, p.account.inLedger, x.impUID, send)
 }
 
 // placeholderToken is for SDKs that ask for a token before each call. It gives access to

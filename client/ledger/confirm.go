@@ -20,11 +20,7 @@ const (
 
 // Standing returns what the ledger knows of the barcode with this attempt's id and payment.
 func (l *Ledger) Standing(ctx context.Context, key Key, id, impUID string) (Standing, error) {
-	var row *Row
-	err := l.use(ctx, func(ctx context.Context, s Store) (err error) {
-		row, err = s.Get(ctx, key)
-		return err
-	})
+	row, err := l.Row(ctx, key)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return Unknown, nil
@@ -32,6 +28,15 @@ func (l *Ledger) Standing(ctx context.Context, key Key, id, impUID string) (Stan
 		return Unknown, err
 	}
 	return row.standing(id, impUID), nil
+}
+
+// Row returns what is kept of an order, or ErrNotFound.
+func (l *Ledger) Row(ctx context.Context, key Key) (row *Row, err error) {
+	err = l.use(ctx, func(ctx context.Context, s Store) (err error) {
+		row, err = s.Get(ctx, key)
+		return err
+	})
+	return row, err
 }
 
 func (r *Row) standing(id, impUID string) Standing {

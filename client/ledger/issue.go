@@ -35,7 +35,7 @@ func (l *Ledger) Issue(ctx context.Context, acc *Account, r *Request) (Answer, e
 func (l *Ledger) issue(ctx context.Context, acc *Account, r *Request) (Answer, error) {
 	if l.opts.Open != nil {
 		answer, err := l.ask(ctx, acc, r)
-		if !errors.Is(err, ErrDown) || l.refusesWhenDown() {
+		if !errors.Is(err, ErrDown) || l.present().Refuse {
 			return answer, err
 		}
 		l.opts.Report(Event{Message: "the ledger is down: the order is looked up at the API instead", Key: Key{acc.Name, r.Order}})
@@ -171,6 +171,7 @@ func (a *asking) send(ctx context.Context) (Answer, error) {
 	case outcome == done && seen.ImpUID != "":
 		mine.ImpUID, mine.Fields = seen.ImpUID, seen.Fields
 		mine.raise(Issued, a.l.env(a.acc))
+		a.announce(mine.ImpUID)
 		return answer, a.stillMine(ctx, mine)
 	case outcome == done || outcome == outcomeOpen: // the attempt has no outcome yet
 	case outcome == withdrawn:

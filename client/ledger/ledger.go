@@ -12,6 +12,7 @@ package ledger
 import (
 	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,10 +65,11 @@ type Ledger struct {
 	identity singleflight.Group // the calls of Issue under way, by their identity
 
 	mu       sync.Mutex
-	settings Settings
-	store    Store    // nil while it is down
-	missed   []missed // what was done while it was down
+	settings []*Settings // of the configurations in use, the newest last
+	store    Store       // nil while it is down
+	missed   []missed    // what was done while it was down
 	waiting  map[Key]*waiting
+	fresh    map[payment]Key // payments of answers that are not written yet
 	occupied map[Key]bool // orders of requests that do without the store
 	ended    bool
 	closed   chan struct{}  // closed by Close
@@ -86,7 +88,7 @@ func New(opts Options) *Ledger {
 		opts.newID = signedurl.NewID
 	}
 	opts.reopenPause = cmp.Or(opts.reopenPause, time.Second)
-	l := &Ledger{opts: opts, waiting: make(map[Key]*waiting), occupied: make(map[Key]bool), closed: make(chan struct{})}
+	l := &Ledger{opts: opts, waiting: make(map[Key]*waiting), fresh: make(map[payment]Key), occupied: make(map[Key]bool), closed: make(chan struct{})}
 	if opts.spawn == nil {
 		l.opts.spawn = l.spawn
 	}
@@ -103,34 +105,37 @@ func (l *Ledger) spawn(do func()) {
 	l.work.Go(do)
 }
 
-// Use sets the accounts and limits of the present configuration.
-func (l *Ledger) Use(s Settings) {
-	s.Keep = cmp.Or(s.Keep, DefaultKeep)
+// Use makes a configuration the present one, until another one is or Retire takes it back.
+func (l *Ledger) Use(s *Settings) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.settings = s
+	l.settings = append(slices.DeleteFunc(l.settings, func(other *Settings) bool { return other == s }), s)
+}
+
+// Retire takes a configuration back.
+func (l *Ledger) Retire(s *Settings) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settings = slices.DeleteFunc(l.settings, func(other *Settings) bool { return other == s })
+}
+
+// present returns the present configuration.
+func (l *Ledger) present() *Settings {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.settings) == 0 {
+		return new(Settings)
+	}
+	return l.settings[len(l.settings)-1]
 }
 
 // account returns an account of the present configuration, nil if there is none of that name.
-func (l *Ledger) account(name string) *Account {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.settings.Accounts[name]
-}
-
-func (l *Ledger) refusesWhenDown() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.settings.Refuse
-}
+func (l *Ledger) account(name string) *Account { return l.present().Accounts[name] }
 
 // env returns the times and limits for an account.
 func (l *Ledger) env(acc *Account) *env {
-	l.mu.Lock()
-	keep := l.settings.Keep
-	l.mu.Unlock()
 	return &env{
-		now: l.opts.clock.Now().wall, api: acc.API.Now().Unix(), timeout: acc.Timeout, keep: cmp.Or(keep, DefaultKeep), keys: acc.Keys,
+		now: l.opts.clock.Now().wall, api: acc.API.Now().Unix(), timeout: acc.Timeout, keep: cmp.Or(l.present().Keep, DefaultKeep), keys: acc.Keys,
 		earliest: func(asked int64) int64 { return acc.API.EarliestStart(time.UnixMilli(asked)) },
 	}
 }
@@ -153,6 +158,9 @@ func (l *Ledger) Close() error {
 	}
 	return store.Close()
 }
+
+// payment names a payment of an account.
+type payment struct{ account, impUID string }
 
 // moment is a time by both clocks. The wall clock can be set; the other one stands still while
 // some systems sleep.

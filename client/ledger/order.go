@@ -25,6 +25,7 @@ type order struct {
 	was     uint64   // the version of the stored row that it was made from
 	changed bool     // the copy knows more than the stored row, or holds it
 	dropped []string // ids of attempts that were never sent, or were refused
+	fresh   []string // imp_uids of barcodes that the store does not have yet
 }
 
 func (l *Ledger) order(acc *Account, number string) *order {
@@ -66,6 +67,7 @@ func (o *order) settle(ctx context.Context) error {
 		return nil
 	}
 	o.changed = false
+	defer o.written(o.fresh)
 	mine, dropped := o.row, o.dropped
 	err := o.l.update(ctx, o.acc, o.key, true, func(row *Row, e *env) {
 		merge(row, mine)
@@ -77,6 +79,23 @@ func (o *order) settle(ctx context.Context) error {
 	})
 	o.l.wake(o.key)
 	return err
+}
+
+// announce lets the app's own DELETE find the order of a new barcode before the store has it.
+func (o *order) announce(impUID string) {
+	o.l.mu.Lock()
+	defer o.l.mu.Unlock()
+	o.l.fresh[payment{o.key.Account, impUID}] = o.key
+	o.fresh = append(o.fresh, impUID)
+}
+
+// written ends announce.
+func (o *order) written(impUIDs []string) {
+	o.l.mu.Lock()
+	defer o.l.mu.Unlock()
+	for _, impUID := range impUIDs {
+		delete(o.l.fresh, payment{o.key.Account, impUID})
+	}
 }
 
 // leave is settle after the answer.

@@ -9,7 +9,7 @@ import (
 )
 
 // MaxLazy is how long a lazy write may wait for another one.
-const MaxLazy = 100 * time.Millisecond
+const MaxLazy = 20 * time.Millisecond
 
 // The errors of a Store that are no failures of it.
 var (

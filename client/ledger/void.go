@@ -16,11 +16,11 @@ func (l *Ledger) Void(ctx context.Context, acc *Account, impUID string, send fun
 	if l.Down() {
 		return send(nil)
 	}
-	row, err := l.getByImpUID(ctx, acc.Name, impUID)
+	number, err := l.orderOf(ctx, acc.Name, impUID)
 	if err != nil {
 		return send(nil) // not this ledger's, or it is down
 	}
-	v := &asking{order: l.order(acc, row.Order), until: l.opts.clock.Now().monotonic + acc.Timeout}
+	v := &asking{order: l.order(acc, number), until: l.opts.clock.Now().monotonic + acc.Timeout}
 	defer v.leave(ctx)
 	for {
 		resp, err := v.voidOnce(ctx, impUID, send)
@@ -36,12 +36,22 @@ func (l *Ledger) Void(ctx context.Context, acc *Account, impUID string, send fun
 	}
 }
 
-func (l *Ledger) getByImpUID(ctx context.Context, account, impUID string) (row *Row, err error) {
-	err = l.use(ctx, func(ctx context.Context, s Store) (err error) {
-		row, err = s.GetByImpUID(ctx, account, impUID)
+// orderOf returns the number of the order that has a payment, or ErrNotFound.
+func (l *Ledger) orderOf(ctx context.Context, account, impUID string) (number string, err error) {
+	l.mu.Lock()
+	key, isFresh := l.fresh[payment{account, impUID}]
+	l.mu.Unlock()
+	if isFresh {
+		return key.Order, nil
+	}
+	err = l.use(ctx, func(ctx context.Context, s Store) error {
+		row, err := s.GetByImpUID(ctx, account, impUID)
+		if err == nil {
+			number = row.Order
+		}
 		return err
 	})
-	return row, err
+	return number, err
 }
 
 // voidOnce takes the hold and sends the call.

@@ -1,0 +1,170 @@
+package caddycvs
+
+// This file holds how the ledger is opened, shared by the configurations of a process, and told
+// to the log.
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-cvs/caddy-cvs/client/ledger"
+	"github.com/caddy-cvs/caddy-cvs/client/ledger/boltstore"
+)
+
+// ledgers holds each open ledger by the path of its file, "" for the one that has none.
+var ledgers = caddy.NewUsagePool()
+
+// lockTimeout is how long another process may hold the file until the site starts without it.
+var lockTimeout = 10 * time.Second
+
+// pooledLedger is a ledger that outlives a reload.
+type pooledLedger struct {
+	*ledger.Ledger
+	logger atomic.Pointer[zap.Logger] // of the present configuration
+}
+
+// Destruct closes the ledger when no configuration uses it any more.
+func (p *pooledLedger) Destruct() error { return p.Close() }
+
+// appLedger is the ledger of one configuration. It is opened when the configuration starts, or
+// when it is used for the first time: Caddy starts apps in no order.
+type appLedger struct {
+	needed   bool // there is a handler that issues barcodes by it
+	open     sync.Once
+	pool     string // the key in ledgers
+	used     *pooledLedger
+	err      error
+	settings ledger.Settings
+}
+
+// theLedger returns the ledger, and opens it if it is not open yet.
+func (a *App) theLedger() (*ledger.Ledger, error) {
+	l := a.ledger
+	l.open.Do(func() {
+		if l.err = a.acquireLedger(); l.err == nil {
+			l.used.Use(&l.settings)
+		}
+	})
+	if l.err != nil {
+		return nil, l.err
+	}
+	return l.used.Ledger, nil
+}
+
+// acquireLedger opens the ledger, or takes the one that another configuration has opened.
+func (a *App) acquireLedger() error {
+	l := a.ledger
+	l.settings = ledger.Settings{
+		Accounts: make(map[string]*ledger.Account, len(a.accounts)), Keep: time.Duration(a.Ledger.Keep), Refuse: a.Ledger.OnDown == onDownRefuse,
+	}
+	for name, acc := range a.accounts {
+		l.settings.Accounts[name] = acc.inLedger
+	}
+	if a.Ledger.Store != ledgerOff {
+		var err error
+		if l.pool, err = a.Ledger.file(); err != nil {
+			return err
+		}
+	}
+	pooled, _, err := ledgers.LoadOrNew(l.pool, func() (caddy.Destructor, error) { return a.newLedger() })
+	if err != nil {
+		return err
+	}
+	l.used = pooled.(*pooledLedger)
+	l.used.logger.Store(a.logger)
+	return nil
+}
+
+// newLedger opens the ledger. What the configuration is to blame for is an error. Otherwise the
+// site starts without it, and it is opened as soon as that is possible.
+func (a *App) newLedger() (*pooledLedger, error) {
+	p := new(pooledLedger)
+	p.logger.Store(a.logger)
+	if a.ledger.pool == "" {
+		p.Ledger = ledger.New(ledger.Options{Report: p.report})
+		return p, nil
+	}
+	path := a.ledger.pool
+	if a.Ledger.Path == "" {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	p.Ledger = ledger.New(ledger.Options{
+		Report: p.report,
+		Open:   func() (ledger.Store, error) { return boltstore.Open(path, boltstore.Options{LockTimeout: lockTimeout}) },
+	})
+	if err := p.Open(); isSetupError(err) {
+		return nil, errors.Join(err, p.Close())
+	} else if err != nil {
+		a.logger.Error("the ledger is down: barcodes are issued without it, or refused, as on_down says", zap.Error(err))
+	}
+	p.Work()
+	return p, nil
+}
+
+// isSetupError reports whether the ledger can never be opened as it is configured.
+func isSetupError(err error) bool {
+	for _, fault := range []error{
+		fs.ErrNotExist, fs.ErrPermission, syscall.EROFS, syscall.ENOTDIR, syscall.EISDIR, boltstore.ErrNotLedger, boltstore.ErrNewer,
+	} {
+		if errors.Is(err, fault) {
+			return true
+		}
+	}
+	return false
+}
+
+// startLedger opens the ledger if a handler needs it.
+func (a *App) startLedger() error {
+	if !a.ledger.needed {
+		return nil
+	}
+	l, err := a.theLedger()
+	if err == nil {
+		l.Use(&a.ledger.settings) // it may have been opened before another configuration started
+	}
+	return err
+}
+
+// releaseLedger closes the ledger if no other configuration uses it.
+func (a *App) releaseLedger() {
+	l := a.ledger
+	l.open.Do(func() { l.err = errors.New("the configuration has ended") })
+	if l.used != nil {
+		l.used.Retire(&l.settings)
+		_, _ = ledgers.Delete(l.pool)
+	}
+}
+
+// report logs what an operator should see of the ledger.
+func (p *pooledLedger) report(e ledger.Event) {
+	fields := make([]zap.Field, 0, 4)
+	if e.Key != (ledger.Key{}) {
+		fields = append(fields, zap.String("account", e.Key.Account), zap.String("merchant_uid", e.Key.Order))
+	}
+	if e.ImpUID != "" {
+		fields = append(fields, zap.String("imp_uid", e.ImpUID))
+	}
+	if e.Err != nil {
+		fields = append(fields, zap.Error(e.Err))
+	}
+	log := p.logger.Load().Error
+	if e.Notice {
+		log = p.logger.Load().Info
+	}
+	log(e.Message, fields...)
+}
+
+// Interface guards
+var _ caddy.Destructor = (*pooledLedger)(nil)
