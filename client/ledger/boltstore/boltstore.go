@@ -44,6 +44,9 @@ const (
 	// mapSize is the address space that is reserved for the file. When the file outgrows it, bbolt
 	// waits until no read is under way, and lets no other one begin. It takes no memory.
 	mapSize = 1 << 30
+
+	// growBy is by how much the file grows. bbolt's default, 16 MB, is much for a small shop.
+	growBy = 1 << 20
 )
 
 // The buckets.

@@ -62,7 +62,9 @@ func (s *Store) openDatabase(path string, options *bbolt.Options) error {
 		return file, err
 	}
 	err = guard(func() (err error) {
-		s.db, err = bbolt.Open(path, 0o600, options)
+		if s.db, err = bbolt.Open(path, 0o600, options); err == nil {
+			s.db.AllocSize = growBy
+		}
 		return err
 	})
 	var system syscall.Errno

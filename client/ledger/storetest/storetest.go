@@ -152,7 +152,7 @@ func calls(ctx context.Context, s ledger.Store) map[string]error {
 	_, list := s.List(ctx, ledger.Key{}, 1)
 	return map[string]error{
 		"Get": get, "GetByImpUID": byImpUID, "Due": due, "List": list,
-		"Put":            s.Put(ctx, newRow("another", "imp_2"), 0, false),
+		"Put":      s.Put(ctx, newRow("another", "imp_2"), 0, false),
 		"lazy Put": s.Put(ctx, newRow("another", "imp_2"), 0, true),
 	}
 }
