@@ -92,18 +92,26 @@ func shownWebhook(r *WebhookResult) *tillpage.Webhook {
 }
 
 func shownFault(f Fault) tillpage.Fault {
-	shown := tillpage.Fault{Endpoint: string(f.Endpoint), Times: f.Times, Delay: f.Delay}
+	shown := tillpage.Fault{Endpoint: string(f.Endpoint), Times: f.Times}
+	add := func(value, detail string) {
+		shown.Effects = append(shown.Effects, tillpage.Effect{Value: value, Detail: detail})
+	}
+	if f.Delay > 0 {
+		add("delay", f.Delay.String())
+	}
 	switch {
 	case f.Status != 0:
-		shown.Effect, shown.Number = "status", f.Status
+		add("status", strconv.Itoa(f.Status))
 	case f.Code != 0:
-		shown.Effect, shown.Number = "code", f.Code
+		add("code", strconv.Itoa(f.Code))
 	case f.Drop != "":
-		shown.Effect = "drop_" + string(f.Drop)
+		add("drop_"+string(f.Drop), "")
 	case f.Forged != "":
-		shown.Effect = forgedPrefix + string(f.Forged)
+		add(forgedPrefix+string(f.Forged), "")
 	default:
-		shown.Effect = strings.Join(f.effects(), "") // one at most
+		for _, name := range f.effects() { // one at most
+			add(name, "")
+		}
 	}
 	return shown
 }

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -147,15 +146,9 @@ func (l language) fault(f Fault) string {
 		count = fmt.Sprintf(l.t("앞으로 %d번", "the next %d"), f.Times)
 	}
 	var effects []string
-	if f.Delay > 0 {
-		effects = append(effects, nameOf(l.effects(), "delay")+" "+f.Delay.String())
-	}
-	if f.Effect != "" {
-		name := cmp.Or(nameOf(l.effects(), f.Effect), nameOf(l.scenarios(), f.Effect))
-		if f.Number != 0 {
-			name += " " + strconv.Itoa(f.Number)
-		}
-		effects = append(effects, name)
+	for _, effect := range f.Effects {
+		name := cmp.Or(nameOf(l.effects(), effect.Value), nameOf(l.scenarios(), effect.Value))
+		effects = append(effects, strings.TrimSpace(name+" "+effect.Detail))
 	}
 	return fmt.Sprintf("%s (%s): %s", nameOf(l.endpoints(), f.Endpoint), count, strings.Join(effects, ", "))
 }

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // PageSize is the number of payments on one page of the list.
@@ -82,9 +81,13 @@ type Webhook struct {
 type Fault struct {
 	Endpoint string
 	Times    int // the requests left, 0 for all
-	Delay    time.Duration
-	Effect   string // the value of an effect in the form, or of a scenario "forged_…"; "" for a delay only
-	Number   int    // the number of the effects "status" and "code"
+	Effects  []Effect
+}
+
+// Effect is what a fault does.
+type Effect struct {
+	Value  string // of an effect in the form, or of a scenario "forged_…"
+	Detail string // what the form's input holds for it, or ""
 }
 
 // Query is the query of the page's URL: the barcode on the till and the part of the list to show.

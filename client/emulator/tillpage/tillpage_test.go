@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator/tillpage"
 )
@@ -37,8 +36,8 @@ func TestHandlerRendersData(t *testing.T) {
 				}},
 			},
 			Faults: []tillpage.Fault{
-				{Endpoint: "issue", Times: 2, Delay: time.Second, Effect: "status", Number: 503},
-				{Endpoint: "confirm", Effect: "forged_amount"},
+				{Endpoint: "issue", Times: 2, Effects: []tillpage.Effect{{Value: "delay", Detail: "1s"}, {Value: "status", Detail: "503"}}},
+				{Endpoint: "confirm", Effects: []tillpage.Effect{{Value: "forged_amount"}}},
 			},
 		}
 	}
