@@ -92,7 +92,8 @@ const (
 )
 
 // Emulator is the API in memory. It is an [http.Handler]. Its methods may be called from several goroutines at the same time. It
-// has no goroutines except those that serve a request and those that send the notices of cancellations. Close ends the latter.
+// has no goroutines except those that serve a request, those that send the notices of cancellations, and those that process a
+// request late (see [Fault]). Close ends the last two.
 type Emulator struct {
 	opts      Options
 	routes    []route
@@ -110,7 +111,7 @@ type Emulator struct {
 	mu     sync.Mutex // guards counts and closed, and tasks.Add
 	counts map[Endpoint]int
 	closed bool
-	tasks  sync.WaitGroup // scans, and notices of cancellations
+	tasks  sync.WaitGroup // scans, notices of cancellations, and late work
 }
 
 // New returns an emulator without payments.
@@ -142,8 +143,9 @@ func New(opts Options) *Emulator {
 	return e
 }
 
-// Close ends the delays of faults, cancels the webhooks that are being sent, and waits until their scans have ended. Later scans
-// fail with [ErrClosed]. The API continues to respond. The error is always nil.
+// Close ends the delays of faults, cancels the webhooks that are being sent, and waits until their scans have ended and the
+// requests that were to be processed late are processed. Later scans fail with [ErrClosed]. The API continues to respond. The
+// error is always nil.
 func (e *Emulator) Close() error {
 	e.mu.Lock()
 	e.closed = true
@@ -265,11 +267,22 @@ func (e *Emulator) serveAPI(w http.ResponseWriter, r *http.Request, rt route, ar
 	writeFaulty(w, fault, e.process(rt, &call{request: r, body: body, args: args}, fault))
 }
 
-// process authenticates and processes a request, unless the fault has a response of its own.
+// process returns the response to a request: that of the fault, if it has one. It processes the request, unless the fault
+// prevents that.
 func (e *Emulator) process(rt route, c *call, fault Fault) response {
-	if r, ok := fault.response(); ok {
-		return r
+	answer, refused := fault.response()
+	if refused && !fault.Done && fault.Late == 0 {
+		return answer
 	}
+	done := e.authenticate(rt, c, fault)
+	if refused {
+		return answer
+	}
+	return done
+}
+
+// authenticate processes a request if its token is valid.
+func (e *Emulator) authenticate(rt route, c *call, fault Fault) response {
 	if rt.endpoint == EndpointToken {
 		return rt.api(c)
 	}
@@ -280,6 +293,14 @@ func (e *Emulator) process(rt route, c *call, fault Fault) response {
 	var ok bool
 	if c.impKey, ok = e.tokens.owner(token, e.now()); !ok {
 		return failed(http.StatusUnauthorized, "Unauthorized")
+	}
+	if fault.Late > 0 && e.startTask() {
+		go func() {
+			defer e.tasks.Done()
+			_ = e.pause(context.Background(), fault.Late)
+			rt.api(c)
+		}()
+		return response{} // nobody sees it
 	}
 	return rt.api(c)
 }

@@ -37,8 +37,8 @@ const (
 	DropBody   Drop = "body"   // after the headers and half of the body; not for webhooks
 )
 
-// Fault makes requests to the API or the emulator's webhooks fail. Beside a delay it has at most one effect. Its JSON form is
-// that of POST /sandbox/faults.
+// Fault makes requests to the API or the emulator's webhooks fail. Beside a delay it has at most one effect; Done and Late may
+// join another one. Its JSON form is that of POST /sandbox/faults.
 type Fault struct {
 	// Endpoint is the kind of request that fails. EndpointAll means each kind that the fault can affect.
 	Endpoint Endpoint `json:"endpoint"`
@@ -53,8 +53,8 @@ type Fault struct {
 	// CancelWithClient ends the delay, and does not process the request, when the client closes the connection.
 	CancelWithClient bool `json:"cancel_with_client,omitempty"`
 
-	// Status is the HTTP status of an error response, and Code its code. The request is not processed. Without Code it is -1,
-	// and without Status it is HTTP 200. Message is the envelope's message.
+	// Status is the HTTP status of an error response, and Code its code. The request is not processed, except with Done or Late.
+	// Without Code it is -1, and without Status it is HTTP 200. Message is the envelope's message.
 	Status  int    `json:"status,omitempty"`
 	Code    int    `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
@@ -71,6 +71,16 @@ type Fault struct {
 	// ExpiredToken expires the request's token early, so that the response is 401.
 	ExpiredToken bool `json:"expired_token,omitempty"`
 
+	// Done processes the request before the error response of Status or Code: what was refused is done all the same. It affects
+	// the requests that change a payment.
+	Done bool `json:"done,omitempty"`
+
+	// Late processes the request so long after its response, at most an hour, as an API with a queue may do. The response is
+	// that of Status, Code or Garbage; without one the connection is closed at once. Close ends the time, and the request is
+	// then processed. The token is checked before that time. It affects the requests that change a payment. In JSON it is a
+	// string, as the delay is.
+	Late time.Duration `json:"-"`
+
 	// Duplicate sends a webhook twice, one after the other. The first response decides.
 	Duplicate bool `json:"duplicate,omitempty"`
 
@@ -81,33 +91,43 @@ type Fault struct {
 // plainFault is a Fault without its methods, so that MarshalJSON and UnmarshalJSON do not call themselves.
 type plainFault Fault
 
-// MarshalJSON writes the delay as a string.
+// MarshalJSON writes the durations as strings.
 func (f Fault) MarshalJSON() ([]byte, error) {
-	delay := ""
-	if f.Delay > 0 {
-		delay = f.Delay.String()
+	text := func(d time.Duration) string {
+		if d == 0 {
+			return ""
+		}
+		return d.String()
 	}
 	return json.Marshal(struct {
 		plainFault
 		Delay string `json:"delay,omitempty"`
-	}{plainFault(f), delay})
+		Late  string `json:"late,omitempty"`
+	}{plainFault(f), text(f.Delay), text(f.Late)})
 }
 
-// UnmarshalJSON reads the delay from a string and refuses unknown fields.
+// UnmarshalJSON reads the durations from strings and refuses unknown fields.
 func (f *Fault) UnmarshalJSON(b []byte) error {
 	var read struct {
 		plainFault
 		Delay string `json:"delay"`
+		Late  string `json:"late"`
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&read); err != nil {
 		return fmt.Errorf("reading fault: %w", err)
 	}
-	if read.Delay != "" {
+	for _, field := range []struct {
+		name, text string
+		to         *time.Duration
+	}{{"delay", read.Delay, &read.plainFault.Delay}, {"late", read.Late, &read.plainFault.Late}} {
+		if field.text == "" {
+			continue
+		}
 		var err error
-		if read.plainFault.Delay, err = time.ParseDuration(read.Delay); err != nil {
-			return fmt.Errorf("reading fault: delay must be a duration such as \"1.5s\", not %q", read.Delay)
+		if *field.to, err = time.ParseDuration(field.text); err != nil {
+			return fmt.Errorf("reading fault: %s must be a duration such as \"1.5s\", not %q", field.name, field.text)
 		}
 	}
 	*f = Fault(read.plainFault)
@@ -120,6 +140,50 @@ var endpoints = []Endpoint{
 	EndpointList, EndpointCancel, EndpointPrepare, EndpointCard, EndpointConfirm, EndpointNotice, EndpointAll,
 }
 
+// The endpoints that an effect can affect.
+var (
+	lookUps  = []Endpoint{EndpointPayment, EndpointPayments, EndpointBalance, EndpointFind, EndpointFindAll, EndpointList}
+	changes  = []Endpoint{EndpointIssue, EndpointVoid, EndpointCancel, EndpointCard} // of a payment
+	withAuth = slices.Concat(lookUps, changes, []Endpoint{EndpointPrepare})
+	answered = slices.Concat(withAuth, []Endpoint{EndpointToken})
+	webhooks = []Endpoint{EndpointConfirm, EndpointNotice}
+	anywhere = slices.Concat(answered, webhooks)
+)
+
+// The names of effects that the till's page describes by more than the name.
+const (
+	effectError  = "status or code"
+	effectDrop   = "drop"
+	effectLate   = "late"
+	effectForged = "forged"
+)
+
+// effect is what a fault does, beside a delay.
+type effect struct {
+	name string
+	set  bool
+	on   []Endpoint
+}
+
+// effects returns a fault's effects.
+func (f Fault) effects() []effect {
+	return slices.DeleteFunc([]effect{
+		{effectError, f.hasError(), answered},
+		{effectDrop, f.Drop != "" && f.Drop != DropBody, anywhere},
+		{effectDrop, f.Drop == DropBody, answered},
+		{"garbage", f.Garbage, anywhere},
+		{"oversized", f.Oversized, anywhere},
+		{"expired_token", f.ExpiredToken, withAuth},
+		{"done", f.Done, changes},
+		{effectLate, f.Late != 0, changes},
+		{"duplicate", f.Duplicate, webhooks},
+		{effectForged, f.Forged != "", webhooks},
+	}, func(e effect) bool { return !e.set })
+}
+
+// combinations are the effects that one fault may have together: a response, and what becomes of the request in spite of it.
+var combinations = []string{"status or code, done", "status or code, late", "garbage, late"}
+
 // validate returns all errors in a fault.
 func (f Fault) validate() error {
 	var wrong []string
@@ -129,20 +193,27 @@ func (f Fault) validate() error {
 		}
 	}
 	effects := f.effects()
+	names := make([]string, len(effects))
+	for i, e := range effects {
+		names[i] = e.name
+	}
+	combined := strings.Join(names, ", ")
 	require(slices.Contains(endpoints, f.Endpoint), "endpoint must be one of %s", joinNames(endpoints))
 	require(f.Times >= 0, "times must not be negative; 0 means until cleared")
 	require(f.Delay >= 0 && f.Delay <= maxDelay, "delay must be between 0 and %v", maxDelay)
+	require(f.Late >= 0 && f.Late <= maxDelay, "late must be between 0 and %v", maxDelay)
 	require(f.Status == 0 || f.Status >= 200 && f.Status <= 599, "status must be between 200 and 599")
-	require(f.Message == "" || f.Status != 0 || f.Code != 0, "message needs a status or a code")
+	require(f.Message == "" || f.hasError(), "message needs a status or a code")
+	require(!f.Done || f.hasError(), "done needs a status or a code")
 	require(!f.CancelWithClient || f.Delay > 0, "cancel_with_client needs a delay")
 	drops := []Drop{"", DropBefore, DropAfter, DropBody}
 	require(slices.Contains(drops, f.Drop), "drop must be one of %s", joinNames(drops[1:]))
 	forgeries := []Forgery{"", ForgedSignature, ForgedAmount, ForgedMerchantUID, ForgedUnsigned}
 	require(slices.Contains(forgeries, f.Forged), "forged must be one of %s", joinNames(forgeries[1:]))
-	require(len(effects) <= 1, "one fault cannot combine %s; inject one for each", joinNames(effects))
-	require(len(effects) == 1 || f.Delay > 0, "a fault needs a delay or an effect")
+	require(len(names) <= 1 || slices.Contains(combinations, combined), "one fault cannot combine %s; inject one for each", combined)
+	require(len(names) > 0 || f.Delay > 0, "a fault needs a delay or an effect")
 	if len(wrong) == 0 {
-		require(f.Endpoint == EndpointAll || f.affects(f.Endpoint), "%s has no effect on endpoint %s", joinNames(effects), f.Endpoint)
+		require(f.Endpoint == EndpointAll || f.affects(f.Endpoint), "%s has no effect on endpoint %s", combined, f.Endpoint)
 		require(!f.CancelWithClient || !f.Endpoint.isWebhook(), "cancel_with_client has no effect on endpoint %s", f.Endpoint)
 	}
 	if len(wrong) == 0 {
@@ -151,48 +222,21 @@ func (f Fault) validate() error {
 	return errors.New(strings.Join(wrong, "; "))
 }
 
-// effects returns the names of a fault's effects, without the delay.
-func (f Fault) effects() []string {
-	var names []string
-	for _, effect := range []struct {
-		name string
-		set  bool
-	}{
-		{"status or code", f.Status != 0 || f.Code != 0},
-		{"drop", f.Drop != ""},
-		{"garbage", f.Garbage},
-		{"oversized", f.Oversized},
-		{"expired_token", f.ExpiredToken},
-		{"duplicate", f.Duplicate},
-		{"forged", f.Forged != ""},
-	} {
-		if effect.set {
-			names = append(names, effect.name)
-		}
-	}
-	return names
-}
-
-// affects reports whether a fault can have an effect on a request to an endpoint.
+// affects reports whether a fault can have all its effects on a request to an endpoint.
 func (f Fault) affects(endpoint Endpoint) bool {
-	switch {
-	case f.Endpoint != EndpointAll && f.Endpoint != endpoint:
-		return false
-	case endpoint.isWebhook():
-		return f.Status == 0 && f.Code == 0 && f.Drop != DropBody && !f.ExpiredToken
-	case f.Duplicate || f.Forged != "":
+	if f.Endpoint != EndpointAll && f.Endpoint != endpoint {
 		return false
 	}
-	return !f.ExpiredToken || endpoint != EndpointToken
+	return !slices.ContainsFunc(f.effects(), func(e effect) bool { return !slices.Contains(e.on, endpoint) })
 }
 
-func (e Endpoint) isWebhook() bool {
-	return e == EndpointConfirm || e == EndpointNotice
-}
+func (e Endpoint) isWebhook() bool { return slices.Contains(webhooks, e) }
+
+func (f Fault) hasError() bool { return f.Status != 0 || f.Code != 0 }
 
 // response returns the error response of a fault, if it has one.
 func (f Fault) response() (response, bool) {
-	if f.Status == 0 && f.Code == 0 {
+	if !f.hasError() {
 		return response{}, false
 	}
 	return response{
@@ -205,7 +249,7 @@ func (f Fault) response() (response, bool) {
 // writeFaulty writes a response with the effect of a fault, if it has one.
 func writeFaulty(w http.ResponseWriter, f Fault, r response) {
 	switch {
-	case f.Drop == DropAfter:
+	case f.Drop == DropAfter, f.Late > 0 && !f.hasError() && !f.Garbage:
 		panic(http.ErrAbortHandler)
 	case f.Drop == DropBody:
 		body := r.encode()

@@ -468,6 +468,15 @@ func TestInjectRejectsInvalidFaults(t *testing.T) {
 		`{"endpoint":"issue","drop":"later"}`:                          "drop must be one of before, after, body",
 		`{"endpoint":"confirm","forged":"all"}`:                        "forged must be one of signature, amount, merchant_uid, unsigned",
 		`{"endpoint":"issue","drop":"after","garbage":true}`:           "one fault cannot combine drop, garbage",
+		`{"endpoint":"issue","late":"-1s"}`:                            "late must be between 0 and 1h0m0s",
+		`{"endpoint":"issue","late":"61m"}`:                            "late must be between 0 and 1h0m0s",
+		`{"endpoint":"issue","late":"soon"}`:                           `late must be a duration such as "1.5s", not "soon"`,
+		`{"endpoint":"find","late":"1s"}`:                              "late has no effect on endpoint find",
+		`{"endpoint":"notice","late":"1s"}`:                            "late has no effect on endpoint notice",
+		`{"endpoint":"issue","late":"1s","drop":"after"}`:              "one fault cannot combine drop, late",
+		`{"endpoint":"issue","late":"1s","code":1,"done":true}`:        "one fault cannot combine status or code, done, late",
+		`{"endpoint":"issue","done":true}`:                             "done needs a status or a code",
+		`{"endpoint":"find","status":500,"done":true}`:                 "status or code, done has no effect on endpoint find",
 		`{"endpoint":"issue","duplicate":true}`:                        "duplicate has no effect on endpoint issue",
 		`{"endpoint":"token","expired_token":true}`:                    "expired_token has no effect on endpoint token",
 		`{"endpoint":"confirm","status":500}`:                          "status or code has no effect on endpoint confirm",
@@ -510,6 +519,11 @@ func TestFaultSurvivesJSON(t *testing.T) {
 		{Endpoint: "find", Garbage: true},
 		{Endpoint: "find", Oversized: true},
 		{Endpoint: "find", ExpiredToken: true},
+		{Endpoint: "issue", Late: 2 * time.Second},
+		{Endpoint: "void", Late: time.Hour, Delay: time.Second, Code: 1},
+		{Endpoint: "cancel", Late: time.Minute, Garbage: true},
+		{Endpoint: "card", Status: 500, Done: true},
+		{Endpoint: "all", Late: time.Second},
 		{Endpoint: "notice", Duplicate: true},
 	} {
 		if err := emulator.New(emulator.Options{}).Inject(want); err != nil {
@@ -523,6 +537,7 @@ func TestFaultSurvivesJSON(t *testing.T) {
 	}
 	for want, f := range map[string]emulator.Fault{
 		`{"endpoint":"find","delay":"1s"}`:   {Endpoint: "find", Delay: time.Second},
+		`{"endpoint":"void","late":"2s"}`:    {Endpoint: "void", Late: 2 * time.Second},
 		`{"endpoint":"find","garbage":true}`: {Endpoint: "find", Garbage: true},
 	} {
 		if b, _ := json.Marshal(f); string(b) != want {

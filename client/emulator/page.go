@@ -99,18 +99,22 @@ func shownFault(f Fault) tillpage.Fault {
 	if f.Delay > 0 {
 		add("delay", f.Delay.String())
 	}
-	switch {
-	case f.Status != 0:
+	if f.Status != 0 {
 		add("status", strconv.Itoa(f.Status))
-	case f.Code != 0:
+	} else if f.Code != 0 {
 		add("code", strconv.Itoa(f.Code))
-	case f.Drop != "":
-		add("drop_"+string(f.Drop), "")
-	case f.Forged != "":
-		add(forgedPrefix+string(f.Forged), "")
-	default:
-		for _, name := range f.effects() { // one at most
-			add(name, "")
+	}
+	for _, e := range f.effects() {
+		switch e.name {
+		case effectError: // above
+		case effectDrop:
+			add("drop_"+string(f.Drop), "")
+		case effectLate:
+			add(e.name, f.Late.String())
+		case effectForged:
+			add(forgedPrefix+string(f.Forged), "")
+		default:
+			add(e.name, "")
 		}
 	}
 	return shown
@@ -176,14 +180,22 @@ func readFaultForm(r *http.Request) (Fault, error) {
 		}
 		return n
 	}
+	duration := func(name string) time.Duration {
+		text := form.Get(name + "_value")
+		seconds, err := strconv.ParseFloat(text, 64)
+		if err != nil || math.IsNaN(seconds) {
+			wrong = append(wrong, fmt.Errorf("%s must be a number of seconds, not %q", name, text))
+		}
+		return time.Duration(min(seconds, 2*maxDelay.Seconds()) * float64(time.Second))
+	}
 	f.Times = number("times")
 	switch effect {
 	case "delay":
-		seconds, err := strconv.ParseFloat(form.Get("delay_value"), 64)
-		if err != nil || math.IsNaN(seconds) {
-			wrong = append(wrong, fmt.Errorf("delay must be a number of seconds, not %q", form.Get("delay_value")))
-		}
-		f.Delay = time.Duration(min(seconds, 2*maxDelay.Seconds()) * float64(time.Second))
+		f.Delay = duration("delay")
+	case effectLate:
+		f.Late = duration("late")
+	case "done":
+		f.Done, f.Code = true, number("done_value")
 	case "status":
 		f.Status = number("status_value")
 	case "code":

@@ -66,7 +66,9 @@ func nameOf(choices []choice, value string) string {
 
 // The kinds of requests. An effect lists the kinds that it can affect.
 const (
-	kindAPI     = "api"
+	kindChange  = "change" // of a payment
+	kindLookUp  = "lookup"
+	kindOther   = "other" // requests with a token that are none of the above
 	kindToken   = "token"
 	kindWebhook = "webhook"
 	kindAll     = "all"
@@ -76,25 +78,26 @@ func (l language) endpoints() []choice {
 	return []choice{
 		{Kind: kindAll, Value: "all", Name: l.t("모든 요청", "All requests")},
 		{Kind: kindToken, Value: "token", Name: l.t("토큰 발급", "Access token") + ": POST /users/getToken"},
-		{Kind: kindAPI, Value: "issue", Name: l.t("바코드 발급", "Barcode") + ": POST /cvs"},
-		{Kind: kindAPI, Value: "void", Name: l.t("말소", "Void") + ": DELETE /cvs/…"},
-		{Kind: kindAPI, Value: "payment", Name: l.t("결제 조회", "Payment") + ": GET /payments/…"},
-		{Kind: kindAPI, Value: "payments", Name: l.t("여러 결제 조회", "Several payments") + ": GET /payments?imp_uid[]=…"},
-		{Kind: kindAPI, Value: "balance", Name: l.t("잔액 조회", "Balance") + ": GET /payments/…/balance"},
-		{Kind: kindAPI, Value: "find", Name: l.t("주문번호로 조회", "Payment of an order") + ": GET /payments/find/…"},
-		{Kind: kindAPI, Value: "find_all", Name: l.t("주문번호의 모든 결제", "All payments of an order") + ": GET /payments/findAll/…"},
-		{Kind: kindAPI, Value: "list", Name: l.t("목록", "List") + ": GET /payments/status/…"},
-		{Kind: kindAPI, Value: "cancel", Name: l.t("환불", "Refund") + ": POST /payments/cancel"},
-		{Kind: kindAPI, Value: "prepare", Name: l.t("사전등록", "Prepared amount") + ": /payments/prepare"},
-		{Kind: kindAPI, Value: "card", Name: l.t("카드 결제", "Payment by card") + ": POST /subscribe/payments/onetime"},
+		{Kind: kindChange, Value: "issue", Name: l.t("바코드 발급", "Barcode") + ": POST /cvs"},
+		{Kind: kindChange, Value: "void", Name: l.t("말소", "Void") + ": DELETE /cvs/…"},
+		{Kind: kindLookUp, Value: "payment", Name: l.t("결제 조회", "Payment") + ": GET /payments/…"},
+		{Kind: kindLookUp, Value: "payments", Name: l.t("여러 결제 조회", "Several payments") + ": GET /payments?imp_uid[]=…"},
+		{Kind: kindLookUp, Value: "balance", Name: l.t("잔액 조회", "Balance") + ": GET /payments/…/balance"},
+		{Kind: kindLookUp, Value: "find", Name: l.t("주문번호로 조회", "Payment of an order") + ": GET /payments/find/…"},
+		{Kind: kindLookUp, Value: "find_all", Name: l.t("주문번호의 모든 결제", "All payments of an order") + ": GET /payments/findAll/…"},
+		{Kind: kindLookUp, Value: "list", Name: l.t("목록", "List") + ": GET /payments/status/…"},
+		{Kind: kindChange, Value: "cancel", Name: l.t("환불", "Refund") + ": POST /payments/cancel"},
+		{Kind: kindOther, Value: "prepare", Name: l.t("사전등록", "Prepared amount") + ": /payments/prepare"},
+		{Kind: kindChange, Value: "card", Name: l.t("카드 결제", "Payment by card") + ": POST /subscribe/payments/onetime"},
 		{Kind: kindWebhook, Value: "confirm", Name: l.t("승인 웹훅", "Confirm webhook") + ": confirm_url"},
 		{Kind: kindWebhook, Value: "notice", Name: l.t("통보 웹훅", "Notice webhook") + ": notice_url"},
 	}
 }
 
 func (l language) effects() []choice {
-	const everywhere = kindAPI + " " + kindToken + " " + kindWebhook
-	const answers = kindAPI + " " + kindToken
+	const withToken = kindChange + " " + kindLookUp + " " + kindOther
+	const answers = withToken + " " + kindToken
+	const everywhere = answers + " " + kindWebhook
 	return []choice{
 		{
 			Value: "delay", Kind: everywhere, Name: l.t("지연", "Delay"), Input: l.t("초", "Seconds"), Min: "0.1", Max: "3600", Step: "0.1", Default: "3",
@@ -107,6 +110,14 @@ func (l language) effects() []choice {
 		{
 			Value: "code", Kind: answers, Name: "code", Input: "code", Min: "-9999", Max: "9999", Step: "1", Default: "1",
 			About: l.t("처리하지 않고 HTTP 200과 이 code로 거절합니다.", "Refuses with HTTP 200 and this code."),
+		},
+		{
+			Value: "done", Kind: kindChange, Name: l.t("처리하고 거절", "Refused, but done"), Input: "code", Min: "-9999", Max: "9999", Step: "1", Default: "1",
+			About: l.t("처리한 뒤 HTTP 200과 이 code로 거절합니다.", "Does the work, then refuses with HTTP 200 and this code."),
+		},
+		{
+			Value: "late", Kind: kindChange, Name: l.t("끊긴 뒤 처리", "Done late"), Input: l.t("초", "Seconds"), Min: "0.1", Max: "3600", Step: "0.1", Default: "3",
+			About: l.t("바로 연결을 끊고, 이만큼(초) 뒤에 처리합니다.", "Breaks the connection at once, and does the work so many seconds later."),
 		},
 		{
 			Value: "drop_before", Kind: everywhere, Name: l.t("처리 전 끊김", "Dropped before"),
@@ -129,7 +140,7 @@ func (l language) effects() []choice {
 			About: l.t("16MiB로 응답하거나 2MiB를 보냅니다.", "Answers 16 MiB, or sends 2 MiB."),
 		},
 		{
-			Value: "expired_token", Kind: kindAPI, Name: l.t("만료된 토큰", "Expired token"),
+			Value: "expired_token", Kind: withToken, Name: l.t("만료된 토큰", "Expired token"),
 			About: l.t("토큰을 만료시키고 401로 응답합니다.", "Expires the token and answers 401."),
 		},
 		{
@@ -145,10 +156,10 @@ func (l language) fault(f Fault) string {
 	if f.Times > 0 {
 		count = fmt.Sprintf(l.t("앞으로 %d번", "the next %d"), f.Times)
 	}
-	var effects []string
-	for _, effect := range f.Effects {
+	effects := make([]string, len(f.Effects))
+	for i, effect := range f.Effects {
 		name := cmp.Or(nameOf(l.effects(), effect.Value), nameOf(l.scenarios(), effect.Value))
-		effects = append(effects, strings.TrimSpace(name+" "+effect.Detail))
+		effects[i] = strings.TrimSpace(name + " " + effect.Detail)
 	}
 	return fmt.Sprintf("%s (%s): %s", nameOf(l.endpoints(), f.Endpoint), count, strings.Join(effects, ", "))
 }
