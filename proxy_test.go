@@ -485,16 +485,25 @@ func lookUpOrder1(t *testing.T, g *gatewaytest.Gateway) gatewaytest.Answer {
 
 func TestIssueAnswersUnknownOutcome(t *testing.T) {
 	t.Parallel()
-	g := gatewaytest.Start(t, gatewaytest.Setup{Account: "timeout 500ms"}) // the answer comes after two such times
-	g.MustIssue(t, "order-1")
-	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "issue", Drop: emulator.DropAfter, Times: 1}))
-	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "find", Drop: emulator.DropBefore}))
-	a := g.Issue(t, "order-2")
-	assert.Equal(t, 504, a.Status)
-	assert.Contains(t, a.Field(t, "message"), `Outcome unknown`)
-	assert.Contains(t, a.Field(t, "message"), `Ask again`)
-	g.WaitForLine(t, `"merchant_uid":"order-2"`) // the log names the order too
-	assert.Len(t, g.API.Payments(), 2, "it is not blindly repeated")
+	for name, find := range map[string]emulator.Fault{
+		"look-ups are lost": {Drop: emulator.DropBefore},
+		"look-ups lag":      {Stale: time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := gatewaytest.Start(t, gatewaytest.Setup{Account: "timeout 500ms"}) // the answer comes after two such times
+			g.MustIssue(t, "order-1")
+			find.Endpoint = emulator.EndpointFind
+			require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "issue", Drop: emulator.DropAfter, Times: 1}))
+			require.NoError(t, g.API.Inject(find))
+			a := g.Issue(t, "order-2")
+			assert.Equal(t, 504, a.Status)
+			assert.Contains(t, a.Field(t, "message"), `Outcome unknown`)
+			assert.Contains(t, a.Field(t, "message"), `Ask again`)
+			g.WaitForLine(t, `"merchant_uid":"order-2"`) // the log names the order too
+			assert.Len(t, g.API.Payments(), 2, "it is not blindly repeated")
+		})
+	}
 }
 
 func TestSlowLookUpIsAnswered504(t *testing.T) {

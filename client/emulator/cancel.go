@@ -27,7 +27,7 @@ func (e *Emulator) cancelPayment(c *call) response {
 	if len(wrong) > 0 {
 		return wrong.response()
 	}
-	p, cancelled, err := e.store.cancel(c.impKey, r, e.now())
+	p, cancelled, err := e.store.cancel(c.impKey, r, e.opts.Now())
 	switch {
 	case errors.Is(err, errUnknownPayment):
 		return refused("취소할 결제건이 존재하지 않습니다.")

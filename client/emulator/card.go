@@ -39,7 +39,7 @@ func (e *Emulator) payByCard(c *call) response {
 	number = strings.ReplaceAll(number, "-", "")
 	p.cardNumber = number[:6] + "******" + number[12:]
 	p.impKey, p.PayMethod, p.Tier = c.impKey, payMethodCard, c.request.Header.Get("Tier")
-	if p, err = e.store.addPaid(p, e.now()); err != nil {
+	if p, err = e.store.addPaid(p, e.opts.Now()); err != nil {
 		return refused("이미 결제가 이뤄진 merchant_uid입니다.")
 	}
 	return succeeded(e.annotate(p))

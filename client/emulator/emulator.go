@@ -13,6 +13,7 @@ package emulator
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -50,6 +51,11 @@ type Options struct {
 	// ConfirmTimeout is how long the till waits for the response to the confirm webhook, by default 10 seconds. The API's
 	// documents give 10 seconds in one place and 5 in another.
 	ConfirmTimeout time.Duration
+
+	// Lag makes the API's look-ups show the payments as they were so long ago by Now: as replicas of a database do, a new payment
+	// is not found yet, and a paid or void one is still ready. Calls that change a payment, and the till, see it as it is. The
+	// fault Stale does the same for single look-ups.
+	Lag time.Duration
 
 	// MaxPayments is the number of payments that are kept, by default 10,000. The oldest are removed first.
 	MaxPayments int
@@ -236,8 +242,9 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type call struct {
 	request *http.Request
 	body    []byte
-	args    []string // the variable segments of the path
-	impKey  string   // of the merchant to whom the token was issued
+	args    []string  // the variable segments of the path
+	impKey  string    // of the merchant to whom the token was issued
+	asOf    time.Time // a look-up shows the payments as they were then; the zero time means now
 }
 
 // serveAPI serves a request to an endpoint of the API, with its fault.
@@ -264,7 +271,11 @@ func (e *Emulator) serveAPI(w http.ResponseWriter, r *http.Request, rt route, ar
 	if e.pause(ctx, fault.Delay) != nil || fault.Drop == DropBefore {
 		panic(http.ErrAbortHandler)
 	}
-	writeFaulty(w, fault, e.process(rt, &call{request: r, body: body, args: args}, fault))
+	c := &call{request: r, body: body, args: args}
+	if lag := cmp.Or(fault.Stale, e.opts.Lag); lag > 0 {
+		c.asOf = e.opts.Now().Add(-lag)
+	}
+	writeFaulty(w, fault, e.process(rt, c, fault))
 }
 
 // process returns the response to a request: that of the fault, if it has one. It processes the request, unless the fault

@@ -81,6 +81,10 @@ type Fault struct {
 	// string, as the delay is.
 	Late time.Duration `json:"-"`
 
+	// Stale makes a look-up show the payments as they were so long ago, at most an hour, in place of [Options].Lag. In JSON it
+	// is a string, as the delay is.
+	Stale time.Duration `json:"-"`
+
 	// Duplicate sends a webhook twice, one after the other. The first response decides.
 	Duplicate bool `json:"duplicate,omitempty"`
 
@@ -103,7 +107,8 @@ func (f Fault) MarshalJSON() ([]byte, error) {
 		plainFault
 		Delay string `json:"delay,omitempty"`
 		Late  string `json:"late,omitempty"`
-	}{plainFault(f), text(f.Delay), text(f.Late)})
+		Stale string `json:"stale,omitempty"`
+	}{plainFault(f), text(f.Delay), text(f.Late), text(f.Stale)})
 }
 
 // UnmarshalJSON reads the durations from strings and refuses unknown fields.
@@ -112,6 +117,7 @@ func (f *Fault) UnmarshalJSON(b []byte) error {
 		plainFault
 		Delay string `json:"delay"`
 		Late  string `json:"late"`
+		Stale string `json:"stale"`
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
@@ -121,7 +127,11 @@ func (f *Fault) UnmarshalJSON(b []byte) error {
 	for _, field := range []struct {
 		name, text string
 		to         *time.Duration
-	}{{"delay", read.Delay, &read.plainFault.Delay}, {"late", read.Late, &read.plainFault.Late}} {
+	}{
+		{"delay", read.Delay, &read.plainFault.Delay},
+		{"late", read.Late, &read.plainFault.Late},
+		{"stale", read.Stale, &read.plainFault.Stale},
+	} {
 		if field.text == "" {
 			continue
 		}
@@ -155,6 +165,7 @@ const (
 	effectError  = "status or code"
 	effectDrop   = "drop"
 	effectLate   = "late"
+	effectStale  = "stale"
 	effectForged = "forged"
 )
 
@@ -176,6 +187,7 @@ func (f Fault) effects() []effect {
 		{"expired_token", f.ExpiredToken, withAuth},
 		{"done", f.Done, changes},
 		{effectLate, f.Late != 0, changes},
+		{effectStale, f.Stale != 0, lookUps},
 		{"duplicate", f.Duplicate, webhooks},
 		{effectForged, f.Forged != "", webhooks},
 	}, func(e effect) bool { return !e.set })
@@ -202,6 +214,7 @@ func (f Fault) validate() error {
 	require(f.Times >= 0, "times must not be negative; 0 means until cleared")
 	require(f.Delay >= 0 && f.Delay <= maxDelay, "delay must be between 0 and %v", maxDelay)
 	require(f.Late >= 0 && f.Late <= maxDelay, "late must be between 0 and %v", maxDelay)
+	require(f.Stale >= 0 && f.Stale <= maxDelay, "stale must be between 0 and %v", maxDelay)
 	require(f.Status == 0 || f.Status >= 200 && f.Status <= 599, "status must be between 200 and 599")
 	require(f.Message == "" || f.hasError(), "message needs a status or a code")
 	require(!f.Done || f.hasError(), "done needs a status or a code")

@@ -475,6 +475,11 @@ func TestInjectRejectsInvalidFaults(t *testing.T) {
 		`{"endpoint":"notice","late":"1s"}`:                            "late has no effect on endpoint notice",
 		`{"endpoint":"issue","late":"1s","drop":"after"}`:              "one fault cannot combine drop, late",
 		`{"endpoint":"issue","late":"1s","code":1,"done":true}`:        "one fault cannot combine status or code, done, late",
+		`{"endpoint":"find","stale":"-1s"}`:                            "stale must be between 0 and 1h0m0s",
+		`{"endpoint":"find","stale":"61m"}`:                            "stale must be between 0 and 1h0m0s",
+		`{"endpoint":"find","stale":"old"}`:                            `stale must be a duration such as "1.5s", not "old"`,
+		`{"endpoint":"issue","stale":"1s"}`:                            "stale has no effect on endpoint issue",
+		`{"endpoint":"find","stale":"1s","garbage":true}`:              "one fault cannot combine garbage, stale",
 		`{"endpoint":"issue","done":true}`:                             "done needs a status or a code",
 		`{"endpoint":"find","status":500,"done":true}`:                 "status or code, done has no effect on endpoint find",
 		`{"endpoint":"issue","duplicate":true}`:                        "duplicate has no effect on endpoint issue",
@@ -524,6 +529,7 @@ func TestFaultSurvivesJSON(t *testing.T) {
 		{Endpoint: "cancel", Late: time.Minute, Garbage: true},
 		{Endpoint: "card", Status: 500, Done: true},
 		{Endpoint: "all", Late: time.Second},
+		{Endpoint: "payment", Stale: 2 * time.Second},
 		{Endpoint: "notice", Duplicate: true},
 	} {
 		if err := emulator.New(emulator.Options{}).Inject(want); err != nil {
@@ -537,6 +543,7 @@ func TestFaultSurvivesJSON(t *testing.T) {
 	}
 	for want, f := range map[string]emulator.Fault{
 		`{"endpoint":"find","delay":"1s"}`:   {Endpoint: "find", Delay: time.Second},
+		`{"endpoint":"find","stale":"2s"}`:   {Endpoint: "find", Stale: 2 * time.Second},
 		`{"endpoint":"void","late":"2s"}`:    {Endpoint: "void", Late: 2 * time.Second},
 		`{"endpoint":"find","garbage":true}`: {Endpoint: "find", Garbage: true},
 	} {

@@ -21,13 +21,13 @@ func (e *Emulator) issue(c *call) response {
 	if problem != nil {
 		return *problem
 	}
-	now := e.now()
+	now := e.opts.Now()
 	p, wrong := readPayment(params, e.opts.Fractions)
 	if len(wrong) > 0 {
 		return wrong.response()
 	}
 	if p.ExpiredAt == 0 {
-		p.ExpiredAt = now + seconds(e.opts.Deadline)
+		p.ExpiredAt = now.Unix() + seconds(e.opts.Deadline)
 	}
 	p.impKey, p.PayMethod, p.pgProvider = c.impKey, payMethodCVS, "galaxia"
 	p.Tier = c.request.Header.Get("Tier")

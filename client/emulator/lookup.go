@@ -41,7 +41,13 @@ func (e *Emulator) payment(c *call) response {
 // ownPayment returns a payment of the merchant who sent the request.
 func (e *Emulator) ownPayment(c *call, impUID string) (p payment, ok bool) {
 	p, ok = e.store.get(impUID)
-	return p, ok && p.impKey == c.impKey
+	if !ok || p.impKey != c.impKey {
+		return payment{}, false
+	}
+	if shown := c.shown([]payment{p}); len(shown) > 0 {
+		return shown[0], true
+	}
+	return payment{}, false
 }
 
 // payments handles GET /payments?imp_uid[]=, and keeps the order of the request. If some payments are unknown, the status is
@@ -103,7 +109,7 @@ func (e *Emulator) find(c *call) response {
 	if !ok {
 		return failed(http.StatusBadRequest, messageStatus)
 	}
-	payments := e.store.ofOrder(c.impKey, c.args[0])
+	payments := c.shown(e.store.ofOrder(c.impKey, c.args[0]))
 	if !sortPayments(payments, c.query().Get("sorting")) {
 		return failed(http.StatusBadRequest, messageSorting)
 	}
@@ -157,7 +163,7 @@ func (e *Emulator) search(c *call, payments []payment, matches func(payment, sea
 	if len(wrong) > 0 {
 		return wrong.response()
 	}
-	found := slices.DeleteFunc(payments, func(p payment) bool { return !matches(p, s) })
+	found := slices.DeleteFunc(c.shown(payments), func(p payment) bool { return !matches(p, s) })
 	if !sortPayments(found, s.sorting) {
 		return failed(http.StatusBadRequest, messageSorting)
 	}

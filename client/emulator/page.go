@@ -111,6 +111,8 @@ func shownFault(f Fault) tillpage.Fault {
 			add("drop_"+string(f.Drop), "")
 		case effectLate:
 			add(e.name, f.Late.String())
+		case effectStale:
+			add(e.name, f.Stale.String())
 		case effectForged:
 			add(forgedPrefix+string(f.Forged), "")
 		default:
@@ -194,6 +196,8 @@ func readFaultForm(r *http.Request) (Fault, error) {
 		f.Delay = duration("delay")
 	case effectLate:
 		f.Late = duration("late")
+	case effectStale:
+		f.Stale = duration("stale")
 	case "done":
 		f.Done, f.Code = true, number("done_value")
 	case "status":

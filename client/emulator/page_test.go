@@ -568,6 +568,7 @@ func TestPageInjectsFaults(t *testing.T) {
 		{"endpoint=issue&effect=expired_token&times=1", emulator.Fault{Endpoint: "issue", ExpiredToken: true, Times: 1}, "만료된 토큰", "Expired token"},
 		{"endpoint=void&effect=done&done_value=1&times=1", emulator.Fault{Endpoint: "void", Code: 1, Done: true, Times: 1}, "code 1, 처리하고 거절", "code 1, Refused, but done"},
 		{"endpoint=issue&effect=late&late_value=2.5&times=1", emulator.Fault{Endpoint: "issue", Late: 2500 * time.Millisecond, Times: 1}, "끊긴 뒤 처리 2.5s", "Done late 2.5s"},
+		{"endpoint=find&effect=stale&stale_value=3&times=1", emulator.Fault{Endpoint: "find", Stale: 3 * time.Second, Times: 1}, "지난 내용 3s", "Stale 3s"},
 		{"endpoint=notice&effect=duplicate&times=1", emulator.Fault{Endpoint: "notice", Duplicate: true, Times: 1}, "두 번 보냄", "Sent twice"},
 	} {
 		s := newSandbox(t, emulator.Options{})
@@ -609,6 +610,7 @@ func TestPageRejectsInvalidFaults(t *testing.T) {
 		"endpoint=issue&effect=status&status_value=5xx": `status must be a whole number, not "5xx"`,
 		"endpoint=issue&effect=code&code_value=one":     `code must be a whole number, not "one"`,
 		"endpoint=issue&effect=late&late_value=x":       `late must be a number of seconds, not "x"`,
+		"endpoint=find&effect=stale&stale_value=x":      `stale must be a number of seconds, not "x"`,
 		"endpoint=issue&effect=done":                    "done needs a status or a code",
 		"endpoint=issue&effect=delay&delay_value=1e300": "delay must be between 0 and 1h",
 		"endpoint=issue&effect=delay&delay_value=-1":    "delay must be between 0 and 1h",
@@ -639,7 +641,7 @@ func TestPageOffersOnlyValidFaults(t *testing.T) {
 	page := s.page("")
 	endpoints := regexp.MustCompile(`<option value="(\w+)" data-kind="(\w+)"`).FindAllStringSubmatch(page, -1)
 	effects := regexp.MustCompile(`name="effect" value="(\w+)" data-kind="([\w ]+)"`).FindAllStringSubmatch(page, -1)
-	if len(endpoints) != 15 || len(effects) != 12 {
+	if len(endpoints) != 15 || len(effects) != 13 {
 		t.Fatalf("%d endpoints, %d effects", len(endpoints), len(effects))
 	}
 	for _, endpoint := range endpoints {
@@ -647,7 +649,7 @@ func TestPageOffersOnlyValidFaults(t *testing.T) {
 			offered := endpoint[2] == "all" || strings.Contains(" "+effect[2]+" ", " "+endpoint[2]+" ")
 			form := url.Values{
 				"endpoint": {endpoint[1]}, "effect": {effect[1]}, "times": {"1"},
-				"delay_value": {"1"}, "status_value": {"503"}, "code_value": {"1"}, "done_value": {"1"}, "late_value": {"1"},
+				"delay_value": {"1"}, "status_value": {"503"}, "code_value": {"1"}, "done_value": {"1"}, "late_value": {"1"}, "stale_value": {"1"},
 			}
 			if status, _ := s.submit("/till-faults", form); (status == 303) != offered {
 				t.Errorf("%s on %s: %d, offered: %v", effect[1], endpoint[1], status, offered)

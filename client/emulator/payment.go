@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 )
 
 // The statuses of a payment. A barcode whose deadline has passed stays ready.
@@ -76,6 +77,9 @@ type payment struct {
 
 	updated   int64 // the number of the last change in the store
 	updatedAt int64
+
+	since   time.Time // when it became as it is
+	earlier *payment  // as it was before, or nil; never changed
 }
 
 // unrefunded returns the amount that is not refunded.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // The reasons why a barcode cannot be paid, or why a payment cannot be changed.
@@ -56,33 +57,33 @@ func newStore(maxPayments int) *store {
 }
 
 // add adds a payment with a new barcode. It sets the imp_uid, the time of issue, and the barcode's number if it is empty.
-func (s *store) add(p payment, now int64) (payment, error) {
+func (s *store) add(p payment, now time.Time) (payment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.isPaid(orderID{p.impKey, p.MerchantUID}) {
 		return p, errPaidOrder
 	}
 	// Assumption: no two merchants share a barcode, because the till reads nothing but its number.
-	if held := s.byBarcode[p.Barcode]; held != nil && held.payable(now) {
+	if held := s.byBarcode[p.Barcode]; held != nil && held.payable(now.Unix()) {
 		return p, errBarcodeInUse
 	}
 	if p.Barcode == "" {
 		p.Barcode = unusedID(s.byBarcode, "", 20)
 	}
-	p.Status, p.StartedAt = statusReady, now
+	p.Status, p.StartedAt = statusReady, now.Unix()
 	s.byBarcode[p.Barcode] = &p
 	s.insert(&p, now)
 	return p, nil
 }
 
 // addPaid adds a payment without a barcode that is paid already.
-func (s *store) addPaid(p payment, now int64) (payment, error) {
+func (s *store) addPaid(p payment, now time.Time) (payment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.isPaid(orderID{p.impKey, p.MerchantUID}) {
 		return p, errPaidOrder
 	}
-	p.Status, p.StartedAt, p.PaidAt = statusPaid, now, now
+	p.Status, p.StartedAt, p.PaidAt = statusPaid, now.Unix(), now.Unix()
 	p.pgTID, p.applyNum = randomDigits(20), randomDigits(8)
 	s.insert(&p, now)
 	return p, nil
@@ -93,8 +94,9 @@ func (s *store) isPaid(order orderID) bool {
 	return slices.ContainsFunc(s.byOrder[order], func(p *payment) bool { return p.PaidAt != 0 })
 }
 
-func (s *store) insert(p *payment, now int64) {
+func (s *store) insert(p *payment, now time.Time) {
 	p.ImpUID = unusedID(s.byUID, "imp_", 12)
+	p.since = now
 	s.recordChange(p, now)
 	s.list = append(s.list, p)
 	s.byUID[p.ImpUID] = p
@@ -121,7 +123,7 @@ func (s *store) removeOldest() {
 }
 
 // void cancels a merchant's unpaid payment.
-func (s *store) void(impKey, impUID string, now int64) (payment, error) {
+func (s *store) void(impKey, impUID string, now time.Time) (payment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.byUID[impUID]
@@ -131,7 +133,8 @@ func (s *store) void(impKey, impUID string, now int64) (payment, error) {
 	if err := p.closedError(); err != nil {
 		return *p, err
 	}
-	p.Status, p.CancelledAt, p.cancelReason = statusCancelled, now, "수납번호 말소"
+	p.keepHistory(now)
+	p.Status, p.CancelledAt, p.cancelReason = statusCancelled, now.Unix(), "수납번호 말소"
 	s.recordChange(p, now)
 	return *p, nil
 }
@@ -146,7 +149,7 @@ type refund struct {
 }
 
 // cancel refunds a merchant's payment or a part of it.
-func (s *store) cancel(impKey string, r refund, now int64) (payment, cancellation, error) {
+func (s *store) cancel(impKey string, r refund, now time.Time) (payment, cancellation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.findForRefund(impKey, r)
@@ -168,11 +171,12 @@ func (s *store) cancel(impKey string, r refund, now int64) (payment, cancellatio
 	case amount > left:
 		return *p, cancellation{}, errTooMuch
 	}
-	done := cancellation{PGTID: randomDigits(20), Amount: amount, CancelledAt: now, Reason: r.reason, CancellationID: "cancellation_" + randomDigits(12)}
+	done := cancellation{PGTID: randomDigits(20), Amount: amount, CancelledAt: now.Unix(), Reason: r.reason, CancellationID: "cancellation_" + randomDigits(12)}
+	p.keepHistory(now)
 	p.cancellations = append(slices.Clone(p.cancellations), done)
 	p.CancelAmount = toCents(p.CancelAmount + amount)
 	// Assumption: a partial refund sets this status, too, because the provider's own shop plugins read it so.
-	p.Status, p.CancelledAt, p.cancelReason = statusCancelled, now, r.reason
+	p.Status, p.CancelledAt, p.cancelReason = statusCancelled, now.Unix(), r.reason
 	s.recordChange(p, now)
 	return *p, done, nil
 }
@@ -222,7 +226,7 @@ func (s *store) expire(barcode string, now int64) {
 }
 
 // pay marks a payment as paid. It fails if the payment was voided or paid since the scan.
-func (s *store) pay(impUID, payType string, now int64) (payment, error) {
+func (s *store) pay(impUID, payType string, now time.Time) (payment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.byUID[impUID]
@@ -233,7 +237,8 @@ func (s *store) pay(impUID, payType string, now int64) (payment, error) {
 		return *p, err
 	}
 	// Assumption: the API lets a second barcode of the same order be paid. Only the gateway refuses it.
-	p.Status, p.PaidAt, p.PayType, p.FailReason = statusPaid, now, payType, ""
+	p.keepHistory(now)
+	p.Status, p.PaidAt, p.PayType, p.FailReason = statusPaid, now.Unix(), payType, ""
 	p.pgTID = randomDigits(20)
 	if payType == PayTypeCard {
 		p.applyNum = randomDigits(8)
@@ -243,10 +248,11 @@ func (s *store) pay(impUID, payType string, now int64) (payment, error) {
 }
 
 // setFailReason records why the gateway refused a payment. Its status stays the same.
-func (s *store) setFailReason(impUID, reason string) {
+func (s *store) setFailReason(impUID, reason string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.byUID[impUID]; p != nil && p.Status == statusReady {
+	if p := s.byUID[impUID]; p != nil && p.Status == statusReady && p.FailReason != reason {
+		p.keepHistory(now)
 		p.FailReason = reason
 	}
 }
@@ -313,9 +319,9 @@ func (s *store) all() []payment {
 	return copies(s.list)
 }
 
-func (s *store) recordChange(p *payment, now int64) {
+func (s *store) recordChange(p *payment, now time.Time) {
 	s.changes++
-	p.updated, p.updatedAt = s.changes, now
+	p.updated, p.updatedAt = s.changes, now.Unix()
 }
 
 // closedError returns why a payment can no longer be paid or voided, or nil if it can.

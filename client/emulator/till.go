@@ -138,12 +138,12 @@ func newResult(req ScanRequest, p payment) ScanResult {
 // completeScan makes the payment if there is no reason to refuse it, sends the notices, and fills in the result.
 func (e *Emulator) completeScan(ctx context.Context, p payment, req ScanRequest, reason string, result *ScanResult) {
 	if req.Scenario == ScenarioVoid {
-		_, _ = e.store.void(p.impKey, p.ImpUID, e.now()) // an error means that the payment was paid or voided meanwhile, and pay fails, too
+		_, _ = e.store.void(p.impKey, p.ImpUID, e.opts.Now()) // an error means that the payment was paid or voided meanwhile, and pay fails, too
 	}
 	result.Reason = reason
 	if reason == "" {
 		// If two tills have scanned one barcode, this fails for the second.
-		if paid, err := e.store.pay(p.ImpUID, req.PayType, e.now()); err != nil {
+		if paid, err := e.store.pay(p.ImpUID, req.PayType, e.opts.Now()); err != nil {
 			result.Reason = err.Error()
 		} else {
 			result.Accepted = true
@@ -193,7 +193,7 @@ func (e *Emulator) confirm(ctx context.Context, p payment, req ScanRequest, resu
 	reason, given := refusalReason(*result.Confirm)
 	if given {
 		result.gatewayReason = reason
-		e.store.setFailReason(p.ImpUID, reason)
+		e.store.setFailReason(p.ImpUID, reason, e.opts.Now())
 	}
 	return reason
 }

@@ -9,7 +9,7 @@ import (
 
 // void handles DELETE /cvs/{imp_uid}.
 func (e *Emulator) void(c *call) response {
-	p, err := e.store.void(c.impKey, c.args[0], e.now())
+	p, err := e.store.void(c.impKey, c.args[0], e.opts.Now())
 	switch {
 	case errors.Is(err, errUnknownPayment):
 		return failed(http.StatusNotFound, messageUnknownPayment)

@@ -120,6 +120,10 @@ func (l language) effects() []choice {
 			About: l.t("바로 연결을 끊고, 이만큼(초) 뒤에 처리합니다.", "Breaks the connection at once, and does the work so many seconds later."),
 		},
 		{
+			Value: "stale", Kind: kindLookUp, Name: l.t("지난 내용", "Stale"), Input: l.t("초", "Seconds"), Min: "0.1", Max: "3600", Step: "0.1", Default: "3",
+			About: l.t("이만큼(초) 전의 결제 상태로 응답합니다.", "Answers what was true so many seconds ago."),
+		},
+		{
 			Value: "drop_before", Kind: everywhere, Name: l.t("처리 전 끊김", "Dropped before"),
 			About: l.t("처리하기 전에 연결을 끊습니다. 웹훅은 보내지 않습니다.", "Breaks the connection before the work. A webhook is not sent."),
 		},
