@@ -518,8 +518,8 @@ test('only what can go wrong is offered', async () => {
 		await till.locator('#endpoint').selectOption(endpoint);
 		return till.locator('[name=effect]:enabled').evaluateAll((all) => all.map((e) => e.value).join(' '));
 	};
-	assert.equal(await offered('issue'), 'delay status code done late drop_before drop_after drop_body garbage oversized expired_token');
-	assert.equal(await offered('find'), 'delay status code stale drop_before drop_after drop_body garbage oversized expired_token');
+	assert.equal(await offered('issue'), 'delay status code drop_before drop_after drop_body garbage oversized done late omit expired_token');
+	assert.equal(await offered('find'), 'delay status code drop_before drop_after drop_body garbage oversized stale omit expired_token');
 	assert.equal(await offered('token'), 'delay status code drop_before drop_after drop_body garbage oversized');
 	await till.locator('[value=status]').check();
 	assert.equal(await offered('confirm'), 'delay drop_before drop_after garbage oversized duplicate');

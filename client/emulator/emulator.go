@@ -313,7 +313,11 @@ func (e *Emulator) authenticate(rt route, c *call, fault Fault) response {
 		}()
 		return response{} // nobody sees it
 	}
-	return rt.api(c)
+	r := rt.api(c)
+	if fault.Omit != "" {
+		r = r.without(fault.Omit)
+	}
+	return r
 }
 
 // pause waits for the delay of a fault. It returns early if ctx ends, with the error of ctx, and on Close, without an error.

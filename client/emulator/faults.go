@@ -85,6 +85,9 @@ type Fault struct {
 	// is a string, as the delay is.
 	Stale time.Duration `json:"-"`
 
+	// Omit leaves a field, such as vbank_num, out of each payment in the response.
+	Omit string `json:"omit,omitempty"`
+
 	// Duplicate sends a webhook twice, one after the other. The first response decides.
 	Duplicate bool `json:"duplicate,omitempty"`
 
@@ -152,12 +155,14 @@ var endpoints = []Endpoint{
 
 // The endpoints that an effect can affect.
 var (
-	lookUps  = []Endpoint{EndpointPayment, EndpointPayments, EndpointBalance, EndpointFind, EndpointFindAll, EndpointList}
-	changes  = []Endpoint{EndpointIssue, EndpointVoid, EndpointCancel, EndpointCard} // of a payment
-	withAuth = slices.Concat(lookUps, changes, []Endpoint{EndpointPrepare})
-	answered = slices.Concat(withAuth, []Endpoint{EndpointToken})
-	webhooks = []Endpoint{EndpointConfirm, EndpointNotice}
-	anywhere = slices.Concat(answered, webhooks)
+	changes      = []Endpoint{EndpointIssue, EndpointVoid, EndpointCancel, EndpointCard} // of a payment
+	shows        = []Endpoint{EndpointPayment, EndpointPayments, EndpointFind, EndpointFindAll, EndpointList}
+	withPayments = slices.Concat(changes, shows) // in the response
+	lookUps      = slices.Concat(shows, []Endpoint{EndpointBalance})
+	withToken    = slices.Concat(lookUps, changes, []Endpoint{EndpointPrepare})
+	answered     = slices.Concat(withToken, []Endpoint{EndpointToken})
+	webhooks     = []Endpoint{EndpointConfirm, EndpointNotice}
+	anywhere     = slices.Concat(answered, webhooks)
 )
 
 // The names of effects that the till's page describes by more than the name.
@@ -166,6 +171,7 @@ const (
 	effectDrop   = "drop"
 	effectLate   = "late"
 	effectStale  = "stale"
+	effectOmit   = "omit"
 	effectForged = "forged"
 )
 
@@ -184,10 +190,11 @@ func (f Fault) effects() []effect {
 		{effectDrop, f.Drop == DropBody, answered},
 		{"garbage", f.Garbage, anywhere},
 		{"oversized", f.Oversized, anywhere},
-		{"expired_token", f.ExpiredToken, withAuth},
+		{"expired_token", f.ExpiredToken, withToken},
 		{"done", f.Done, changes},
 		{effectLate, f.Late != 0, changes},
 		{effectStale, f.Stale != 0, lookUps},
+		{effectOmit, f.Omit != "", withPayments},
 		{"duplicate", f.Duplicate, webhooks},
 		{effectForged, f.Forged != "", webhooks},
 	}, func(e effect) bool { return !e.set })
@@ -218,6 +225,7 @@ func (f Fault) validate() error {
 	require(f.Status == 0 || f.Status >= 200 && f.Status <= 599, "status must be between 200 and 599")
 	require(f.Message == "" || f.hasError(), "message needs a status or a code")
 	require(!f.Done || f.hasError(), "done needs a status or a code")
+	require(f.Omit == "" || isPaymentField(f.Omit), "omit must be a field of the API's payments, such as vbank_num")
 	require(!f.CancelWithClient || f.Delay > 0, "cancel_with_client needs a delay")
 	drops := []Drop{"", DropBefore, DropAfter, DropBody}
 	require(slices.Contains(drops, f.Drop), "drop must be one of %s", joinNames(drops[1:]))

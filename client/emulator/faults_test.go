@@ -480,6 +480,9 @@ func TestInjectRejectsInvalidFaults(t *testing.T) {
 		`{"endpoint":"find","stale":"old"}`:                            `stale must be a duration such as "1.5s", not "old"`,
 		`{"endpoint":"issue","stale":"1s"}`:                            "stale has no effect on endpoint issue",
 		`{"endpoint":"find","stale":"1s","garbage":true}`:              "one fault cannot combine garbage, stale",
+		`{"endpoint":"find","omit":"barcode"}`:                         "omit must be a field of the API's payments, such as vbank_num",
+		`{"endpoint":"balance","omit":"vbank_num"}`:                    "omit has no effect on endpoint balance",
+		`{"endpoint":"notice","omit":"status"}`:                        "omit has no effect on endpoint notice",
 		`{"endpoint":"issue","done":true}`:                             "done needs a status or a code",
 		`{"endpoint":"find","status":500,"done":true}`:                 "status or code, done has no effect on endpoint find",
 		`{"endpoint":"issue","duplicate":true}`:                        "duplicate has no effect on endpoint issue",
@@ -530,6 +533,7 @@ func TestFaultSurvivesJSON(t *testing.T) {
 		{Endpoint: "card", Status: 500, Done: true},
 		{Endpoint: "all", Late: time.Second},
 		{Endpoint: "payment", Stale: 2 * time.Second},
+		{Endpoint: "list", Omit: "vbank_num"},
 		{Endpoint: "notice", Duplicate: true},
 	} {
 		if err := emulator.New(emulator.Options{}).Inject(want); err != nil {

@@ -113,6 +113,8 @@ func shownFault(f Fault) tillpage.Fault {
 			add(e.name, f.Late.String())
 		case effectStale:
 			add(e.name, f.Stale.String())
+		case effectOmit:
+			add(e.name, f.Omit)
 		case effectForged:
 			add(forgedPrefix+string(f.Forged), "")
 		default:
@@ -198,6 +200,8 @@ func readFaultForm(r *http.Request) (Fault, error) {
 		f.Late = duration("late")
 	case effectStale:
 		f.Stale = duration("stale")
+	case effectOmit:
+		f.Omit = strings.TrimSpace(form.Get("omit_value"))
 	case "done":
 		f.Done, f.Code = true, number("done_value")
 	case "status":

@@ -569,6 +569,7 @@ func TestPageInjectsFaults(t *testing.T) {
 		{"endpoint=void&effect=done&done_value=1&times=1", emulator.Fault{Endpoint: "void", Code: 1, Done: true, Times: 1}, "code 1, 처리하고 거절", "code 1, Refused, but done"},
 		{"endpoint=issue&effect=late&late_value=2.5&times=1", emulator.Fault{Endpoint: "issue", Late: 2500 * time.Millisecond, Times: 1}, "끊긴 뒤 처리 2.5s", "Done late 2.5s"},
 		{"endpoint=find&effect=stale&stale_value=3&times=1", emulator.Fault{Endpoint: "find", Stale: 3 * time.Second, Times: 1}, "지난 내용 3s", "Stale 3s"},
+		{"endpoint=find&effect=omit&omit_value=+vbank_num&times=1", emulator.Fault{Endpoint: "find", Omit: "vbank_num", Times: 1}, "빠진 필드 vbank_num", "Missing field vbank_num"},
 		{"endpoint=notice&effect=duplicate&times=1", emulator.Fault{Endpoint: "notice", Duplicate: true, Times: 1}, "두 번 보냄", "Sent twice"},
 	} {
 		s := newSandbox(t, emulator.Options{})
@@ -611,6 +612,8 @@ func TestPageRejectsInvalidFaults(t *testing.T) {
 		"endpoint=issue&effect=code&code_value=one":     `code must be a whole number, not "one"`,
 		"endpoint=issue&effect=late&late_value=x":       `late must be a number of seconds, not "x"`,
 		"endpoint=find&effect=stale&stale_value=x":      `stale must be a number of seconds, not "x"`,
+		"endpoint=find&effect=omit&omit_value=barcode":  "omit must be a field of the API's payments, such as vbank_num",
+		"endpoint=find&effect=omit":                     "a fault needs a delay or an effect",
 		"endpoint=issue&effect=done":                    "done needs a status or a code",
 		"endpoint=issue&effect=delay&delay_value=1e300": "delay must be between 0 and 1h",
 		"endpoint=issue&effect=delay&delay_value=-1":    "delay must be between 0 and 1h",
@@ -641,7 +644,7 @@ func TestPageOffersOnlyValidFaults(t *testing.T) {
 	page := s.page("")
 	endpoints := regexp.MustCompile(`<option value="(\w+)" data-kind="(\w+)"`).FindAllStringSubmatch(page, -1)
 	effects := regexp.MustCompile(`name="effect" value="(\w+)" data-kind="([\w ]+)"`).FindAllStringSubmatch(page, -1)
-	if len(endpoints) != 15 || len(effects) != 13 {
+	if len(endpoints) != 15 || len(effects) != 14 {
 		t.Fatalf("%d endpoints, %d effects", len(endpoints), len(effects))
 	}
 	for _, endpoint := range endpoints {
@@ -649,7 +652,7 @@ func TestPageOffersOnlyValidFaults(t *testing.T) {
 			offered := endpoint[2] == "all" || strings.Contains(" "+effect[2]+" ", " "+endpoint[2]+" ")
 			form := url.Values{
 				"endpoint": {endpoint[1]}, "effect": {effect[1]}, "times": {"1"},
-				"delay_value": {"1"}, "status_value": {"503"}, "code_value": {"1"}, "done_value": {"1"}, "late_value": {"1"}, "stale_value": {"1"},
+				"delay_value": {"1"}, "status_value": {"503"}, "code_value": {"1"}, "done_value": {"1"}, "late_value": {"1"}, "stale_value": {"1"}, "omit_value": {"vbank_num"},
 			}
 			if status, _ := s.submit("/till-faults", form); (status == 303) != offered {
 				t.Errorf("%s on %s: %d, offered: %v", effect[1], endpoint[1], status, offered)

@@ -3,6 +3,7 @@ package emulator
 // A payment: what the emulator tells of it, what it keeps of it, and the payment object of the API.
 
 import (
+	"encoding/json"
 	"math"
 	"slices"
 	"strings"
@@ -186,6 +187,13 @@ type annotation struct {
 	CustomerUID       *string        `json:"customer_uid"`
 	CustomerUIDUsage  *string        `json:"customer_uid_usage"`
 	Promotion         any            `json:"promotion"`
+}
+
+// isPaymentField reports whether the API's payments have a field.
+func isPaymentField(name string) bool {
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal(encodeJSON(annotation{}, ""), &fields) // never fails: it is an object
+	return fields[name] != nil
 }
 
 // annotate returns the payment object of the API.

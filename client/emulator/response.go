@@ -37,6 +37,33 @@ func failed(status int, message string) response {
 	return response{status: status, code: codeFailed, message: message}
 }
 
+// without returns the response without a field of its payments. Their other fields are then in alphabetical order.
+func (r response) without(field string) response {
+	dec := json.NewDecoder(bytes.NewReader(encodeJSON(r.content, "")))
+	dec.UseNumber()
+	var content any
+	_ = dec.Decode(&content) // never fails: it was just encoded
+	remove(content, field)
+	r.content = content
+	return r
+}
+
+// remove removes a field from a payment, or from each payment of a list or of a page.
+func remove(content any, field string) {
+	switch content := content.(type) {
+	case []any:
+		for _, p := range content {
+			remove(p, field)
+		}
+	case map[string]any:
+		if list, isPage := content["list"]; isPage {
+			remove(list, field)
+			return
+		}
+		delete(content, field)
+	}
+}
+
 func (r response) encode() []byte {
 	return encodeJSON(struct {
 		Code     int     `json:"code"`

@@ -15,8 +15,8 @@ type choice struct {
 	Value, Name, About      string
 	Kind                    string // the kinds of requests that a fault can affect
 	Chosen                  bool
-	Input                   string // the label of the number that an effect needs
-	Min, Max, Step, Default string // of this number
+	Input                   string // the label of the number or text that an effect needs
+	Min, Max, Step, Default string // of this number; a text has a default only
 }
 
 func (l language) scenarios() []choice {
@@ -68,7 +68,8 @@ func nameOf(choices []choice, value string) string {
 const (
 	kindChange  = "change" // of a payment
 	kindLookUp  = "lookup"
-	kindOther   = "other" // requests with a token that are none of the above
+	kindBalance = "balance" // a look-up that shows no payment
+	kindOther   = "other"   // requests with a token that are none of the above
 	kindToken   = "token"
 	kindWebhook = "webhook"
 	kindAll     = "all"
@@ -82,7 +83,7 @@ func (l language) endpoints() []choice {
 		{Kind: kindChange, Value: "void", Name: l.t("말소", "Void") + ": DELETE /cvs/…"},
 		{Kind: kindLookUp, Value: "payment", Name: l.t("결제 조회", "Payment") + ": GET /payments/…"},
 		{Kind: kindLookUp, Value: "payments", Name: l.t("여러 결제 조회", "Several payments") + ": GET /payments?imp_uid[]=…"},
-		{Kind: kindLookUp, Value: "balance", Name: l.t("잔액 조회", "Balance") + ": GET /payments/…/balance"},
+		{Kind: kindBalance, Value: "balance", Name: l.t("잔액 조회", "Balance") + ": GET /payments/…/balance"},
 		{Kind: kindLookUp, Value: "find", Name: l.t("주문번호로 조회", "Payment of an order") + ": GET /payments/find/…"},
 		{Kind: kindLookUp, Value: "find_all", Name: l.t("주문번호의 모든 결제", "All payments of an order") + ": GET /payments/findAll/…"},
 		{Kind: kindLookUp, Value: "list", Name: l.t("목록", "List") + ": GET /payments/status/…"},
@@ -94,11 +95,15 @@ func (l language) endpoints() []choice {
 	}
 }
 
+// The kinds of requests that an effect can affect, as a list.
+const (
+	withToken  = kindChange + " " + kindLookUp + " " + kindBalance + " " + kindOther
+	answers    = withToken + " " + kindToken
+	everywhere = answers + " " + kindWebhook
+)
+
 func (l language) effects() []choice {
-	const withToken = kindChange + " " + kindLookUp + " " + kindOther
-	const answers = withToken + " " + kindToken
-	const everywhere = answers + " " + kindWebhook
-	return []choice{
+	return append([]choice{
 		{
 			Value: "delay", Kind: everywhere, Name: l.t("지연", "Delay"), Input: l.t("초", "Seconds"), Min: "0.1", Max: "3600", Step: "0.1", Default: "3",
 			About: l.t("이만큼(초) 늦게 처리하거나 보냅니다.", "Works, or is sent, so many seconds later."),
@@ -110,18 +115,6 @@ func (l language) effects() []choice {
 		{
 			Value: "code", Kind: answers, Name: "code", Input: "code", Min: "-9999", Max: "9999", Step: "1", Default: "1",
 			About: l.t("처리하지 않고 HTTP 200과 이 code로 거절합니다.", "Refuses with HTTP 200 and this code."),
-		},
-		{
-			Value: "done", Kind: kindChange, Name: l.t("처리하고 거절", "Refused, but done"), Input: "code", Min: "-9999", Max: "9999", Step: "1", Default: "1",
-			About: l.t("처리한 뒤 HTTP 200과 이 code로 거절합니다.", "Does the work, then refuses with HTTP 200 and this code."),
-		},
-		{
-			Value: "late", Kind: kindChange, Name: l.t("끊긴 뒤 처리", "Done late"), Input: l.t("초", "Seconds"), Min: "0.1", Max: "3600", Step: "0.1", Default: "3",
-			About: l.t("바로 연결을 끊고, 이만큼(초) 뒤에 처리합니다.", "Breaks the connection at once, and does the work so many seconds later."),
-		},
-		{
-			Value: "stale", Kind: kindLookUp, Name: l.t("지난 내용", "Stale"), Input: l.t("초", "Seconds"), Min: "0.1", Max: "3600", Step: "0.1", Default: "3",
-			About: l.t("이만큼(초) 전의 결제 상태로 응답합니다.", "Answers what was true so many seconds ago."),
 		},
 		{
 			Value: "drop_before", Kind: everywhere, Name: l.t("처리 전 끊김", "Dropped before"),
@@ -142,6 +135,28 @@ func (l language) effects() []choice {
 		{
 			Value: "oversized", Kind: everywhere, Name: l.t("너무 큰 내용", "Oversized"),
 			About: l.t("16MiB로 응답하거나 2MiB를 보냅니다.", "Answers 16 MiB, or sends 2 MiB."),
+		},
+	}, l.specialEffects()...)
+}
+
+// specialEffects are those that need a certain kind of request.
+func (l language) specialEffects() []choice {
+	return []choice{
+		{
+			Value: "done", Kind: kindChange, Name: l.t("처리하고 거절", "Refused, but done"), Input: "code", Min: "-9999", Max: "9999", Step: "1", Default: "1",
+			About: l.t("처리한 뒤 HTTP 200과 이 code로 거절합니다.", "Does the work, then refuses with HTTP 200 and this code."),
+		},
+		{
+			Value: "late", Kind: kindChange, Name: l.t("끊긴 뒤 처리", "Done late"), Input: l.t("초", "Seconds"), Min: "0.1", Max: "3600", Step: "0.1", Default: "3",
+			About: l.t("바로 연결을 끊고, 이만큼(초) 뒤에 처리합니다.", "Breaks the connection at once, and does the work so many seconds later."),
+		},
+		{
+			Value: "stale", Kind: kindLookUp + " " + kindBalance, Name: l.t("지난 내용", "Stale"), Input: l.t("초", "Seconds"), Min: "0.1", Max: "3600", Step: "0.1", Default: "3",
+			About: l.t("이만큼(초) 전의 결제 상태로 응답합니다.", "Answers what was true so many seconds ago."),
+		},
+		{
+			Value: "omit", Kind: kindChange + " " + kindLookUp, Name: l.t("빠진 필드", "Missing field"), Input: l.t("필드", "Field"), Default: "vbank_num",
+			About: l.t("응답의 결제에서 이 필드를 뺍니다.", "Leaves this field out of the payments in the answer."),
 		},
 		{
 			Value: "expired_token", Kind: withToken, Name: l.t("만료된 토큰", "Expired token"),
