@@ -8,6 +8,7 @@ import (
 )
 
 func TestRowKeepsMembersOfANewerVersion(t *testing.T) {
+	t.Parallel()
 	const newer = `{"format":2,"order":"o-1","version":7,"due":1,"told":{"paid":3},"attempts":[{"id":"a","state":"settled","amount":"1","asked":5,"since":6,"late":true}]}`
 	row, err := DecodeRow([]byte(newer))
 	require.NoError(t, err)
@@ -20,6 +21,7 @@ func TestRowKeepsMembersOfANewerVersion(t *testing.T) {
 }
 
 func TestRowThatIsNoRow(t *testing.T) {
+	t.Parallel()
 	for _, data := range []string{``, `null x`, `{"format":"1"}`, `{"attempts":7}`} {
 		_, err := DecodeRow([]byte(data))
 		assert.ErrorContains(t, err, "reading a row of the ledger", data)
@@ -27,6 +29,7 @@ func TestRowThatIsNoRow(t *testing.T) {
 }
 
 func TestRowCloneIsDeep(t *testing.T) {
+	t.Parallel()
 	row := &Row{Order: "o", Attempts: []Attempt{{ID: "a", Fields: []string{"name"}, Unknown: []byte(`{}`)}}, Unknown: []byte(`{}`)}
 	clone := row.Clone()
 	assert.Equal(t, row, clone)
