@@ -23,9 +23,9 @@ const (
 	// watchPast how long after its deadline for the last time.
 	watchEvery = 6 * time.Hour
 	watchPast  = time.Minute
-	// deadlineSlack is how much earlier another deadline may be and still count as the same: the
-	// clocks of an app's servers differ.
-	deadlineSlack = 5 * time.Second
+	// deadlineSlack is by how many seconds another deadline may be earlier and still count as the
+	// same: the clocks of an app's servers differ.
+	deadlineSlack = 5
 )
 
 // watchAfter is when a void or a closed attempt is looked up in the first hour.

@@ -3,8 +3,6 @@ package ledger
 // This file holds what is done for an order next: pure functions of its row, the request, and what
 // the API showed.
 
-import "time"
-
 // doing is a kind of step.
 type doing int
 
@@ -198,9 +196,8 @@ func (e *env) anotherDeadline(a *Attempt, q *Terms) bool {
 	if !q.Named.ExpiredAt {
 		return false
 	}
-	later := time.Duration(q.Deadline-a.Deadline) * time.Second
-	left := time.Duration(a.Deadline-e.api) * time.Second
-	return later < -deadlineSlack || later > left/2
+	later, left := q.Deadline-a.Deadline, a.Deadline-e.api // seconds: a duration holds no deadline in the year 3000
+	return later < -deadlineSlack || 2*later > left
 }
 
 func (e *env) pastDeadline(a *Attempt) bool {
