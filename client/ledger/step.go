@@ -169,7 +169,7 @@ func judge(row *Row, i int, q *Terms, seen *Seen, e *env) step {
 	replace := step{do: doVoid, attempt: i}
 	switch {
 	case seen.Order != row.Order:
-		return step{do: doRefuse, err: ErrSilent, alarm: "a look-up by imp_uid shows another order"}
+		return step{do: doRefuse, attempt: i, err: ErrSilent, alarm: "a look-up by imp_uid shows another order"}
 	case q.Named.PG && q.PG != a.PG:
 		return step{do: doRefuse, err: &ChannelError{"pg", a.PG, q.PG}}
 	case q.Named.ChannelKey && q.ChannelKey != a.ChannelKey:

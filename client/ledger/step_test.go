@@ -266,6 +266,9 @@ func TestJudgeAReadyBarcode(t *testing.T) {
 			got := judge(r, 1, q, s, e)
 			assert.Equal(t, c.want, got.do)
 			assert.Equal(t, c.alarm, got.alarm)
+			if c.alarm != "" {
+				assert.Equal(t, 1, got.attempt, "which it is about")
+			}
 			if c.err != "" {
 				assert.EqualError(t, got.err, c.err)
 			}
