@@ -208,13 +208,14 @@ func (e *env) pastDeadline(a *Attempt) bool {
 }
 
 // begin makes room for a new attempt. An attempt that is to be looked at again is dropped only if
-// that has confirmed its end.
+// that has confirmed its end, and one that was paid never: it says that no till may take another.
 func begin(row *Row) step {
 	if len(row.Attempts) < MaxAttempts {
 		return step{do: doIssue}
 	}
 	for i := range row.Attempts {
-		if a := &row.Attempts[i]; a.Next == 0 || a.State.rank() >= Void.rank() && a.Looks > 0 {
+		a := &row.Attempts[i]
+		if a.State.rank() < Paid.rank() && (a.Next == 0 || a.State.rank() >= Void.rank() && a.Looks > 0) {
 			row.Attempts = append(row.Attempts[:i], row.Attempts[i+1:]...)
 			return step{do: doIssue}
 		}

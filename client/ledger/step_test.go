@@ -343,6 +343,12 @@ func TestBeginMakesRoom(t *testing.T) {
 		{"all may still leave a payment", func(int, *Attempt) {}, ""},
 		{"all given up, and looked for", func(_ int, a *Attempt) { a.State, a.Closed, a.Looks = Asked, true, 3 }, ""},
 		{"one looked at", func(i int, a *Attempt) { a.Looks = i / 7 }, "7"},
+		{"paid, and done with", func(i int, a *Attempt) { a.State, a.Next = Paid, 0 }, ""},
+		{"paid first, and done with", func(i int, a *Attempt) {
+			if a.Next = 0; i < 3 {
+				a.State = Paid
+			}
+		}, "3"},
 		{"one done with", func(i int, a *Attempt) { a.Next = int64(5 - i) }, "5"},
 	} {
 		r := full(c.change)
