@@ -63,19 +63,21 @@ func (l *Ledger) sendWithout(ctx context.Context, acc *Account, r *Request) (Ans
 	return Answer{}, err
 }
 
-// choose returns the payment to answer with, "" for none, and those to void first.
+// choose returns the payment to answer with, "" for none, and those to void first. An order that is
+// paid has none.
 func choose(listed []Seen, q *Terms, now int64) (keep string, replace []string) {
 	life := int64(unknownDeadline / time.Second)
 	if q.Deadline != 0 {
 		life = q.Deadline - now
 	}
 	slices.SortStableFunc(listed, func(a, b Seen) int { return int(b.StartedAt - a.StartedAt) })
+	paid := slices.ContainsFunc(listed, func(p Seen) bool { return p.Order == q.Order && p.state().rank() >= Paid.rank() && p.state() != "" })
 	for i := range listed {
 		p := &listed[i]
-		if !p.CVS || p.Order != q.Order || p.state() != Issued {
+		if !p.CVS || p.Order != q.Order || p.state() != Issued || p.ImpUID == keep { // pages may overlap
 			continue
 		}
-		same := p.Amount == q.Amount && p.StartedAt+life > now && (q.Own == "" || p.Barcode == "" || p.Barcode == q.Own)
+		same := !paid && p.Amount == q.Amount && p.StartedAt+life > now && (q.Own == "" || p.Barcode == "" || p.Barcode == q.Own)
 		if keep == "" && same {
 			keep = p.ImpUID
 			continue
