@@ -44,13 +44,16 @@ func (r *Row) standing(id, impUID string) Standing {
 	if i < 0 {
 		return Unknown
 	}
+	newer := false
 	for n := range r.Attempts {
-		if a := &r.Attempts[n]; n != i && (a.State == Paid || a.State == Refunded) {
+		a := &r.Attempts[n]
+		if n != i && (a.State == Paid || a.State == Refunded) {
 			return PaidElse
 		}
+		newer = newer || n > i && a.open()
 	}
 	switch a := &r.Attempts[i]; {
-	case a.Closed, a.Voiding, a.State == Void, a.State == Failed, a.ImpUID != "" && a.ImpUID != impUID:
+	case newer, a.Closed, a.Voiding, a.State == Void, a.State == Failed, a.ImpUID != "" && a.ImpUID != impUID:
 		return Replaced
 	default:
 		return Current

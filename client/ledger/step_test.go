@@ -448,6 +448,9 @@ func TestStandingOfAConfirmWebhook(t *testing.T) {
 		{"to be voided", []Attempt{with(func(a *Attempt) { a.Voiding = true })}, "a", "imp_1", Replaced},
 		{"given up", []Attempt{{ID: "a", State: Asked, Closed: true}}, "a", "imp_1", Replaced},
 		{"an older one is void", []Attempt{other(Void), one}, "a", "imp_1", Current},
+		{"a newer one was answered", []Attempt{one, other(Issued)}, "a", "imp_1", Replaced},
+		{"the newer one", []Attempt{one, other(Issued)}, "b", "imp_2", Current},
+		{"a newer one is void", []Attempt{one, other(Void)}, "a", "imp_1", Current},
 		{"another one is paid", []Attempt{other(Paid), one}, "a", "imp_1", PaidElse},
 		{"another one was paid", []Attempt{one, other(Refunded)}, "a", "imp_1", PaidElse},
 	} {
