@@ -19,6 +19,11 @@ type hold struct {
 	written moment // when it was written last; zero if it never was
 }
 
+// holdSlack is by how much a hold may end later than one that was taken now: another node's clock is
+// ahead, or another configuration's time-out is longer. What ends later still was written before the
+// clock was set back.
+const holdSlack = time.Minute
+
 // longest is how long a call that was sent within freshness may take.
 func longest(timeout time.Duration) time.Duration { return freshness + 2*timeout + time.Second }
 
@@ -28,10 +33,9 @@ func (h *hold) take(row *Row, now moment) {
 	h.written = now
 }
 
-// heldByAnother returns until when another call holds the row, 0 if none does. A hold that ends
-// later than a hold can last was written before the clock was set back.
+// heldByAnother returns until when another call holds the row, 0 if none does.
 func (h *hold) heldByAnother(row *Row, now moment) int64 {
-	if row.Holder == "" || row.Holder == h.id || row.HeldUntil <= now.wall || row.HeldUntil > now.wall+h.length.Milliseconds() {
+	if row.Holder == "" || row.Holder == h.id || row.HeldUntil <= now.wall || row.HeldUntil > now.wall+(h.length+holdSlack).Milliseconds() {
 		return 0
 	}
 	return row.HeldUntil

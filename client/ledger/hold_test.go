@@ -1,0 +1,58 @@
+package ledger
+
+// This file holds tests of the hold of an order.
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestHoldKeepsOthersAway(t *testing.T) {
+	t.Parallel()
+	now := moment{wall: noon}
+	mine := hold{id: "mine", length: longest(timeout)}
+	assert.Equal(t, 23*time.Second, mine.length)
+	r := row(one)
+	assert.Zero(t, mine.heldByAnother(r, now), "nobody's")
+	mine.take(r, now)
+	assert.Zero(t, mine.heldByAnother(r, now), "its own")
+	end := noon + 23_000
+	other := hold{id: "other", length: longest(timeout)}
+	assert.Equal(t, end, other.heldByAnother(r, now))
+	assert.Equal(t, end, other.heldByAnother(r, moment{wall: end - 1}))
+	assert.Zero(t, other.heldByAnother(r, moment{wall: end}), "it has ended")
+	assert.Equal(t, end, other.heldByAnother(r, moment{wall: noon - 1}), "by the clock of a node that is a moment behind")
+	assert.Equal(t, end, other.heldByAnother(r, moment{wall: noon - 60_000}))
+	assert.Zero(t, other.heldByAnother(r, moment{wall: noon - 60_001}), "written before the clock was set back")
+	shorter := hold{id: "other", length: longest(time.Second)}
+	assert.Equal(t, end, shorter.heldByAnother(r, now), "by a configuration with a shorter time-out")
+
+	other.free(r)
+	assert.Equal(t, "mine", r.Holder, "only the holder frees it")
+	mine.free(r)
+	assert.Empty(t, r.Holder)
+	assert.Zero(t, r.HeldUntil)
+}
+
+func TestHoldIsFreshForTwoSecondsByBothClocks(t *testing.T) {
+	t.Parallel()
+	written := moment{noon, time.Hour}
+	for _, c := range []struct {
+		wall, monotonic time.Duration // since it was written
+		want            bool
+	}{
+		{0, 0, true},
+		{2 * time.Second, 2 * time.Second, true},
+		{2*time.Second + time.Millisecond, time.Second, false},
+		{time.Second, 2*time.Second + 1, false}, // the wall clock was set back a little
+		{3 * time.Second, 0, false},             // the machine slept
+		{-3 * time.Second, 0, false},            // the wall clock was set back
+		{0, 3 * time.Second, false},
+	} {
+		now := moment{noon + c.wall.Milliseconds(), time.Hour + c.monotonic}
+		assert.Equal(t, c.want, now.within(freshness, written), "%v %v", c.wall, c.monotonic)
+	}
+	assert.False(t, written.within(freshness, moment{}), "never written")
+}
