@@ -174,7 +174,9 @@ func TestIssueEntersTheTableAgain(t *testing.T) {
 		t.Parallel()
 		inWorld(t, func(w *world) {
 			w.seen("imp_2", client.StatusReady)
-			at(w, "put", 1, func() { w.store.change(Key{"shop", "o"}, func(r *Row) { r.Attempts = append(r.Attempts, w.issued("b", "imp_2")) }) })
+			at(w, "put", 1, func() {
+				w.store.change(Key{"shop", "o"}, func(r *Row) { r.Attempts = append(r.Attempts, w.issued("b", "imp_2")) })
+			})
 			answer, err := w.issue()
 			require.NoError(t, err)
 			assert.Equal(t, "imp_2", string(answer.Response.Body))
@@ -196,6 +198,19 @@ func TestIssueEntersTheTableAgain(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, "new_1", string(answer.Response.Body))
 			assert.False(t, answer.Reused)
+		})
+	})
+	t.Run("the customer comes to the till before the barcode is to be voided", func(t *testing.T) {
+		t.Parallel()
+		inWorld(t, func(w *world) {
+			w.put(w.issued("a", "imp_1"), w.issued("b", "imp_2"))
+			w.seen("imp_1", client.StatusReady)
+			w.seen("imp_2", client.StatusReady)
+			at(w, "put", 2, func() { w.l.MarkAtTill(context.Background(), Key{"shop", "o"}) })
+			_, err := w.issue(amount("1"))
+			require.ErrorAs(t, err, new(*AtTillError))
+			assert.Equal(t, "a/imp_1 void, b/imp_2 issued", w.states(), "the till takes it")
+			assert.Equal(t, []string{"imp_2"}, w.api.live())
 		})
 	})
 	t.Run("stopped after the attempt is written", func(t *testing.T) {

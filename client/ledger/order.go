@@ -43,7 +43,7 @@ func (o *order) read(ctx context.Context) (err error) {
 // write writes the copy and, with take, the hold. The error is errAgain if the row was written
 // meanwhile.
 func (o *order) write(ctx context.Context, take bool) error {
-	e := o.l.env(o.acc)
+	e, changed := o.l.env(o.acc), o.changed
 	if take {
 		o.hold.take(o.row, o.l.opts.clock.Now())
 		o.changed = true
@@ -51,6 +51,7 @@ func (o *order) write(ctx context.Context, take bool) error {
 	prepare(o.row, o.was, e)
 	err := o.l.put(ctx, o.row, o.was, false)
 	if errors.Is(err, ErrConflict) {
+		o.changed = changed
 		return errAgain
 	}
 	if err == nil {
@@ -132,11 +133,10 @@ func silent(err error) error { return fmt.Errorf("%w: %w", ErrSilent, err) }
 func (o *order) void(ctx context.Context, i int) error {
 	impUID := o.row.Attempts[i].ImpUID
 	for try := 1; ; try++ {
-		a := &o.row.Attempts[i]
-		a.Voiding, a.Next = true, o.l.env(o.acc).in(watchAfter[0])
-		if err := o.write(ctx, true); err != nil {
+		if err := o.beginVoid(ctx, i); err != nil {
 			return err
 		}
+		a := &o.row.Attempts[i]
 		resp, err := o.acc.API.Void(ctx, impUID, o.l.maySend(&o.hold))
 		if err == nil && resp != nil {
 			err = resp.Err()
@@ -159,6 +159,18 @@ func (o *order) void(ctx context.Context, i int) error {
 			}
 		}
 	}
+}
+
+// beginVoid writes that an attempt's barcode is to be voided, and takes the hold.
+func (o *order) beginVoid(ctx context.Context, i int) error {
+	a := &o.row.Attempts[i]
+	before := *a
+	a.Voiding, a.Next = true, o.l.env(o.acc).in(watchAfter[0])
+	err := o.write(ctx, true)
+	if errors.Is(err, errAgain) {
+		*a = before // by the row as it is now the barcode may have to live: the customer may have come to the till
+	}
+	return err
 }
 
 // afterVoid looks up what became of a payment whose void was refused, or is in doubt. It reports

@@ -67,11 +67,10 @@ func (a *asking) voidOnce(ctx context.Context, impUID string, send func(maySend 
 	if i < 0 || !a.row.Attempts[i].open() {
 		return send(nil) // the API refuses it, or it makes no difference
 	}
-	mine := &a.row.Attempts[i]
-	mine.Voiding, mine.Next = true, a.l.env(a.acc).in(watchAfter[0])
-	if err := a.write(ctx, true); err != nil {
+	if err := a.beginVoid(ctx, i); err != nil {
 		return nil, err
 	}
+	mine := &a.row.Attempts[i]
 	resp, err := send(a.l.maySend(&a.hold))
 	answered := err
 	if err == nil {
