@@ -418,6 +418,11 @@ func (f *fakeAPI) Issue(_ context.Context, r *Request, id string, maySend func()
 	end := f.enter("POST")
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, p := range f.payments {
+		if p.Order == r.Order && p.Status == client.StatusPaid {
+			end = fault{err: errRefused}
+		}
+	}
 	if !end.work {
 		refusal, ok := errors.AsType[*client.APIError](end.err)
 		if ok {

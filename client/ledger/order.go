@@ -76,6 +76,7 @@ func (o *order) settle(ctx context.Context) error {
 			return a.State == Asked && a.ID != "" && slices.Contains(dropped, a.ID)
 		})
 		o.hold.free(row)
+		row.yieldToPaid(e)
 		e.replan(row)
 	})
 	o.l.wake(o.key)

@@ -3,6 +3,8 @@ package ledger
 // This file holds what is done for an order next: pure functions of its row, the request, and what
 // the API showed.
 
+import "slices"
+
 // doing is a kind of step.
 type doing int
 
@@ -47,6 +49,18 @@ func (a *Attempt) raise(to State, e *env) {
 	a.Next = e.plan(a)
 }
 
+// yieldToPaid has the order's other barcodes voided if one is paid.
+func (r *Row) yieldToPaid(e *env) {
+	if !slices.ContainsFunc(r.Attempts, func(a Attempt) bool { return a.State == Paid || a.State == Refunded }) {
+		return
+	}
+	for i := range r.Attempts {
+		if a := &r.Attempts[i]; a.open() && !a.Voiding {
+			a.Voiding, a.Next = true, e.now
+		}
+	}
+}
+
 // undecided returns the index of the first attempt whose outcome is not known, or -1.
 func (r *Row) undecided() int {
 	for i := range r.Attempts {
@@ -73,6 +87,7 @@ func next(row *Row, q *Terms, k known, e *env) step {
 	if i := row.undecided(); i >= 0 {
 		return resolve(row, i, k, e)
 	}
+	row.yieldToPaid(e)
 	open := row.open()
 	switch {
 	case len(open) == 0:

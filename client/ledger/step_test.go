@@ -105,6 +105,14 @@ func TestNextByStateAndAnswer(t *testing.T) {
 		{name: "expired, paid", attempts: []Attempt{state(Expired)}, k: known{seen: shows(client.StatusPaid)}, want: doWrite, then: "a/imp_1 paid"},
 		{name: "two", attempts: []Attempt{one, with(func(a *Attempt) { a.ImpUID = "imp_2" })}, want: doVoid, then: "a/imp_1 issued, a/imp_2 issued"},
 		{
+			name: "another one is paid", attempts: []Attempt{state(Paid), with(func(a *Attempt) { a.ImpUID = "imp_2" })}, want: doVoid, attempt: 1,
+			then: "a/imp_1 paid, a/imp_2 issued!",
+		},
+		{
+			name: "another one was paid", attempts: []Attempt{with(func(a *Attempt) { a.ImpUID = "imp_2" }), state(Refunded)}, want: doVoid,
+			then: "a/imp_2 issued!, a/imp_1 refunded",
+		},
+		{
 			name: "void and issued", attempts: []Attempt{state(Void), with(func(a *Attempt) { a.ImpUID = "imp_2" })}, want: doLookUp, attempt: 1,
 			then: "a/imp_1 void, a/imp_2 issued",
 		},

@@ -192,8 +192,11 @@ func (o *order) lookAt(ctx context.Context, i int) error {
 	case state == Issued && a.open() && e.over(a):
 		a.raise(Expired, e)
 	case state == Paid || state == Refunded || a.open() && state != "":
-		o.paid(a, state)
+		if a.State == Void || a.State == Failed {
+			o.report("a barcode was paid after it was voided", a.ImpUID, nil)
+		}
 		a.raise(state, e)
+		o.row.yieldToPaid(e)
 	}
 	a.Looks++
 	a.Next = e.plan(a)
@@ -220,23 +223,6 @@ func (o *order) voidInTime(ctx context.Context, i int) error {
 	return err
 }
 
-// paid voids the order's other barcodes if one is paid, and reports one that was paid after it was
-// voided.
-func (o *order) paid(a *Attempt, state State) {
-	if state != Paid && state != Refunded {
-		return
-	}
-	if a.State == Void || a.State == Failed {
-		o.report("a barcode was paid after it was voided", a.ImpUID, nil)
-	}
-	e := o.l.env(o.acc)
-	for i := range o.row.Attempts {
-		if other := &o.row.Attempts[i]; other != a && other.open() {
-			other.Voiding, other.Next = true, e.now
-		}
-	}
-}
-
 // lookFor lists the payments of an order whose attempt has no outcome, or was closed without one.
 func (o *order) lookFor(ctx context.Context, i int) error {
 	listed, err := o.acc.API.Payments(ctx, o.key.Order)
@@ -249,8 +235,9 @@ func (o *order) lookFor(ctx context.Context, i int) error {
 		resolve(o.row, i, known{listed: listed, hasList: true}, e)
 		return nil
 	}
-	if adopt(o.row, i, listed, e) {
-		o.report("the payment of an attempt that was given up has appeared, and is voided", a.ImpUID, nil)
+	if id := a.ID; adopt(o.row, i, listed, e) {
+		a = &o.row.Attempts[o.row.find(&Attempt{ID: id})]
+		o.report("the payment of an attempt that was given up has appeared: it is voided, or was paid", a.ImpUID, nil)
 		return nil
 	}
 	a.Looks++

@@ -1,0 +1,129 @@
+package ledger
+
+// This file holds tests of the worker: what it does about each attempt that is due.
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+)
+
+// work works once on what is due.
+func (w *world) work() int { return w.l.workOnce(context.Background()) }
+
+// due is an attempt that is to be looked at now.
+func due(a Attempt, change ...func(*Attempt)) Attempt {
+	a.Next = 1
+	for _, c := range change {
+		c(&a)
+	}
+	return a
+}
+
+func TestWorkerByStateAndAnswer(t *testing.T) {
+	t.Parallel()
+	is := func(s State) func(*Attempt) { return func(a *Attempt) { a.State = s } }
+	over := func(a *Attempt) { a.Deadline -= 2 * 3600 }
+	voiding := func(a *Attempt) { a.Voiding = true }
+	asked := func(ago time.Duration, closed bool) func(*Attempt) {
+		return func(a *Attempt) {
+			a.State, a.ImpUID, a.Closed = Asked, "", closed
+			a.Asked += (time.Minute - ago).Milliseconds()
+		}
+	}
+	const never = time.Duration(-1)
+	for _, c := range []struct {
+		name    string
+		attempt []func(*Attempt)
+		seen    client.Status
+		book    []string // without the claim
+		next    time.Duration
+		report  string
+	}{
+		{"issued, ready", nil, client.StatusReady, []string{"GET imp_1", "put: a/imp_1 issued"}, time.Hour + 3*time.Minute, ""},
+		{"issued, paid", nil, client.StatusPaid, []string{"GET imp_1", "put: a/imp_1 paid"}, never, ""},
+		{"issued, cancelled", nil, client.StatusCancelled, []string{"GET imp_1", "put: a/imp_1 void"}, time.Minute, ""},
+		{"issued, over", []func(*Attempt){over}, client.StatusReady, []string{"GET imp_1", "put: a/imp_1 expired"}, never, ""},
+		{"issued, over, paid", []func(*Attempt){over}, client.StatusPaid, []string{"GET imp_1", "put: a/imp_1 paid"}, never, ""},
+		{"to be voided", []func(*Attempt){voiding}, client.StatusReady, []string{"put held: a/imp_1 issued!", "DELETE imp_1", "put: a/imp_1 void"}, time.Minute, ""},
+		{
+			"to be voided, paid", []func(*Attempt){voiding}, client.StatusPaid,
+			[]string{"put held: a/imp_1 issued!", "DELETE imp_1", "GET imp_1", "put: a/imp_1 paid"}, never, "",
+		},
+		{"void, still ready", []func(*Attempt){is(Void)}, client.StatusReady, []string{"GET imp_1", "put: a/imp_1 void"}, 9 * time.Minute, ""},
+		{"void, cancelled", []func(*Attempt){is(Void)}, client.StatusCancelled, []string{"GET imp_1", "put: a/imp_1 void"}, 9 * time.Minute, ""},
+		{"void, paid after all", []func(*Attempt){is(Void)}, client.StatusPaid, []string{"GET imp_1", "put: a/imp_1 paid"}, never, "a barcode was paid after it was voided imp_1"},
+		{"void, an unknown payment", []func(*Attempt){is(Void)}, "", []string{"GET imp_1", "put: a/imp_1 void"}, 9 * time.Minute, ""},
+		{"failed, paid after all", []func(*Attempt){is(Failed)}, client.StatusPaid, []string{"GET imp_1", "put: a/imp_1 paid"}, never, "a barcode was paid after it was voided imp_1"},
+		{"asked, found", []func(*Attempt){asked(time.Minute, false)}, client.StatusReady, []string{"LIST", "put: a/imp_1 issued"}, time.Hour + 3*time.Minute, ""},
+		{"asked, none", []func(*Attempt){asked(time.Minute, false)}, "", []string{"LIST", "put: a askedx"}, time.Minute, ""},
+		{"given up, none", []func(*Attempt){asked(time.Minute, true)}, "", []string{"LIST", "put: a askedx"}, 9 * time.Minute, ""},
+		{
+			"given up, found", []func(*Attempt){asked(time.Minute, true)}, client.StatusReady, []string{"LIST", "put: a/imp_1 issued!x"}, time.Minute,
+			"the payment of an attempt that was given up has appeared: it is voided, or was paid imp_1",
+		},
+		{
+			"given up, paid", []func(*Attempt){asked(time.Minute, true)}, client.StatusPaid, []string{"LIST", "put: a/imp_1 paidx"}, never,
+			"the payment of an attempt that was given up has appeared: it is voided, or was paid imp_1",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(w *world) {
+				w.put(due(w.issued("a", "imp_1"), c.attempt...))
+				if c.seen != "" {
+					w.seen("imp_1", c.seen)
+				}
+				require.Equal(t, 1, w.work())
+				assert.Equal(t, c.book, w.book.read()[1:])
+				a := w.row().Attempts[0]
+				switch c.next {
+				case never:
+					assert.Zero(t, a.Next)
+				default:
+					assert.WithinDuration(t, time.UnixMilli(w.now(c.next)), time.UnixMilli(a.Next), time.Second)
+				}
+				if c.report == "" {
+					assert.Empty(t, w.reported())
+				} else {
+					assert.Equal(t, []string{c.report}, w.reported())
+				}
+				assert.Empty(t, w.row().Holder)
+				assert.Greater(t, w.row().Due, w.now(0))
+			})
+		})
+	}
+}
+
+// However it becomes known that a barcode is paid, the order's others are voided.
+func TestPaidBarcodeVoidsTheOthers(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Attempt){
+		"void":     func(a *Attempt) { a.State = Void },
+		"given up": func(a *Attempt) { a.State, a.ImpUID, a.Closed = Asked, "", true },
+		"asked":    func(a *Attempt) { a.State, a.ImpUID = Asked, "" },
+		"issued":   func(*Attempt) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(w *world) {
+				w.put(w.issued("b", "imp_0"), due(w.issued("a", "imp_1"), change), w.issued("c", "imp_2"))
+				for _, impUID := range []string{"imp_0", "imp_2"} {
+					w.seen(impUID, client.StatusReady)
+				}
+				w.seen("imp_1", client.StatusPaid)
+				w.work()
+				w.work()
+				assert.Empty(t, w.api.live())
+				for _, a := range w.row().Attempts {
+					assert.Equal(t, map[string]State{"imp_0": Void, "imp_1": Paid, "imp_2": Void}[a.ImpUID], a.State)
+				}
+			})
+		})
+	}
+}
