@@ -126,14 +126,15 @@ func (e *env) due(r *Row) int64 {
 // plans anew what it must.
 func (e *env) replan(r *Row) {
 	r.AtTill = min(r.AtTill, e.now)
+	again := e.in(pauseAfter(r.Tries))
 	for i := range r.Attempts {
 		a := &r.Attempts[i]
 		if a.Asked > e.now || a.Since > e.now {
 			a.Asked, a.Since = min(a.Asked, e.now), min(a.Since, e.now)
 			a.Next = e.plan(a)
 		}
-		if planned := e.plan(a); a.Next != 0 && a.Next > planned {
-			a.Next = planned
+		if a.Next != 0 { // also if the plan has no further moment: the last look is still to come
+			a.Next = min(a.Next, max(e.plan(a), again))
 		}
 	}
 	r.Due = min(r.Due, e.due(r))

@@ -98,3 +98,31 @@ func TestReplanAfterAClockWasSetBack(t *testing.T) {
 	assert.Zero(t, r.Attempts[3].Next)
 	assert.Equal(t, noon+1, r.Due)
 }
+
+func TestReplanKeepsTheLastLook(t *testing.T) {
+	t.Parallel()
+	past := func(a *Attempt) { a.Deadline, a.Next = api-61, noon-1000 }
+	r := row(with(func(a *Attempt) { past(a); a.State = Void }), with(func(a *Attempt) { past(a); a.State, a.Closed = Asked, true }), with(past))
+	r.Attempts = append(r.Attempts, Attempt{State: Issued, Asked: 1, Since: 1, Next: noon - 1000})
+	at(t).replan(r)
+	for _, a := range r.Attempts {
+		assert.Equal(t, noon-1000, a.Next, a.State)
+	}
+	r.Attempts[0].Next = noon + 1000
+	at(t).replan(r)
+	assert.Equal(t, noon, r.Attempts[0].Next, "it is not later than planned")
+}
+
+func TestReplanKeepsThePauseAfterFailures(t *testing.T) {
+	t.Parallel()
+	for tries, pause := range []time.Duration{
+		0, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 320 * time.Second, 10 * time.Minute, 10 * time.Minute,
+	} {
+		assert.Equal(t, pause, pauseAfter(tries))
+		r := row(Attempt{State: Asked, Next: noon + time.Hour.Milliseconds()})
+		r.Tries = tries
+		at(t).replan(r)
+		assert.Equal(t, noon+pause.Milliseconds(), r.Attempts[0].Next, tries)
+	}
+	assert.Equal(t, 10*time.Minute, pauseAfter(1000))
+}

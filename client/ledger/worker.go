@@ -117,11 +117,19 @@ func (l *Ledger) postpone(ctx context.Context, row *Row, d time.Duration) bool {
 	return l.put(ctx, row, was, true) == nil
 }
 
+// pauseAfter returns how long the worker waits after so many failures in a row.
+func pauseAfter(tries int) time.Duration {
+	if tries == 0 {
+		return 0
+	}
+	return min(retryFirst<<min(tries-1, 10), retryLimit)
+}
+
 // fail has the worker try again later, each time after a longer pause.
 func (o *order) fail(ctx context.Context, err error) {
 	e := o.l.env(o.acc)
 	o.row.Tries++
-	again := e.in(min(retryFirst<<min(o.row.Tries-1, 10), retryLimit))
+	again := e.in(pauseAfter(o.row.Tries))
 	for i := range o.row.Attempts {
 		if a := &o.row.Attempts[i]; a.Next != 0 && a.Next < again {
 			a.Next = again
@@ -189,9 +197,11 @@ func (o *order) lookAt(ctx context.Context, i int) error {
 		return err
 	}
 	switch state := seen.state(); {
+	case state == "":
+		return ErrSilent
 	case state == Issued && a.open() && e.over(a):
 		a.raise(Expired, e)
-	case state == Paid || state == Refunded || a.open() && state != "":
+	case state == Paid || state == Refunded || a.open():
 		if a.State == Void || a.State == Failed {
 			o.report("a barcode was paid after it was voided", a.ImpUID, nil)
 		}

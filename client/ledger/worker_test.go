@@ -100,6 +100,59 @@ func TestWorkerByStateAndAnswer(t *testing.T) {
 	}
 }
 
+// After its deadline a void barcode is looked up for the last time.
+func TestWorkerLooksOnceMoreAfterTheDeadline(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[client.Status]string{client.StatusPaid: "a/imp_1 paid", client.StatusCancelled: "a/imp_1 void"} {
+		inWorld(t, func(w *world) {
+			w.put(due(w.issued("a", "imp_1"), func(a *Attempt) { a.State, a.Since, a.Deadline = Void, w.now(-2*time.Hour), w.now(-time.Hour)/1000 }))
+			w.seen("imp_1", status)
+			w.work()
+			assert.Contains(t, w.book.read(), "GET imp_1")
+			assert.Equal(t, want, w.states())
+			assert.Zero(t, w.row().Attempts[0].Next)
+		})
+	}
+}
+
+func TestWorkerPausesLongerAfterEachFailure(t *testing.T) {
+	t.Parallel()
+	for name, a := range map[string]func(*Attempt){
+		"asked":        func(a *Attempt) { a.State, a.ImpUID = Asked, "" },
+		"over":         func(a *Attempt) { a.Deadline -= 2 * 3600 },
+		"void":         func(a *Attempt) { a.State = Void },
+		"unknown word": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(w *world) {
+				if a == nil {
+					w.seen("imp_1", "settled")
+					a = func(a *Attempt) { a.Deadline -= 2 * 3600 }
+				} else {
+					w.api.on(func(string) fault { return fault{err: errSilent} })
+				}
+				w.put(due(w.issued("a", "imp_1"), a))
+				for n, pause := range []time.Duration{10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second} {
+					require.Equal(t, 1, w.work(), "it is due")
+					assert.Equal(t, w.now(pause), w.row().Due)
+					assert.Equal(t, n+1, w.row().Tries)
+					time.Sleep(pause - time.Millisecond)
+					assert.Zero(t, w.work())
+					time.Sleep(time.Millisecond)
+				}
+				assert.Equal(t, []string{"an order's payments could not be looked at several times, and will be again"}, w.reported(), "once")
+				w.api.on(nil)
+				w.seen("imp_1", client.StatusPaid)
+				if name != "unknown word" {
+					w.work()
+					assert.Zero(t, w.row().Tries)
+				}
+			})
+		})
+	}
+}
+
 // However it becomes known that a barcode is paid, the order's others are voided.
 func TestPaidBarcodeVoidsTheOthers(t *testing.T) {
 	t.Parallel()
