@@ -185,6 +185,9 @@ func (o *order) lookAt(ctx context.Context, i int) error {
 	}
 	seen, err := o.lookUp(ctx, a.ImpUID)
 	switch {
+	case errors.Is(err, client.ErrNotFound) && a.open() && e.over(a):
+		a.raise(Failed, e)
+		return nil
 	case errors.Is(err, client.ErrNotFound) && a.open(): // it may be a look-up that lags
 		a.Looks++
 		a.Next = e.in(watchAfter[0] << min(a.Looks, 6))

@@ -50,6 +50,8 @@ func TestWorkerByStateAndAnswer(t *testing.T) {
 		{"issued, cancelled", nil, client.StatusCancelled, []string{"GET imp_1", "put: a/imp_1 void"}, time.Minute, ""},
 		{"issued, over", []func(*Attempt){over}, client.StatusReady, []string{"GET imp_1", "put: a/imp_1 expired"}, never, ""},
 		{"issued, over, paid", []func(*Attempt){over}, client.StatusPaid, []string{"GET imp_1", "put: a/imp_1 paid"}, never, ""},
+		{"issued, over, an unknown payment", []func(*Attempt){over}, "", []string{"GET imp_1", "put: a/imp_1 failed"}, time.Minute, ""},
+		{"issued, an unknown payment", nil, "", []string{"GET imp_1", "put: a/imp_1 issued"}, 2 * time.Minute, ""},
 		{"to be voided", []func(*Attempt){voiding}, client.StatusReady, []string{"put held: a/imp_1 issued!", "DELETE imp_1", "put: a/imp_1 void"}, time.Minute, ""},
 		{
 			"to be voided, paid", []func(*Attempt){voiding}, client.StatusPaid,
