@@ -86,14 +86,16 @@ func (s State) rank() int {
 		return 1
 	case Expired: // a barcode whose deadline has passed can still be voided
 		return 2
-	case Void, Failed:
+	case Failed: // what the API does not know, or calls failed, may turn up as ready, and be voided
 		return 3
-	case Paid:
+	case Void:
 		return 4
-	case Refunded:
+	case Paid:
 		return 5
-	default:
+	case Refunded:
 		return 6
+	default:
+		return 7
 	}
 }
 

@@ -44,7 +44,7 @@ func (a *Attempt) open() bool { return a.State == Issued || a.State == Expired }
 func (a *Attempt) raise(to State, e *env) {
 	if to.rank() > a.State.rank() {
 		a.State, a.Since, a.Looks = to, e.now, 0
-		a.Voiding = a.Voiding && to.rank() < Void.rank()
+		a.Voiding = a.Voiding && a.open()
 	}
 	a.Next = e.plan(a)
 }
@@ -230,7 +230,7 @@ func begin(row *Row) step {
 	}
 	for i := range row.Attempts {
 		a := &row.Attempts[i]
-		if a.State.rank() < Paid.rank() && (a.Next == 0 || a.State.rank() >= Void.rank() && a.Looks > 0) {
+		if a.State.rank() < Paid.rank() && (a.Next == 0 || a.State.rank() >= Failed.rank() && a.Looks > 0) {
 			row.Attempts = append(row.Attempts[:i], row.Attempts[i+1:]...)
 			return step{do: doIssue}
 		}

@@ -389,6 +389,7 @@ func TestMergeOnlyRaises(t *testing.T) {
 		{"a higher state", []Attempt{asked}, []Attempt{is(Issued)}, "a/imp_1 issued"},
 		{"a lower state", []Attempt{is(Paid)}, []Attempt{is(Issued)}, "a/imp_1 paid"},
 		{"the same", []Attempt{is(Issued)}, []Attempt{is(Issued)}, "a/imp_1 issued"},
+		{"failed, and it was voided", []Attempt{is(Failed)}, []Attempt{is(Void)}, "a/imp_1 void"},
 		{"void, and it was paid", []Attempt{is(Void)}, []Attempt{is(Paid)}, "a/imp_1 paid"},
 		{"a newer version's state", []Attempt{is("settled")}, []Attempt{is(Paid)}, "a/imp_1 settled"},
 		{"another attempt", []Attempt{asked}, []Attempt{{ID: "b", State: Issued}}, "a asked, b issued"},

@@ -202,6 +202,8 @@ func (o *order) lookAt(ctx context.Context, i int) error {
 	switch state := seen.state(); {
 	case state == "":
 		return ErrSilent
+	case state == Failed && a.open(), state == Issued && a.State == Failed: // a till may take it
+		return o.voidInTime(ctx, i)
 	case state == Issued && a.open() && e.over(a):
 		a.raise(Expired, e)
 	case state == Paid || state == Refunded || a.open():

@@ -61,6 +61,15 @@ func TestWorkerByStateAndAnswer(t *testing.T) {
 		{"void, cancelled", []func(*Attempt){is(Void)}, client.StatusCancelled, []string{"GET imp_1", "put: a/imp_1 void"}, 9 * time.Minute, ""},
 		{"void, paid after all", []func(*Attempt){is(Void)}, client.StatusPaid, []string{"GET imp_1", "put: a/imp_1 paid"}, never, "a barcode was paid after it was voided imp_1"},
 		{"void, an unknown payment", []func(*Attempt){is(Void)}, "", []string{"GET imp_1", "put: a/imp_1 void"}, 9 * time.Minute, ""},
+		{
+			"issued, failed", nil, client.StatusFailed,
+			[]string{"GET imp_1", "put held: a/imp_1 issued!", "DELETE imp_1", "GET imp_1", "put: a/imp_1 failed"}, time.Minute, "",
+		},
+		{
+			"failed, ready after all", []func(*Attempt){is(Failed)}, client.StatusReady,
+			[]string{"GET imp_1", "put held: a/imp_1 failed!", "DELETE imp_1", "put: a/imp_1 void"}, time.Minute, "",
+		},
+		{"failed, as before", []func(*Attempt){is(Failed)}, client.StatusFailed, []string{"GET imp_1", "put: a/imp_1 failed"}, 9 * time.Minute, ""},
 		{"failed, paid after all", []func(*Attempt){is(Failed)}, client.StatusPaid, []string{"GET imp_1", "put: a/imp_1 paid"}, never, "a barcode was paid after it was voided imp_1"},
 		{"asked, found", []func(*Attempt){asked(time.Minute, false)}, client.StatusReady, []string{"LIST", "put: a/imp_1 issued"}, time.Hour + 3*time.Minute, ""},
 		{"asked, none", []func(*Attempt){asked(time.Minute, false)}, "", []string{"LIST", "put: a askedx"}, time.Minute, ""},
