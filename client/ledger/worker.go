@@ -3,6 +3,7 @@ package ledger
 // This file holds the worker: it looks at each order when it is due.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -156,15 +157,18 @@ func (o *order) lookAtDue(ctx context.Context) error {
 		return o.drop(ctx)
 	}
 	atTill := o.row.AtTill != 0 && e.ago(o.row.AtTill) <= tillAfter[len(tillAfter)-1]+lease
+	var failed error
 	for i := 0; i < len(o.row.Attempts); i++ {
 		a := &o.row.Attempts[i]
 		if a.Next != 0 && a.Next <= e.now || atTill && a.open() {
-			if err := o.lookAt(ctx, i); err != nil {
+			err := o.lookAt(ctx, i)
+			if errors.Is(err, errAgain) {
 				return err
 			}
+			failed = cmp.Or(failed, err) // a barcode that the API refuses to void hides no other one
 		}
 	}
-	return nil
+	return failed
 }
 
 // drop removes the row. Its attempts ended long ago.

@@ -164,6 +164,24 @@ func TestWorkerPausesLongerAfterEachFailure(t *testing.T) {
 	}
 }
 
+func TestWorkerLooksAtEveryAttemptInSpiteOfAFailure(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.put(due(w.issued("a", "imp_1"), func(a *Attempt) { a.Voiding = true }), due(w.issued("b", "imp_2"), func(a *Attempt) { a.State = Void }))
+		w.seen("imp_1", client.StatusReady)
+		w.seen("imp_2", client.StatusPaid)
+		w.api.on(func(call string) fault {
+			if call == "DELETE imp_1" {
+				return fault{err: errRefused}
+			}
+			return fault{work: true}
+		})
+		w.work()
+		assert.Equal(t, "a/imp_1 issued!, b/imp_2 paid", w.states())
+		assert.Equal(t, 1, w.row().Tries)
+	})
+}
+
 // However it becomes known that a barcode is paid, the order's others are voided.
 func TestPaidBarcodeVoidsTheOthers(t *testing.T) {
 	t.Parallel()
