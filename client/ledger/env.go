@@ -62,7 +62,7 @@ func (e *env) plan(a *Attempt) int64 {
 	switch {
 	case a.State == Asked && !a.Closed:
 		return max(a.Asked+e.settled().Milliseconds(), e.now)
-	case a.Voiding && a.open():
+	case a.Voiding && a.State == Issued:
 		return e.in(watchAfter[0])
 	case a.State == Issued && a.Deadline != 0:
 		return e.local(a.Deadline) + atTill.Milliseconds()

@@ -40,7 +40,7 @@ func TestPlanByState(t *testing.T) {
 		{"issued, no known deadline, on its last day", a(Issued, -30*24*time.Hour+time.Minute, unlimited), time.Minute},
 		{"issued, no known deadline, after its last day", a(Issued, -30*24*time.Hour, unlimited), never},
 		{"to be voided", a(Issued, -time.Hour, voiding), time.Minute},
-		{"expired, to be voided", a(Expired, -time.Hour, voiding), time.Minute},
+		{"expired, to be voided, and the API refuses to", a(Expired, -time.Hour, voiding), never},
 		{"expired", a(Expired, 0), never},
 		{"paid", a(Paid, 0), never},
 		{"refunded", a(Refunded, 0), never},

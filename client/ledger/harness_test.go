@@ -4,6 +4,7 @@ package ledger
 // and one book of what both were asked for.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -330,7 +331,7 @@ func (s *mapStore) List(ctx context.Context, after Key, limit int) ([]*Row, erro
 	if err := s.enter(ctx, "list", nil); err != nil {
 		return nil, err
 	}
-	return s.some(limit, func(r *Row) bool { return r.Account+"\x00"+r.Order > after.Account+"\x00"+after.Order }), nil
+	return s.some(limit, func(r *Row) bool { return byKey(r.Key(), after) > 0 }), nil
 }
 
 func (s *mapStore) some(limit int, wanted func(*Row) bool) (list []*Row) {
@@ -341,9 +342,11 @@ func (s *mapStore) some(limit int, wanted func(*Row) bool) (list []*Row) {
 			list = append(list, row.Clone())
 		}
 	}
-	slices.SortFunc(list, func(a, b *Row) int { return strings.Compare(a.Order, b.Order) })
+	slices.SortFunc(list, func(a, b *Row) int { return byKey(a.Key(), b.Key()) })
 	return list[:min(limit, len(list))]
 }
+
+func byKey(a, b Key) int { return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.Order, b.Order)) }
 
 func (s *mapStore) Close() error {
 	s.mu.Lock()

@@ -107,6 +107,9 @@ func (l *Ledger) workOn(ctx context.Context, row *Row) {
 		o.fail(ctx, err)
 		return
 	}
+	if o.row.Attempts == nil { // it was removed
+		return
+	}
 	o.row.Tries, o.changed = 0, true
 	_ = o.settle(ctx)
 }
@@ -234,9 +237,7 @@ func (e *env) over(a *Attempt) bool {
 func (o *order) voidInTime(ctx context.Context, i int) error {
 	err := o.void(ctx, i)
 	if _, refused := errors.AsType[*NotVoidedError](err); refused && o.l.env(o.acc).over(&o.row.Attempts[i]) {
-		a := &o.row.Attempts[i]
-		a.Voiding = false
-		a.raise(Expired, o.l.env(o.acc))
+		o.row.Attempts[i].raise(Expired, o.l.env(o.acc))
 		return nil
 	}
 	return err

@@ -4,6 +4,8 @@ package ledger
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -208,4 +210,248 @@ func TestPaidBarcodeVoidsTheOthers(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestRowIsRemovedAfterKeep(t *testing.T) {
+	t.Parallel()
+	ended := func(w *world, keep time.Duration) *Row {
+		r := w.put(due(w.issued("a", "imp_1"), func(a *Attempt) { a.State, a.Since = Paid, w.now(-keep) }))
+		r.Attempts[0].Next = 0
+		w.store.set(r)
+		return r
+	}
+	for _, keep := range []time.Duration{0, time.Hour} {
+		inWorld(t, func(w *world) {
+			w.use(Settings{Accounts: map[string]*Account{"shop": w.acc}, Keep: keep})
+			if keep == 0 {
+				keep = DefaultKeep
+			}
+			ended(w, keep-time.Second)
+			w.work()
+			require.NotNil(t, w.row())
+			assert.Equal(t, w.now(time.Second), w.row().Due)
+			r := ended(w, keep-time.Second)
+			r.AtTill = w.now(-time.Minute)
+			w.store.set(r)
+			time.Sleep(time.Second)
+			w.work()
+			require.NotNil(t, w.row(), "a customer is at the till")
+
+			ended(w, keep)
+			w.book.read()
+			w.work()
+			assert.Nil(t, w.row())
+			assert.Equal(t, []string{"put: a/imp_1 paid", "put: "}, w.book.read())
+		})
+	}
+}
+
+// The worker of another node, or a call, may be about to write the row.
+func TestWorkerClaimsARow(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		r := w.put(due(w.issued("a", "imp_1")))
+		w.seen("imp_1", client.StatusReady)
+		r.Holder, r.HeldUntil = "a call", w.now(time.Second)
+		w.store.set(r)
+		w.work()
+		assert.Empty(t, w.book.read(), "it is held")
+
+		r.Holder = ""
+		w.store.set(r)
+		rows, err := w.store.Due(context.Background(), w.now(0), 1)
+		require.NoError(t, err)
+		w.store.change(r.Key(), func(*Row) {})
+		w.l.workOn(context.Background(), rows[0])
+		assert.Empty(t, w.book.read(), "another node was first")
+
+		var leased int64
+		w.api.on(func(string) fault {
+			leased = w.store.get(r.Key()).Due
+			return fault{work: true}
+		})
+		w.work()
+		assert.Equal(t, w.now(time.Minute), leased, "nobody else looks at it meanwhile")
+	})
+}
+
+func TestWorkerLeavesAnAccountThatIsUnknownHere(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.put(due(w.issued("a", "imp_1")))
+		w.seen("imp_1", client.StatusPaid)
+		w.use(Settings{})
+		assert.Equal(t, 1, w.work())
+		assert.Equal(t, []string{"put: a/imp_1 issued"}, w.book.read())
+		assert.Equal(t, w.now(10*time.Minute), w.row().Due)
+		w.use(Settings{Accounts: map[string]*Account{"shop": w.acc}})
+		time.Sleep(10 * time.Minute)
+		w.work()
+		assert.Equal(t, "a/imp_1 paid", w.states())
+	})
+}
+
+func TestWorkerRecoversFromAPanic(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.put(due(w.issued("a", "imp_1")))
+		w.seen("imp_1", client.StatusReady)
+		w.api.on(func(string) fault { panic("canary") })
+		w.work()
+		assert.Equal(t, 1, w.row().Tries)
+		assert.Equal(t, w.now(10*time.Second), w.row().Due)
+	})
+}
+
+func TestWorkerGivesUpVoidingAfterTheDeadline(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.put(due(w.issued("a", "imp_1"), func(a *Attempt) { a.Voiding = true }))
+		w.seen("imp_1", client.StatusReady)
+		w.api.on(func(call string) fault {
+			if call == "DELETE imp_1" {
+				return fault{err: errRefused}
+			}
+			return fault{work: true}
+		})
+		w.work()
+		assert.Equal(t, "a/imp_1 issued!", w.states())
+		w.clock.setBy(time.Hour+3*time.Minute, time.Hour+3*time.Minute)
+		w.work()
+		assert.Equal(t, "a/imp_1 expired!", w.states())
+		assert.Zero(t, w.row().Attempts[0].Next, "no till takes it any more")
+	})
+}
+
+// An accepted webhook brings look-ups after 1, 5 and 30 minutes, whatever else is planned.
+func TestWorkerLooksAfterTheTill(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.put(w.issued("a", "imp_1"))
+		w.seen("imp_1", client.StatusReady)
+		w.l.Work()
+		w.l.MarkAtTill(context.Background(), Key{"shop", "o"})
+		w.l.MarkAtTill(context.Background(), Key{"shop", "unknown"})
+		w.l.MarkAtTill(context.Background(), Key{"elsewhere", "o"})
+		began := w.now(0)
+		var looks []int64
+		w.api.on(func(string) fault {
+			looks = append(looks, (w.now(0)-began)/60_000)
+			return fault{work: true}
+		})
+		time.Sleep(40 * time.Minute)
+		assert.Equal(t, []int64{1, 5, 30}, looks)
+		assert.Nil(t, w.store.get(Key{"shop", "unknown"}))
+	})
+}
+
+func TestWorkReadsAgainAtOnceIfThereIsMore(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.seen("imp_1", client.StatusReady)
+		for i := range 2*batch + 1 {
+			r := &Row{Format: Format, Account: "shop", Order: fmt.Sprint(i), Version: 1, Due: 1, Attempts: []Attempt{due(w.issued("a", "imp_1"))}}
+			w.store.set(r)
+		}
+		atOnceNow, most := 0, 0
+		w.api.on(func(string) fault {
+			w.mu.Lock()
+			atOnceNow++
+			most = max(most, atOnceNow)
+			w.mu.Unlock()
+			time.Sleep(time.Millisecond)
+			w.mu.Lock()
+			atOnceNow--
+			w.mu.Unlock()
+			return fault{work: true}
+		})
+		w.l.Work()
+		time.Sleep(800 * time.Millisecond)
+		assert.Equal(t, atOnce, most)
+		assert.Empty(t, w.store.some(1000, func(r *Row) bool { return r.Due <= w.now(0) }))
+	})
+}
+
+// A clock that was wrong when a row was written must not delay its look for years.
+func TestSweepCorrectsRowsAfterTheClockWasSet(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.seen("imp_1", client.StatusPaid)
+		w.l.Work()
+		time.Sleep(10 * time.Second)
+		for i := range batch + 10 {
+			a := w.issued("a", "imp_1")
+			a.Next = w.now(10 * 365 * 24 * time.Hour)
+			row := &Row{Format: Format, Account: "shop", Order: fmt.Sprintf("%03d", i), Version: 1, Due: a.Next, Attempts: []Attempt{a}}
+			switch i {
+			case 0:
+				row.Format++
+			case 1:
+				row.Account = "elsewhere"
+			case 2:
+				row.Due, row.Attempts[0].Next = w.now(time.Minute), w.now(time.Minute)
+			}
+			w.store.set(row)
+		}
+		time.Sleep(10 * time.Second)
+		assert.Len(t, w.store.some(1000, func(r *Row) bool { return r.Due > w.now(2*time.Hour) }), batch+9, "no clock was set")
+		w.clock.setBy(time.Hour, 0)
+		time.Sleep(10 * time.Second)
+		later := w.store.some(1000, func(r *Row) bool { return r.Due > w.now(2*time.Hour) && r.Attempts[0].State == Issued })
+		require.Len(t, later, 2)
+		assert.Equal(t, []string{"001", "000"}, []string{later[0].Order, later[1].Order})
+	})
+	inWorld(t, func(w *world) {
+		lists := 0
+		w.store.hook(func(_ context.Context, op string, _ *Row) error {
+			if op == "list" {
+				lists++
+			}
+			return nil
+		})
+		w.l.Work()
+		time.Sleep(time.Hour)
+		assert.Equal(t, 1, lists)
+		time.Sleep(24 * time.Hour)
+		assert.Equal(t, 2, lists, "once a day")
+	})
+}
+
+func TestWorkEndsWithClose(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.put(due(w.issued("a", "imp_1")))
+		w.seen("imp_1", client.StatusReady)
+		arrived := make(chan struct{})
+		w.acc.API = hanging{w.api, arrived}
+		w.l.Work()
+		<-arrived
+		began := time.Now()
+		require.NoError(t, w.l.Close())
+		assert.Zero(t, time.Since(began))
+		assert.Equal(t, 1, w.store.closed)
+	})
+}
+
+// hanging is an API whose look-ups end with their context.
+type hanging struct {
+	*fakeAPI
+	arrived chan struct{}
+}
+
+func (h hanging) Payment(ctx context.Context, _ string) (Seen, error) {
+	close(h.arrived)
+	<-ctx.Done()
+	return Seen{}, errors.Join(client.ErrOutcomeUnknown, ctx.Err())
+}
+
+func TestWorkerDoesNothingWhileTheStoreIsDown(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.put(due(w.issued("a", "imp_1")))
+		w.store.hook(broken)
+		assert.Zero(t, w.work())
+		assert.False(t, w.l.sweep(context.Background()))
+		assert.Empty(t, w.book.read())
+	})
 }
