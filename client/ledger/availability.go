@@ -22,12 +22,13 @@ type missed struct {
 // Open opens the store. After an error it goes on trying until Close.
 func (l *Ledger) Open() error {
 	store, err := l.opts.Open()
+	if err == nil && !l.trust(store) {
+		err = ErrDown
+	}
 	if err != nil {
 		l.spawn(l.reopen)
-		return err
 	}
-	l.trust(store)
-	return nil
+	return err
 }
 
 // reopen opens the store again, until it succeeds.
@@ -45,20 +46,24 @@ func (l *Ledger) reopen() {
 	}
 }
 
-// trust takes a store into use, after what was missed is written. It reports whether it could.
+// trust takes a store into use, after what was missed is written. It reports whether it could, and
+// closes the store if not.
 func (l *Ledger) trust(store Store) bool {
 	for {
 		l.mu.Lock()
-		batch := l.missed
+		batch, ended := l.missed, l.ended
 		l.missed = nil
-		if len(batch) == 0 || l.ended {
-			if l.store = store; l.ended {
-				l.store = nil
-			}
-			l.mu.Unlock()
-			break
+		if len(batch) == 0 && !ended {
+			l.store = store
 		}
 		l.mu.Unlock()
+		switch {
+		case ended:
+			_ = store.Close()
+			return false
+		case len(batch) == 0:
+			return true
+		}
 		if rest := l.catchUp(store, batch); rest != nil {
 			l.mu.Lock()
 			l.missed = append(rest, l.missed...)
@@ -67,10 +72,6 @@ func (l *Ledger) trust(store Store) bool {
 			return false
 		}
 	}
-	if l.Down() { // closed meanwhile
-		_ = store.Close()
-	}
-	return true
 }
 
 // catchUp writes what was missed, and returns what could not be written.
@@ -80,12 +81,14 @@ func (l *Ledger) catchUp(store Store, batch []missed) (rest []missed) {
 		if acc == nil { // its account was taken out of the configuration
 			continue
 		}
-		err := l.updateIn(context.Background(), store, acc, m.key, true, func(row *Row, e *env) {
+		ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
+		err := l.updateIn(ctx, store, acc, m.key, true, func(row *Row, e *env) {
 			if row.find(&m.attempt) < 0 {
 				m.attempt.Next = e.plan(&m.attempt)
 				row.Attempts = append(row.Attempts, m.attempt)
 			}
 		})
+		cancel()
 		if err != nil && !errors.Is(err, ErrBusy) {
 			return batch[i:]
 		}
@@ -106,17 +109,26 @@ func (l *Ledger) miss(key Key, a Attempt) {
 // fail takes a store out of use. Only opening it again tells what of it is true.
 func (l *Ledger) fail(store Store, err error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.store != store {
+	failed := l.store == store
+	if failed {
+		l.store = nil
+	}
+	l.mu.Unlock()
+	if !failed {
 		return
 	}
-	l.store = nil
 	l.opts.Report(Event{Message: "the ledger is down", Err: err})
-	if !l.ended {
+	l.mu.Lock()
+	ended := l.ended
+	if !ended {
 		l.work.Go(func() {
 			_ = store.Close() // may wait for a disk that hangs
 			l.reopen()
 		})
+	}
+	l.mu.Unlock()
+	if ended { // Close does not know of it any more
+		_ = store.Close()
 	}
 }
 

@@ -346,7 +346,9 @@ func (s *mapStore) some(limit int, wanted func(*Row) bool) (list []*Row) {
 	return list[:min(limit, len(list))]
 }
 
-func byKey(a, b Key) int { return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.Order, b.Order)) }
+func byKey(a, b Key) int {
+	return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.Order, b.Order))
+}
 
 func (s *mapStore) Close() error {
 	s.mu.Lock()

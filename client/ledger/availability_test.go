@@ -1,0 +1,309 @@
+package ledger
+
+// This file holds tests of a store that fails, hangs, or comes back.
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+)
+
+const (
+	isDown    = "the ledger is down"
+	isUp      = "the ledger is up again"
+	isWithout = "the ledger is down: the order is looked up at the API instead"
+)
+
+func TestStoreThatFailsIsDoneWithout(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]func(context.Context, string, *Row) error{"fails": broken, "hangs": hang} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(w *world) {
+				w.opens = func() (Store, error) { return nil, errBroken }
+				w.store.hook(fails)
+				began := time.Now()
+				answer, err := w.issue()
+				require.NoError(t, err)
+				assert.Equal(t, "new_1", string(answer.Response.Body))
+				assert.LessOrEqual(t, time.Since(began), 2*time.Second)
+				assert.Equal(t, []string{"LIST", "POST"}, w.book.read(), "the order is looked up first")
+				assert.Equal(t, []string{isDown, isWithout}, w.reported())
+				assert.True(t, w.l.Down())
+				assert.Equal(t, 1, w.store.closed)
+
+				answer, err = w.issue()
+				require.NoError(t, err)
+				assert.True(t, answer.Reused)
+				assert.Equal(t, []string{"LIST", "GET new_1"}, w.book.read())
+			})
+		})
+	}
+}
+
+func TestNothingIsIssuedWhileDownIfSettingsRefuse(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.use(Settings{Accounts: map[string]*Account{"shop": w.acc}, Refuse: true})
+		w.store.hook(broken)
+		_, err := w.issue()
+		require.ErrorIs(t, err, ErrDown)
+		assert.Empty(t, w.book.read())
+	})
+}
+
+// A store is opened again, after longer and longer pauses, and gets what it missed before anything
+// is read from it.
+func TestStoreGetsWhatItMissedBeforeItIsTrusted(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		var opened []time.Duration
+		began := time.Now()
+		w.opens = func() (Store, error) {
+			if opened = append(opened, time.Since(began)); len(opened) < 4 {
+				return nil, errBroken
+			}
+			return w.store, nil
+		}
+		w.store.hook(broken)
+		_, err := w.issue()
+		require.NoError(t, err)
+		w.api.fails("POST", fault{err: errSilent})
+		_, err = w.l.Issue(t.Context(), w.acc, request(func(q *Terms) { q.Order = "o2" }))
+		require.ErrorIs(t, err, client.ErrOutcomeUnknown)
+		w.api.fails("POST", fault{err: errRefused})
+		_, err = w.l.Issue(t.Context(), w.acc, request(func(q *Terms) { q.Order = "o3" }))
+		require.NoError(t, err)
+		w.store.hook(nil)
+		w.book.read()
+		time.Sleep(20 * time.Second)
+		assert.Equal(t, []time.Duration{time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second}, opened)
+		assert.Equal(t, []string{"put: n2/new_1 issued", "put: n4 asked"}, w.book.read())
+		assert.Contains(t, w.reported(), isUp)
+		assert.False(t, w.l.Down())
+		assert.NotZero(t, w.row().Due)
+		answer, err := w.issue()
+		require.NoError(t, err)
+		assert.True(t, answer.Reused)
+	})
+}
+
+func TestStoreThatFailsAgainWhileItCatchesUp(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]func(context.Context, string, *Row) error{"fails": broken, "hangs": hang} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(w *world) {
+				w.store.hook(broken)
+				for i := range 3 {
+					_, err := w.l.Issue(t.Context(), w.acc, request(func(q *Terms) { q.Order = fmt.Sprint(i) }))
+					require.NoError(t, err)
+				}
+				puts := 0
+				w.store.hook(func(ctx context.Context, op string, row *Row) error {
+					if op == "put" {
+						if puts++; puts == 2 {
+							return fails(ctx, op, row)
+						}
+					}
+					return nil
+				})
+				time.Sleep(10 * time.Second)
+				for i := range 3 {
+					assert.NotNil(t, w.store.get(Key{"shop", fmt.Sprint(i)}), "order %d", i)
+				}
+				assert.False(t, w.l.Down())
+				assert.Equal(t, 2, w.store.closed, "each time that it failed")
+			})
+		})
+	}
+}
+
+// What is issued before the store is opened for the first time is missed, too.
+func TestFirstOpenThatCannotCatchUpIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		other := New(w.l.opts)
+		other.Use(Settings{Accounts: map[string]*Account{"shop": w.acc}})
+		defer other.Close()
+		_, err := other.Issue(t.Context(), w.acc, request())
+		require.NoError(t, err)
+		w.store.hook(broken)
+		require.ErrorIs(t, other.Open(), ErrDown)
+		w.store.hook(nil)
+		time.Sleep(2 * time.Second)
+		assert.False(t, other.Down())
+		assert.Equal(t, "n2/new_1 issued", w.states())
+	})
+}
+
+func TestOnlySoMuchIsRemembered(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.opens = func() (Store, error) { return nil, errBroken }
+		w.store.hook(broken)
+		_, _ = w.issue()
+		for i := range maxMissed + 5 {
+			w.l.miss(Key{"shop", fmt.Sprint(i)}, Attempt{ID: fmt.Sprint(i), State: Issued, ImpUID: fmt.Sprint(i)})
+		}
+		require.Len(t, w.l.missed, maxMissed)
+		assert.Equal(t, "5", w.l.missed[0].attempt.ID, "the oldest are forgotten")
+	})
+}
+
+func TestMissedAttemptOfARemovedAccountOrANewerRowIsLeft(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		newer := w.put(w.issued("a", "imp_1"))
+		newer.Format++
+		w.store.set(newer)
+		w.store.hook(broken)
+		_, _ = w.issue(func(q *Terms) { q.Order = "o3" })
+		for _, key := range []Key{{"elsewhere", "o"}, {"shop", "o"}, {"shop", "o2"}} {
+			w.l.miss(key, w.issued("b", "imp_2"))
+		}
+		w.store.hook(nil)
+		time.Sleep(2 * time.Second)
+		assert.False(t, w.l.Down())
+		assert.Equal(t, "a/imp_1 issued", w.states())
+		assert.Equal(t, "b/imp_2 issued", describe(w.store.get(Key{"shop", "o2"})))
+		assert.Nil(t, w.store.get(Key{"elsewhere", "o"}))
+	})
+}
+
+func TestOpenThatFailsGoesOnTrying(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		opens := 0
+		other := New(Options{Open: func() (Store, error) {
+			if opens++; opens < 8 {
+				return nil, errBroken
+			}
+			return w.store, nil
+		}})
+		require.ErrorIs(t, other.Open(), errBroken)
+		time.Sleep(90 * time.Second)
+		assert.True(t, other.Down(), "1 s, 2 s, 4 s, 8 s, 16 s, 30 s, and 30 s again")
+		time.Sleep(2 * time.Second)
+		assert.False(t, other.Down())
+		require.NoError(t, other.Close())
+		assert.Equal(t, 1, w.store.closed)
+	})
+}
+
+// Close leaves no store open and no goroutine behind, and closes no store twice.
+func TestCloseAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	t.Run("while the store is down", func(t *testing.T) {
+		t.Parallel()
+		inWorld(t, func(w *world) {
+			w.opens = func() (Store, error) { return nil, errBroken }
+			w.store.hook(broken)
+			_, _ = w.issue()
+			began := time.Now()
+			require.NoError(t, w.l.Close())
+			assert.Zero(t, time.Since(began))
+			assert.Equal(t, 1, w.store.closed)
+		})
+	})
+	t.Run("while it is opened again", func(t *testing.T) {
+		t.Parallel()
+		inWorld(t, func(w *world) {
+			opening, open := make(chan struct{}), make(chan struct{})
+			w.opens = func() (Store, error) {
+				close(opening)
+				<-open
+				return w.store, nil
+			}
+			w.store.hook(broken)
+			_, _ = w.issue()
+			<-opening
+			var closing sync.WaitGroup
+			closing.Go(func() { assert.NoError(t, w.l.Close()) })
+			synctest.Wait()
+			close(open)
+			closing.Wait()
+			assert.Equal(t, 2, w.store.closed, "after it failed, and now")
+			assert.True(t, w.l.Down())
+			assert.NotContains(t, w.reported(), isUp)
+		})
+	})
+	t.Run("before it is opened", func(t *testing.T) {
+		t.Parallel()
+		inWorld(t, func(w *world) {
+			require.NoError(t, w.l.Close())
+			require.ErrorIs(t, w.l.Open(), ErrDown)
+			assert.Equal(t, 2, w.store.closed)
+		})
+	})
+	t.Run("while a request uses the store, which then fails", func(t *testing.T) {
+		t.Parallel()
+		inWorld(t, func(w *world) {
+			fail := make(chan struct{})
+			w.store.hook(func(context.Context, string, *Row) error {
+				<-fail
+				return errBroken
+			})
+			var asking sync.WaitGroup
+			asking.Go(func() { _, _ = w.issue() })
+			synctest.Wait()
+			w.l.mu.Lock()
+			w.l.ended = true // Close has begun, and waits for other work
+			close(w.l.closed)
+			w.l.mu.Unlock()
+			close(fail)
+			asking.Wait()
+			require.NoError(t, w.l.Close())
+			assert.Equal(t, 1, w.store.closed)
+		})
+	})
+	t.Run("twice, and with writes behind an answer", func(t *testing.T) {
+		t.Parallel()
+		inWorld(t, func(w *world) {
+			answer, err := w.issue()
+			require.NoError(t, err)
+			require.NotNil(t, answer.Response)
+			require.NoError(t, w.l.Close())
+			require.NoError(t, w.l.Close())
+			assert.Equal(t, "n2/new_1 issued", describe(w.store.get(Key{"shop", "o"})))
+			assert.Equal(t, 1, w.store.closed)
+		})
+	})
+}
+
+// The operator's function may ask the Ledger.
+func TestReportMayAskTheLedger(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		var other *Ledger
+		down := false
+		other = New(Options{Open: func() (Store, error) { return w.store, nil }, Report: func(Event) { down = down || other.Down() }})
+		require.NoError(t, other.Open())
+		w.store.hook(broken)
+		_, err := other.Standing(t.Context(), Key{"shop", "o"}, "a", "imp_1")
+		require.ErrorIs(t, err, ErrDown)
+		assert.True(t, down)
+		require.NoError(t, other.Close())
+	})
+}
+
+func TestStandingInTheStore(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		standing, err := w.l.Standing(t.Context(), Key{"shop", "o"}, "a", "imp_1")
+		require.NoError(t, err)
+		assert.Equal(t, Unknown, standing)
+		w.put(w.issued("a", "imp_1"))
+		standing, err = w.l.Standing(t.Context(), Key{"shop", "o"}, "a", "imp_1")
+		require.NoError(t, err)
+		assert.Equal(t, Current, standing)
+	})
+}
