@@ -82,12 +82,7 @@ func (l *Ledger) catchUp(store Store, batch []missed) (rest []missed) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
-		err := l.updateIn(ctx, store, acc, m.key, true, func(row *Row, e *env) {
-			if row.find(&m.attempt) < 0 {
-				m.attempt.Next = e.plan(&m.attempt)
-				row.Attempts = append(row.Attempts, m.attempt)
-			}
-		})
+		err := l.updateIn(ctx, store, acc, m.key, true, m.add)
 		cancel()
 		if err != nil && !errors.Is(err, ErrBusy) {
 			return batch[i:]
@@ -96,14 +91,31 @@ func (l *Ledger) catchUp(store Store, batch []missed) (rest []missed) {
 	return nil
 }
 
-// miss remembers an attempt that was made while the store was down.
-func (l *Ledger) miss(key Key, a Attempt) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.missed) >= maxMissed {
-		l.missed = l.missed[1:]
+// add brings what was missed into a row.
+func (m *missed) add(row *Row, e *env) {
+	if row.find(&m.attempt) < 0 {
+		m.attempt.Next = e.plan(&m.attempt)
+		row.Attempts = append(row.Attempts, m.attempt)
 	}
-	l.missed = append(l.missed, missed{key, a})
+}
+
+// miss remembers an attempt that was made while the store was down, or writes it if the store is up
+// again.
+func (l *Ledger) miss(ctx context.Context, acc *Account, m missed) {
+	for {
+		l.mu.Lock()
+		down := l.store == nil
+		if down {
+			if len(l.missed) >= maxMissed {
+				l.missed = l.missed[1:]
+			}
+			l.missed = append(l.missed, m)
+		}
+		l.mu.Unlock()
+		if down || !errors.Is(l.update(ctx, acc, m.key, true, m.add), ErrDown) {
+			return
+		}
+	}
 }
 
 // fail takes a store out of use. Only opening it again tells what of it is true.

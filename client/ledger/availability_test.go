@@ -152,7 +152,8 @@ func TestOnlySoMuchIsRemembered(t *testing.T) {
 		w.store.hook(broken)
 		_, _ = w.issue()
 		for i := range maxMissed + 5 {
-			w.l.miss(Key{"shop", fmt.Sprint(i)}, Attempt{ID: fmt.Sprint(i), State: Issued, ImpUID: fmt.Sprint(i)})
+			m := missed{Key{"shop", fmt.Sprint(i)}, Attempt{ID: fmt.Sprint(i), State: Issued, ImpUID: fmt.Sprint(i)}}
+			w.l.miss(t.Context(), w.acc, m)
 		}
 		require.Len(t, w.l.missed, maxMissed)
 		assert.Equal(t, "5", w.l.missed[0].attempt.ID, "the oldest are forgotten")
@@ -168,7 +169,7 @@ func TestMissedAttemptOfARemovedAccountOrANewerRowIsLeft(t *testing.T) {
 		w.store.hook(broken)
 		_, _ = w.issue(func(q *Terms) { q.Order = "o3" })
 		for _, key := range []Key{{"elsewhere", "o"}, {"shop", "o"}, {"shop", "o2"}} {
-			w.l.miss(key, w.issued("b", "imp_2"))
+			w.l.miss(t.Context(), w.acc, missed{key, w.issued("b", "imp_2")})
 		}
 		w.store.hook(nil)
 		time.Sleep(2 * time.Second)
@@ -305,5 +306,25 @@ func TestStandingInTheStore(t *testing.T) {
 		standing, err = w.l.Standing(t.Context(), Key{"shop", "o"}, "a", "imp_1")
 		require.NoError(t, err)
 		assert.Equal(t, Current, standing)
+	})
+}
+
+// The store comes up while a call is under way that was made without it.
+func TestAttemptThatEndsAfterTheStoreIsUpAgainIsWritten(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.store.hook(broken)
+		w.api.on(func(call string) fault {
+			if call == "POST" {
+				w.store.hook(nil)
+				time.Sleep(5 * time.Second)
+				assert.False(t, w.l.Down())
+			}
+			return fault{work: true}
+		})
+		_, err := w.issue()
+		require.NoError(t, err)
+		assert.Equal(t, "n2/new_1 issued", w.states())
+		assert.Empty(t, w.l.missed)
 	})
 }

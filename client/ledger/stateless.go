@@ -55,7 +55,7 @@ func (l *Ledger) sendWithout(ctx context.Context, acc *Account, r *Request) (Ans
 		attempt.raise(Issued, e)
 	}
 	if l.opts.Open != nil && (outcome == done || outcome == outcomeOpen) {
-		l.miss(Key{acc.Name, r.Order}, attempt)
+		l.miss(ctx, acc, missed{Key{acc.Name, r.Order}, attempt})
 	}
 	if seen.Answer != nil {
 		return Answer{Response: seen.Answer}, nil
