@@ -328,3 +328,171 @@ func TestAttemptThatEndsAfterTheStoreIsUpAgainIsWritten(t *testing.T) {
 		assert.Empty(t, w.l.missed)
 	})
 }
+
+// One request has a hold when the store fails, and the next one cannot see it.
+func TestRequestsFollowEachOtherWhenTheStoreFailsOrComesBack(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]func(w *world){
+		"fails":      func(w *world) { w.store.hook(broken) },
+		"comes back": func(w *world) { w.store.hook(nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(w *world) {
+				if name == "comes back" {
+					w.store.hook(broken)
+				}
+				w.api.on(func(call string) fault {
+					if call == "POST" {
+						fails(w)
+						time.Sleep(5 * time.Second)
+					}
+					return fault{work: true}
+				})
+				var both sync.WaitGroup
+				for i, wait := range []time.Duration{0, 3 * time.Second} {
+					both.Go(func() {
+						time.Sleep(wait)
+						answer, err := w.issue(func(q *Terms) { q.PG = fmt.Sprint("galaxia.", i) })
+						assert.NoError(t, err)
+						assert.Equal(t, i == 1, answer.Reused)
+					})
+				}
+				both.Wait()
+				assert.Equal(t, []string{"new_1"}, w.api.live())
+				assert.Empty(t, w.l.occupied)
+			})
+		})
+	}
+}
+
+func TestRequestWaitsForAnotherOneForATimeOut(t *testing.T) {
+	t.Parallel()
+	for name, down := range map[string]bool{"with the store": false, "without it": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(w *world) {
+				if down {
+					w.opens = func() (Store, error) { return nil, errBroken }
+					w.store.hook(broken)
+				}
+				w.api.on(func(string) fault {
+					time.Sleep(15 * time.Second)
+					return fault{work: true}
+				})
+				var both sync.WaitGroup
+				both.Go(func() { _, _ = w.issue() })
+				synctest.Wait()
+				began := time.Now()
+				_, err := w.issue(amount("1"))
+				require.ErrorIs(t, err, ErrBusy)
+				assert.Equal(t, timeout, time.Since(began))
+				both.Wait()
+			})
+		})
+	}
+}
+
+func TestVoidWithoutTheStore(t *testing.T) {
+	t.Parallel()
+	lost := fault{err: errSilent}
+	for _, c := range []struct {
+		name string
+		end  fault
+		then client.Status // "" for a 404
+		err  error
+		busy bool
+	}{
+		{"done", fault{work: true}, client.StatusCancelled, nil, false},
+		{"lost, done", fault{err: errSilent, work: true}, client.StatusCancelled, nil, false},
+		{"lost, not done", lost, client.StatusReady, nil, true},
+		{"lost, gone", lost, "", nil, false},
+		{"refused, paid", fault{err: errRefused}, client.StatusPaid, nil, false},
+		{"refused", fault{err: errRefused}, client.StatusReady, nil, true},
+		{"not sent", fault{err: client.ErrUnreachable}, client.StatusReady, client.ErrUnreachable, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(w *world) {
+				w.opens = func() (Store, error) { return nil, errBroken }
+				w.store.hook(broken)
+				w.seen("imp_1", client.StatusReady)
+				w.api.on(func(call string) fault {
+					switch call {
+					case "DELETE imp_1":
+						return c.end
+					case "GET imp_1":
+						if c.then == "" {
+							return fault{err: errMissing}
+						}
+						w.api.status("imp_1", c.then)
+					}
+					return fault{work: true}
+				})
+				answer, err := w.issue(amount("1"))
+				switch {
+				case c.busy:
+					require.ErrorAs(t, err, new(*NotVoidedError))
+				case c.err != nil:
+					require.ErrorIs(t, err, c.err)
+				default:
+					require.NoError(t, err)
+					assert.NotNil(t, answer.Response)
+				}
+				if c.busy || c.err != nil {
+					assert.NotContains(t, w.book.read(), "POST")
+				}
+			})
+		})
+	}
+}
+
+func TestSilenceWithoutTheStore(t *testing.T) {
+	t.Parallel()
+	for _, call := range []string{"LIST", "GET imp_1"} {
+		inWorld(t, func(w *world) {
+			w.opens = func() (Store, error) { return nil, errBroken }
+			w.store.hook(broken)
+			w.seen("imp_1", client.StatusReady)
+			w.api.fails(call, fault{err: errSilent})
+			_, err := w.issue()
+			require.ErrorIs(t, err, ErrSilent)
+			w.api.on(func(c string) fault {
+				if c == "DELETE imp_1" {
+					return fault{err: errRefused}
+				}
+				if c == "GET imp_1" {
+					return fault{err: errSilent}
+				}
+				return fault{work: true}
+			})
+			_, err = w.issue(amount("1"))
+			require.ErrorIs(t, err, ErrSilent)
+			w.api.on(func(c string) fault {
+				if c == "GET imp_1" {
+					w.api.status("imp_1", client.StatusPaid)
+				}
+				return fault{work: true}
+			})
+			_, err = w.issue()
+			require.ErrorIs(t, err, ErrBusy, "it was paid since it was listed")
+			assert.NotContains(t, w.book.read(), "POST")
+		})
+	}
+}
+
+func TestLedgerThatIsOff(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		off := New(Options{})
+		answer, err := off.Issue(t.Context(), w.acc, request())
+		require.NoError(t, err)
+		assert.False(t, answer.Reused)
+		answer, err = off.Issue(t.Context(), w.acc, request())
+		require.NoError(t, err)
+		assert.True(t, answer.Reused)
+		assert.Equal(t, []string{"LIST", "POST", "LIST", "GET new_1"}, w.book.read())
+		assert.Empty(t, off.missed)
+		require.NoError(t, off.Close())
+	})
+}

@@ -31,14 +31,20 @@ func (l *Ledger) Issue(ctx context.Context, acc *Account, r *Request) (Answer, e
 	return answer, err
 }
 
-// issue does without the store what it cannot do with it.
+// issue does without the store what it cannot do with it. Requests of this process for one order
+// follow each other: while the store fails, some have a hold and others cannot see it.
 func (l *Ledger) issue(ctx context.Context, acc *Account, r *Request) (Answer, error) {
+	key, until := Key{acc.Name, r.Order}, l.opts.clock.Now().monotonic+acc.Timeout
+	if err := l.occupy(ctx, key, until); err != nil {
+		return Answer{}, err
+	}
+	defer l.vacate(key)
 	if l.opts.Open != nil {
-		answer, err := l.ask(ctx, acc, r)
+		answer, err := l.ask(ctx, acc, r, until)
 		if !errors.Is(err, ErrDown) || l.present().Refuse {
 			return answer, err
 		}
-		l.opts.Report(Event{Message: "the ledger is down: the order is looked up at the API instead", Key: Key{acc.Name, r.Order}})
+		l.opts.Report(Event{Message: "the ledger is down: the order is looked up at the API instead", Key: key})
 	}
 	return l.issueWithout(ctx, acc, r)
 }
@@ -52,9 +58,9 @@ type asking struct {
 }
 
 // ask enters the table until there is an answer.
-func (l *Ledger) ask(ctx context.Context, acc *Account, r *Request) (Answer, error) {
-	a := &asking{order: l.order(acc, r.Order), r: r, until: l.opts.clock.Now().monotonic + acc.Timeout}
-	bounded, cancel := context.WithTimeout(ctx, acc.Timeout)
+func (l *Ledger) ask(ctx context.Context, acc *Account, r *Request, until time.Duration) (Answer, error) {
+	a := &asking{order: l.order(acc, r.Order), r: r, until: until}
+	bounded, cancel := context.WithTimeout(ctx, until-l.opts.clock.Now().monotonic)
 	defer cancel()
 	defer a.leave(ctx)
 	for {

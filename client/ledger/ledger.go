@@ -70,7 +70,7 @@ type Ledger struct {
 	missed   []missed    // what was done while it was down
 	waiting  map[Key]*waiting
 	fresh    map[payment]Key // payments of answers that are not written yet
-	occupied map[Key]bool    // orders of requests that do without the store
+	occupied map[Key]bool    // orders of requests under way
 	ended    bool
 	closed   chan struct{}  // closed by Close
 	work     sync.WaitGroup // writes after an answer, the worker, and opening again

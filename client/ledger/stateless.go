@@ -14,11 +14,6 @@ import (
 // issueWithout answers a POST /cvs without the store: the order's payments are listed first. A
 // barcode's deadline is not known then. It is taken to live as long as the one that is asked for.
 func (l *Ledger) issueWithout(ctx context.Context, acc *Account, r *Request) (Answer, error) {
-	key := Key{acc.Name, r.Order}
-	if err := l.occupy(ctx, key, acc.Timeout); err != nil {
-		return Answer{}, err
-	}
-	defer l.vacate(key)
 	bounded, cancel := context.WithTimeout(ctx, acc.Timeout)
 	defer cancel()
 	listed, err := acc.API.Payments(bounded, r.Order)
@@ -112,9 +107,9 @@ func voidWithout(ctx context.Context, acc *Account, impUID string) error {
 	}
 }
 
-// occupy keeps other requests of this process away from an order, as a hold does in the store.
-func (l *Ledger) occupy(ctx context.Context, key Key, limit time.Duration) error {
-	until := l.opts.clock.Now().monotonic + limit
+// occupy keeps other requests of this process away from an order, as a hold does in the store. It
+// waits until a moment of the monotonic clock.
+func (l *Ledger) occupy(ctx context.Context, key Key, until time.Duration) error {
 	for {
 		l.mu.Lock()
 		taken := l.occupied[key]
