@@ -61,7 +61,7 @@ func (e *env) settled() time.Duration { return freshness + e.timeout }
 func (e *env) plan(a *Attempt) int64 {
 	switch {
 	case a.State == Asked && !a.Closed:
-		return max(a.Asked+e.settled().Milliseconds(), e.now)
+		return max(min(a.Asked, e.now)+e.settled().Milliseconds(), e.now)
 	case a.Voiding && a.State == Issued:
 		return e.in(watchAfter[0])
 	case a.State == Issued && a.Deadline != 0:
@@ -129,8 +129,11 @@ func (e *env) replan(r *Row) {
 	again := e.in(pauseAfter(r.Tries))
 	for i := range r.Attempts {
 		a := &r.Attempts[i]
-		if a.Asked > e.now || a.Since > e.now {
-			a.Asked, a.Since = min(a.Asked, e.now), min(a.Since, e.now)
+		if a.State != Asked { // else it says which payments may be the attempt's: see adopt
+			a.Asked = min(a.Asked, e.now)
+		}
+		if a.Since > e.now {
+			a.Since = e.now
 			a.Next = e.plan(a)
 		}
 		if a.Next != 0 { // also if the plan has no further moment: the last look is still to come

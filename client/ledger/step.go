@@ -148,11 +148,12 @@ func adopt(row *Row, i int, listed []Seen, e *env) bool {
 		known[id] = true
 	}
 	earliest := e.earliest(row.Attempts[i].Asked)
+	setBack := e.ago(row.Attempts[i].Asked) < 0 // the clock: when it was asked for is not known, and no live barcode may be lost
 	var mine []*Seen
 	for n := range listed {
 		p := &listed[n]
 		if known[p.ImpUID] || !p.CVS || p.Order != row.Order || p.Amount != row.Attempts[i].Amount || p.state() == "" ||
-			p.StartedAt != 0 && p.StartedAt < earliest {
+			p.StartedAt != 0 && p.StartedAt < earliest && !(setBack && p.state() == Issued) {
 			continue
 		}
 		known[p.ImpUID] = true

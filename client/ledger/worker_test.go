@@ -212,6 +212,21 @@ func TestPaidBarcodeVoidsTheOthers(t *testing.T) {
 	}
 }
 
+// The clock was an hour ahead when the attempt was asked for, and right when its payment began.
+func TestWorkerFindsAPaymentFromBeforeTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		a := due(w.issued("a", "imp_1"), func(a *Attempt) { a.State, a.ImpUID = Asked, "" })
+		a.Asked, a.Since = w.now(time.Hour), w.now(time.Hour)
+		w.put(a)
+		w.seen("imp_1", client.StatusReady)
+		w.work() // plans it anew
+		time.Sleep(15 * time.Second)
+		w.work()
+		assert.Equal(t, "a/imp_1 issued", w.states())
+	})
+}
+
 func TestRowIsRemovedAfterKeep(t *testing.T) {
 	t.Parallel()
 	ended := func(w *world, keep time.Duration) *Row {
