@@ -53,3 +53,18 @@ func TestTokenExpiresWhileMachineSleeps(t *testing.T) {
 	assert.False(t, token.valid(woken))
 	assert.True(t, token.valid(asleep(now, time.Minute)))
 }
+
+// An attempt's moment comes from a store, without a monotonic time.
+func TestEarliestStartAfterClockWasSet(t *testing.T) {
+	t.Parallel()
+	s := NewState()
+	now := time.Now()
+	local := time.UnixMilli(now.Add(-time.Minute).UnixMilli())
+	assert.InDelta(t, local.Unix(), s.earliestStart(local, now), 3, "nothing is known of the API's clock")
+	s.clock.set(now.Add(time.Hour).Unix(), now)
+	assert.InDelta(t, local.Add(time.Hour).Unix(), s.EarliestStart(local), 5)
+	assert.LessOrEqual(t, s.EarliestStart(local), local.Add(time.Hour-2*time.Second).Unix(), "never too late")
+	woken := asleep(now, time.Hour)
+	local = time.UnixMilli(woken.Add(-time.Minute).UnixMilli())
+	assert.InDelta(t, local.Unix(), s.earliestStart(local, woken), 5, "the offset is not true any more")
+}
