@@ -130,9 +130,11 @@ func outcomeOf(err error) outcome {
 		return done
 	case errors.Is(err, client.ErrWithdrawn):
 		return withdrawn
+	case errors.Is(err, client.ErrOutcomeUnknown): // before its cause
+		return outcomeOpen
 	case isRefusal && refusal.Status < 500:
 		return declined
-	case isRefusal, errors.Is(err, client.ErrOutcomeUnknown), errors.Is(err, client.ErrNotAPI):
+	case isRefusal, errors.Is(err, client.ErrNotAPI):
 		return outcomeOpen
 	default: // no token, no connection, not a valid request
 		return notSent

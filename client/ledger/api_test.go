@@ -1,0 +1,273 @@
+package ledger
+
+// This file holds tests of the API's calls, with the real client and the emulator.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
+)
+
+// sandbox returns an emulator, and the API of a client of it.
+func sandbox(t *testing.T) (*emulator.Emulator, *client.Client, API) {
+	t.Helper()
+	e := emulator.New(emulator.Options{})
+	server := httptest.NewServer(e)
+	c, err := client.New(client.Config{API: server.URL, ImpKey: "key", ImpSecret: "secret", Transport: &http.Transport{}, Timeout: 2 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		c.Close()
+		c.State().Close()
+		server.Close()
+		_ = e.Close()
+	})
+	return e, c, APIOf(c)
+}
+
+// completed is a POST /cvs as the gateway completes it.
+func completed(t *testing.T, c *client.Client, body string) *Request {
+	t.Helper()
+	i, err := client.ParseIssue(strict.JSON, []byte(body), time.Now())
+	require.NoError(t, err)
+	base, err := signedurl.ParseBase("http://127.0.0.1:1/cvs/confirm")
+	require.NoError(t, err)
+	require.NoError(t, i.Complete(client.Defaults{ConfirmURL: base, PG: "galaxia.M1"}, keys(t, "key"), "", time.Now()))
+	return &Request{Terms: TermsOf(i), Issue: i, Identity: c.Identity(i)}
+}
+
+func TestTermsOfARequest(t *testing.T) {
+	t.Parallel()
+	_, c, _ := sandbox(t)
+	deadline := time.Now().Add(time.Hour).Unix()
+	r := completed(t, c, fmt.Sprintf(`{"merchant_uid":"o","amount":15000.0,"barcode":"1234","channel_key":"k","expired_at":%d}`, deadline))
+	assert.Equal(t, Terms{
+		Order: "o", Amount: "15000", Own: "1234", PG: "galaxia.M1", ChannelKey: "k", Deadline: deadline,
+		Named: client.Named{ChannelKey: true, ExpiredAt: true},
+	}, r.Terms)
+}
+
+func TestCallsOfTheAPI(t *testing.T) {
+	t.Parallel()
+	e, c, calls := sandbox(t)
+	ctx := t.Context()
+	r := completed(t, c, `{"merchant_uid":"o","amount":15000,"name":"김밥"}`)
+	seen, err := calls.Issue(ctx, r, "the-attempts-id", nil)
+	require.NoError(t, err)
+	require.NotEmpty(t, seen.ImpUID)
+	assert.Equal(t, Issued, seen.state())
+	assert.Equal(t, "o", seen.Order)
+	assert.Equal(t, "15000", seen.Amount)
+	assert.NotEmpty(t, seen.Barcode)
+	assert.True(t, seen.CVS)
+	assert.InDelta(t, time.Now().Unix(), seen.StartedAt, 5)
+	assert.Contains(t, string(seen.Answer.Body), seen.ImpUID)
+	assert.Subset(t, seen.Fields, []string{"imp_uid", "merchant_uid", "amount", "status", "vbank_num", "name", "started_at"})
+	assert.NotSubset(t, seen.Fields, []string{"paid_at"})
+	assert.NotContains(t, seen.Fields, "cancel_history", "an empty list is no value")
+	confirmURL, _ := e.WebhookURLs(seen.ImpUID)
+	assert.Contains(t, confirmURL, "cvs_id=the-attempts-id")
+
+	again, err := calls.Payment(ctx, seen.ImpUID)
+	require.NoError(t, err)
+	assert.True(t, again.hasAll(seen.Fields), "a look-up shows what the answer had")
+	again.Fields = again.Fields[1:]
+	assert.False(t, again.hasAll(seen.Fields))
+	_, err = calls.Payment(ctx, "imp_0")
+	require.ErrorIs(t, err, client.ErrNotFound)
+
+	list, err := calls.Payments(ctx, "o")
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	assert.Equal(t, seen.ImpUID, list[0].ImpUID)
+	assert.Equal(t, again.StartedAt, list[0].StartedAt)
+	assert.Nil(t, list[0].Answer)
+	list, err = calls.Payments(ctx, "unknown")
+	require.NoError(t, err)
+	assert.Empty(t, list)
+
+	resp, err := calls.Void(ctx, seen.ImpUID, nil)
+	require.NoError(t, err)
+	require.NoError(t, resp.Err())
+	again, err = calls.Payment(ctx, seen.ImpUID)
+	require.NoError(t, err)
+	assert.Equal(t, Void, again.state(), "voided, not refunded")
+	resp, err = calls.Void(ctx, seen.ImpUID, nil)
+	require.NoError(t, err)
+	assert.Equal(t, declined, outcomeOf(resp.Err()))
+
+	assert.WithinDuration(t, time.Now(), calls.Now(), 3*time.Second)
+	assert.LessOrEqual(t, calls.EarliestStart(time.Now()), time.Now().Unix())
+}
+
+func TestPaidAndRefundedPaymentsAreSeen(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]State{
+		`{"imp_uid":"i","status":"paid","paid_at":5,"amount":100}`:                        Paid,
+		`{"imp_uid":"i","status":"paid","paid_at":5,"amount":100,"cancel_amount":40}`:     Refunded,
+		`{"imp_uid":"i","status":"cancelled","paid_at":5,"amount":100}`:                   Refunded,
+		`{"imp_uid":"i","status":"cancelled","paid_at":0,"amount":100,"cancel_amount":0}`: Void,
+		`{"imp_uid":"i","status":"failed","amount":100}`:                                  Failed,
+		`{"imp_uid":"i","status":"ready","amount":100}`:                                   Issued,
+		`{"imp_uid":"i","status":"settled","amount":100}`:                                 "",
+	} {
+		resp := &client.Response{Status: 200, Body: []byte(`{"code":0,"response":` + raw + `}`)}
+		seen, err := seeAnswer(resp)
+		require.NoError(t, err)
+		assert.Equal(t, want, seen.state(), raw)
+	}
+}
+
+func TestAnswersThatAreNoPayment(t *testing.T) {
+	t.Parallel()
+	_, c, _ := sandbox(t)
+	answers := func(status int, body string) API {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/users/getToken" {
+				now := time.Now().Unix()
+				_, _ = fmt.Fprintf(w, `{"code":0,"response":{"access_token":"t","now":%d,"expired_at":%d}}`, now, now+1800)
+				return
+			}
+			w.WriteHeader(status)
+			_, _ = fmt.Fprint(w, body)
+		}))
+		t.Cleanup(server.Close)
+		c, err := client.New(client.Config{API: server.URL, ImpKey: "key", ImpSecret: "secret", Transport: &http.Transport{DisableKeepAlives: true}})
+		require.NoError(t, err)
+		t.Cleanup(func() { c.Close(); c.State().Close() })
+		return APIOf(c)
+	}
+	r := completed(t, c, `{"merchant_uid":"o","amount":15000}`)
+
+	calls := answers(200, `{"code":0,"response":{"imp_uid":7}}`)
+	seen, err := calls.Issue(t.Context(), r, "id", nil)
+	require.NoError(t, err, "it was accepted")
+	assert.Empty(t, seen.ImpUID)
+	assert.NotNil(t, seen.Answer)
+	_, err = calls.Payment(t.Context(), "imp_1")
+	require.ErrorIs(t, err, client.ErrNotAPI)
+
+	calls = answers(200, `{"code":0,"response":{"imp_uid":"imp_2","status":"ready","amount":1}}`)
+	_, err = calls.Payment(t.Context(), "imp_1")
+	require.ErrorIs(t, err, client.ErrNotAPI, "another payment's answer is none")
+
+	calls = answers(200, `{"code":1,"message":"no","response":null}`)
+	seen, err = calls.Issue(t.Context(), r, "id", nil)
+	assert.Equal(t, declined, issueOutcome(err))
+	assert.NotNil(t, seen.Answer, "the app gets the refusal")
+
+	calls = answers(500, `{"code":-1,"message":"ill","response":null}`)
+	seen, err = calls.Issue(t.Context(), r, "id", nil)
+	assert.Equal(t, outcomeOpen, issueOutcome(err))
+	assert.NotNil(t, seen.Answer)
+	_, err = calls.Payments(t.Context(), "o")
+	require.Error(t, err)
+	assert.NotErrorIs(t, err, client.ErrNotFound)
+}
+
+func TestCallsWithoutAKeyOrConnection(t *testing.T) {
+	t.Parallel()
+	_, c, calls := sandbox(t)
+	r := completed(t, c, `{"merchant_uid":"o","amount":15000}`)
+	dead, err := client.New(client.Config{API: "http://127.0.0.1:1", ImpKey: "key", ImpSecret: "secret", Transport: &http.Transport{}, Timeout: time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { dead.Close(); dead.State().Close() })
+	_, err = APIOf(dead).Issue(t.Context(), r, "id", nil)
+	assert.Equal(t, notSent, issueOutcome(err))
+
+	i, err := client.ParseIssue(strict.JSON, []byte(`{"merchant_uid":"o","amount":15000}`), time.Now())
+	require.NoError(t, err)
+	base, err := signedurl.ParseBase("http://127.0.0.1:1/cvs/confirm")
+	require.NoError(t, err)
+	require.ErrorIs(t, i.Complete(client.Defaults{ConfirmURL: base}, signedurl.Keys{}, "", time.Now()), signedurl.ErrNoKey)
+	_, err = calls.Issue(t.Context(), &Request{Terms: TermsOf(i), Issue: i}, "id", nil)
+	require.ErrorIs(t, err, signedurl.ErrNoKey)
+	assert.Equal(t, notSent, issueOutcome(err))
+}
+
+func TestWithdrawnCallsReachNobody(t *testing.T) {
+	t.Parallel()
+	e, c, calls := sandbox(t)
+	refuse := func() error { return errStale }
+	_, err := calls.Issue(t.Context(), completed(t, c, `{"merchant_uid":"o","amount":15000}`), "id", refuse)
+	assert.Equal(t, withdrawn, issueOutcome(err))
+	_, err = calls.Void(t.Context(), "imp_1", refuse)
+	assert.Equal(t, withdrawn, outcomeOf(err))
+	assert.Zero(t, e.Requests(emulator.EndpointIssue))
+	assert.Zero(t, e.Requests(emulator.EndpointVoid))
+}
+
+func TestOutcomeOfAnError(t *testing.T) {
+	t.Parallel()
+	refusal := func(status int) error { return &client.APIError{Status: status, Code: 1} }
+	for _, c := range []struct {
+		err         error
+		want, issue outcome
+	}{
+		{nil, done, done},
+		{client.ErrWithdrawn, withdrawn, withdrawn},
+		{refusal(200), declined, declined},
+		{refusal(404), declined, declined},
+		{refusal(429), declined, declined},
+		{refusal(500), outcomeOpen, outcomeOpen},
+		{client.ErrOutcomeUnknown, outcomeOpen, outcomeOpen},
+		{errors.Join(client.ErrOutcomeUnknown, refusal(400)), outcomeOpen, outcomeOpen},
+		{errors.Join(client.ErrOutcomeUnknown, client.ErrNotAPI), outcomeOpen, outcomeOpen},
+		{&client.UnreadableError{}, outcomeOpen, outcomeOpen},
+		{client.ErrNotAPI, outcomeOpen, notSent},
+		{&client.NotAPIError{Status: 502}, outcomeOpen, notSent}, // of an issue it says that the client knows
+		{client.ErrNoToken, notSent, notSent},
+		{client.ErrCredentials, notSent, notSent},
+		{client.ErrUnreachable, notSent, notSent},
+		{&client.InvalidError{}, notSent, notSent},
+		{signedurl.ErrNoKey, notSent, notSent},
+	} {
+		assert.Equal(t, c.want, outcomeOf(c.err), "%v", c.err)
+		assert.Equal(t, c.issue, issueOutcome(c.err), "%v", c.err)
+	}
+}
+
+// The whole way, with the real clock, client and API.
+func TestLedgerWithTheEmulator(t *testing.T) {
+	t.Parallel()
+	e, c, calls := sandbox(t)
+	store := &mapStore{book: &book{}, rows: map[Key]*Row{}}
+	l := New(Options{Open: func() (Store, error) { return store, nil }})
+	acc := &Account{API: calls, Timeout: 2 * time.Second, Keys: keys(t, "key")}
+	l.Use(Settings{Accounts: map[string]*Account{"": acc}})
+	require.NoError(t, l.Open())
+	l.Work()
+	ctx := context.Background()
+	first, err := l.Issue(ctx, acc, completed(t, c, `{"merchant_uid":"o","amount":15000,"name":"a"}`))
+	require.NoError(t, err)
+	second, err := l.Issue(ctx, acc, completed(t, c, `{"merchant_uid":"o","amount":15000,"name":"b"}`))
+	require.NoError(t, err)
+	assert.True(t, second.Reused)
+	p, err := first.Response.Payment()
+	require.NoError(t, err)
+	q, err := second.Response.Payment()
+	require.NoError(t, err)
+	assert.Equal(t, p.ImpUID, q.ImpUID)
+	third, err := l.Issue(ctx, acc, completed(t, c, `{"merchant_uid":"o","amount":16000}`))
+	require.NoError(t, err)
+	assert.False(t, third.Reused)
+	live := 0
+	for _, p := range e.Payments() {
+		if p.Status == "ready" {
+			live++
+		}
+	}
+	assert.Equal(t, 1, live)
+	require.NoError(t, l.Close())
+}
