@@ -245,7 +245,7 @@ func TestLedgerWithTheEmulator(t *testing.T) {
 	store := &mapStore{book: &book{}, rows: map[Key]*Row{}}
 	l := New(Options{Open: func() (Store, error) { return store, nil }})
 	acc := &Account{API: calls, Timeout: 2 * time.Second, Keys: keys(t, "key")}
-	l.Use(Settings{Accounts: map[string]*Account{"": acc}})
+	l.Use(&Settings{Accounts: map[string]*Account{"": acc}})
 	require.NoError(t, l.Open())
 	l.Work()
 	ctx := context.Background()

@@ -132,7 +132,7 @@ func TestFirstOpenThatCannotCatchUpIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {
 		other := New(w.l.opts)
-		other.Use(Settings{Accounts: map[string]*Account{"shop": w.acc}})
+		other.Use(&Settings{Accounts: map[string]*Account{"shop": w.acc}})
 		defer other.Close()
 		_, err := other.Issue(t.Context(), w.acc, request())
 		require.NoError(t, err)

@@ -67,7 +67,7 @@ func inWorld(t *testing.T, test func(w *world)) {
 	})
 }
 
-func (w *world) use(s Settings) { w.l.Use(s) }
+func (w *world) use(s Settings) { w.l.Use(&s) }
 
 // reported returns the messages to the operator.
 func (w *world) reported() (list []string) {

@@ -231,18 +231,35 @@ func TestWritesOfOneCommitSeeAnother(t *testing.T) {
 
 func TestContextEndsWhileAWriteWaits(t *testing.T) {
 	t.Parallel()
-	s := openNew(t, Options{})
-	ctx, cancel := context.WithCancel(t.Context())
-	blocking, err := s.db.Begin(true)
-	require.NoError(t, err)
-	var all sync.WaitGroup
-	for i := range 5 { // one is with the committer, the others wait for it
-		all.Go(func() { assert.ErrorIs(t, s.Put(ctx, issued(i), 0, false), context.Canceled) })
+	for name, taken := range map[string]bool{"for the committer": false, "for the commit": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := &Store{writes: make(chan *write)} // its committer is busy
+				ctx, cancel := context.WithCancel(t.Context())
+				var all sync.WaitGroup
+				all.Go(func() { assert.ErrorIs(t, s.Put(ctx, issued(1), 0, false), context.Canceled) })
+				synctest.Wait()
+				if taken {
+					w := <-s.writes
+					defer func() { w.done <- nil }() // the committer is not held up
+				}
+				cancel()
+				all.Wait()
+			})
+		})
 	}
+}
+
+func TestContextThatIsOverQueuesNothing(t *testing.T) {
+	t.Parallel()
+	s := &Store{writes: make(chan *write, 50)}
+	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	all.Wait()
-	require.NoError(t, blocking.Rollback())
-	assert.NoError(t, s.Put(t.Context(), issued(6), 0, false), "the store is still good")
+	for i := range cap(s.writes) {
+		assert.ErrorIs(t, s.Put(ctx, issued(i), 0, false), context.Canceled)
+	}
+	assert.Empty(t, s.writes)
 }
 
 // What bbolt would refuse fails alone, not with the writes beside it.
@@ -251,7 +268,7 @@ func TestUnwritableRowFailsAlone(t *testing.T) {
 	s := openNew(t, Options{})
 	long := string(make([]byte, bbolt.MaxKeySize))
 	row := issued(1)
-	row.Order = long
+	row.Order, row.Attempts[0].ImpUID = long, ""
 	assert.ErrorIs(t, s.Put(t.Context(), row, 0, false), errLongKey)
 	row = issued(1)
 	row.Attempts[0].ImpUID = long

@@ -20,15 +20,15 @@ import (
 )
 
 // openWithFile opens a ledger and returns the file that bbolt writes to.
-func openWithFile(t *testing.T, path string) (s *Store, file *os.File) {
+func openWithFile(t *testing.T, path string, o Options) (s *Store, file *os.File) {
 	t.Helper()
-	s = mustOpen(t, path, Options{tune: func(o *bbolt.Options) {
+	o.tune = func(o *bbolt.Options) {
 		o.OpenFile = func(name string, flag int, mode fs.FileMode) (f *os.File, err error) {
 			file, err = os.OpenFile(name, flag, mode)
 			return file, err
 		}
-	}})
-	return s, file
+	}
+	return mustOpen(t, path, o), file
 }
 
 // exchange lets a file's descriptor stand for a device.
@@ -46,7 +46,7 @@ func TestFailedDiskEndsTheStore(t *testing.T) {
 		t.Run(filepath.Base(device), func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "ledger.db")
-			s, file := openWithFile(t, path)
+			s, file := openWithFile(t, path, Options{})
 			row := issued(1)
 			require.NoError(t, s.Put(t.Context(), row, 0, false))
 			for range 10 { // until there are free pages: the file is not to grow
@@ -85,6 +85,14 @@ func TestFailedDiskEndsTheStore(t *testing.T) {
 	}
 }
 
+func TestNoSyncDoesNotSync(t *testing.T) {
+	t.Parallel()
+	s, file := openWithFile(t, filepath.Join(t.TempDir(), "ledger.db"), Options{NoSync: true})
+	exchange(t, file, "/dev/null")
+	assert.NoError(t, s.Put(t.Context(), issued(1), 0, false))
+	_ = s.Close() // it cannot unlock a device
+}
+
 func TestFullFileEndsTheStore(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ledger.db")
@@ -112,7 +120,7 @@ func TestFullFileEndsTheStore(t *testing.T) {
 // Somebody truncates the file below a running program, which must live on.
 func TestTruncatedFileIsAnError(t *testing.T) {
 	t.Parallel()
-	s, file := openWithFile(t, filepath.Join(t.TempDir(), "ledger.db"))
+	s, file := openWithFile(t, filepath.Join(t.TempDir(), "ledger.db"), Options{})
 	for i := range 20 {
 		require.NoError(t, s.Put(t.Context(), issued(i), 0, false))
 	}

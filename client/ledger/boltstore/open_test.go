@@ -78,6 +78,11 @@ func TestOpenRefusesWhatIsNoLedger(t *testing.T) {
 	for i := range 100 {
 		require.NoError(t, s.Put(t.Context(), issued(i), 0, false))
 	}
+	var used int64
+	require.NoError(t, s.db.View(func(tx *bbolt.Tx) error {
+		used = tx.Size()
+		return nil
+	}))
 	require.NoError(t, s.Close())
 	whole, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -102,7 +107,8 @@ func TestOpenRefusesWhatIsNoLedger(t *testing.T) {
 		"zeros":                 {file(make([]byte, 1<<16)), ErrNotLedger},
 		"one page":              {file(whole[:page]), ErrNotLedger},
 		"four pages":            {file(whole[:4*page]), ErrNotLedger},
-		"all but the last rows": {file(whole[:20*page]), ErrNotLedger},
+		"a part of the pages":   {file(whole[:20*page]), ErrNotLedger},
+		"all but the last byte": {file(whole[:used-1]), ErrNotLedger},
 		"no list of free pages": {file(append(append([]byte{}, whole[:2*page]...), make([]byte, len(whole)-2*page)...)), ErrNotLedger},
 		"another database": {func(t *testing.T, path string) {
 			db, err := bbolt.Open(path, 0o600, nil)
