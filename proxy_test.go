@@ -445,7 +445,7 @@ func TestFailuresOfTheAPIAreExplained(t *testing.T) {
 		"issue answered with garbage":    {emulator.Fault{Endpoint: "issue", Garbage: true, Times: 1}, issueOrder2, 200, "", 1},
 		"issue answered at great length": {emulator.Fault{Endpoint: "issue", Oversized: true, Times: 1}, issueOrder2, 200, "", 1},
 		"issue done late":                {emulator.Fault{Endpoint: "issue", Late: 300 * time.Millisecond, Times: 1}, issueOrder2, 200, "", 1},
-		"issue done too late":            {emulator.Fault{Endpoint: "issue", Late: time.Hour, Times: 1}, issueOrder2, 504, "Look it up with GET /payments/find/order-2", 0},
+		"issue done too late":            {emulator.Fault{Endpoint: "issue", Late: time.Hour, Times: 1}, issueOrder2, 504, "Ask again: you get the barcode if there is one.", 0},
 		"void done late":                 {emulator.Fault{Endpoint: "void", Late: time.Hour}, voidOrder1, 502, "may or may not be void", 0},
 		"business refusal":               {emulator.Fault{Endpoint: "issue", Code: 1, Message: "안됨"}, issueOrder2, 200, "안됨", 0},
 		"void lost":                      {emulator.Fault{Endpoint: "void", Drop: emulator.DropBefore}, voidOrder1, 502, "may or may not be void", 0},
