@@ -202,7 +202,7 @@ func (l *Ledger) put(ctx context.Context, row *Row, was uint64, lazy bool) error
 func prepare(row *Row, was uint64, e *env) {
 	row.Due = e.due(row)
 	if row.Version = was + 1; was == 0 {
-		row.Version = uint64(max(e.now, 1)) << 20 //nolint:gosec // a time after 1970
+		row.Version = uint64(max(e.now, 1)) << 20
 	}
 }
 

@@ -93,6 +93,7 @@ func voidWithout(ctx context.Context, acc *Account, impUID string) error {
 		return nil
 	case notSent, withdrawn:
 		return err
+	case declined, outcomeOpen: // a look-up tells
 	}
 	seen, err := acc.API.Payment(ctx, impUID)
 	switch {

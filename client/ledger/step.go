@@ -152,8 +152,8 @@ func adopt(row *Row, i int, listed []Seen, e *env) bool {
 	var mine []*Seen
 	for n := range listed {
 		p := &listed[n]
-		if known[p.ImpUID] || !p.CVS || p.Order != row.Order || p.Amount != row.Attempts[i].Amount || p.state() == "" ||
-			p.StartedAt != 0 && p.StartedAt < earliest && !(setBack && p.state() == Issued) {
+		inTime := p.StartedAt == 0 || p.StartedAt >= earliest || setBack && p.state() == Issued
+		if known[p.ImpUID] || !p.CVS || p.Order != row.Order || p.Amount != row.Attempts[i].Amount || p.state() == "" || !inTime {
 			continue
 		}
 		known[p.ImpUID] = true

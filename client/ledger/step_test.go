@@ -161,7 +161,9 @@ func TestResolveAnAttemptWithoutOutcome(t *testing.T) {
 		{"several", since, []Seen{p("imp_1", 0), p("imp_2", 2), p("imp_3", 1)}, doWrite, "imp_1 issued!, imp_3 issued!, a/imp_2 issued"},
 		{"the same on two pages", since, []Seen{p("imp_1", 0), p("imp_1", 0)}, doWrite, "a/imp_1 issued"},
 		{
-			"several, some ended", since, []Seen{p("imp_3", 2), p("imp_2", 1, is(client.StatusCancelled)), p("imp_1", 0)}, doWrite,
+			"several, some ended", since,
+			[]Seen{p("imp_3", 2), p("imp_2", 1, is(client.StatusCancelled)), p("imp_1", 0)},
+			doWrite,
 			"imp_2 void, imp_1 issued!, a/imp_3 issued",
 		},
 		{"the clock was set back", 5000, nil, doWrite, "a asked"},
@@ -284,8 +286,9 @@ func TestJudgeAReadyBarcode(t *testing.T) {
 			}
 			r.AtTill = noon - time.Minute.Milliseconds()
 			if got = judge(r, 1, q, s, e); c.want == doVoid {
-				require.IsType(t, &AtTillError{}, got.err)
-				assert.Equal(t, 2*time.Minute, got.err.(*AtTillError).RetryAfter, "no barcode is voided while the customer pays it")
+				var atTill *AtTillError
+				require.ErrorAs(t, got.err, &atTill)
+				assert.Equal(t, 2*time.Minute, atTill.RetryAfter, "no barcode is voided while the customer pays it")
 			} else {
 				assert.Equal(t, c.want, got.do)
 			}
@@ -314,8 +317,9 @@ func TestAtTillEndsAfterThreeMinutes(t *testing.T) {
 			assert.Equal(t, doVoid, s.do, c.mark)
 			continue
 		}
-		require.IsType(t, &AtTillError{}, s.err, c.mark)
-		assert.Equal(t, c.after, s.err.(*AtTillError).RetryAfter, c.mark)
+		var atTill *AtTillError
+		require.ErrorAs(t, s.err, &atTill, c.mark)
+		assert.Equal(t, c.after, atTill.RetryAfter, c.mark)
 		assert.EqualError(t, s.err, "a customer is at the till with the order's barcode")
 	}
 }

@@ -83,6 +83,7 @@ func (a *asking) voidOnce(ctx context.Context, impUID string, send func(maySend 
 		return nil, errAgain
 	case declined: // it may be paid: the worker looks at once
 		mine.Next = a.l.env(a.acc).now
+	case notSent, outcomeOpen: // the worker voids it soon
 	}
 	return resp, err
 }

@@ -66,7 +66,8 @@ func (l *Ledger) workOnce(ctx context.Context) int {
 	if err != nil {
 		return 0
 	}
-	rand.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] }) // several nodes read the same ones
+	// Several nodes read the same rows.
+	rand.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] }) //nolint:gosec // no secret
 	places := make(chan struct{}, atOnce)
 	var working sync.WaitGroup
 	for _, row := range rows {
