@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -325,5 +326,69 @@ func TestCustomDataComesBack(t *testing.T) {
 			require.NoError(t, err)
 			assert.EqualValues(t, want, p.CustomData)
 		}
+	}
+}
+
+func TestOrderPaymentsReadsEveryPage(t *testing.T) {
+	t.Parallel()
+	e, c := newSandbox(t, emulator.Options{})
+	list, err := c.OrderPayments(context.Background(), "unknown")
+	require.NoError(t, err)
+	assert.Empty(t, list)
+	const issued = 101 // one more than a page
+	for range issued {
+		p, err := c.Issue(context.Background(), &client.IssueRequest{MerchantUID: "주문/1", Amount: "15000"})
+		require.NoError(t, err)
+		_, err = c.Void(context.Background(), p.ImpUID)
+		require.NoError(t, err)
+	}
+	_, err = c.Issue(context.Background(), &client.IssueRequest{MerchantUID: "o2", Amount: "15000"})
+	require.NoError(t, err)
+	list, err = c.OrderPayments(context.Background(), "주문/1")
+	require.NoError(t, err)
+	seen := make(map[string]bool)
+	for i, p := range list {
+		seen[p.ImpUID] = true
+		assert.True(t, i == 0 || p.StartedAt <= list[i-1].StartedAt, "the newest first")
+		assert.True(t, p.MayBeCVS())
+	}
+	assert.Len(t, seen, issued)
+	assert.Equal(t, 3, e.Requests(emulator.EndpointFindAll))
+}
+
+func TestOrderPaymentsThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	list := func(next int) http.HandlerFunc {
+		return succeed(fmt.Sprintf(`{"total":1,"previous":0,"next":%d,"list":[{"imp_uid":"imp_1","pay_method":"card"}]}`, next))
+	}
+	pages := new(atomic.Int32)
+	for name, tc := range map[string]struct {
+		other http.HandlerFunc
+		err   error
+		found int
+	}{
+		"404":               {other: missing},
+		"404 on page 2":     {other: inTurn(list(2), missing), err: client.ErrNotFound},
+		"silent on page 2":  {other: inTurn(list(2), hangUp), err: client.ErrOutcomeUnknown},
+		"another's answer":  {other: page(200), err: client.ErrNotAPI},
+		"one page":          {other: list(0), found: 1},
+		"pages without end": {other: func(w http.ResponseWriter, r *http.Request) { pages.Add(1); list(2)(w, r) }, err: client.ErrNotAPI},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newClient(t, "http://api.example", transport(inProcess(&scriptedAPI{other: tc.other})))
+			if name == "silent on page 2" {
+				c = newClient(t, newServer(t, &scriptedAPI{other: tc.other}).URL)
+			}
+			found, err := c.OrderPayments(context.Background(), "o")
+			require.ErrorIs(t, err, tc.err)
+			require.Len(t, found, tc.found)
+			if tc.found > 0 {
+				assert.False(t, found[0].MayBeCVS())
+			}
+			if name == "pages without end" {
+				assert.EqualValues(t, 100, pages.Load())
+			}
+		})
 	}
 }

@@ -223,3 +223,74 @@ func TestCompleteWithoutKeyIsAnError(t *testing.T) {
 	}
 	require.NoError(t, order(t, "o").Complete(client.Defaults{PG: "galaxia"}, signedurl.Keys{}, "", time.Now()))
 }
+
+// What BeginAttempt signs are the URLs that the gateway filled in: one that the app named is the
+// app's.
+func TestBeginAttemptSignsAgain(t *testing.T) {
+	t.Parallel()
+	d := client.Defaults{ConfirmURL: base(t, "https://shop.example/cvs/confirm"), NoticeURL: base(t, "https://shop.example/cvs/notice"), PG: "galaxia.M1"}
+	i := parse(t, strict.JSON, `{"merchant_uid":"o","amount":15000,"notice_url":"https://shop.example/own","name":"n"}`)
+	require.NoError(t, i.Complete(d, keys(t), "second", longAgo))
+	first := i.ID
+	require.NotEmpty(t, first)
+	c := newClient(t, deadAddress)
+	identity := c.Identity(i)
+	for _, id := range []string{signedurl.NewID(), signedurl.NewID()} {
+		require.NoError(t, i.BeginAttempt(id))
+		assert.Equal(t, id, i.ID)
+		_, sent := wire(t, i)
+		u, err := url.Parse(value(t, strict.JSON, sent, "confirm_url"))
+		require.NoError(t, err)
+		claims, err := signedurl.Parse(u.RawQuery)
+		require.NoError(t, err)
+		assert.Equal(t, id, claims.ID)
+		require.NoError(t, claims.Verify(keys(t), signedurl.Confirm, "o"))
+		assert.Equal(t, "https://shop.example/own", value(t, strict.JSON, sent, "notice_url"))
+		assert.Equal(t, identity, c.Identity(i), "the id makes no other request")
+	}
+	own := parse(t, strict.JSON, `{"merchant_uid":"o","amount":15000,"confirm_url":"https://shop.example/own","notice_url":""}`)
+	require.NoError(t, own.Complete(client.Defaults{ConfirmURL: d.ConfirmURL}, keys(t), "", longAgo))
+	require.NoError(t, own.BeginAttempt("id"))
+	_, sent := wire(t, own)
+	assert.Equal(t, "https://shop.example/own", value(t, strict.JSON, sent, "confirm_url"))
+	assert.NotContains(t, sent, "cvs_")
+	require.ErrorIs(t, parse(t, strict.JSON, `{"merchant_uid":"o","amount":1}`).Complete(d, signedurl.Keys{}, "", longAgo), signedurl.ErrNoKey)
+}
+
+func TestCompleteSaysWhatTheAppNamed(t *testing.T) {
+	t.Parallel()
+	d := client.Defaults{PG: "galaxia.M1", ChannelKey: "k", ExpiresIn: time.Hour}
+	for _, c := range []struct {
+		contentType, body string
+		want              client.Named
+		pg                string
+	}{
+		{strict.JSON, `{"merchant_uid":"o","amount":1}`, client.Named{}, "galaxia.M1"},
+		{strict.JSON, `{"merchant_uid":"o","amount":1,"pg":"","channel_key":null,"expired_at":null}`, client.Named{}, "galaxia.M1"},
+		{strict.JSON, `{"merchant_uid":"o","amount":1,"pg":"galaxia"}`, client.Named{PG: true}, "galaxia"},
+		{strict.JSON, `{"merchant_uid":"o","amount":1,"channel_key":"l","expired_at":1790000001}`, client.Named{ChannelKey: true, ExpiredAt: true}, "galaxia.M1"},
+		{strict.Form, `merchant_uid=o&amount=1&pg=galaxia&expired_at=1790000001`, client.Named{PG: true, ExpiredAt: true}, "galaxia"},
+	} {
+		i := parse(t, c.contentType, c.body)
+		require.NoError(t, i.Complete(d, keys(t), "", longAgo))
+		assert.Equal(t, c.want, i.Named, c.body)
+		assert.Equal(t, c.pg, i.Field("pg"), c.body)
+		assert.Empty(t, i.Field("barcode"))
+	}
+}
+
+func TestIdentityIsOfOneAccountAndRequest(t *testing.T) {
+	t.Parallel()
+	c, other := newClient(t, deadAddress), newClient(t, deadAddress, func(cfg *client.Config) { cfg.Tier = "001" })
+	d := client.Defaults{ConfirmURL: base(t, "https://shop.example/cvs/confirm"), ExpiresIn: time.Hour}
+	complete := func(body string, now time.Time) *client.Issue {
+		i := parse(t, strict.JSON, body)
+		require.NoError(t, i.Complete(d, keys(t), "", now))
+		return i
+	}
+	one := complete(`{"merchant_uid":"o","amount":1}`, longAgo)
+	assert.Equal(t, c.Identity(one), c.Identity(complete(`{"merchant_uid":"o","amount":1}`, longAgo.Add(time.Second))), "the time makes no other request")
+	assert.NotEqual(t, c.Identity(one), c.Identity(complete(`{"merchant_uid":"o","amount":2}`, longAgo)))
+	assert.NotEqual(t, c.Identity(one), c.Identity(complete(`{"merchant_uid":"o","amount":1,"name":"n"}`, longAgo)))
+	assert.NotEqual(t, c.Identity(one), other.Identity(one), "of another tier")
+}
