@@ -69,8 +69,9 @@ type Ledger struct {
 	store    Store       // nil while it is down
 	missed   []missed    // what was done while it was down
 	waiting  map[Key]*waiting
-	fresh    map[payment]Key // payments of answers that are not written yet
-	occupied map[Key]bool    // orders of requests under way
+	fresh    map[payment]Key       // payments of answers that are not written yet
+	occupied map[Key]bool          // orders of requests under way
+	doubts   map[Key]time.Duration // when a call without the store ended in doubt
 	ended    bool
 	closed   chan struct{}  // closed by Close
 	work     sync.WaitGroup // writes after an answer, the worker, and opening again
@@ -88,7 +89,7 @@ func New(opts Options) *Ledger {
 		opts.newID = signedurl.NewID
 	}
 	opts.reopenPause = cmp.Or(opts.reopenPause, time.Second)
-	l := &Ledger{opts: opts, waiting: make(map[Key]*waiting), fresh: make(map[payment]Key), occupied: make(map[Key]bool), closed: make(chan struct{})}
+	l := &Ledger{opts: opts, waiting: make(map[Key]*waiting), fresh: make(map[payment]Key), occupied: make(map[Key]bool), doubts: make(map[Key]time.Duration), closed: make(chan struct{})}
 	if opts.spawn == nil {
 		l.opts.spawn = l.spawn
 	}

@@ -5,6 +5,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -36,6 +37,9 @@ func (l *Ledger) issueWithout(ctx context.Context, acc *Account, r *Request) (An
 		}
 		return Answer{Response: seen.Answer, Reused: true}, nil
 	}
+	if l.inDoubt(Key{acc.Name, r.Order}, freshness+acc.Timeout) {
+		return Answer{}, ErrBusy
+	}
 	return l.sendWithout(ctx, acc, r)
 }
 
@@ -49,6 +53,9 @@ func (l *Ledger) sendWithout(ctx context.Context, acc *Account, r *Request) (Ans
 		attempt.ImpUID, attempt.Fields = seen.ImpUID, seen.Fields
 		attempt.raise(Issued, e)
 	}
+	if attempt.State == Asked && (outcome == done || outcome == outcomeOpen) {
+		l.doubt(Key{acc.Name, r.Order}, 2*e.settled())
+	}
 	if l.opts.Open != nil && (outcome == done || outcome == outcomeOpen) {
 		l.miss(ctx, acc, missed{Key{acc.Name, r.Order}, attempt})
 	}
@@ -56,6 +63,25 @@ func (l *Ledger) sendWithout(ctx context.Context, acc *Account, r *Request) (Ans
 		return Answer{Response: seen.Answer}, nil
 	}
 	return Answer{}, err
+}
+
+// doubt remembers, in this process, that the outcome of an order's call is not known. What was
+// remembered longer than limit ago is forgotten.
+func (l *Ledger) doubt(key Key, limit time.Duration) {
+	now := l.opts.clock.Now().monotonic
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.doubts, func(_ Key, at time.Duration) bool { return now-at > limit })
+	l.doubts[key] = now
+}
+
+// inDoubt reports whether the API may still be at work on a call of which no list shows anything.
+func (l *Ledger) inDoubt(key Key, limit time.Duration) bool {
+	now := l.opts.clock.Now().monotonic
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at, found := l.doubts[key]
+	return found && now-at < limit
 }
 
 // choose returns the payment to answer with, "" for none, and those to void first. An order that is
