@@ -85,6 +85,7 @@ func TestStoreGetsWhatItMissedBeforeItIsTrusted(t *testing.T) {
 		w.store.hook(nil)
 		w.book.read()
 		time.Sleep(20 * time.Second)
+		synctest.Wait()
 		assert.Equal(t, []time.Duration{time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second}, opened)
 		assert.Equal(t, []string{"put: n2/new_1 issued", "put: n4 asked"}, w.book.read())
 		assert.Contains(t, w.reported(), isUp)
@@ -98,10 +99,16 @@ func TestStoreGetsWhatItMissedBeforeItIsTrusted(t *testing.T) {
 
 func TestStoreThatFailsAgainWhileItCatchesUp(t *testing.T) {
 	t.Parallel()
-	for name, fails := range map[string]func(context.Context, string, *Row) error{"fails": broken, "hangs": hang} {
+	for name, fails := range map[string]func(context.Context, string, *Row) error{"fails": broken, "hangs": hang, "fails after the write": nil} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inWorld(t, func(w *world) {
+				if fails == nil {
+					fails = func(_ context.Context, _ string, row *Row) error {
+						w.store.set(row)
+						return errBroken
+					}
+				}
 				w.store.hook(broken)
 				for i := range 3 {
 					_, err := w.l.Issue(t.Context(), w.acc, request(func(q *Terms) { q.Order = fmt.Sprint(i) }))
@@ -117,8 +124,11 @@ func TestStoreThatFailsAgainWhileItCatchesUp(t *testing.T) {
 					return nil
 				})
 				time.Sleep(10 * time.Second)
+				synctest.Wait()
 				for i := range 3 {
-					assert.NotNil(t, w.store.get(Key{"shop", fmt.Sprint(i)}), "order %d", i)
+					row := w.store.get(Key{"shop", fmt.Sprint(i)})
+					require.NotNil(t, row, "order %d", i)
+					assert.Len(t, row.Attempts, 1)
 				}
 				assert.False(t, w.l.Down())
 				assert.Equal(t, 2, w.store.closed, "each time that it failed")
@@ -140,6 +150,7 @@ func TestFirstOpenThatCannotCatchUpIsTriedAgain(t *testing.T) {
 		require.ErrorIs(t, other.Open(), ErrDown)
 		w.store.hook(nil)
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		assert.False(t, other.Down())
 		assert.Equal(t, "n2/new_1 issued", w.states())
 	})
@@ -173,6 +184,7 @@ func TestMissedAttemptOfARemovedAccountOrANewerRowIsLeft(t *testing.T) {
 		}
 		w.store.hook(nil)
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		assert.False(t, w.l.Down())
 		assert.Equal(t, "a/imp_1 issued", w.states())
 		assert.Equal(t, "b/imp_2 issued", describe(w.store.get(Key{"shop", "o2"})))
@@ -192,8 +204,10 @@ func TestOpenThatFailsGoesOnTrying(t *testing.T) {
 		}})
 		require.ErrorIs(t, other.Open(), errBroken)
 		time.Sleep(90 * time.Second)
+		synctest.Wait()
 		assert.True(t, other.Down(), "1 s, 2 s, 4 s, 8 s, 16 s, 30 s, and 30 s again")
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		assert.False(t, other.Down())
 		require.NoError(t, other.Close())
 		assert.Equal(t, 1, w.store.closed)

@@ -645,3 +645,26 @@ func TestTooManyAttempts(t *testing.T) {
 		require.ErrorIs(t, err, ErrTooMany)
 	})
 }
+
+// Who read a row that was removed meanwhile must not write over the next one.
+func TestVersionOfARemovedRowDoesNotComeBack(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.api.on(func(string) fault { return fault{err: errRefused} })
+		last := uint64(0)
+		w.store.hook(func(_ context.Context, op string, row *Row) error {
+			if op == "put" {
+				assert.Greater(t, row.Version, last)
+				last = row.Version
+			}
+			return nil
+		})
+		for range 3 {
+			_, err := w.issue()
+			require.NoError(t, err)
+			require.Nil(t, w.row())
+			time.Sleep(time.Millisecond)
+		}
+		assert.NotZero(t, last)
+	})
+}

@@ -4,7 +4,9 @@ package ledger
 
 import (
 	"context"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -178,5 +180,30 @@ func TestVoidIsNotKeptOffByTheTill(t *testing.T) {
 		_, err := w.void("imp_1")
 		require.NoError(t, err)
 		assert.Empty(t, w.api.live())
+	})
+}
+
+// A request waits for the app's own DELETE, and no longer.
+func TestIssueIsWokenWhenAVoidEnds(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.put(w.issued("a", "imp_1"))
+		w.seen("imp_1", client.StatusReady)
+		const long = 5050 * time.Millisecond
+		w.api.on(func(call string) fault {
+			if call == "DELETE imp_1" {
+				time.Sleep(long)
+			}
+			return fault{work: true}
+		})
+		var voiding sync.WaitGroup
+		voiding.Go(func() { _, _ = w.void("imp_1") })
+		synctest.Wait()
+		began := time.Now()
+		answer, err := w.issue()
+		require.NoError(t, err)
+		assert.Equal(t, "new_1", string(answer.Response.Body))
+		assert.Equal(t, long, time.Since(began))
+		voiding.Wait()
 	})
 }

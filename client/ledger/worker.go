@@ -156,8 +156,7 @@ func (o *order) lookAtDue(ctx context.Context) error {
 	for i := range o.row.Attempts {
 		idle = idle && o.row.Attempts[i].Next == 0
 	}
-	tillOver := o.row.AtTill == 0 || e.ago(o.row.AtTill) > tillAfter[len(tillAfter)-1]
-	if idle && tillOver && e.due(o.row) <= e.now {
+	if idle && e.due(o.row) <= e.now {
 		return o.drop(ctx)
 	}
 	atTill := o.row.AtTill != 0 && e.ago(o.row.AtTill) <= tillAfter[len(tillAfter)-1]+lease

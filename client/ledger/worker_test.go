@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -370,6 +371,7 @@ func TestWorkerLooksAfterTheTill(t *testing.T) {
 			return fault{work: true}
 		})
 		time.Sleep(40 * time.Minute)
+		synctest.Wait()
 		assert.Equal(t, []int64{1, 5, 30}, looks)
 		assert.Nil(t, w.store.get(Key{"shop", "unknown"}))
 	})
@@ -397,6 +399,7 @@ func TestWorkReadsAgainAtOnceIfThereIsMore(t *testing.T) {
 		})
 		w.l.Work()
 		time.Sleep(800 * time.Millisecond)
+		synctest.Wait()
 		assert.Equal(t, atOnce, most)
 		assert.Empty(t, w.store.some(1000, func(r *Row) bool { return r.Due <= w.now(0) }))
 	})
@@ -409,6 +412,7 @@ func TestSweepCorrectsRowsAfterTheClockWasSet(t *testing.T) {
 		w.seen("imp_1", client.StatusPaid)
 		w.l.Work()
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		for i := range batch + 10 {
 			a := w.issued("a", "imp_1")
 			a.Next = w.now(10 * 365 * 24 * time.Hour)
@@ -424,9 +428,11 @@ func TestSweepCorrectsRowsAfterTheClockWasSet(t *testing.T) {
 			w.store.set(row)
 		}
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		assert.Len(t, w.store.some(1000, func(r *Row) bool { return r.Due > w.now(2*time.Hour) }), batch+9, "no clock was set")
 		w.clock.setBy(time.Hour, 0)
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		later := w.store.some(1000, func(r *Row) bool { return r.Due > w.now(2*time.Hour) && r.Attempts[0].State == Issued })
 		require.Len(t, later, 2)
 		assert.Equal(t, []string{"001", "000"}, []string{later[0].Order, later[1].Order})
@@ -441,8 +447,10 @@ func TestSweepCorrectsRowsAfterTheClockWasSet(t *testing.T) {
 		})
 		w.l.Work()
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		assert.Equal(t, 1, lists)
 		time.Sleep(24 * time.Hour)
+		synctest.Wait()
 		assert.Equal(t, 2, lists, "once a day")
 	})
 }
