@@ -164,7 +164,7 @@ func TestTheAppsOwnVoid(t *testing.T) {
 	second := g.MustIssue(t, "order-1")
 	assert.Equal(t, []string{second.ImpUID}, ready(g))
 	again := g.Do(t, http.MethodDelete, g.Inside+"/cvs/"+first.ImpUID, "", "")
-	assert.Equal(t, 1.0, again.Field(t, "code"), "the API's refusal is passed on")
+	assert.EqualValues(t, 1, again.Field(t, "code"), "the API's refusal is passed on")
 }
 
 func TestAPaidOrderIsTheAPIsToRefuse(t *testing.T) {
@@ -207,7 +207,8 @@ func TestIdenticalRequestsAreOne(t *testing.T) {
 func TestRepeatPassSendsEveryRequest(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{Proxy: gatewaytest.UsualProxy + "\nrepeat pass"})
-	assert.NotEqual(t, g.MustIssue(t, "order-1").ImpUID, g.MustIssue(t, "order-1").ImpUID)
+	first, second := g.MustIssue(t, "order-1"), g.MustIssue(t, "order-1")
+	assert.NotEqual(t, first.ImpUID, second.ImpUID)
 	assert.Len(t, ready(g), 2)
 	assert.Zero(t, g.API.Requests(emulator.EndpointFindAll)+g.API.Requests(emulator.EndpointPayment))
 }

@@ -63,6 +63,7 @@ func (s *standingReader) apply(ctx context.Context, d *decision, answer <-chan l
 		d.set(http.StatusConflict, refused, cause{name: "order paid"}, "the order is paid by another barcode")
 	case ledger.Current:
 		d.current = true
+	case ledger.Unknown: // the order checks decide
 	}
 }
 
