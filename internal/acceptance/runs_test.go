@@ -14,13 +14,24 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 var (
-	long = flag.Bool("long", false, "run the long form of a run")
-	seed = flag.Uint64("seed", 1, "seed of the random numbers of a run")
-	bad  = flag.Int("faults", 10, "percent of the requests and webhooks in the fault run that get a fault of their own")
+	long       = flag.Bool("long", false, "run the long form of a run")
+	seed       = flag.Uint64("seed", 1, "seed of the random numbers of a run")
+	bad        = flag.Int("faults", 10, "percent of the requests and webhooks in the fault run that get a fault of their own")
+	withLedger = flag.Bool("ledger", true, "with -ledger=false the crash run and the sync run must find what the ledger prevents")
 )
+
+// withoutLedger takes the ledger from a gateway if the flag says so. Each POST /cvs then goes to the
+// API.
+func withoutLedger(s *gatewaytest.Setup) {
+	if !*withLedger {
+		s.Ledger, s.Proxy = "off", gatewaytest.UsualProxy+"\nrepeat pass"
+	}
+}
 
 // draw returns the random numbers of one part of a run. Each part has its own, so that the
 // order of the parts makes no difference.

@@ -1,0 +1,149 @@
+//go:build !race
+
+package acceptance
+
+// This file holds what the crash run does to the gateway's process.
+
+import (
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
+)
+
+// gatewayProcess is the gateway. It has the same addresses and the same files after each start.
+type gatewayProcess struct {
+	config string
+	cmd    *exec.Cmd
+	starts int
+}
+
+func (p *gatewayProcess) start(t *testing.T) {
+	t.Helper()
+	p.cmd = gatewaytest.StartProcess(t, p.config)
+	p.starts++
+}
+
+// kill ends the process as kill -9 does, stopped or not, and waits for its end.
+func (p *gatewayProcess) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+func (p *gatewayProcess) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(s))
+}
+
+// disruption is one thing that is done to the gateway. The call that it waits for, if any, is at the API
+// and unanswered at that moment.
+type disruption struct {
+	name        string
+	short, long int               // how often
+	held        emulator.Endpoint // the call to wait for; "" for a random moment
+	done        bool              // the API has done its work
+	stop, upTo  time.Duration     // how long the gateway is stopped; 0 for not at all
+	kill        bool
+}
+
+var disruptions = []disruption{
+	{name: "killed with a POST /cvs at the API", short: 4, long: 70, held: emulator.EndpointIssue, kill: true},
+	{name: "killed with a POST /cvs done and unanswered", short: 4, long: 70, held: emulator.EndpointIssue, done: true, kill: true},
+	{name: "killed with a DELETE at the API", short: 1, long: 20, held: emulator.EndpointVoid, kill: true},
+	{name: "killed with a DELETE done and unanswered", short: 1, long: 20, held: emulator.EndpointVoid, done: true, kill: true},
+	{name: "killed at a random moment", short: 2, long: 50, kill: true},
+	{name: "stopped at a random moment", short: 2, long: 40, stop: crashTimeout / 2, upTo: 3 * crashTimeout},
+	{name: "stopped with a POST /cvs at the API", short: 1, long: 30, held: emulator.EndpointIssue, stop: crashTimeout / 2, upTo: 3 * crashTimeout},
+	{name: "stopped with a POST /cvs done and unanswered", short: 1, long: 30, held: emulator.EndpointIssue, done: true, stop: crashTimeout / 2, upTo: 3 * crashTimeout},
+	{name: "stopped for longer than a hold may be old", short: 0, long: 10, stop: 2100 * time.Millisecond, upTo: 3 * time.Second},
+	{name: "stopped, then killed, with a POST /cvs at the API", short: 1, long: 20, held: emulator.EndpointIssue, stop: crashTimeout / 4, upTo: crashTimeout, kill: true},
+}
+
+// times is the number of times in this form of the run.
+func (d disruption) times() int {
+	if *long {
+		return d.long
+	}
+	return d.short
+}
+
+// operate does all that is to be done to the gateway, in random order.
+func (c *crashRun) operate(t *testing.T) {
+	rng := draw(2)
+	var plan []disruption
+	for _, d := range disruptions {
+		for range d.times() {
+			plan = append(plan, d)
+		}
+	}
+	rng.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
+	for _, d := range plan {
+		wait(nil, time.Duration(rng.Int64N(int64(200*time.Millisecond))))
+		release := c.waitForCall(t, d)
+		if d.stop > 0 {
+			c.process.signal(t, syscall.SIGSTOP)
+			wait(nil, d.stop+time.Duration(rng.Int64N(int64(d.upTo-d.stop))))
+		}
+		c.counts.add(d.name)
+		if !d.kill {
+			if rng.IntN(2) == 0 { // the API does its work while the gateway is stopped
+				release()
+				wait(nil, time.Millisecond)
+			}
+			c.process.signal(t, syscall.SIGCONT)
+			release()
+			continue
+		}
+		c.process.kill()
+		c.releaseLater(rng.IntN(3), release, func() {
+			wait(nil, time.Duration(rng.Int64N(int64(100*time.Millisecond))))
+			c.process.start(t)
+		})
+	}
+}
+
+// waitForCall waits until the API holds the call that a disruption needs. The function that it
+// returns releases the call.
+func (c *crashRun) waitForCall(t *testing.T, d disruption) (release func()) {
+	t.Helper()
+	if d.held == "" {
+		return func() {}
+	}
+	h := &heldCall{endpoint: d.held, done: d.done, arrived: make(chan struct{}), released: make(chan struct{})}
+	c.held.Store(h)
+	require.True(t, wait(h.arrived, 30*time.Second), "no %s came to the API", d.held)
+	open := true
+	return func() {
+		if open {
+			close(h.released)
+		}
+		open = false
+	}
+}
+
+// releaseLater starts the gateway again and lets the API do the work of a dead gateway's call: at
+// once, when the next gateway is there, or some time later.
+func (c *crashRun) releaseLater(how int, release, start func()) {
+	switch how {
+	case 0:
+		release()
+		start()
+	case 1:
+		start()
+		release()
+	default:
+		start()
+		c.busy.Add(1)
+		after := c.draw.between(0, 2*crashTimeout)
+		go func() {
+			defer c.busy.Add(-1)
+			wait(nil, after)
+			release()
+		}()
+	}
+}
