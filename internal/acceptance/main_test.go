@@ -9,4 +9,9 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-func TestMain(m *testing.M) { gatewaytest.RunMain(m) }
+func TestMain(m *testing.M) {
+	if serveAsStoreUser() || serveAsReader() {
+		return
+	}
+	gatewaytest.RunMain(m)
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,7 +46,15 @@ func serveAsCaddy() bool {
 // process ends with the test.
 func StartProcess(t *testing.T, config string, env ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	return StartProcessUnder(t, nil, config, env...)
+}
+
+// StartProcessUnder is StartProcess with a command before the program: one that becomes the program,
+// as strace -D does.
+func StartProcessUnder(t *testing.T, command []string, config string, env ...string) *exec.Cmd {
+	t.Helper()
+	command = append(slices.Clone(command), os.Args[0])
+	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	cmd.Env = append(append(os.Environ(), caddyVariable+"=1"), env...)
 	cmd.Stdin = strings.NewReader(config)
 	out, err := cmd.StdoutPipe()
