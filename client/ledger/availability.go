@@ -160,14 +160,22 @@ func (l *Ledger) use(ctx context.Context, do func(context.Context, Store) error)
 	if store == nil {
 		return ErrDown
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), opTimeout)
-	defer cancel()
-	err := do(ctx, store)
+	err := within(ctx, store, do)
+	if errors.Is(err, context.DeadlineExceeded) { // the process itself may have been stopped meanwhile
+		err = within(ctx, store, do)
+	}
 	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) || errors.Is(err, ErrBusy) {
 		return err
 	}
 	l.fail(store, err)
 	return ErrDown
+}
+
+// within gives an operation of the store its time.
+func within(ctx context.Context, store Store, do func(context.Context, Store) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), opTimeout)
+	defer cancel()
+	return do(ctx, store)
 }
 
 // get returns the row of an order, or a new one.

@@ -510,3 +510,24 @@ func TestLedgerThatIsOff(t *testing.T) {
 		require.NoError(t, off.Close())
 	})
 }
+
+// A process that is stopped for a while finds the time of its operations over when it goes on. The
+// store is not to blame.
+func TestAPausedProcessDoesNotGiveUpItsStore(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		paused := false
+		w.store.hook(func(ctx context.Context, op string, row *Row) error {
+			if paused {
+				return nil
+			}
+			paused = true
+			return hang(ctx, op, row)
+		})
+		answer, err := w.issue()
+		require.NoError(t, err)
+		assert.False(t, answer.Reused)
+		assert.False(t, w.l.Down())
+		assert.Empty(t, w.reported())
+	})
+}

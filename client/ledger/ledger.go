@@ -24,7 +24,7 @@ import (
 // The defaults of Options.
 const (
 	DefaultKeep = 120 * 24 * time.Hour
-	opTimeout   = 2 * time.Second // of one operation of the store
+	opTimeout   = time.Second // of one operation of the store, which is tried twice
 )
 
 // Options are what a Ledger needs.

@@ -116,7 +116,8 @@ func TestProxyNeverFetchesCallbackURLs(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Setup{Proxy: gatewaytest.UsualProxy + "\nnotice_url OUTSIDE/cvs/notice"})
 	for _, target := range []string{evil.URL + "/x", strings.Replace(evil.URL, "http://", "http://user:pass@", 1), "http://169.254.169.254/latest/meta-data/", "http://[::1]:1/{env.CVS_TEST_SECRET}"} {
 		for _, notice := range []any{target, []string{target, target}} {
-			body, err := json.Marshal(map[string]any{"merchant_uid": "order-1", "amount": 1, "confirm_url": target, "notice_url": notice})
+			order := fmt.Sprintf("order-%d", len(g.API.Payments()))
+			body, err := json.Marshal(map[string]any{"merchant_uid": order, "amount": 1, "confirm_url": target, "notice_url": notice})
 			require.NoError(t, err)
 			a := g.Do(t, http.MethodPost, g.Inside+"/cvs", gatewaytest.JSONType, string(body))
 			require.Equal(t, 200, a.Status, a.Body)

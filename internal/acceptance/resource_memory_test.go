@@ -130,6 +130,7 @@ func TestOutstandingBarcodesUseNoMemory(t *testing.T) {
 
 	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{
 		API: http.NotFoundHandler(), Account: "timeout 100ms\ntransport test_forgetful",
+		Ledger: "off", Proxy: gatewaytest.UsualProxy + "\nrepeat pass", // the ledger is on disk: see its own benchmark
 		Confirm: gatewaytest.RouteCheck,
 	})
 	served := gatewaytest.LoadSites(t, gatewaytest.LogErrorsOnly(config, g.LogFile))

@@ -66,9 +66,14 @@ func (a *ForgetfulAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		writePayment(w, fields[0].Str, fields[1].Str, now)
-	default:
+	default: // the order's number is in the path, or in that of its payment
 		a.Others.Add(1)
-		writePayment(w, path.Base(r.URL.Path), "", now)
+		order := strings.TrimPrefix(path.Base(r.URL.Path), "imp_")
+		if strings.HasPrefix(r.URL.Path, "/payments/findAll/") {
+			fmt.Fprintf(w, `{"code":0,"message":null,"response":{"total":1,"previous":0,"next":0,"list":[%s]}}`, payment(order, "", now))
+			return
+		}
+		writePayment(w, order, "", now)
 	}
 }
 
@@ -76,7 +81,11 @@ func (a *ForgetfulAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // URL that its webhook would go to.
 func writePayment(w http.ResponseWriter, merchantUID, confirmURL string, now int64) {
 	w.Header().Set("Content-Type", JSONType)
-	fmt.Fprintf(w, `{"code":0,"message":null,"response":{"imp_uid":"imp_%s","merchant_uid":%[1]q,"status":"ready","amount":15000,"started_at":%d,"vbank_num":"12345678901234567890","confirm_url":%q,"buyer_name":%q,"buyer_tel":%q,"buyer_email":%q}}`,
+	fmt.Fprintf(w, `{"code":0,"message":null,"response":%s}`, payment(merchantUID, confirmURL, now))
+}
+
+func payment(merchantUID, confirmURL string, now int64) string {
+	return fmt.Sprintf(`{"imp_uid":"imp_%s","merchant_uid":%[1]q,"status":"ready","amount":15000,"started_at":%d,"vbank_num":"12345678901234567890","confirm_url":%q,"buyer_name":%q,"buyer_tel":%q,"buyer_email":%q}`,
 		merchantUID, now, confirmURL, BuyerName, BuyerTel, BuyerEmail)
 }
 
