@@ -60,7 +60,7 @@ var disruptions = []disruption{
 	{name: "stopped at a random moment", short: 2, long: 40, stop: crashTimeout / 2, upTo: 3 * crashTimeout},
 	{name: "stopped with a POST /cvs at the API", short: 1, long: 30, held: emulator.EndpointIssue, stop: crashTimeout / 2, upTo: 3 * crashTimeout},
 	{name: "stopped with a POST /cvs done and unanswered", short: 1, long: 30, held: emulator.EndpointIssue, done: true, stop: crashTimeout / 2, upTo: 3 * crashTimeout},
-	{name: "stopped for longer than a hold may be old", short: 0, long: 10, stop: 2100 * time.Millisecond, upTo: 3 * time.Second},
+	{name: "stopped for longer than a hold may be old", short: 1, long: 10, stop: 2100 * time.Millisecond, upTo: 3 * time.Second},
 	{name: "stopped, then killed, with a POST /cvs at the API", short: 1, long: 20, held: emulator.EndpointIssue, stop: crashTimeout / 4, upTo: crashTimeout, kill: true},
 }
 

@@ -40,6 +40,10 @@ const (
 	FateGone   = "-gone"   // the API is slow, and the app closes the connection
 )
 
+// forgotten stands for a confirm_url in a look-up: a field must not be missing that the answer to
+// POST /cvs had.
+const forgotten = "http://127.0.0.1/forgotten"
+
 // ForgetfulToken is the token that the ForgetfulAPI gives to every account.
 const ForgetfulToken = "canary-token-of-the-resource-run"
 
@@ -70,10 +74,10 @@ func (a *ForgetfulAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.Others.Add(1)
 		order := strings.TrimPrefix(path.Base(r.URL.Path), "imp_")
 		if strings.HasPrefix(r.URL.Path, "/payments/findAll/") {
-			fmt.Fprintf(w, `{"code":0,"message":null,"response":{"total":1,"previous":0,"next":0,"list":[%s]}}`, payment(order, "", now))
+			fmt.Fprintf(w, `{"code":0,"message":null,"response":{"total":1,"previous":0,"next":0,"list":[%s]}}`, payment(order, forgotten, now))
 			return
 		}
-		writePayment(w, order, "", now)
+		writePayment(w, order, forgotten, now)
 	}
 }
 
