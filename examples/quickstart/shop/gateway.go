@@ -16,12 +16,16 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/code128"
 )
 
-// barcode gets an order's barcode. A second click waits for the first, and the call to the gateway goes on if the customer leaves.
+// barcode asks the gateway for the order's barcode: at the first click, and in the same way at every other one, after a time-out,
+// or when the page is reloaded. The gateway answers each time with the order's one barcode, so the shop needs no lock, and no
+// look-up before it asks again. The call goes on if the customer leaves.
 func (s *shop) barcode(w http.ResponseWriter, r *http.Request, o *order) {
-	o.issuing.Lock()
-	defer o.issuing.Unlock()
-	if s.copy(o).State == "new" {
-		if f := s.issue(o); f != nil {
+	if form := s.request(o); form != nil {
+		p, f := s.ask(http.MethodPost, "/cvs", form)
+		if f == nil {
+			f = s.keep(o, p)
+		}
+		if f != nil { // the page's button asks again
 			s.render(w, r, http.StatusBadGateway, "order", view{Order: s.copy(o), Problem: "barcode", Message: f.message})
 			return
 		}
@@ -29,43 +33,38 @@ func (s *shop) barcode(w http.ResponseWriter, r *http.Request, o *order) {
 	http.Redirect(w, r, "/orders/"+o.ID, http.StatusSeeOther)
 }
 
-func (s *shop) issue(o *order) *failure {
-	p, f := s.request(o)
-	var picture string
-	if f == nil {
-		var err error
-		if picture, err = code128.SVG(p.Barcode); err != nil {
-			f = &failure{inDoubt: true} // there is a payment, but no number to show
-		}
-	}
+// request returns what the gateway is asked for, nil if the order is to get no barcode any more. The deadline is chosen once and sent
+// again until it has passed: the answer does not contain it, and the voucher must show the one that the barcode has.
+func (s *shop) request(o *order) url.Values {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f != nil {
-		o.inDoubt = o.inDoubt || f.inDoubt // never reset: a call without an answer may still be carried out later
-		return f
+	now := s.now()
+	if !o.open() || o.expired(now) {
+		return nil
 	}
-	o.State, o.impUID, o.Barcode, o.Picture = "waiting", p.ImpUID, p.Barcode, template.HTML(picture) //nolint:gosec // drawn by code128
-	return nil
-}
-
-// request asks the gateway for a barcode. If an earlier attempt ended in doubt, it first looks for the barcode of that attempt.
-func (s *shop) request(o *order) (payment, *failure) {
-	if o.inDoubt {
-		p, f := s.lookUp("find/" + o.ID + "/ready")
-		if f == nil && p.Amount == float64(o.Total) || f != nil && f.status != http.StatusNotFound {
-			return p, f
-		}
+	if now.After(o.Expires) {
+		o.Expires = now.Add(lifetime)
 	}
-	expires := s.now().Add(lifetime)
-	s.mu.Lock()
-	o.Expires = expires
-	s.mu.Unlock()
-	return s.ask(http.MethodPost, "/cvs", url.Values{
+	return url.Values{
 		"merchant_uid": {o.ID},
 		"amount":       {strconv.Itoa(o.Total)},
 		"name":         {o.Product.Ko},
-		"expired_at":   {strconv.FormatInt(expires.Unix(), 10)},
-	})
+		"expired_at":   {strconv.FormatInt(o.Expires.Unix(), 10)},
+	}
+}
+
+// keep stores the barcode that the gateway answered, a new one or the earlier one, unless the order was paid meanwhile.
+func (s *shop) keep(o *order, p payment) *failure {
+	picture, err := code128.SVG(p.Barcode)
+	if err != nil {
+		return &failure{} // there is a payment, but no number to show
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o.open() {
+		o.State, o.impUID, o.Barcode, o.Picture = "waiting", p.ImpUID, p.Barcode, template.HTML(picture) //nolint:gosec // drawn by code128
+	}
+	return nil
 }
 
 func (s *shop) lookUp(path string) (payment, *failure) {
@@ -81,11 +80,10 @@ type payment struct {
 	Barcode     string  `json:"vbank_num"` // where the sandbox puts the number
 }
 
-// failure is an answer of the gateway that is not a success, or a missing one. If it is in doubt, the work may have been done.
+// failure is an answer of the gateway that is not a success, or a missing one, which has no status.
 type failure struct {
 	status  int
 	message string
-	inDoubt bool
 }
 
 // ask sends a request to the gateway, without any credential.
@@ -97,7 +95,7 @@ func (s *shop) ask(method, path string, form url.Values) (payment, *failure) {
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return payment{}, &failure{inDoubt: true}
+		return payment{}, &failure{}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	var envelope struct {
@@ -105,11 +103,13 @@ func (s *shop) ask(method, path string, form url.Values) (payment, *failure) {
 		Message  string
 		Response payment
 	}
-	err = json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&envelope)
-	if err == nil && resp.StatusCode == http.StatusOK && envelope.Code == 0 {
-		return envelope.Response, nil
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&envelope); err != nil {
+		return payment{}, &failure{}
 	}
-	return payment{}, &failure{resp.StatusCode, envelope.Message, err != nil || resp.StatusCode == http.StatusGatewayTimeout}
+	if resp.StatusCode != http.StatusOK || envelope.Code != 0 {
+		return payment{}, &failure{resp.StatusCode, envelope.Message}
+	}
+	return envelope.Response, nil
 }
 
 // refresh looks the payment up when the customer asks for it, because a notice may get lost.
@@ -162,7 +162,7 @@ func (s *shop) notice(w http.ResponseWriter, r *http.Request) {
 	}
 	p, f := s.lookUp(url.PathEscape(impUID))
 	switch {
-	case f != nil && f.status == http.StatusNotFound && !f.inDoubt: // the API's own answer
+	case f != nil && f.status == http.StatusNotFound:
 		refuse(w, http.StatusNotFound, "알 수 없는 결제입니다")
 		return
 	case f != nil:

@@ -34,11 +34,9 @@ type order struct {
 	Total     int // won
 	Barcode   string
 	Picture   template.HTML // of the barcode
-	Expires   time.Time     // when the barcode does
+	Expires   time.Time     // when the barcode does, or the one that was asked for
 	Refreshed time.Time     // when the customer last asked whether the payment has arrived
 	impUID    string        // the payment that the barcode stands for
-	inDoubt   bool          // an attempt to get a barcode ended without an answer: there may be one
-	issuing   *sync.Mutex   // held while a barcode is asked for, so that two clicks do not get two
 }
 
 type shop struct {
@@ -129,7 +127,7 @@ func (s *shop) create(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	soldOut, full := p.Stock == 0, len(s.orders) >= maxOrders
 	if !soldOut && !full {
-		s.orders[id] = &order{ID: id, State: "new", Product: p, Total: p.Price, issuing: new(sync.Mutex)}
+		s.orders[id] = &order{ID: id, State: "new", Product: p, Total: p.Price}
 		if p.sellsOut {
 			p.Stock = 0
 		}
@@ -158,6 +156,9 @@ func (s *shop) ordered(page func(http.ResponseWriter, *http.Request, *order)) ht
 		page(w, r, o)
 	}
 }
+
+// open reports whether the order may get a barcode.
+func (o *order) open() bool { return o.State == "new" || o.State == "waiting" }
 
 // expired reports whether the barcode's time is over. The payment may have been made, and its notice lost.
 func (o *order) expired(now time.Time) bool {

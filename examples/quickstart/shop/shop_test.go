@@ -27,7 +27,8 @@ type market struct {
 
 	mu       sync.Mutex
 	calls    []string
-	issued   []url.Values
+	asked    []url.Values // for barcodes
+	issued   int
 	payments map[string]payment          // by imp_uid
 	faults   map[string]http.HandlerFunc // by what a call begins with, in place of the gateway's own answer
 }
@@ -78,12 +79,19 @@ func (m *market) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	envelope(w, http.StatusNotFound, -1, "존재하지 않는 결제정보입니다.", nil)
 }
 
+// issue returns the order's barcode, or a new one.
 func (m *market) issue(form url.Values) payment {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.issued = append(m.issued, form)
+	m.asked = append(m.asked, form)
+	for _, p := range m.payments {
+		if p.MerchantUID == form.Get("merchant_uid") && p.Status == "ready" {
+			return p
+		}
+	}
+	m.issued++
 	p := payment{
-		ImpUID: fmt.Sprintf("imp_%d", len(m.issued)), MerchantUID: form.Get("merchant_uid"), Status: "ready", Barcode: barcode,
+		ImpUID: fmt.Sprintf("imp_%d", m.issued), MerchantUID: form.Get("merchant_uid"), Status: "ready", Barcode: barcode,
 	}
 	_, err := fmt.Sscan(form.Get("amount"), &p.Amount)
 	assert.NoError(m, err)
@@ -297,7 +305,7 @@ func TestVoucherShowsTheBarcode(t *testing.T) {
 	require.Equal(t, []url.Values{{
 		"merchant_uid": {id}, "amount": {"15000"}, "name": {"접이식 우산"},
 		"expired_at": {fmt.Sprint(m.shop.now().Add(72 * time.Hour).Unix())},
-	}}, m.issued)
+	}}, m.asked)
 
 	page = m.get(path)
 	for _, text := range []string{
@@ -313,9 +321,6 @@ func TestVoucherShowsTheBarcode(t *testing.T) {
 	}
 	assert.Equal(t, "{\n  \"barcode\": \""+barcode+"\",\n  \"order\": \""+id+"\",\n  \"product\": \"umbrella\",\n"+
 		"  \"state\": \"waiting\",\n  \"total\": 15000\n}\n", m.get(path+"/state"))
-
-	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
-	assert.Len(t, m.issued, 1, "an order has one barcode")
 	assert.Equal(t, 5, m.stock("umbrella"), "nothing is taken before it is paid")
 }
 
@@ -333,25 +338,27 @@ func TestExpiredOrderHidesItsBarcode(t *testing.T) {
 	assert.Contains(t, page, "결제 확인", "it may have been paid in time")
 	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/refresh", "").Code)
 	assert.Contains(t, m.get(path, "Accept-Language", "en"), "Checked at 10:22:00: not paid yet.")
+	m.called()
+	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
+	assert.Empty(t, m.called(), "the customer is told to order again")
 }
 
-func TestFailedBarcodeIsExplained(t *testing.T) {
+func TestFailedBarcodeIsExplainedAndAskedForAgain(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		fault http.HandlerFunc
 		text  string
-		doubt bool
 	}{
-		"refused":      {fails(200, 1, "점검 <b>중</b>입니다"), "점검 &lt;b&gt;중&lt;/b&gt;입니다", false},
-		"bad request":  {fails(400, -1, "expired_at is wrong"), "expired_at is wrong", false},
-		"no token":     {fails(503, -1, "no token"), "no token", false},
-		"unreachable":  {fails(502, -1, "PortOne cannot be reached."), "PortOne cannot be reached.", false},
-		"in doubt":     {fails(504, -1, "Outcome unknown"), "Outcome unknown", true},
-		"broken":       {hangsUp, "게이트웨이가 응답하지 않았습니다.", true},
-		"not JSON":     {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, "게이트웨이가 응답하지", true},
-		"no number":    {func(w http.ResponseWriter, _ *http.Request) { envelope(w, 200, 0, "", payment{ImpUID: "imp_1"}) }, "게이트웨이가", true},
-		"endless":      {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"message":"%0*d"`, maxBody, 0) }, "게이트웨이가", true},
-		"null message": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"code":1,"message":null}`) }, "게이트웨이가", false},
+		"refused":      {fails(200, 1, "점검 <b>중</b>입니다"), "점검 &lt;b&gt;중&lt;/b&gt;입니다"},
+		"bad request":  {fails(400, -1, "expired_at is wrong"), "expired_at is wrong"},
+		"no token":     {fails(503, -1, "no token"), "no token"},
+		"unreachable":  {fails(502, -1, "PortOne cannot be reached."), "PortOne cannot be reached."},
+		"in doubt":     {fails(504, -1, "Outcome unknown"), "Outcome unknown"},
+		"broken":       {hangsUp, "게이트웨이가 응답하지 않았습니다."},
+		"not JSON":     {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, "게이트웨이가 응답하지"},
+		"no number":    {func(w http.ResponseWriter, _ *http.Request) { envelope(w, 200, 0, "", payment{ImpUID: "imp_1"}) }, "게이트웨이가"},
+		"endless":      {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"message":"%0*d"`, maxBody, 0) }, "게이트웨이가"},
+		"null message": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"code":1,"message":null}`) }, "게이트웨이가"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -360,61 +367,77 @@ func TestFailedBarcodeIsExplained(t *testing.T) {
 			m.fault("POST /cvs", c.fault)
 			w := m.send(http.MethodPost, path+"/barcode", "")
 			assert.Equal(t, http.StatusBadGateway, w.Code)
-			for _, text := range []string{`role="alert"`, "바코드를 발급받지 못했습니다.", c.text, "다시 시도</button>", `href="` + path + `?lang=en"`} {
+			for _, text := range []string{`role="alert"`, "바코드를 발급받지 못했습니다.", "주문은 그대로", c.text, "다시 시도</button>", `href="` + path + `?lang=en"`} {
 				assert.Contains(t, w.Body.String(), text)
 			}
 			assert.Equal(t, "new", m.state(path), "nothing is lost")
 
 			m.fault("POST /cvs", nil)
-			m.called()
 			assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
-			calls := []string{"POST /cvs"}
-			if c.doubt {
-				calls = append([]string{"GET /payments/find/" + strings.TrimPrefix(path, "/orders/") + "/ready?include_sandbox=true"}, calls...)
-			}
-			assert.Equal(t, calls, m.called(), "only after doubt is the order looked up first")
+			assert.Equal(t, []string{"POST /cvs", "POST /cvs"}, m.called(), "no look-up in between")
 			assert.Equal(t, "waiting", m.state(path))
 		})
 	}
 }
 
-func TestBarcodeInDoubtIsLookedUpFirst(t *testing.T) {
+func TestFailureAfterTheBarcodeKeepsIt(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.voucher("mug")
+	m.fault("POST /cvs", fails(503, -1, "no token"))
+	w := m.send(http.MethodPost, path+"/barcode", "", "Accept-Language", "en")
+	assert.Equal(t, http.StatusBadGateway, w.Code)
+	for _, text := range []string{"no token", "Below is the one that you have.", "1234 5678 9012 3456 7890"} {
+		assert.Contains(t, w.Body.String(), text)
+	}
+	assert.Equal(t, "200 9000", m.check(path, "imp_1"))
+}
+
+func TestEachClickAsksForTheSameBarcode(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.order("mug")
+	now := m.shop.now()
+	m.shop.now = func() time.Time { return now }
 	m.fault("POST /cvs", func(w http.ResponseWriter, r *http.Request) { // issued, but the answer is lost
 		m.issue(r.PostForm)
 		hangsUp(w, r)
 	})
 	assert.Equal(t, http.StatusBadGateway, m.send(http.MethodPost, path+"/barcode", "").Code)
+	assert.Equal(t, "409 다른 바코드로 결제해 주세요0", m.check(path, "imp_1"), "which the customer does not have")
 	m.fault("POST /cvs", nil)
-
-	m.fault("GET /payments/find/", fails(503, -1, "no token"))
-	w := m.send(http.MethodPost, path+"/barcode", "")
-	assert.Equal(t, http.StatusBadGateway, w.Code)
-	assert.Contains(t, w.Body.String(), "no token")
-	assert.Len(t, m.issued, 1, "while the doubt lasts, no second barcode")
-	m.fault("GET /payments/find/", nil)
-
-	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
-	assert.Len(t, m.issued, 1, "the first one is found")
-	assert.Contains(t, m.get(path), "1234 5678 9012 3456 7890")
-	assert.Contains(t, m.get(path), "2026년 11월 26일 09:22까지")
-	assert.Equal(t, "200 9000", m.check(path, "imp_1"))
+	for range 2 {
+		now = now.Add(36 * time.Hour)
+		assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
+		assert.Contains(t, m.get(path), "2026년 11월 26일 09:22까지", "the deadline of the barcode")
+		assert.Equal(t, "200 9000", m.check(path, "imp_1"))
+	}
+	assert.Equal(t, []url.Values{m.asked[0], m.asked[0], m.asked[0]}, m.asked)
 }
 
-func TestBarcodeOfAnotherAmountIsReplaced(t *testing.T) {
+func TestDeadlineIsChosenAgainWhenItHasPassed(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.order("mug")
-	m.fault("POST /cvs", func(w http.ResponseWriter, r *http.Request) {
-		r.PostForm.Set("amount", "1")
-		m.issue(r.PostForm)
-		hangsUp(w, r)
-	})
+	m.fault("POST /cvs", hangsUp)
 	m.send(http.MethodPost, path+"/barcode", "")
+	later := m.shop.now().Add(73 * time.Hour)
+	m.shop.now = func() time.Time { return later }
 	m.fault("POST /cvs", nil)
-	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
+	m.send(http.MethodPost, path+"/barcode", "")
+	assert.Contains(t, m.get(path), "2026년 11월 29일 10:22까지")
+	assert.Equal(t, fmt.Sprint(later.Add(72*time.Hour).Unix()), m.asked[0].Get("expired_at"))
+}
+
+func TestReplacedBarcodeIsShownAndTheEarlierOneRefused(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.voucher("mug")
+	m.pays("imp_1", "cancelled", 9000) // by the merchant, at PortOne
+	m.send(http.MethodPost, path+"/barcode", "")
+	assert.Equal(t, http.StatusOK, m.notify("imp_1"))
+	assert.Equal(t, "waiting", m.state(path), "only the earlier barcode is cancelled")
+	assert.Equal(t, "409 다른 바코드로 결제해 주세요0", m.check(path, "imp_1"))
 	assert.Equal(t, "200 9000", m.check(path, "imp_2"))
 }
 
@@ -440,10 +463,26 @@ func TestTwoClicksGetOneBarcode(t *testing.T) {
 		clicks.Go(func() { assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code) })
 	}
 	<-arrived
+	<-arrived
 	assert.Equal(t, "new", m.state(path), "the shop goes on meanwhile")
 	close(answer)
 	clicks.Wait()
-	assert.Len(t, m.issued, 1)
+	assert.Equal(t, []url.Values{m.asked[0], m.asked[0]}, m.asked, "the same request, which the gateway answers with one barcode")
+	assert.Equal(t, "200 9000", m.check(path, "imp_1"))
+}
+
+func TestLateAnswerDoesNotReopenAPaidOrder(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.voucher("mug")
+	m.fault("POST /cvs", func(w http.ResponseWriter, r *http.Request) {
+		p := m.issue(r.PostForm)
+		m.pays("imp_1", "paid", 9000)
+		assert.Equal(t, http.StatusOK, m.notify("imp_1"))
+		envelope(w, http.StatusOK, 0, "", p)
+	})
+	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
+	assert.Equal(t, "paid", m.state(path))
 }
 
 func TestPayableDecidesByOrderAndPayment(t *testing.T) {
@@ -503,7 +542,7 @@ func TestNoticeIsVerifiedByLookUp(t *testing.T) {
 	assert.NotContains(t, page, "1234 5678")
 	assert.Contains(t, m.get(path, "Accept-Language", "en"), "<strong>Paid</strong>")
 	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
-	assert.Len(t, m.issued, 1, "a paid order gets no further barcode")
+	assert.Len(t, m.asked, 1, "a paid order gets no further barcode")
 
 	m.pays("imp_1", "cancelled", 15000)
 	m.notify("imp_1")
