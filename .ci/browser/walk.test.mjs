@@ -49,6 +49,16 @@ async function voucher(page, w) {
 	return (await page.locator('.number').textContent()).replaceAll(' ', '');
 }
 
+// askAgain presses the button that asks again until there is a voucher: while the outcome of an earlier attempt is open, the
+// gateway says so.
+async function askAgain(page, w) {
+	const again = page.getByRole('button', { name: w.again });
+	do {
+		await again.click();
+		await again.or(page.getByRole('status').filter({ hasText: w.waiting })).waitFor();
+	} while (await again.count());
+}
+
 // cashier follows the voucher's link to the till.
 async function cashier(page, w) {
 	const opened = page.context().waitForEvent('page');
@@ -384,8 +394,7 @@ for (const [effect, value, outcome] of issueFaults) {
 			await v.page.getByRole('alert').filter({ hasText: outcome }).waitFor();
 			await assertPage(v.page);
 			assert.equal(await issued(id), 0);
-			await v.page.getByRole('button', { name: w.again }).click();
-			await v.page.getByRole('status').filter({ hasText: w.waiting }).waitFor();
+			await askAgain(v.page, w);
 		}
 		assert.equal(await issued(id), 1, 'one barcode');
 		await till.locator('.trouble').waitFor({ state: 'detached' }); // the page sees that the fault is used up
@@ -407,8 +416,7 @@ test('fault: an outcome that nobody knows, and the way back to normal', async ()
 	await v.page.getByRole('alert').filter({ hasText: id }).waitFor();
 	await till.locator('header').getByRole('button', { name: 'Back to normal' }).click();
 	await till.locator('.trouble').waitFor({ state: 'detached' });
-	await v.page.getByRole('button', { name: w.again }).click();
-	await v.page.getByRole('status').filter({ hasText: w.waiting }).waitFor();
+	await askAgain(v.page, w);
 	assert.equal(await issued(id), 1, 'the barcode of the first attempt was found');
 	await v.close();
 });
@@ -428,11 +436,7 @@ test('fault: no token to be had', async () => {
 	await alert.filter({ hasText: /token/ }).waitFor();
 	await till.locator('header').getByRole('button', { name: 'Back to normal' }).click();
 	await till.locator('.trouble').waitFor({ state: 'detached' });
-	// The gateway waits a moment before it asks for a token again.
-	while (!(await v.page.getByRole('status').filter({ hasText: w.waiting }).count())) {
-		await v.page.getByRole('button', { name: w.again }).click();
-		await v.page.waitForLoadState();
-	}
+	await askAgain(v.page, w); // the gateway waits a moment before it asks for a token
 	assert.equal(await issued(id), 1);
 	await v.close();
 });

@@ -528,9 +528,11 @@ func TestNoticeIsVerifiedByLookUp(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, m.notify("imp_9"), "of no payment, and not to be sent again")
 
 	m.pays("imp_1", "paid", 15000)
-	m.fault("GET /payments/imp_1", fails(504, -1, "no answer"))
-	assert.Equal(t, http.StatusBadGateway, m.notify("imp_1"), "to be sent again")
-	assert.Equal(t, "waiting", m.state(path))
+	for _, fault := range []http.HandlerFunc{fails(504, -1, "no answer"), hangsUp, http.NotFound} { // the last is not the API's own
+		m.fault("GET /payments/imp_1", fault)
+		assert.Equal(t, http.StatusBadGateway, m.notify("imp_1"), "to be sent again")
+		assert.Equal(t, "waiting", m.state(path))
+	}
 	m.fault("GET /payments/imp_1", nil)
 	for range 2 {
 		assert.Equal(t, http.StatusOK, m.notify("imp_1"))
