@@ -60,11 +60,16 @@ func (r *Row) standing(id, impUID string) Standing {
 	}
 }
 
-// MarkAtTill notes that a confirm webhook was accepted: the customer is about to pay.
+// MarkAtTill notes that a confirm webhook was accepted: the customer is about to pay. A webhook that
+// comes again makes no new mark. Without the mark the barcode could be replaced while the customer
+// pays: the API then decides which comes first.
 func (l *Ledger) MarkAtTill(ctx context.Context, key Key) {
 	acc := l.account(key.Account)
 	if acc == nil {
 		return
 	}
-	_ = l.update(ctx, acc, key, true, func(row *Row, e *env) { row.AtTill = e.now }) // else on_down's duty is the shop's check
+	if row, err := l.Row(ctx, key); err != nil || l.env(acc).ago(row.AtTill).Abs() < markAgain {
+		return
+	}
+	_ = l.update(ctx, acc, key, true, func(row *Row, e *env) { row.AtTill = e.now })
 }

@@ -13,6 +13,8 @@ const (
 	freshness = 2 * time.Second
 	// atTill is how long after an accepted confirm webhook the customer may still be paying.
 	atTill = 3 * time.Minute
+	// markAgain is how soon after an accepted confirm webhook another one makes a mark again.
+	markAgain = 10 * time.Second
 	// unknownDeadline is after how long a barcode whose deadline is not known is replaced.
 	unknownDeadline = 72 * time.Hour
 	// daily is how often a barcode whose deadline is not known is looked up, and unwatched when it

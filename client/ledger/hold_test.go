@@ -56,3 +56,23 @@ func TestHoldIsFreshForTwoSecondsByBothClocks(t *testing.T) {
 	}
 	assert.False(t, written.within(freshness, moment{}), "never written")
 }
+
+// A webhook that comes twice makes one mark: a mark is a write.
+func TestAMarkIsNotMadeAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		key := Key{"shop", "o"}
+		w.l.MarkAtTill(t.Context(), key)
+		assert.Nil(t, w.row(), "nothing is known of the order")
+		w.put(w.issued("a", "imp_1"))
+		w.l.MarkAtTill(t.Context(), key)
+		first := w.row().AtTill
+		assert.Equal(t, w.now(0), first)
+		w.clock.setBy(markAgain-time.Second, 0)
+		w.l.MarkAtTill(t.Context(), key)
+		assert.Equal(t, first, w.row().AtTill)
+		w.clock.setBy(time.Second, 0)
+		w.l.MarkAtTill(t.Context(), key)
+		assert.Equal(t, w.now(0), w.row().AtTill)
+	})
+}

@@ -11,6 +11,7 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -29,12 +30,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-cvs/caddy-cvs/client/ledger"
+	"github.com/caddy-cvs/caddy-cvs/client/ledger/boltstore"
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
@@ -50,7 +54,17 @@ type contender struct {
 	site      string // the directives of its site at the gateway; "" if the load goes to what stands behind
 	requests  []func(address string) source
 	only      []int // of connections; default all
+	gateway   int   // withLedger, withoutLedger or lockedLedger
 }
+
+// The gateways of the comparison: one with the ledger in a file, one without it, and one whose file
+// another process holds.
+const (
+	withLedger = iota
+	withoutLedger
+	lockedLedger
+	gateways
+)
 
 // key names a contender at a number of connections.
 func (c contender) key(conns int) string { return fmt.Sprintf("%s/%s/%d", c.job, c.name, conns) }
@@ -96,21 +110,26 @@ func contenders(backend, far string) []contender {
 	sdk := []func(string) source{tokens, issues} // what an app does with PortOne's SDKs
 	confirming := []func(string) source{confirms}
 	return []contender{
-		{"issue", "cvs_proxy", proxy + "}", issuing, nil},
-		{"issue", "reverse_proxy", proxied(backend), issuing, nil},
-		{"issue", "bare", "test_bare " + backend, issuing, nil},
-		{"issue far", "cvs_proxy", proxy + "account far\n}", issuing, []int{16}},
-		{"issue far", "reverse_proxy", proxied(far), issuing, []int{16}},
-		{"issue far", "sdk", "", sdk, []int{16}},
-		{"confirm", "cvs_confirm", checks(1, ""), confirming, nil},
-		{"confirm", "forward_auth", "forward_auth " + backend + " {\nuri /orders/x/payable\n}\nrespond 200", confirming, nil},
-		{"confirm", "reverse_proxy", "reverse_proxy " + backend, confirming, nil},
-		{"confirm", "bare", "test_bare " + backend, confirming, nil},
-		{"confirm, other checks", "route", "cvs_confirm {\norder_check {\nroute {\nreverse_proxy " + backend + "\n}\nrequire payable true\namount total\n}\n}", confirming, []int{16}},
-		{"confirm, other checks", "2 checks", checks(2, ""), confirming, []int{16}},
-		{"confirm, other checks", "5 checks", checks(5, ""), confirming, []int{16}},
-		{"confirm, slow checks", "1 check", checks(1, "/slow"), confirming, []int{1, 16}},
-		{"confirm, slow checks", "5 checks", checks(5, "/slow"), confirming, []int{1, 16}},
+		{"issue", "cvs_proxy", proxy + "}", issuing, nil, withLedger},
+		{"issue", "repeat pass", proxy + "repeat pass\n}", issuing, nil, withLedger},
+		{"issue", "ledger off", proxy + "}", issuing, nil, withoutLedger},
+		{"issue", "off, pass", proxy + "repeat pass\n}", issuing, nil, withoutLedger},
+		{"issue", "reverse_proxy", proxied(backend), issuing, nil, withLedger},
+		{"issue", "bare", "test_bare " + backend, issuing, nil, withLedger},
+		{"issue far", "cvs_proxy", proxy + "account far\n}", issuing, []int{16}, withLedger},
+		{"issue far", "reverse_proxy", proxied(far), issuing, []int{16}, withLedger},
+		{"issue far", "sdk", "", sdk, []int{16}, withLedger},
+		{"confirm", "cvs_confirm", checks(1, ""), confirming, nil, withLedger},
+		{"confirm", "ledger off", checks(1, ""), confirming, nil, withoutLedger},
+		{"confirm", "ledger locked", proxy + "}\n" + checks(1, ""), confirming, nil, lockedLedger},
+		{"confirm", "forward_auth", "forward_auth " + backend + " {\nuri /orders/x/payable\n}\nrespond 200", confirming, nil, withLedger},
+		{"confirm", "reverse_proxy", "reverse_proxy " + backend, confirming, nil, withLedger},
+		{"confirm", "bare", "test_bare " + backend, confirming, nil, withLedger},
+		{"confirm, other checks", "route", "cvs_confirm {\norder_check {\nroute {\nreverse_proxy " + backend + "\n}\nrequire payable true\namount total\n}\n}", confirming, []int{16}, withLedger},
+		{"confirm, other checks", "2 checks", checks(2, ""), confirming, []int{16}, withLedger},
+		{"confirm, other checks", "5 checks", checks(5, ""), confirming, []int{16}, withLedger},
+		{"confirm, slow checks", "1 check", checks(1, "/slow"), confirming, []int{1, 16}, withLedger},
+		{"confirm, slow checks", "5 checks", checks(5, "/slow"), confirming, []int{1, 16}, withLedger},
 	}
 }
 
@@ -133,9 +152,33 @@ func tokens(address string) source {
 	}
 }
 
+// different is the number of orders whose webhooks are sent.
+const different = 4096
+
+// webhookID is the id of the attempt that the i-th webhook is about.
+func webhookID(i int) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%012d", i))
+}
+
+// fillLedger writes the orders of the webhooks into a ledger, as if their barcodes had been issued.
+func fillLedger(b *testing.B, file string) {
+	b.Helper()
+	store, err := boltstore.Open(file, boltstore.Options{})
+	require.NoError(b, err)
+	var writing sync.WaitGroup
+	for i := range different {
+		row := &ledger.Row{Format: ledger.Format, Order: fmt.Sprintf("order-%016d", i), Version: 1, Due: time.Now().Add(72 * time.Hour).UnixMilli(), Attempts: []ledger.Attempt{{
+			ID: webhookID(i), State: ledger.Issued, ImpUID: fmt.Sprintf("imp_%012d", i), Amount: "15000", PG: "galaxia",
+			Deadline: time.Now().Add(72 * time.Hour).Unix(), Fields: strings.Fields("imp_uid merchant_uid pay_method channel pg_provider vbank_num name amount currency buyer_name status started_at"),
+		}}}
+		writing.Go(func() { assert.NoError(b, store.Put(b.Context(), row, 0, false)) })
+	}
+	writing.Wait()
+	require.NoError(b, store.Close())
+}
+
 // confirms sends genuine webhooks, each at its own signed URL.
 func confirms(address string) source {
-	const different = 4096
 	keys, err := signedurl.NewKeys(gatewaytest.Canaries["CVS_TEST_SECRET"])
 	if err != nil {
 		panic(err)
@@ -147,7 +190,8 @@ func confirms(address string) source {
 	webhooks := make([][]byte, different)
 	for i := range webhooks {
 		order := fmt.Sprintf("order-%016d", i)
-		target, err := base.Sign(keys, signedurl.Confirm, order, signedurl.Claims{Amount: "15000", Expires: time.Now().Add(72 * time.Hour).Unix()})
+		claims := signedurl.Claims{Amount: "15000", Expires: time.Now().Add(72 * time.Hour).Unix(), ID: webhookID(i)}
+		target, err := base.Sign(keys, signedurl.Confirm, order, claims)
 		if err != nil {
 			panic(err)
 		}
@@ -180,6 +224,10 @@ func behind(delay time.Duration) http.Handler {
 		case "/cvs":
 			_, _ = w.Write(payment)
 		default:
+			if strings.HasPrefix(r.URL.Path, "/payments/findAll/") {
+				_, _ = io.WriteString(w, `{"code":0,"message":null,"response":{"total":0,"previous":0,"next":0,"list":[]}}`)
+				return
+			}
 			_, _ = io.WriteString(w, `{"payable":true,"total":15000}`)
 		}
 	})
@@ -415,16 +463,9 @@ func skipAnswer(r *bufio.Reader) error {
 	}
 }
 
-// BenchmarkComparison measures all contenders in turn, in as many rounds as -benchtime says. It
-// prints each cell for benchstat, and a table of the medians.
-func BenchmarkComparison(b *testing.B) {
-	back := startProcess(b, "behind")
-	near, far := back.line(b), back.line(b)
-	require.Equal(b, "ready", back.line(b))
-	all := contenders(near, far)
-	gateway := startProcess(b, "gateway")
-	addresses, sources := make([]string, len(all)), make([][]source, len(all))
-	config := fmt.Sprintf(`{
+// globalOptions are the global options of a gateway.
+func globalOptions(near, far, ledger string) string {
+	return fmt.Sprintf(`{
 	admin off
 	persist_config off
 	auto_https off
@@ -440,21 +481,49 @@ func BenchmarkComparison(b *testing.B) {
 		}
 	}
 }
-`, near, gatewaytest.LedgerFile(b), far)
-	for i, c := range all {
-		if addresses[i] = far; c.site != "" {
-			addresses[i] = gatewaytest.Address(b)
-			config += "http://" + addresses[i] + " {\n" + c.site + "\n}\n"
+`, near, ledger, far)
+}
+
+// BenchmarkComparison measures all contenders in turn, in as many rounds as -benchtime says. It
+// prints each cell for benchstat, and a table of the medians.
+func BenchmarkComparison(b *testing.B) {
+	back := startProcess(b, "behind")
+	near, far := back.line(b), back.line(b)
+	require.Equal(b, "ready", back.line(b))
+	all := contenders(near, far)
+	addresses, sources := make([]string, len(all)), make([][]source, len(all))
+	held := gatewaytest.LedgerFile(b)
+	holder, err := boltstore.Open(held, boltstore.Options{})
+	require.NoError(b, err)
+	defer holder.Close()
+	file := gatewaytest.LedgerFile(b)
+	fillLedger(b, file)
+	var running [gateways]*process
+	for which, place := range [gateways]string{file, "off", held} {
+		config := globalOptions(near, far, place)
+		for i, c := range all {
+			if c.gateway != which {
+				continue
+			}
+			if addresses[i] = far; c.site != "" {
+				addresses[i] = gatewaytest.Address(b)
+				config += "http://" + addresses[i] + " {\n" + c.site + "\n}\n"
+			}
+			sources[i] = c.sources(addresses[i])
 		}
-		sources[i] = c.sources(addresses[i])
+		running[which] = startProcess(b, "gateway")
+		fmt.Fprintf(running[which].in, "%s\x00", config)
 	}
-	fmt.Fprintf(gateway.in, "%s\x00", config)
-	require.Equal(b, "ready", gateway.line(b))
+	for _, gateway := range running {
+		require.Equal(b, "ready", gateway.line(b))
+	}
 
 	var counter atomic.Uint64
+	counter.Store(different) // orders that the ledger does not have
 	cells := make(map[string][]cell)
 	for b.Loop() {
 		for i, c := range all {
+			gateway := running[c.gateway]
 			for _, conns := range c.conns() {
 				load(b, addresses[i], sources[i], &counter, conns, *cellTime/3) // warm-up
 				before, began := gateway.spent(b), time.Now()
@@ -543,10 +612,20 @@ func printComparison(all []contender, cells map[string][]cell) {
 		{"confirm: requests/s beside reverse_proxy, which decides nothing", "confirm/cvs_confirm", "confirm/reverse_proxy", rate, ""},
 		{"confirm: 99th percentile beside forward_auth", "confirm/cvs_confirm", "confirm/forward_auth", p99, "<= 1"},
 		{"confirm: 99th percentile beside the bare handler", "confirm/cvs_confirm", "confirm/bare", p99, "<= 1"},
+		{"issue with the ledger: requests/s beside repeat pass", "issue/cvs_proxy", "issue/repeat pass", rate, ">= 0.50"},
+		{"issue with ledger off and a look-up: requests/s beside repeat pass", "issue/ledger off", "issue/off, pass", rate, ""},
+		{"confirm with the ledger: median beside the one without", "confirm/cvs_confirm", "confirm/ledger off", p50, ""},
+		{"confirm with a ledger that is locked: median beside the one without", "confirm/ledger locked", "confirm/ledger off", p50, "<= 1.03"},
 		{"issue, an API 20 ms away: median beside the SDKs' two calls", "issue far/cvs_proxy", "issue far/sdk", p50, "<= 0.55"},
 	} {
 		ratios := within(cells[r.one+"/16"], cells[r.other+"/16"], func(a, b cell) float64 { return r.of(a) / r.of(b) })
 		fmt.Printf("%-63s %6.2f  %s\n", r.text, median(ratios), r.want)
+	}
+	for _, conns := range []string{"/1", "/16", "/256"} {
+		more := within(cells["issue/cvs_proxy"+conns], cells["issue/repeat pass"+conns], func(a, b cell) float64 { return a.p50 - b.p50 })
+		fmt.Printf("%-63s %6.2f  %s\n", "issue with the ledger: median, ms more than without, at "+conns[1:], median(more), "<= 5")
+		more = within(cells["confirm/cvs_confirm"+conns], cells["confirm/ledger off"+conns], func(a, b cell) float64 { return a.p50 - b.p50 })
+		fmt.Printf("%-63s %6.2f  %s\n", "confirm with the ledger: median, ms more than without, at "+conns[1:], median(more), "<= 0.1, or 3 %")
 	}
 	for _, conns := range []string{"/1", "/16"} {
 		more := within(cells["confirm, slow checks/5 checks"+conns], cells["confirm, slow checks/1 check"+conns], func(a, b cell) float64 { return a.p50 - b.p50 })
