@@ -6,7 +6,7 @@ package bench
 // instead, and beside a handler that only passes requests on. The gateway and its backends
 // are processes of their own. The process of the test sends the requests.
 //
-//	go test -run '^$' -bench '^BenchmarkComparison$' -benchtime 15x -cell 200ms -timeout 30m ./internal/bench
+//	go test -run '^$' -bench '^BenchmarkComparison$' -benchtime 15x -timeout 30m ./internal/bench -cell 200ms
 
 import (
 	"bufio"
@@ -165,11 +165,12 @@ func fillLedger(b *testing.B, file string) {
 	b.Helper()
 	store, err := boltstore.Open(file, boltstore.Options{})
 	require.NoError(b, err)
+	now, end := time.Now(), time.Now().Add(72*time.Hour)
 	var writing sync.WaitGroup
 	for i := range different {
-		row := &ledger.Row{Format: ledger.Format, Order: fmt.Sprintf("order-%016d", i), Version: 1, Due: time.Now().Add(72 * time.Hour).UnixMilli(), Attempts: []ledger.Attempt{{
+		row := &ledger.Row{Format: ledger.Format, Order: fmt.Sprintf("order-%016d", i), Version: 1, Due: end.UnixMilli(), Attempts: []ledger.Attempt{{
 			ID: webhookID(i), State: ledger.Issued, ImpUID: fmt.Sprintf("imp_%012d", i), Amount: "15000", PG: "galaxia",
-			Deadline: time.Now().Add(72 * time.Hour).Unix(), Fields: strings.Fields("imp_uid merchant_uid pay_method channel pg_provider vbank_num name amount currency buyer_name status started_at"),
+			Deadline: end.Unix(), Asked: now.UnixMilli(), Since: now.UnixMilli(), Next: end.UnixMilli(), Fields: strings.Fields("imp_uid merchant_uid pay_method channel pg_provider vbank_num name amount currency buyer_name status started_at"),
 		}}}
 		writing.Go(func() { assert.NoError(b, store.Put(b.Context(), row, 0, false)) })
 	}
