@@ -39,10 +39,15 @@ func (l *Ledger) Row(ctx context.Context, key Key) (row *Row, err error) {
 	return row, err
 }
 
+// standing finds the payment by its number if it knows the id: what was answered for one attempt may
+// be the late payment of another, which has that one's id in its URLs.
 func (r *Row) standing(id, impUID string) Standing {
 	i := r.find(&Attempt{ID: id})
 	if i < 0 {
 		return Unknown
+	}
+	if payment := r.find(&Attempt{ImpUID: impUID}); payment >= 0 {
+		i = payment
 	}
 	newer := false
 	for n := range r.Attempts {

@@ -462,6 +462,8 @@ func TestStandingOfAConfirmWebhook(t *testing.T) {
 		{"failed", []Attempt{state(Failed)}, "a", "imp_1", Replaced},
 		{"to be voided", []Attempt{with(func(a *Attempt) { a.Voiding = true })}, "a", "imp_1", Replaced},
 		{"given up", []Attempt{{ID: "a", State: Asked, Closed: true}}, "a", "imp_1", Replaced},
+		{"a late payment of an older one is this one's", []Attempt{{ID: "b", State: Asked, Closed: true}, one}, "b", "imp_1", Current},
+		{"a late payment of an older one, to be voided", []Attempt{{ImpUID: "imp_2", State: Issued, Voiding: true}, one}, "a", "imp_2", Replaced},
 		{"an older one is void", []Attempt{other(Void), one}, "a", "imp_1", Current},
 		{"a newer one was answered", []Attempt{one, other(Issued)}, "a", "imp_1", Replaced},
 		{"the newer one", []Attempt{one, other(Issued)}, "b", "imp_2", Current},
