@@ -193,13 +193,15 @@ func (a *asking) send(ctx context.Context) (Answer, error) {
 }
 
 // stillMine is asked before a new barcode is the answer. If the call took longer than its hold
-// lasts, because the process was stopped, another one may have given the attempt up.
+// lasts, because the process was stopped, another one may have given the attempt up, or found its
+// payment and voided it. A look-up of the client may even have shown that one's payment.
 func (a *asking) stillMine(ctx context.Context, mine *Attempt) error {
 	row, err := a.l.get(ctx, a.key)
 	if err != nil {
 		return nil //nolint:nilerr // the API has answered, and nothing is known against it
 	}
-	if i := row.find(mine); i < 0 || row.Attempts[i].Closed {
+	i, payment := row.find(&Attempt{ID: mine.ID}), row.find(&Attempt{ImpUID: mine.ImpUID})
+	if i < 0 || payment >= 0 && payment != i || row.standing(mine.ID, mine.ImpUID) != Current {
 		return errAgain
 	}
 	return nil

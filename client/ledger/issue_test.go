@@ -539,6 +539,35 @@ func TestBarcodeOfAnAttemptThatWasGivenUpIsNoAnswer(t *testing.T) {
 	})
 }
 
+// The process is stopped during its call. Another node finds the payment, and the app has it voided,
+// or the look-up shows the payment of that node's own call.
+func TestBarcodeThatIsAnotherOnesIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(r *Row){
+		"found, and voided": func(r *Row) { r.Attempts[0].ImpUID, r.Attempts[0].State = "new_1", Void },
+		"found, and to be voided": func(r *Row) {
+			r.Attempts[0].ImpUID, r.Attempts[0].State, r.Attempts[0].Voiding = "new_1", Issued, true
+		},
+		"found for another attempt": func(r *Row) {
+			r.Attempts = append(r.Attempts, Attempt{ID: "b", State: Issued, ImpUID: "new_1", Amount: "15000"})
+		},
+		"another one was found": func(r *Row) { r.Attempts[0].ImpUID, r.Attempts[0].State = "imp_2", Issued },
+	} {
+		inWorld(t, func(w *world) {
+			w.api.on(func(call string) fault {
+				if call == "POST" {
+					w.clock.setBy(time.Minute, time.Minute)
+					w.store.change(Key{"shop", "o"}, change)
+				}
+				return fault{work: true}
+			})
+			_, err := w.issue()
+			assert.ErrorIs(t, err, ErrBusy, name)
+			synctest.Wait()
+		})
+	}
+}
+
 // What the API has answered stays true if the store fails afterwards.
 func TestStoreFailsAfterTheCall(t *testing.T) {
 	t.Parallel()
