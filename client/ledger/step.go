@@ -3,7 +3,10 @@ package ledger
 // This file holds what is done for an order next: pure functions of its row, the request, and what
 // the API showed.
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // doing is a kind of step.
 type doing int
@@ -239,7 +242,8 @@ func begin(row *Row) step {
 	return step{do: doRefuse, err: ErrTooMany}
 }
 
-// merge brings into a row, as it is stored now, what another copy knows more of: states only rise.
+// merge brings into a row, as it is stored now, what another copy knows more of: states only rise. A
+// payment stays that attempt's for which it was found first.
 func merge(stored, mine *Row) {
 	stored.AtTill, stored.Tries = max(stored.AtTill, mine.AtTill), mine.Tries
 	for _, a := range mine.Attempts {
@@ -249,7 +253,12 @@ func merge(stored, mine *Row) {
 			continue
 		}
 		s := &stored.Attempts[i]
-		switch {
+		a.ID = cmp.Or(a.ID, s.ID)
+		switch n := stored.find(&Attempt{ImpUID: a.ImpUID}); {
+		case n >= 0 && n != i: // the payment is another attempt's
+		case a.ImpUID != "" && s.ImpUID != "" && a.ImpUID != s.ImpUID: // the attempt has another one
+			a.ID, a.Voiding = "", a.open()
+			stored.Attempts = slices.Insert(stored.Attempts, i, a)
 		case a.State.rank() > s.State.rank():
 			a.Closed = a.Closed || s.Closed
 			a.Voiding = (a.Voiding || s.Voiding || s.Closed) && a.open()
@@ -262,12 +271,10 @@ func merge(stored, mine *Row) {
 	}
 }
 
-// find returns the index of an attempt in the row, by its id or its payment, or -1.
+// find returns the index of an attempt in the row, by its id or else its payment, or -1.
 func (r *Row) find(a *Attempt) int {
-	for i := range r.Attempts {
-		if s := &r.Attempts[i]; a.ID != "" && s.ID == a.ID || a.ImpUID != "" && s.ImpUID == a.ImpUID {
-			return i
-		}
+	if i := slices.IndexFunc(r.Attempts, func(s Attempt) bool { return a.ID != "" && s.ID == a.ID }); i >= 0 {
+		return i
 	}
-	return -1
+	return slices.IndexFunc(r.Attempts, func(s Attempt) bool { return a.ImpUID != "" && s.ImpUID == a.ImpUID })
 }
