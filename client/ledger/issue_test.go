@@ -319,6 +319,21 @@ func TestVoidInDoubtIsLookedUp(t *testing.T) {
 	}
 }
 
+// What the API does with a barcode after its deadline is not known. The order must not depend on it.
+func TestBarcodeAfterItsDeadlineThatTheAPIDoesNotVoidIsReplaced(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		a := w.issued("a", "imp_1")
+		a.Deadline = w.now(-atTill)/1000 - 1
+		w.put(a)
+		w.seen("imp_1", client.StatusReady)
+		w.api.fails("DELETE imp_1", fault{err: errRefused})
+		_, err := w.issue()
+		require.NoError(t, err)
+		assert.Equal(t, "a/imp_1 expiredx, n2/new_1 issued", w.states())
+	})
+}
+
 func TestVoidInDoubtAndTheAPIIsSilent(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {

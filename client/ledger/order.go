@@ -128,9 +128,10 @@ func (o *order) lookUp(ctx context.Context, impUID string) (*Seen, error) {
 // silent is an ErrSilent with its cause, which may be one that the caller distinguishes.
 func silent(err error) error { return fmt.Errorf("%w: %w", ErrSilent, err) }
 
-// void voids the payment of an attempt. What the attempt has become is in the copy of the row
-// afterwards, and not written. It is written before the call that the barcode is to be voided, so
-// that no till takes it from then on, whatever becomes of this process.
+// void voids the payment of an attempt, or gives it up if the API does not void it after its
+// deadline. What the attempt has become is in the copy of the row afterwards, and not written. It is
+// written before the call that the barcode is to be voided, so that no till takes it from then on,
+// whatever becomes of this process.
 func (o *order) void(ctx context.Context, i int) error {
 	impUID := o.row.Attempts[i].ImpUID
 	for try := 1; ; try++ {
@@ -154,6 +155,11 @@ func (o *order) void(ctx context.Context, i int) error {
 			ended, err := o.afterVoid(ctx, i)
 			if ended || err != nil {
 				return err
+			}
+			if e := o.l.env(o.acc); e.over(a) {
+				a.Closed, a.Voiding = true, false
+				a.raise(Expired, e)
+				return nil
 			}
 			if outcome == declined || try > 1 {
 				return &NotVoidedError{impUID}

@@ -46,7 +46,7 @@ type Attempt struct {
 	ID         string   `json:"id"` // cvs_id of its signed URLs
 	State      State    `json:"state"`
 	Voiding    bool     `json:"voiding,omitzero"`  // it is to be voided, whatever the app asks for
-	Closed     bool     `json:"closed,omitzero"`   // asked, and given up: what turns up is voided
+	Closed     bool     `json:"closed,omitzero"`   // given up. Asked: what turns up is voided. Expired: the API refuses to void it
 	ImpUID     string   `json:"imp_uid,omitzero"`  // "" while the outcome is unknown
 	Amount     string   `json:"amount"`            // in the form that decimal.Canonical gives
 	Own        string   `json:"own,omitzero"`      // keyed digest of the merchant's own barcode

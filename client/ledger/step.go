@@ -40,8 +40,8 @@ type known struct {
 }
 
 // open reports whether a till could take the attempt's barcode, as far as the row knows. One whose
-// deadline has passed counts, because it is voided before another is issued.
-func (a *Attempt) open() bool { return a.State == Issued || a.State == Expired }
+// deadline has passed counts, because it is voided before another is issued, unless the API refuses.
+func (a *Attempt) open() bool { return a.State == Issued || a.State == Expired && !a.Closed }
 
 // raise sets the attempt's state, unless it is as high already.
 func (a *Attempt) raise(to State, e *env) {

@@ -188,7 +188,7 @@ func (o *order) lookAt(ctx context.Context, i int) error {
 	case a.State == Asked:
 		return o.lookFor(ctx, i)
 	case a.Voiding && a.open():
-		return o.voidInTime(ctx, i)
+		return o.void(ctx, i)
 	}
 	seen, err := o.lookUp(ctx, a.ImpUID)
 	switch {
@@ -210,7 +210,7 @@ func (o *order) lookAt(ctx context.Context, i int) error {
 	case state == "":
 		return ErrSilent
 	case state == Failed && a.open(), state == Issued && a.State == Failed: // a till may take it
-		return o.voidInTime(ctx, i)
+		return o.void(ctx, i)
 	case state == Issued && a.open() && e.over(a):
 		a.raise(Expired, e)
 	case state == Paid || state == Refunded || a.open():
@@ -231,16 +231,6 @@ func (e *env) over(a *Attempt) bool {
 		return e.ago(a.Since) >= unwatched
 	}
 	return e.local(a.Deadline)+atTill.Milliseconds() <= e.now
-}
-
-// voidInTime voids a barcode, unless the API refuses to until its deadline has passed.
-func (o *order) voidInTime(ctx context.Context, i int) error {
-	err := o.void(ctx, i)
-	if _, refused := errors.AsType[*NotVoidedError](err); refused && o.l.env(o.acc).over(&o.row.Attempts[i]) {
-		o.row.Attempts[i].raise(Expired, o.l.env(o.acc))
-		return nil
-	}
-	return err
 }
 
 // lookFor lists the payments of an order whose attempt has no outcome, or was closed without one.

@@ -349,7 +349,7 @@ func TestWorkerGivesUpVoidingAfterTheDeadline(t *testing.T) {
 		assert.Equal(t, "a/imp_1 issued!", w.states())
 		w.clock.setBy(time.Hour+3*time.Minute, time.Hour+3*time.Minute)
 		w.work()
-		assert.Equal(t, "a/imp_1 expired!", w.states())
+		assert.Equal(t, "a/imp_1 expiredx", w.states())
 		assert.Zero(t, w.row().Attempts[0].Next, "no till takes it any more")
 	})
 }
