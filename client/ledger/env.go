@@ -43,7 +43,7 @@ type env struct {
 	timeout  time.Duration // of one call
 	keep     time.Duration
 	keys     signedurl.Keys
-	earliest func(asked int64) int64 // the earliest second of the API's in which a payment asked for then can have begun
+	earliest func(asked int64) int64 // the earliest second of the API's in which a payment can begin that is asked for then
 }
 
 // ago returns the time since a moment.

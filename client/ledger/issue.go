@@ -210,7 +210,8 @@ func (a *asking) stillMine(ctx context.Context, mine *Attempt) error {
 // newAttempt is an attempt that is about to be sent.
 func newAttempt(id string, q *Terms, e *env) Attempt {
 	a := Attempt{
-		ID: id, State: Asked, Amount: q.Amount, PG: q.PG, ChannelKey: q.ChannelKey, Deadline: q.Deadline, Asked: e.now, Since: e.now,
+		ID: id, State: Asked, Amount: q.Amount, PG: q.PG, ChannelKey: q.ChannelKey, Deadline: q.Deadline,
+		Began: e.earliest(e.now), Asked: e.now, Since: e.now, // Began is told at once: this machine's clock may be set
 	}
 	if q.Own != "" {
 		a.Own = e.keys.Digest(q.Own)

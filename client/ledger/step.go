@@ -150,12 +150,12 @@ func adopt(row *Row, i int, listed []Seen, e *env) bool {
 	for _, id := range row.ImpUIDs() {
 		known[id] = true
 	}
-	earliest := e.earliest(row.Attempts[i].Asked)
-	setBack := e.ago(row.Attempts[i].Asked) < 0 // the clock: when it was asked for is not known, and no live barcode may be lost
+	earliest := row.Attempts[i].Began
+	wrong := earliest > e.api // the clock was: when it was asked for is not known, and no live barcode may be lost
 	var mine []*Seen
 	for n := range listed {
 		p := &listed[n]
-		inTime := p.StartedAt == 0 || p.StartedAt >= earliest || setBack && p.state() == Issued
+		inTime := p.StartedAt == 0 || p.StartedAt >= earliest || wrong && p.state() == Issued
 		if known[p.ImpUID] || !p.CVS || p.Order != row.Order || p.Amount != row.Attempts[i].Amount || p.state() == "" || !inTime {
 			continue
 		}
@@ -173,7 +173,7 @@ func adopt(row *Row, i int, listed []Seen, e *env) bool {
 		}
 		other := Attempt{
 			State: p.state(), Voiding: p.state() == Issued, ImpUID: p.ImpUID, Amount: p.Amount, Fields: p.Fields,
-			Deadline: row.Attempts[i].Deadline, Asked: row.Attempts[i].Asked, Since: e.now,
+			Deadline: row.Attempts[i].Deadline, Began: earliest, Asked: row.Attempts[i].Asked, Since: e.now,
 		}
 		other.Next = e.plan(&other)
 		row.Attempts = append(row.Attempts[:i], append([]Attempt{other}, row.Attempts[i:]...)...)

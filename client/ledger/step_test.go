@@ -172,7 +172,9 @@ func TestResolveAnAttemptWithoutOutcome(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := row(with(func(a *Attempt) { a.ID, a.State, a.ImpUID = "", Void, "imp_0" }), Attempt{ID: "a", State: Asked, Asked: noon + c.asked, Deadline: api + 60})
+			r := row(with(func(a *Attempt) { a.ID, a.State, a.ImpUID = "", Void, "imp_0" }), Attempt{
+				ID: "a", State: Asked, Began: api + c.asked/1000 - 2, Asked: noon + c.asked, Deadline: api + 60,
+			})
 			s := next(r, &Terms{Order: "o", Amount: "15000"}, known{listed: c.listed, hasList: true}, at(t))
 			assert.Equal(t, c.want, s.do)
 			assert.Equal(t, "imp_0 void, "+c.then, describe(r))
@@ -188,6 +190,21 @@ func TestResolveAnAttemptWithoutOutcome(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The clock may have been set since the attempt was asked for. In which second of the API's its payment
+// can have begun does not change by that.
+func TestPaymentBeganByTheAPIsClock(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []time.Duration{-time.Hour, 0, 3 * time.Minute, time.Hour} { // of the clock when it was asked for
+		r := row(Attempt{ID: "a", State: Asked, Closed: true, Began: api - 7, Asked: noon - 5000 + ahead.Milliseconds()})
+		began := func(second int64) []Seen {
+			return []Seen{*shows(client.StatusReady, func(s *Seen) { s.StartedAt = second })}
+		}
+		assert.False(t, adopt(r, 0, began(api-8), at(t)), ahead)
+		assert.True(t, adopt(r, 0, began(api-7), at(t)), ahead)
+	}
+	assert.Equal(t, api-2, newAttempt("a", &Terms{}, at(t)).Began)
 }
 
 func TestPaymentOfAClosedAttemptIsToBeVoided(t *testing.T) {

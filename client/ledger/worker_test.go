@@ -233,7 +233,7 @@ func TestWorkerFindsAPaymentFromBeforeTheClockWasSetBack(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {
 		a := due(w.issued("a", "imp_1"), func(a *Attempt) { a.State, a.ImpUID = Asked, "" })
-		a.Asked, a.Since = w.now(time.Hour), w.now(time.Hour)
+		a.Asked, a.Since, a.Began = w.now(time.Hour), w.now(time.Hour), w.now(time.Hour)/1000-2
 		w.put(a)
 		w.seen("imp_1", client.StatusReady)
 		w.work() // plans it anew
