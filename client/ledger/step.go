@@ -6,6 +6,7 @@ package ledger
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // doing is a kind of step.
@@ -156,7 +157,7 @@ func adopt(row *Row, i int, listed []Seen, e *env) bool {
 	for n := range listed {
 		p := &listed[n]
 		inTime := p.StartedAt == 0 || p.StartedAt >= earliest || wrong && p.state() == Issued
-		if known[p.ImpUID] || !p.CVS || p.Order != row.Order || p.Amount != row.Attempts[i].Amount || p.state() == "" || !inTime {
+		if known[p.ImpUID] || !p.CVS || p.Order != row.Order || p.state() == "" || !inTime || !e.mayHaveMade(&row.Attempts[i], p) {
 			continue
 		}
 		known[p.ImpUID] = true
@@ -180,6 +181,15 @@ func adopt(row *Row, i int, listed []Seen, e *env) bool {
 		i++ // the attempt itself stays behind those that are voided
 	}
 	return mine != nil
+}
+
+// mayHaveMade compares an attempt with what a payment shows: a late payment of an attempt that was
+// given up can be of the same amount. What such an attempt has made is voided, and need not match.
+func (e *env) mayHaveMade(a *Attempt, p *Seen) bool {
+	_, pgID, named := strings.Cut(a.PG, ".")
+	otherPG := named && p.PGID != "" && p.PGID != pgID
+	otherOwn := a.Own != "" && p.Barcode != "" && !e.keys.IsDigest(a.Own, p.Barcode)
+	return p.Amount == a.Amount && (a.Closed || !otherPG && !otherOwn)
 }
 
 // judge decides about a barcode that is still ready.

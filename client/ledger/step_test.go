@@ -192,6 +192,33 @@ func TestResolveAnAttemptWithoutOutcome(t *testing.T) {
 	}
 }
 
+// The payment of an attempt that was given up may appear when a later one is in doubt.
+func TestLatePaymentIsNotThatOfAnotherRequest(t *testing.T) {
+	t.Parallel()
+	own, pg := keys(t, "key").Digest("0123456"), "galaxia.M1"
+	for _, c := range []struct {
+		name          string
+		attempt       Attempt
+		barcode, pgID string
+		adopted       bool
+	}{
+		{"the own barcode", Attempt{Own: own}, "0123456", "", true},
+		{"another number", Attempt{Own: own}, "9999999", "", false},
+		{"a number that is not shown", Attempt{Own: own}, "", "", true},
+		{"no own barcode", Attempt{}, "9999999", "", true},
+		{"the pg", Attempt{PG: pg}, "", "M1", true},
+		{"another pg", Attempt{PG: pg}, "", "M2", false},
+		{"a pg that is not shown", Attempt{PG: pg}, "", "", true},
+		{"a pg without the merchant's id", Attempt{PG: "galaxia"}, "", "M2", true},
+	} {
+		for _, closed := range []bool{false, true} {
+			c.attempt.ID, c.attempt.State, c.attempt.Closed = "a", Asked, closed
+			seen := shows(client.StatusReady, func(s *Seen) { s.Barcode, s.PGID = c.barcode, c.pgID })
+			assert.Equal(t, c.adopted || closed, adopt(row(c.attempt), 0, []Seen{*seen}, at(t)), "%s, given up %v", c.name, closed)
+		}
+	}
+}
+
 // The clock may have been set since the attempt was asked for. In which second of the API's its payment
 // can have begun does not change by that.
 func TestPaymentBeganByTheAPIsClock(t *testing.T) {
