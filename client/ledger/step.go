@@ -151,12 +151,19 @@ func adopt(row *Row, i int, listed []Seen, e *env) bool {
 	for _, id := range row.ImpUIDs() {
 		known[id] = true
 	}
-	earliest := row.Attempts[i].Began
-	wrong := earliest > e.api // the clock was: when it was asked for is not known, and no live barcode may be lost
+	earliest, earliestLive := row.Attempts[i].Began, row.Attempts[i].Began // no live barcode may be lost
+	if earliest > e.api {                                                  // the clock was wrong: when it was asked for is not known
+		earliestLive = 0
+	}
+	if row.Attempts[i].Closed { // what an earlier attempt has made may be left, if this one's was taken for that one's
+		for n := range row.Attempts {
+			earliestLive = min(earliestLive, row.Attempts[n].Began)
+		}
+	}
 	var mine []*Seen
 	for n := range listed {
 		p := &listed[n]
-		inTime := p.StartedAt == 0 || p.StartedAt >= earliest || wrong && p.state() == Issued
+		inTime := p.StartedAt == 0 || p.StartedAt >= earliest || p.state() == Issued && p.StartedAt >= earliestLive
 		if known[p.ImpUID] || !p.CVS || p.Order != row.Order || p.state() == "" || !inTime || !e.mayHaveMade(&row.Attempts[i], p) {
 			continue
 		}

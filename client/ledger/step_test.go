@@ -192,6 +192,27 @@ func TestResolveAnAttemptWithoutOutcome(t *testing.T) {
 	}
 }
 
+// A look-up has taken the second attempt's payment for the first one's, whose own appears late.
+func TestPaymentThatAnExchangeLeavesIsVoided(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		closed  bool
+		status  client.Status
+		started int64
+		adopted bool
+	}{
+		{"live", true, client.StatusReady, -20, true},
+		{"older than the row", true, client.StatusReady, -31, false},
+		{"ended", true, client.StatusCancelled, -20, false},
+		{"the attempt is in doubt", false, client.StatusReady, -20, false},
+	} {
+		r := row(Attempt{ID: "a", State: Issued, ImpUID: "imp_2", Began: api - 30}, Attempt{ID: "b", State: Asked, Closed: c.closed, Began: api - 10})
+		seen := shows(c.status, func(s *Seen) { s.StartedAt = api + c.started })
+		assert.Equal(t, c.adopted, adopt(r, 1, []Seen{*seen}, at(t)), c.name)
+	}
+}
+
 // The payment of an attempt that was given up may appear when a later one is in doubt.
 func TestLatePaymentIsNotThatOfAnotherRequest(t *testing.T) {
 	t.Parallel()
