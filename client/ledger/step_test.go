@@ -468,12 +468,14 @@ func TestMergeOnlyRaises(t *testing.T) {
 		{
 			"a payment that is a later attempt's",
 			[]Attempt{flagged(asked, false, true), {ID: "b", State: Issued, ImpUID: "imp_2"}},
-			[]Attempt{{ID: "a", State: Issued, ImpUID: "imp_2"}}, "a askedx, b/imp_2 issued",
+			[]Attempt{{ID: "a", State: Issued, ImpUID: "imp_2"}},
+			"a askedx, b/imp_2 issued",
 		},
 		{
 			"a payment that is an earlier attempt's",
 			[]Attempt{{ID: "a", State: Issued, ImpUID: "imp_2", Voiding: true, Closed: true}, {ID: "b", State: Asked}},
-			[]Attempt{{ID: "b", State: Issued, ImpUID: "imp_2"}}, "a/imp_2 issued!x, b asked",
+			[]Attempt{{ID: "b", State: Issued, ImpUID: "imp_2"}},
+			"a/imp_2 issued!x, b asked",
 		},
 		{"a second payment", []Attempt{is(Issued)}, []Attempt{{ID: "a", State: Issued, ImpUID: "imp_2"}}, "imp_2 issued!, a/imp_1 issued"},
 		{"a second payment, void", []Attempt{is(Issued)}, []Attempt{{ID: "a", State: Void, ImpUID: "imp_2"}}, "imp_2 void, a/imp_1 issued"},
