@@ -70,15 +70,24 @@ func (o *order) settle(ctx context.Context) error {
 	o.changed = false
 	defer o.written(o.fresh)
 	mine, dropped := o.row, o.dropped
-	err := o.l.update(ctx, o.acc, o.key, true, func(row *Row, e *env) {
-		merge(row, mine)
+	finish := func(row *Row, e *env) {
 		row.Attempts = slices.DeleteFunc(row.Attempts, func(a Attempt) bool {
 			return a.State == Asked && a.ID != "" && slices.Contains(dropped, a.ID)
 		})
 		o.hold.free(row)
 		row.yieldToPaid(e)
 		e.replan(row)
-	})
+	}
+	e := o.l.env(o.acc)
+	finish(mine, e)
+	prepare(mine, o.was, e)
+	err := o.l.put(ctx, mine, o.was, true) // as a rule nobody else has written while this call had the hold
+	if errors.Is(err, ErrConflict) {
+		err = o.l.update(ctx, o.acc, o.key, true, func(row *Row, e *env) {
+			merge(row, mine)
+			finish(row, e)
+		})
+	}
 	o.l.wake(o.key)
 	return err
 }
