@@ -24,7 +24,9 @@ var otherMethods = []string{
 }
 
 // MayBeCVS reports whether a POST /cvs can have made the payment, by its pay_method.
-func (p *Payment) MayBeCVS() bool { return !slices.Contains(otherMethods, string(p.PayMethod)) }
+func (p *Payment) MayBeCVS() bool { return mayBeCVS(string(p.PayMethod)) }
+
+func mayBeCVS(payMethod string) bool { return !slices.Contains(otherMethods, payMethod) }
 
 // matches reports whether every field of a payment that this request could have set has
 // the value of the request. Fields that the API sets by itself, such as a barcode's

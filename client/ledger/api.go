@@ -36,6 +36,18 @@ type Request struct {
 	Terms
 	Issue    *client.Issue
 	Identity string // equal for identical requests of an account only: see client.Client.Identity
+	ID       string // of its first attempt; a new one if it is empty
+
+	begun bool // ID is used
+}
+
+// nextID returns the id of the request's next attempt.
+func (r *Request) nextID(newID func() string) string {
+	if r.begun || r.ID == "" {
+		return newID()
+	}
+	r.begun = true
+	return r.ID
 }
 
 // Account is one account of the present configuration.
@@ -57,8 +69,10 @@ func (c calls) Now() time.Time { return c.State().Now() }
 func (c calls) EarliestStart(local time.Time) int64 { return c.State().EarliestStart(local) }
 
 func (c calls) Issue(ctx context.Context, r *Request, id string, maySend func() error) (Seen, error) {
-	if err := r.Issue.BeginAttempt(id); err != nil {
-		return Seen{}, err
+	if r.Issue.ID != id {
+		if err := r.Issue.BeginAttempt(id); err != nil {
+			return Seen{}, err
+		}
 	}
 	resp, err := c.IssueAlone(ctx, r.Issue, maySend)
 	if err != nil {
@@ -86,7 +100,8 @@ func (c calls) Payments(ctx context.Context, order string) ([]Seen, error) {
 	}
 	list := make([]Seen, len(payments))
 	for i := range payments {
-		list[i] = see(&payments[i], nil)
+		outline, _ := client.OutlineOf(payments[i].Raw) // which was read before
+		list[i] = see(outline, nil)
 	}
 	return list, nil
 }
@@ -100,7 +115,7 @@ func (c calls) Void(ctx context.Context, impUID string, maySend func() error) (*
 // seeAnswer reads the payment of an answer. One that was accepted and cannot be read has no
 // payment.
 func seeAnswer(resp *client.Response) (Seen, error) {
-	p, err := resp.Payment()
+	p, err := resp.Outline()
 	switch {
 	case errors.Is(err, client.ErrNotAPI):
 		return Seen{Answer: resp}, nil

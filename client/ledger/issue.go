@@ -164,7 +164,7 @@ func (a *asking) reuse(ctx context.Context, seen *Seen) (Answer, error) {
 
 // send writes a new attempt and makes its call.
 func (a *asking) send(ctx context.Context) (Answer, error) {
-	attempt := newAttempt(a.l.opts.newID(), &a.r.Terms, a.l.env(a.acc))
+	attempt := newAttempt(a.r.nextID(a.l.opts.newID), &a.r.Terms, a.l.env(a.acc))
 	a.row.Attempts = append(a.row.Attempts, attempt)
 	if err := a.write(ctx, true); err != nil {
 		a.dropped = append(a.dropped, attempt.ID) // never sent

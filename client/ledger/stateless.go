@@ -46,7 +46,7 @@ func (l *Ledger) issueWithout(ctx context.Context, acc *Account, r *Request) (An
 // sendWithout makes the call of a new attempt that is not in the store.
 func (l *Ledger) sendWithout(ctx context.Context, acc *Account, r *Request) (Answer, error) {
 	e := l.env(acc)
-	attempt := newAttempt(l.opts.newID(), &r.Terms, e)
+	attempt := newAttempt(r.nextID(l.opts.newID), &r.Terms, e)
 	seen, err := acc.API.Issue(ctx, r, attempt.ID, nil)
 	outcome := issueOutcome(err)
 	if outcome == done && seen.ImpUID != "" {

@@ -5,8 +5,6 @@ package ledger
 import (
 	"slices"
 
-	"github.com/tidwall/gjson"
-
 	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/decimal"
 )
@@ -46,34 +44,13 @@ type Seen struct {
 	Answer *client.Response // the API's whole answer; nil for a payment of a list
 }
 
-// see reads a payment.
-func see(p *client.Payment, answer *client.Response) Seen {
+// see reads a payment of an answer.
+func see(p client.Outline, answer *client.Response) Seen {
 	return Seen{
-		ImpUID: p.ImpUID, Order: p.MerchantUID, Amount: p.Amount.Canonical(), Barcode: p.Barcode(), PGID: string(p.PGID),
-		Status: p.Status, StartedAt: int64(p.StartedAt), CVS: p.MayBeCVS(), Fields: fieldsOf(p.Raw), Answer: answer,
+		ImpUID: p.ImpUID, Order: p.MerchantUID, Amount: p.Amount.Canonical(), Barcode: p.Barcode, PGID: p.PGID,
+		Status: p.Status, StartedAt: p.StartedAt, CVS: p.MayBeCVS, Fields: p.Fields, Answer: answer,
 		Refunded: p.Status == client.StatusCancelled && p.PaidAt != 0 || decimal.Positive(p.CancelAmount.Canonical()),
 	}
-}
-
-// fieldsOf returns the names of the members that have a value: not null, and not the zero value of
-// its type.
-func fieldsOf(raw []byte) (names []string) {
-	gjson.ParseBytes(raw).ForEach(func(name, value gjson.Result) bool {
-		if has := value.Raw; has != "null" && has != `""` && has != "0" && has != "false" && !isEmpty(value) {
-			names = append(names, name.String())
-		}
-		return true
-	})
-	return names
-}
-
-func isEmpty(v gjson.Result) bool {
-	empty := v.IsObject() || v.IsArray()
-	v.ForEach(func(_, _ gjson.Result) bool {
-		empty = false
-		return false
-	})
-	return empty
 }
 
 // state is the attempt's state that the payment's status stands for, "" if it is none that is

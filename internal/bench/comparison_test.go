@@ -43,7 +43,10 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-var cellTime = flag.Duration("cell", 200*time.Millisecond, "how long the comparison measures each contender at each number of connections")
+var (
+	cellTime = flag.Duration("cell", 200*time.Millisecond, "how long the comparison measures each contender at each number of connections")
+	onlyJob  = flag.String("job", "", "the only job that the comparison measures, such as issue; default all")
+)
 
 // connections are the numbers of requests that are under way at once.
 var connections = []int{1, 16, 256}
@@ -524,6 +527,9 @@ func BenchmarkComparison(b *testing.B) {
 	cells := make(map[string][]cell)
 	for b.Loop() {
 		for i, c := range all {
+			if *onlyJob != "" && *onlyJob != c.job {
+				continue
+			}
 			gateway := running[c.gateway]
 			for _, conns := range c.conns() {
 				load(b, addresses[i], sources[i], &counter, conns, *cellTime/3) // warm-up
@@ -556,7 +562,11 @@ func at(sorted []time.Duration, percent int) float64 {
 	return float64(sorted[len(sorted)*percent/100].Microseconds()) / 1000
 }
 
+// median returns 0 without values.
 func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
 	slices.Sort(values)
 	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 }
@@ -579,6 +589,9 @@ func printComparison(all []contender, cells map[string][]cell) {
 	fmt.Printf("\nmedians of %d rounds, %v each; gateway, load and what stands behind share %d processors\n", len(cells["issue/bare/16"]), *cellTime, runtime.NumCPU())
 	job := ""
 	for _, c := range all {
+		if *onlyJob != "" && *onlyJob != c.job {
+			continue
+		}
 		if c.job != job {
 			job = c.job
 			fmt.Printf("\n%-21s %5s", job, "conns")
@@ -619,6 +632,9 @@ func printComparison(all []contender, cells map[string][]cell) {
 		{"confirm with a ledger that is locked: median beside the one without", "confirm/ledger locked", "confirm/ledger off", p50, "<= 1.03"},
 		{"issue, an API 20 ms away: median beside the SDKs' two calls", "issue far/cvs_proxy", "issue far/sdk", p50, "<= 0.55"},
 	} {
+		if len(cells[r.one+"/16"]) == 0 {
+			continue
+		}
 		ratios := within(cells[r.one+"/16"], cells[r.other+"/16"], func(a, b cell) float64 { return r.of(a) / r.of(b) })
 		fmt.Printf("%-63s %6.2f  %s\n", r.text, median(ratios), r.want)
 	}
