@@ -4,10 +4,14 @@ package caddycvs
 // to the log.
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,7 +25,8 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/ledger/boltstore"
 )
 
-// ledgers holds each open ledger by the path of its file, "" for the one that has none.
+// ledgers holds each open ledger by the path of its file. Without a file its key is that of its
+// accounts.
 var ledgers = caddy.NewUsagePool()
 
 // lockTimeout is how long another process may hold the file until the site starts without it.
@@ -70,7 +75,7 @@ func (a *App) acquireLedger() error {
 	for name, acc := range a.accounts {
 		l.settings.Accounts[name] = acc.inLedger
 	}
-	if a.Ledger.Store != ledgerOff {
+	if l.pool = a.accountsKey(); a.Ledger.Store != ledgerOff {
 		var err error
 		if l.pool, err = a.Ledger.file(); err != nil {
 			return err
@@ -85,12 +90,21 @@ func (a *App) acquireLedger() error {
 	return nil
 }
 
+// accountsKey identifies the accounts. It is no path.
+func (a *App) accountsKey() string {
+	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(a.accounts)) {
+		fmt.Fprintf(sum, "%q %s\n", name, a.accounts[name].pooled)
+	}
+	return fmt.Sprintf("%s %x", ledgerOff, sum.Sum(nil))
+}
+
 // newLedger opens the ledger. What the configuration is to blame for is an error. Otherwise the
 // site starts without it, and it is opened as soon as that is possible.
 func (a *App) newLedger() (*pooledLedger, error) {
 	p := new(pooledLedger)
 	p.logger.Store(a.logger)
-	if a.ledger.pool == "" {
+	if a.Ledger.Store == ledgerOff {
 		p.Ledger = ledger.New(ledger.Options{Report: p.report})
 		return p, nil
 	}

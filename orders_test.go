@@ -367,3 +367,24 @@ func TestStandingThatDoesNotCome(t *testing.T) {
 	s.apply(t.Context(), refusedAlready, make(chan ledger.Standing))
 	assert.Equal(t, refused, refusedAlready.verdict)
 }
+
+// What a process shares between configurations, it shares for the same merchant only.
+func TestRequestsOfTwoMerchantsAreNotJoined(t *testing.T) {
+	t.Parallel()
+	gateways := make([]*gatewaytest.Gateway, 2)
+	for i := range gateways {
+		gateways[i] = gatewaytest.Start(t, gatewaytest.Setup{Ledger: "off", Proxy: "expires_in 72h"})
+		require.NoError(t, gateways[i].API.Inject(emulator.Fault{Endpoint: "issue", Delay: 300 * time.Millisecond, Times: 1}))
+	}
+	var asking sync.WaitGroup
+	for _, g := range gateways {
+		asking.Go(func() {
+			a := ask(t, g, "merchant_uid=order-1&amount=15000&confirm_url=https://shop.example/")
+			assert.Empty(t, a.Header.Get("X-Cvs-Reused"))
+		})
+	}
+	asking.Wait()
+	for _, g := range gateways {
+		assert.Len(t, g.API.Payments(), 1)
+	}
+}

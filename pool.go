@@ -21,6 +21,9 @@ type stateKey struct {
 	credentials [sha256.Size]byte
 }
 
+// String is equal for equal keys only.
+func (k stateKey) String() string { return fmt.Sprintf("%q %x", k.api, k.credentials) }
+
 // fingerprint identifies a pair of keys.
 func fingerprint(key, secret string) [sha256.Size]byte {
 	return sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(key), key, secret))

@@ -305,7 +305,7 @@ func (p *Proxy) sendIssue(ctx context.Context, x *exchange) (*client.Response, e
 		return nil, ledger.ErrDown
 	}
 	answer, err := orders.Issue(ctx, p.account.inLedger, &ledger.Request{
-		Terms: ledger.TermsOf(x.issue), Issue: x.issue, Identity: p.account.client.Identity(x.issue), ID: x.issue.ID,
+		Terms: ledger.TermsOf(x.issue), Issue: x.issue, Identity: p.account.pooled.String() + p.account.client.Identity(x.issue), ID: x.issue.ID,
 	})
 	x.reused = answer.Reused
 	return answer.Response, err
