@@ -25,7 +25,7 @@ import (
 type decision struct {
 	record
 	attempt string // cvs_id of the signed URL, "" if there is none
-	current bool   // the ledger knows the barcode as the order's one
+	atTill  bool   // the ledger is to note that the customer is about to pay
 }
 
 // The verdicts of a decision. invalid means that no order check was asked because the

@@ -347,21 +347,21 @@ func TestStandingThatDoesNotCome(t *testing.T) {
 	s.apply(t.Context(), d, make(chan ledger.Standing))
 	assert.GreaterOrEqual(t, time.Since(began), maxStandingWait)
 	assert.Equal(t, accepted, d.verdict)
-	assert.False(t, d.current)
+	assert.False(t, d.atTill)
 	s.app = &App{ledger: &appLedger{needed: true}, Ledger: new(Ledger)}
 	assert.Nil(t, s.ask(&decision{attempt: "an id"}), "it is not asked again for a while")
 
 	ended, end := context.WithCancel(t.Context())
 	end()
 	for standing, verdict := range map[ledger.Standing]string{
-		ledger.Unknown: accepted, ledger.Current: accepted, ledger.Replaced: refused, ledger.PaidElse: refused,
+		ledger.Unknown: accepted, ledger.Current: accepted, ledger.Marked: accepted, ledger.Replaced: refused, ledger.PaidElse: refused,
 	} {
 		answer := make(chan ledger.Standing, 1)
 		answer <- standing
 		d := &decision{record: record{verdict: accepted}}
 		s.apply(ended, d, answer)
 		assert.Equal(t, verdict, d.verdict, fmt.Sprint(standing))
-		assert.Equal(t, standing == ledger.Current, d.current)
+		assert.Equal(t, standing == ledger.Current, d.atTill)
 	}
 	refusedAlready := &decision{record: record{verdict: refused}}
 	s.apply(t.Context(), refusedAlready, make(chan ledger.Standing))

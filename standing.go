@@ -62,8 +62,8 @@ func (s *standingReader) apply(ctx context.Context, d *decision, answer <-chan l
 	case ledger.PaidElse:
 		d.set(http.StatusConflict, refused, cause{name: "order paid"}, "the order is paid by another barcode")
 	case ledger.Current:
-		d.current = true
-	case ledger.Unknown: // the order checks decide
+		d.atTill = true
+	case ledger.Unknown, ledger.Marked: // the order checks decide
 	}
 }
 
@@ -86,7 +86,7 @@ func awaitStanding(ctx context.Context, answer <-chan ledger.Standing) (standing
 
 // mark notes that the customer is about to pay. The answer has left.
 func (s *standingReader) mark(d *decision) {
-	if !d.current {
+	if !d.atTill {
 		return
 	}
 	key := ledger.Key{Account: d.account, Order: d.merchantUID}

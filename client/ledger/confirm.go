@@ -5,6 +5,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Standing is what the ledger knows of the barcode of a confirm webhook.
@@ -14,6 +15,7 @@ type Standing int
 const (
 	Unknown  Standing = iota // nothing: the order checks decide
 	Current                  // it is the order's one barcode
+	Marked                   // likewise, and MarkAtTill was called for it a moment ago
 	Replaced                 // it was voided, or another one was answered for the order
 	PaidElse                 // another barcode of the order is paid
 )
@@ -27,8 +29,15 @@ func (l *Ledger) Standing(ctx context.Context, key Key, id, impUID string) (Stan
 	case err != nil:
 		return Unknown, err
 	}
-	return row.standing(id, impUID), nil
+	standing := row.standing(id, impUID)
+	if standing == Current && moments(l.opts.clock.Now().wall-row.AtTill).Abs() < markAgain {
+		return Marked, nil
+	}
+	return standing, nil
 }
+
+// moments is the time between two moments of a row.
+func moments(milliseconds int64) time.Duration { return time.Duration(milliseconds) * time.Millisecond }
 
 // Row returns what is kept of an order, or ErrNotFound.
 func (l *Ledger) Row(ctx context.Context, key Key) (row *Row, err error) {
@@ -65,15 +74,11 @@ func (r *Row) standing(id, impUID string) Standing {
 	}
 }
 
-// MarkAtTill notes that a confirm webhook was accepted: the customer is about to pay. A webhook that
-// comes again makes no new mark. Without the mark the barcode could be replaced while the customer
-// pays: the API then decides which comes first.
+// MarkAtTill notes that a confirm webhook was accepted: the customer is about to pay. Without the mark
+// the barcode could be replaced while the customer pays: the API then decides which comes first.
 func (l *Ledger) MarkAtTill(ctx context.Context, key Key) {
 	acc := l.account(key.Account)
 	if acc == nil {
-		return
-	}
-	if row, err := l.Row(ctx, key); err != nil || l.env(acc).ago(row.AtTill).Abs() < markAgain {
 		return
 	}
 	_ = l.update(ctx, acc, key, true, func(row *Row, e *env) { row.AtTill = e.now })

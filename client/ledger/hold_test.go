@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestHoldKeepsOthersAway(t *testing.T) {
@@ -62,17 +63,21 @@ func TestAMarkIsNotMadeAgainAtOnce(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {
 		key := Key{"shop", "o"}
+		standing := func() Standing {
+			s, err := w.l.Standing(t.Context(), key, "a", "imp_1")
+			require.NoError(t, err)
+			return s
+		}
 		w.l.MarkAtTill(t.Context(), key)
 		assert.Nil(t, w.row(), "nothing is known of the order")
 		w.put(w.issued("a", "imp_1"))
-		w.l.MarkAtTill(t.Context(), key)
-		first := w.row().AtTill
-		assert.Equal(t, w.now(0), first)
-		w.clock.setBy(markAgain-time.Second, 0)
-		w.l.MarkAtTill(t.Context(), key)
-		assert.Equal(t, first, w.row().AtTill)
-		w.clock.setBy(time.Second, 0)
+		assert.Equal(t, Current, standing())
 		w.l.MarkAtTill(t.Context(), key)
 		assert.Equal(t, w.now(0), w.row().AtTill)
+		assert.Equal(t, Marked, standing())
+		w.clock.setBy(markAgain-time.Second, 0)
+		assert.Equal(t, Marked, standing())
+		w.clock.setBy(time.Second, 0)
+		assert.Equal(t, Current, standing())
 	})
 }
