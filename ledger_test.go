@@ -14,6 +14,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/client/ledger"
+	"github.com/caddy-cvs/caddy-cvs/client/ledger/boltstore"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
@@ -106,4 +109,26 @@ func TestDefaultLedgerIsAbsolute(t *testing.T) {
 	file, err := new(Ledger).file()
 	require.NoError(t, err)
 	assert.True(t, filepath.IsAbs(file), file)
+}
+
+// What was due while Caddy was stopped is looked at now: the worker knows the accounts when it
+// begins.
+func TestWorkerKnowsTheAccountsAtTheStart(t *testing.T) {
+	t.Parallel()
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{})
+	store, err := boltstore.Open(g.Ledger, boltstore.Options{})
+	require.NoError(t, err)
+	due := &ledger.Row{Format: ledger.Format, Order: "order-1", Version: 1, Due: 1, Attempts: []ledger.Attempt{
+		{ID: "a", State: ledger.Issued, ImpUID: "imp_1", Amount: "15000", Deadline: 1, Asked: 1, Since: 1, Next: 1},
+	}}
+	require.NoError(t, store.Put(t.Context(), due, 0, false))
+	require.NoError(t, store.Close())
+	gatewaytest.Provisioned(t, gatewaytest.Adapt(t, config), func(ctx caddy.Context) {
+		app, err := ctx.App("cvs")
+		require.NoError(t, err)
+		a := app.(*App)
+		require.NoError(t, a.acquireLedger()) // and no more: later would be too late
+		t.Cleanup(func() { _, _ = ledgers.Delete(g.Ledger) })
+	})
+	require.Eventually(t, func() bool { return g.API.Requests(emulator.EndpointPayment) > 0 }, 5*time.Second, 5*time.Millisecond)
 }

@@ -118,6 +118,7 @@ func (a *App) newLedger() (*pooledLedger, error) {
 		Report: p.report,
 		Open:   func() (ledger.Store, error) { return boltstore.Open(path, boltstore.Options{LockTimeout: lockTimeout}) },
 	})
+	p.Use(&a.ledger.settings) // before Work: it postpones a row whose account it does not know
 	if err := p.Open(); isSetupError(err) {
 		return nil, errors.Join(err, p.Close())
 	} else if err != nil {
