@@ -99,6 +99,7 @@ func (x *exchange) explainOrder(err error) (status int, message string) {
 	channel, isChannel := errors.AsType[*ledger.ChannelError](err)
 	_, isAtTill := errors.AsType[*ledger.AtTillError](err)
 	kept, isKept := errors.AsType[*ledger.NotVoidedError](err)
+	paid, isPaid := errors.AsType[*ledger.PaidError](err)
 	order := strconv.Quote(x.merchantUID)
 	switch {
 	case errors.Is(err, ledger.ErrBusy) && x.call.operation == opVoid:
@@ -113,6 +114,8 @@ func (x *exchange) explainOrder(err error) (status int, message string) {
 		return http.StatusConflict, "Order " + order + " has a barcode that was issued for " + channel.Field + " " + strconv.Quote(channel.Has) + ", and the request says " + strconv.Quote(channel.Wanted) + ": void the barcode first, or ask for the same. Nothing was issued."
 	case isAtTill:
 		return http.StatusConflict, "A customer is paying the barcode of order " + order + " now: it cannot be replaced. Look the payment up, and ask again later. Nothing was issued."
+	case isPaid:
+		return http.StatusConflict, "Order " + order + " was paid, and may have been refunded, see GET /payments/" + url.PathEscape(paid.ImpUID) + ": use another order number. PortOne issued a barcode all the same, which was voided."
 	case isKept:
 		return http.StatusConflict, "Order " + order + " has a barcode of another amount or deadline, and PortOne refuses to void it: see DELETE /cvs/" + url.PathEscape(kept.ImpUID) + ". Nothing was issued."
 	case errors.Is(err, client.ErrCredentials), errors.Is(err, client.ErrNoToken), !errors.Is(err, ledger.ErrSilent):

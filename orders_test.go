@@ -182,6 +182,16 @@ func TestAPaidOrderIsTheAPIsToRefuse(t *testing.T) {
 	assert.Len(t, g.API.Payments(), 1)
 }
 
+func TestBarcodeOfAPaidOrderIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	x := exchange{call: apiCall{operation: opIssue}}
+	x.merchantUID = "order-1"
+	resp := x.errorAnswer(&ledger.PaidError{ImpUID: "imp_1"})
+	assert.Equal(t, http.StatusConflict, resp.Status)
+	assert.Empty(t, resp.RetryAfter)
+	assert.Contains(t, string(resp.Body), "GET /payments/imp_1: use another order number.")
+}
+
 func TestIdenticalRequestsAreOne(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Setup{})

@@ -30,6 +30,9 @@ type (
 	ChannelError struct{ Field, Has, Wanted string }
 	// AtTillError means that a customer is paying the order's barcode now.
 	AtTillError struct{ RetryAfter time.Duration }
+	// PaidError means that the order has a payment that was paid, or paid back, and that the API has
+	// issued another barcode all the same, which is void now.
+	PaidError struct{ ImpUID string }
 	// NotVoidedError means that the order's barcode had to be voided, and that the API refuses to.
 	NotVoidedError struct{ ImpUID string }
 )
@@ -42,4 +45,8 @@ func (e *AtTillError) Error() string { return "a customer is at the till with th
 
 func (e *NotVoidedError) Error() string {
 	return "the API refuses to void " + strconv.Quote(e.ImpUID) + ", and it can still be paid"
+}
+
+func (e *PaidError) Error() string {
+	return "the order has the payment " + strconv.Quote(e.ImpUID) + ", which was paid, and the API has issued another barcode"
 }

@@ -55,6 +55,7 @@ type asking struct {
 	r       *Request
 	until   time.Duration // by the monotonic clock: when it waits no longer
 	entered int
+	paid    string // imp_uid of a payment in spite of which the API has issued a barcode
 }
 
 // ask enters the table until there is an answer.
@@ -126,7 +127,10 @@ func (a *asking) enter(ctx, bounded context.Context) (Answer, error) {
 		case doRefuse:
 			return Answer{}, s.err
 		case doIssue:
-			return a.send(ctx)
+			if a.paid != "" {
+				return Answer{}, &PaidError{a.paid}
+			}
+			return a.send(ctx, bounded)
 		}
 	}
 }
@@ -163,7 +167,7 @@ func (a *asking) reuse(ctx context.Context, seen *Seen) (Answer, error) {
 }
 
 // send writes a new attempt and makes its call.
-func (a *asking) send(ctx context.Context) (Answer, error) {
+func (a *asking) send(ctx, bounded context.Context) (Answer, error) {
 	attempt := newAttempt(a.r.nextID(a.l.opts.newID), &a.r.Terms, a.l.env(a.acc))
 	a.row.Attempts = append(a.row.Attempts, attempt)
 	if err := a.write(ctx, true); err != nil {
@@ -178,7 +182,10 @@ func (a *asking) send(ctx context.Context) (Answer, error) {
 		mine.ImpUID, mine.Fields = seen.ImpUID, seen.Fields
 		mine.raise(Issued, a.l.env(a.acc))
 		a.announce(mine.ImpUID)
-		return answer, a.stillMine(ctx, mine)
+		if err := a.forgetPaid(ctx, bounded); err != nil {
+			return Answer{}, err
+		}
+		return answer, a.stillMine(ctx, &a.row.Attempts[len(a.row.Attempts)-1])
 	case outcome == done || outcome == outcomeOpen: // the attempt has no outcome yet
 	case outcome == withdrawn:
 		a.dropped = append(a.dropped, attempt.ID)
@@ -190,6 +197,30 @@ func (a *asking) send(ctx context.Context) (Answer, error) {
 		return answer, nil
 	}
 	return Answer{}, err
+}
+
+// forgetPaid looks up what is paid as the row has it, after the API has issued a barcode all the same.
+// What the API does not know any more, because it is another merchant's or was reset, is dropped. If
+// it is paid, the new barcode is voided: the customer would pay twice.
+func (a *asking) forgetPaid(ctx, bounded context.Context) error {
+	rest := make([]Attempt, 0, len(a.row.Attempts))
+	for i := range a.row.Attempts {
+		p := &a.row.Attempts[i]
+		if p.State == Paid || p.State == Refunded {
+			_, err := a.lookUp(bounded, p.ImpUID)
+			if errors.Is(err, client.ErrNotFound) {
+				continue
+			}
+			a.paid = p.ImpUID
+			return errAgain
+		}
+		rest = append(rest, *p)
+	}
+	if len(rest) == len(a.row.Attempts) {
+		return nil
+	}
+	a.row.Attempts = rest
+	return a.write(ctx, false)
 }
 
 // stillMine is asked before a new barcode is the answer. If the call took longer than its hold

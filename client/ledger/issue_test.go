@@ -691,6 +691,64 @@ func TestTooManyAttempts(t *testing.T) {
 }
 
 // Who read a row that was removed meanwhile must not write over the next one.
+// The API issues a barcode for an order that is paid as the ledger has it: the customer must not pay
+// twice. If the API does not know the payment, because a sandbox was reset, it is none.
+func TestBarcodeOfAPaidOrder(t *testing.T) {
+	t.Parallel()
+	paid := func(w *world, s State) {
+		a := w.issued("a", "imp_1")
+		a.State, a.Next = s, 0
+		w.put(a)
+	}
+	for _, s := range []State{Paid, Refunded} {
+		inWorld(t, func(w *world) {
+			paid(w, s)
+			answer, err := w.issue()
+			require.NoError(t, err)
+			assert.False(t, answer.Reused)
+			assert.Equal(t, []string{"new_1"}, w.api.live())
+			assert.Equal(t, "n2/new_1 issued", w.states())
+			answer, err = w.issue()
+			require.NoError(t, err)
+			assert.True(t, answer.Reused)
+		})
+		inWorld(t, func(w *world) {
+			paid(w, s)
+			w.seen("imp_1", client.StatusCancelled, refunded)
+			for n := range 2 {
+				w.book.read()
+				_, err := w.issue()
+				refusal, ok := errors.AsType[*PaidError](err)
+				require.True(t, ok, err)
+				assert.Equal(t, "imp_1", refusal.ImpUID)
+				assert.Contains(t, err.Error(), "imp_1")
+				assert.Empty(t, w.api.live())
+				assert.Equal(t, n+1, w.api.posts, "one for each request")
+			}
+		})
+		inWorld(t, func(w *world) {
+			paid(w, s)
+			w.api.fails("GET imp_1", fault{err: errSilent})
+			_, err := w.issue()
+			require.Error(t, err)
+			assert.Empty(t, w.api.live(), "what is not known counts as paid")
+		})
+		inWorld(t, func(w *world) {
+			paid(w, s)
+			w.store.hook(func(_ context.Context, op string, row *Row) error {
+				if op == "put" && describe(row) == "n2/new_1 issued" {
+					w.store.hook(nil)
+					w.store.change(Key{"shop", "o"}, func(*Row) {})
+				}
+				return nil
+			})
+			_, err := w.issue()
+			require.NoError(t, err)
+			assert.Equal(t, []string{"new_2"}, w.api.live(), "another one wrote meanwhile")
+		})
+	}
+}
+
 func TestVersionOfARemovedRowDoesNotComeBack(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {
