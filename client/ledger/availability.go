@@ -5,6 +5,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -99,13 +100,18 @@ func (m *missed) add(row *Row, e *env) {
 	}
 }
 
+// isOf reports whether another one is of the same payment.
+func (m *missed) isOf(other missed) bool {
+	return m.attempt.ImpUID != "" && m.key == other.key && m.attempt.ImpUID == other.attempt.ImpUID
+}
+
 // miss remembers an attempt that was made while the store was down, or writes it if the store is up
 // again.
 func (l *Ledger) miss(ctx context.Context, acc *Account, m missed) {
 	for {
 		l.mu.Lock()
 		down := l.store == nil
-		if down {
+		if down && !slices.ContainsFunc(l.missed, m.isOf) { // one that is answered again and again is noted once
 			if len(l.missed) >= maxMissed {
 				l.missed = l.missed[1:]
 			}

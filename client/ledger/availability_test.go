@@ -97,6 +97,55 @@ func TestStoreGetsWhatItMissedBeforeItIsTrusted(t *testing.T) {
 	})
 }
 
+// What was answered while the store was down is the order's barcode afterwards, whoever had asked for
+// it: the row may be missing, or have only the barcode that was voided meanwhile.
+func TestBarcodeThatWasAnsweredWithoutTheStoreStays(t *testing.T) {
+	t.Parallel()
+	hour := int64(3600)
+	for name, c := range map[string]struct {
+		row      func(w *world)
+		deadline int64 // of the request, from now
+		want     string
+	}{
+		"no row":      {func(*world) {}, 0, "imp_2 issued"},
+		"another one": {func(w *world) { w.put(w.issued("a", "imp_1")) }, hour, "a/imp_1 void, imp_2 issued"},
+		"its own row": {func(w *world) { w.put(w.issued("b", "imp_2")) }, 0, "b/imp_2 issued"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(w *world) {
+				c.row(w)
+				w.seen("imp_1", client.StatusCancelled)
+				w.seen("imp_2", client.StatusReady)
+				deadline := int64(0)
+				if c.deadline != 0 {
+					deadline = w.api.Now().Unix() + c.deadline
+				}
+				ask := func() {
+					answer, err := w.issue(func(q *Terms) { q.Deadline = deadline })
+					require.NoError(t, err)
+					assert.True(t, answer.Reused)
+					assert.Equal(t, "imp_2", string(answer.Response.Body))
+				}
+				w.store.hook(broken)
+				for range 3 {
+					ask()
+				}
+				assert.Len(t, w.l.missed, 1)
+				w.store.hook(nil)
+				time.Sleep(2 * time.Second)
+				ask()
+				assert.Equal(t, c.want, w.states())
+				assert.Equal(t, []string{"imp_2"}, w.api.live())
+				assert.Zero(t, w.api.posts)
+				if last := w.row().Attempts; c.want != "b/imp_2 issued" {
+					assert.Equal(t, deadline, last[len(last)-1].Deadline)
+				}
+			})
+		})
+	}
+}
+
 func TestStoreThatFailsAgainWhileItCatchesUp(t *testing.T) {
 	t.Parallel()
 	for name, fails := range map[string]func(context.Context, string, *Row) error{"fails": broken, "hangs": hang, "fails after the write": nil} {

@@ -35,6 +35,7 @@ func (l *Ledger) issueWithout(ctx context.Context, acc *Account, r *Request) (An
 		if seen.state() != Issued {
 			return Answer{}, ErrBusy // it has changed since it was listed
 		}
+		l.missReused(ctx, acc, r, &seen)
 		return Answer{Response: seen.Answer, Reused: true}, nil
 	}
 	if l.inDoubt(Key{acc.Name, r.Order}, freshness+acc.Timeout) {
@@ -63,6 +64,22 @@ func (l *Ledger) sendWithout(ctx context.Context, acc *Account, r *Request) (Ans
 		return Answer{Response: seen.Answer}, nil
 	}
 	return Answer{}, err
+}
+
+// missReused remembers what was answered without the store, so that it is the order's barcode when the
+// store is up again: its row may be missing, or have only the one that was voided.
+func (l *Ledger) missReused(ctx context.Context, acc *Account, r *Request, seen *Seen) {
+	if l.opts.Open == nil {
+		return
+	}
+	e := l.env(acc)
+	reused := newAttempt("", &r.Terms, e)
+	reused.ImpUID, reused.Fields, reused.Deadline = seen.ImpUID, seen.Fields, 0
+	if r.Deadline != 0 {
+		reused.Deadline = seen.StartedAt + r.Deadline - e.api // as choose takes it
+	}
+	reused.raise(Issued, e)
+	l.miss(ctx, acc, missed{Key{acc.Name, r.Order}, reused})
 }
 
 // doubt remembers, in this process, that the outcome of an order's call is not known. What was
