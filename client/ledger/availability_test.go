@@ -4,6 +4,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -427,6 +428,30 @@ func TestRequestsFollowEachOtherWhenTheStoreFailsOrComesBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A request that has waited when the store fails does not begin to wait anew.
+func TestStoreThatFailsLateLeavesTheRestOfTheTime(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		r := w.put(w.issued("a", "imp_1"))
+		r.Holder, r.HeldUntil = "other", w.now(timeout)
+		w.store.set(r)
+		time.AfterFunc(timeout-2*time.Second, func() { w.store.hook(broken) })
+		w.acc.API = silentList{w.api}
+		began := time.Now()
+		_, err := w.issue()
+		require.ErrorIs(t, err, ErrSilent)
+		assert.Equal(t, timeout, time.Since(began))
+	})
+}
+
+// silentList is an API whose lists end with their context.
+type silentList struct{ *fakeAPI }
+
+func (silentList) Payments(ctx context.Context, _ string) ([]Seen, error) {
+	<-ctx.Done()
+	return nil, errors.Join(client.ErrOutcomeUnknown, ctx.Err())
 }
 
 func TestRequestWaitsForAnotherOneForATimeOut(t *testing.T) {

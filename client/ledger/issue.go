@@ -46,7 +46,7 @@ func (l *Ledger) issue(ctx context.Context, acc *Account, r *Request) (Answer, e
 		}
 		l.opts.Report(Event{Message: "the ledger is down: the order is looked up at the API instead", Key: key})
 	}
-	return l.issueWithout(ctx, acc, r)
+	return l.issueWithout(ctx, acc, r, until)
 }
 
 // asking is a POST /cvs on its way through the table.

@@ -13,9 +13,10 @@ import (
 )
 
 // issueWithout answers a POST /cvs without the store: the order's payments are listed first. A
-// barcode's deadline is not known then. It is taken to live as long as the one that is asked for.
-func (l *Ledger) issueWithout(ctx context.Context, acc *Account, r *Request) (Answer, error) {
-	bounded, cancel := context.WithTimeout(ctx, acc.Timeout)
+// barcode's deadline is not known then. It is taken to live as long as the one that is asked for. until
+// is as in ask: what has passed of it was spent with the store.
+func (l *Ledger) issueWithout(ctx context.Context, acc *Account, r *Request, until time.Duration) (Answer, error) {
+	bounded, cancel := context.WithTimeout(ctx, until-l.opts.clock.Now().monotonic)
 	defer cancel()
 	listed, err := acc.API.Payments(bounded, r.Order)
 	if err != nil {
