@@ -29,8 +29,13 @@ import (
 // accounts.
 var ledgers = caddy.NewUsagePool()
 
-// lockTimeout is how long another process may hold the file until the site starts without it.
-var lockTimeout = 10 * time.Second
+var (
+	// lockTimeout is how long another process may hold the file until the site starts without it.
+	lockTimeout = 10 * time.Second
+	// lockTimeoutLater is the same for each later attempt to open the file. When Caddy stops, it
+	// waits for the end of the attempt.
+	lockTimeoutLater = time.Second
+)
 
 // pooledLedger is a ledger that outlives a reload.
 type pooledLedger struct {
@@ -114,10 +119,7 @@ func (a *App) newLedger() (*pooledLedger, error) {
 			return nil, err
 		}
 	}
-	p.Ledger = ledger.New(ledger.Options{
-		Report: p.report,
-		Open:   func() (ledger.Store, error) { return boltstore.Open(path, boltstore.Options{LockTimeout: lockTimeout}) },
-	})
+	p.Ledger = ledger.New(ledger.Options{Report: p.report, Open: opener(path)})
 	p.Use(&a.ledger.settings) // before Work: it postpones a row whose account it does not know
 	if err := p.Open(); isSetupError(err) {
 		return nil, errors.Join(err, p.Close())
@@ -126,6 +128,15 @@ func (a *App) newLedger() (*pooledLedger, error) {
 	}
 	p.Work()
 	return p, nil
+}
+
+// opener returns a function that opens the file. Calls of it follow each other.
+func opener(path string) func() (ledger.Store, error) {
+	patience := lockTimeout
+	return func() (ledger.Store, error) {
+		defer func() { patience = lockTimeoutLater }()
+		return boltstore.Open(path, boltstore.Options{LockTimeout: patience})
+	}
 }
 
 // isSetupError reports whether the ledger can never be opened as it is configured.

@@ -19,6 +19,6 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
 		panic(err)
 	}
-	lockTimeout = 100 * time.Millisecond
+	lockTimeout, lockTimeoutLater = 100*time.Millisecond, 10*time.Millisecond
 	gatewaytest.RunMain(m)
 }

@@ -279,6 +279,24 @@ func TestIssueWhileTheLedgerIsLocked(t *testing.T) {
 	assert.Len(t, g.API.Payments(), 1)
 }
 
+// Caddy waits for an attempt to open the file when it stops.
+func TestOnlyTheStartWaitsLongForALockedLedger(t *testing.T) {
+	t.Parallel()
+	path := gatewaytest.LedgerFile(t)
+	other, err := boltstore.Open(path, boltstore.Options{})
+	require.NoError(t, err)
+	defer other.Close()
+	open := opener(path)
+	wait := func() time.Duration {
+		began := time.Now()
+		_, err := open()
+		require.ErrorIs(t, err, boltstore.ErrLocked)
+		return time.Since(began)
+	}
+	first := wait()
+	assert.Eventually(t, func() bool { return wait() < first/2 }, 5*time.Second, time.Millisecond)
+}
+
 func TestOnDownRefuse(t *testing.T) {
 	t.Parallel()
 	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{Ledger: "LEDGER {\non_down refuse\n}"})
