@@ -12,6 +12,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -394,6 +395,22 @@ func (p *process) spent(b *testing.B) (s spent) {
 type cell struct {
 	rate, p50, p99      float64 // requests a second; milliseconds
 	cpu, allocs, memory float64 // microseconds, allocations and kilobytes of the gateway's, for each request
+	syncs               float64 // of the ledger's file, for 1,000 requests
+}
+
+// syncs returns how often the ledger's file was synced: twice for each transaction, whose number
+// stands in the two first pages of a file of bbolt.
+func syncs(b *testing.B, file string) float64 {
+	b.Helper()
+	content := make([]byte, os.Getpagesize()+128)
+	f, err := os.Open(file)
+	require.NoError(b, err)
+	defer f.Close()
+	_, err = io.ReadFull(f, content)
+	require.NoError(b, err)
+	const place = 64 // of the transaction's number in a page
+	first, second := binary.NativeEndian.Uint64(content[place:]), binary.NativeEndian.Uint64(content[os.Getpagesize()+place:])
+	return 2 * float64(max(first, second))
 }
 
 // load sends requests over a number of connections for a time, and returns how long each
@@ -533,7 +550,7 @@ func BenchmarkComparison(b *testing.B) {
 			gateway := running[c.gateway]
 			for _, conns := range c.conns() {
 				load(b, addresses[i], sources[i], &counter, conns, *cellTime/3) // warm-up
-				before, began := gateway.spent(b), time.Now()
+				before, began, synced := gateway.spent(b), time.Now(), syncs(b, file)
 				taken := load(b, addresses[i], sources[i], &counter, conns, *cellTime)
 				seconds, after := time.Since(began).Seconds(), gateway.spent(b)
 				slices.Sort(taken)
@@ -543,6 +560,7 @@ func BenchmarkComparison(b *testing.B) {
 					cpu:    float64((after.CPU - before.CPU).Microseconds()) / n,
 					allocs: float64(after.Mallocs-before.Mallocs) / n,
 					memory: float64(after.Heap-before.Heap) / n / 1000,
+					syncs:  (syncs(b, file) - synced) / n * 1000,
 				}
 				key := c.key(conns)
 				cells[key] = append(cells[key], now)
@@ -641,6 +659,7 @@ func printComparison(all []contender, cells map[string][]cell) {
 	for _, conns := range []string{"/1", "/16", "/256"} {
 		more := within(cells["issue/cvs_proxy"+conns], cells["issue/repeat pass"+conns], func(a, b cell) float64 { return a.p50 - b.p50 })
 		fmt.Printf("%-63s %6.2f  %s\n", "issue with the ledger: median, ms more than without, at "+conns[1:], median(more), "<= 5")
+		fmt.Printf("%-63s %6.0f\n", "issue with the ledger: syncs for 1,000 barcodes, at "+conns[1:], medianOf(cells["issue/cvs_proxy"+conns], func(x cell) float64 { return x.syncs }))
 		more = within(cells["confirm/cvs_confirm"+conns], cells["confirm/ledger off"+conns], func(a, b cell) float64 { return a.p50 - b.p50 })
 		fmt.Printf("%-63s %6.2f  %s\n", "confirm with the ledger: median, ms more than without, at "+conns[1:], median(more), "<= 0.1, or 3 %")
 	}
