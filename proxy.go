@@ -20,7 +20,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
-	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
@@ -293,39 +292,6 @@ func (p *Proxy) send(ctx context.Context, x *exchange, contentType string) (*cli
 	}
 	out.Query = x.call.query
 	return p.account.client.Do(ctx, out)
-}
-
-// sendIssue answers with the order's barcode, or issues one.
-func (p *Proxy) sendIssue(ctx context.Context, x *exchange) (*client.Response, error) {
-	if p.Repeat == repeatPass {
-		return p.account.client.IssueRaw(ctx, x.issue)
-	}
-	orders, err := p.app.theLedger()
-	if err != nil {
-		return nil, ledger.ErrDown
-	}
-	answer, err := orders.Issue(ctx, p.account.inLedger, &ledger.Request{
-		Terms: ledger.TermsOf(x.issue), Issue: x.issue, Identity: p.account.pooled.String() + p.account.client.Identity(x.issue), ID: x.issue.ID,
-	})
-	x.reused = answer.Reused
-	return answer.Response, err
-}
-
-// sendVoid sends the app's own DELETE.
-func (p *Proxy) sendVoid(ctx context.Context, x *exchange) (*client.Response, error) {
-	send := func(maySend func() error) (*client.Response, error) {
-		out := client.VoidRequest(x.impUID)
-		out.Query, out.MaySend = x.call.query, maySend
-		return p.account.client.Do(ctx, out)
-	}
-	if !p.app.ledger.needed {
-		return send(nil)
-	}
-	orders, err := p.app.theLedger()
-	if err != nil {
-		return send(nil)
-	}
-	return orders.Void(ctx, p.account.inLedger, x.impUID, send)
 }
 
 // placeholderToken is for SDKs that ask for a token before each call. It gives access to

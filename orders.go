@@ -1,0 +1,44 @@
+package caddycvs
+
+// This file holds how cvs_proxy gives an order one barcode: it asks the ledger for each POST /cvs
+// and DELETE /cvs.
+
+import (
+	"context"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/ledger"
+)
+
+// sendIssue answers with the order's barcode, or issues one.
+func (p *Proxy) sendIssue(ctx context.Context, x *exchange) (*client.Response, error) {
+	if p.Repeat == repeatPass {
+		return p.account.client.IssueRaw(ctx, x.issue)
+	}
+	orders, err := p.app.theLedger()
+	if err != nil {
+		return nil, ledger.ErrDown
+	}
+	answer, err := orders.Issue(ctx, p.account.inLedger, &ledger.Request{
+		Terms: ledger.TermsOf(x.issue), Issue: x.issue, Identity: p.account.pooled.String() + p.account.client.Identity(x.issue), ID: x.issue.ID,
+	})
+	x.reused = answer.Reused
+	return answer.Response, err
+}
+
+// sendVoid sends the app's own DELETE.
+func (p *Proxy) sendVoid(ctx context.Context, x *exchange) (*client.Response, error) {
+	send := func(maySend func() error) (*client.Response, error) {
+		out := client.VoidRequest(x.impUID)
+		out.Query, out.MaySend = x.call.query, maySend
+		return p.account.client.Do(ctx, out)
+	}
+	if !p.app.ledger.needed {
+		return send(nil)
+	}
+	orders, err := p.app.theLedger()
+	if err != nil {
+		return send(nil)
+	}
+	return orders.Void(ctx, p.account.inLedger, x.impUID, send)
+}
