@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,7 +39,33 @@ var (
 // pooledLedger is a ledger that outlives a reload.
 type pooledLedger struct {
 	*ledger.Ledger
-	logger atomic.Pointer[zap.Logger] // of the present configuration
+
+	mu      sync.Mutex
+	loggers []*zap.Logger // of the configurations in use, the newest last
+}
+
+// useLogger makes a configuration's logger the present one.
+func (p *pooledLedger) useLogger(logger *zap.Logger) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.loggers = append(p.loggers, logger)
+}
+
+// retireLogger takes a configuration's logger back, because its files are closed. The last one stays for
+// what is to be said at the end.
+func (p *pooledLedger) retireLogger(logger *zap.Logger) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.loggers) > 1 {
+		p.loggers = slices.DeleteFunc(p.loggers, func(other *zap.Logger) bool { return other == logger })
+	}
+}
+
+// logger returns the logger of the present configuration.
+func (p *pooledLedger) logger() *zap.Logger {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.loggers[len(p.loggers)-1]
 }
 
 // Destruct closes the ledger when no configuration uses it any more.
@@ -86,12 +111,14 @@ func (a *App) acquireLedger() error {
 			return err
 		}
 	}
-	pooled, _, err := ledgers.LoadOrNew(l.pool, func() (caddy.Destructor, error) { return a.newLedger() })
+	pooled, loaded, err := ledgers.LoadOrNew(l.pool, func() (caddy.Destructor, error) { return a.newLedger() })
 	if err != nil {
 		return err
 	}
 	l.used = pooled.(*pooledLedger)
-	l.used.logger.Store(a.logger)
+	if loaded {
+		l.used.useLogger(a.logger)
+	}
 	return nil
 }
 
@@ -107,8 +134,7 @@ func (a *App) accountsKey() string {
 // newLedger opens the ledger. What the configuration is to blame for is an error. Otherwise the
 // site starts without it, and it is opened as soon as that is possible.
 func (a *App) newLedger() (*pooledLedger, error) {
-	p := new(pooledLedger)
-	p.logger.Store(a.logger)
+	p := &pooledLedger{loggers: []*zap.Logger{a.logger}}
 	if a.Ledger.Store == ledgerOff {
 		p.Ledger = ledger.New(ledger.Options{Report: p.report})
 		return p, nil
@@ -169,6 +195,7 @@ func (a *App) releaseLedger() {
 	l.open.Do(func() { l.err = errors.New("the configuration has ended") })
 	if l.used != nil {
 		l.used.Retire(&l.settings)
+		l.used.retireLogger(a.logger)
 		_, _ = ledgers.Delete(l.pool)
 	}
 }
@@ -185,9 +212,9 @@ func (p *pooledLedger) report(e ledger.Event) {
 	if e.Err != nil {
 		fields = append(fields, zap.Error(e.Err))
 	}
-	log := p.logger.Load().Error
+	log := p.logger().Error
 	if e.Notice {
-		log = p.logger.Load().Info
+		log = p.logger().Info
 	}
 	log(e.Message, fields...)
 }

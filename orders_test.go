@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -367,6 +369,31 @@ func TestLedgerOutlivesAReload(t *testing.T) {
 }
 
 // The ledger never delays the answer to the till by more than a moment.
+// A configuration that fails after the ledger knows it closes its log: what the ledger has to say goes
+// to the log of the one that stays.
+func TestLedgerLogsWhereTheConfigurationInUseDoes(t *testing.T) {
+	t.Parallel()
+	path := gatewaytest.LedgerFile(t)
+	start := func() (*App, *observer.ObservedLogs) {
+		core, logs := observer.New(zap.InfoLevel)
+		a := &App{Ledger: &Ledger{Store: ledgerFile, Path: path}, ledger: &appLedger{needed: true}, logger: zap.New(core)}
+		require.NoError(t, a.startLedger())
+		return a, logs
+	}
+	first, stays := start()
+	second, ends := start()
+	report := func() { first.ledger.used.report(ledger.Event{Message: "canary"}) }
+	report()
+	assert.Equal(t, 1, ends.Len(), "the newest")
+	second.releaseLedger()
+	report()
+	assert.Equal(t, 1, ends.Len())
+	assert.Equal(t, 1, stays.Len())
+	first.releaseLedger()
+	report()
+	assert.Equal(t, 2, stays.Len(), "at the end")
+}
+
 func TestStandingThatDoesNotCome(t *testing.T) {
 	t.Parallel()
 	s := new(standingReader)
