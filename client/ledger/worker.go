@@ -27,10 +27,9 @@ const (
 
 // Work looks at the orders that are due until Close. It is called once, after Use.
 func (l *Ledger) Work() {
+	ctx, cancel := context.WithCancel(context.Background())
+	l.spawn(func() { <-l.closed; cancel() }) // first: after Close has begun, nothing more is started
 	l.spawn(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		l.spawn(func() { <-l.closed; cancel() })
 		swept := moment{}
 		for ctx.Err() == nil {
 			now := l.opts.clock.Now()

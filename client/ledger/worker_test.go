@@ -455,6 +455,24 @@ func TestSweepCorrectsRowsAfterTheClockWasSet(t *testing.T) {
 	})
 }
 
+// A configuration can fail right after it has opened the ledger.
+func TestWorkEndsIfCloseComesAtOnce(t *testing.T) {
+	t.Parallel()
+	for range 100 {
+		l := New(Options{Open: func() (Store, error) { return &mapStore{book: new(book), rows: map[Key]*Row{}}, nil }})
+		require.NoError(t, l.Open())
+		l.Work()
+		closed := make(chan error, 1)
+		go func() { closed <- l.Close() }()
+		select {
+		case err := <-closed:
+			require.NoError(t, err)
+		case <-time.After(10 * time.Second):
+			require.Fail(t, "Close waits for a worker that does not know of it")
+		}
+	}
+}
+
 func TestWorkEndsWithClose(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {
