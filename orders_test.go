@@ -21,6 +21,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 	"github.com/caddy-cvs/caddy-cvs/client/ledger/boltstore"
@@ -368,7 +369,6 @@ func TestLedgerOutlivesAReload(t *testing.T) {
 	assert.Empty(t, row.Holder)
 }
 
-// The ledger never delays the answer to the till by more than a moment.
 // A configuration that fails after the ledger knows it closes its log: what the ledger has to say goes
 // to the log of the one that stays.
 func TestLedgerLogsWhereTheConfigurationInUseDoes(t *testing.T) {
@@ -394,6 +394,7 @@ func TestLedgerLogsWhereTheConfigurationInUseDoes(t *testing.T) {
 	assert.Equal(t, 2, stays.Len(), "at the end")
 }
 
+// The ledger never delays the answer to the till by more than a moment.
 func TestStandingThatDoesNotCome(t *testing.T) {
 	t.Parallel()
 	s := new(standingReader)
@@ -442,4 +443,15 @@ func TestRequestsOfTwoMerchantsAreNotJoined(t *testing.T) {
 	for _, g := range gateways {
 		assert.Len(t, g.API.Payments(), 1)
 	}
+}
+
+// The API's own words may repeat a value of the request.
+func TestLedgerDoesNotLogTheAPIsWords(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zap.InfoLevel)
+	p := &pooledLedger{loggers: []*zap.Logger{zap.New(core)}}
+	p.report(ledger.Event{Message: "m", Key: ledger.Key{Order: "o"}, ImpUID: "imp_1", Err: fmt.Errorf("silent: %w", &client.APIError{Status: 400, Code: -1, Message: gatewaytest.BuyerName})})
+	p.report(ledger.Event{Message: "n", Err: os.ErrPermission})
+	assert.Equal(t, map[string]any{"account": "", "merchant_uid": "o", "imp_uid": "imp_1", "error": "code -1, HTTP 400"}, logs.All()[0].ContextMap())
+	assert.Equal(t, map[string]any{"error": "permission denied"}, logs.All()[1].ContextMap())
 }

@@ -67,6 +67,7 @@ func (a *asking) voidOnce(ctx context.Context, impUID string, send func(maySend 
 	if i < 0 || !a.row.Attempts[i].open() {
 		return send(nil) // the API refuses it, or it makes no difference
 	}
+	before := a.row.Attempts[i]
 	if err := a.beginVoid(ctx, i); err != nil {
 		return nil, err
 	}
@@ -81,9 +82,11 @@ func (a *asking) voidOnce(ctx context.Context, impUID string, send func(maySend 
 		mine.raise(Void, a.l.env(a.acc))
 	case withdrawn:
 		return nil, errAgain
+	case notSent: // the app reads that nothing was done
+		mine.Voiding, mine.Next = before.Voiding, before.Next
 	case declined: // it may be paid: the worker looks at once
 		mine.Next = a.l.env(a.acc).now
-	case notSent, outcomeOpen: // the worker voids it soon
+	case outcomeOpen: // the worker voids it soon
 	}
 	return resp, err
 }

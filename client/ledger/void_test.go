@@ -40,7 +40,7 @@ func TestVoidTakesTheHold(t *testing.T) {
 		{"refused", fault{err: errRefused}, []string{held, deletes, "put: a/imp_1 issued!"}, errRefused, false, 0},
 		{"refused in an answer", fault{work: true}, []string{held, deletes, "put: a/imp_1 issued!"}, nil, true, 0},
 		{"in doubt", fault{err: errSilent}, []string{held, deletes, "put: a/imp_1 issued!"}, client.ErrOutcomeUnknown, false, time.Minute},
-		{"not sent", fault{err: client.ErrUnreachable}, []string{held, deletes, "put: a/imp_1 issued!"}, client.ErrUnreachable, false, time.Minute},
+		{"not sent", fault{err: client.ErrUnreachable}, []string{held, deletes, "put: a/imp_1 issued"}, client.ErrUnreachable, false, time.Hour},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
