@@ -224,7 +224,7 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 func (a *App) Start() error {
 	a.started = true
 	if err := a.startLedger(); err != nil {
-		return fmt.Errorf("ledger: %w", err)
+		return fmt.Errorf("ledger: %w: make the file usable for the user that runs Caddy, name another one with ledger <path>, or write ledger off", err)
 	}
 	for _, acc := range a.accounts {
 		acc.client.TakeOver()

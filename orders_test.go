@@ -329,7 +329,9 @@ func TestLedgerThatCanNeverBeOpened(t *testing.T) {
 			gatewaytest.Provisioned(t, gatewaytest.Adapt(t, config), func(ctx caddy.Context) {
 				app, err := ctx.App("cvs")
 				require.NoError(t, err)
-				assert.ErrorContains(t, app.(*App).Start(), c.words)
+				err = app.(*App).Start()
+				require.ErrorContains(t, err, c.words)
+				assert.ErrorContains(t, err, "or write ledger off", "what to do")
 			})
 		})
 	}
