@@ -178,6 +178,8 @@ func (a *asking) send(ctx, bounded context.Context) (Answer, error) {
 	mine := &a.row.Attempts[len(a.row.Attempts)-1]
 	answer := Answer{Response: seen.Answer}
 	switch outcome := issueOutcome(err); {
+	case outcome == done && a.row.find(&Attempt{ImpUID: seen.ImpUID}) >= 0: // a look-up showed another attempt's payment
+		return Answer{}, errAgain
 	case outcome == done && seen.ImpUID != "":
 		mine.ImpUID, mine.Fields = seen.ImpUID, seen.Fields
 		mine.raise(Issued, a.l.env(a.acc))

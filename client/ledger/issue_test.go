@@ -770,3 +770,38 @@ func TestVersionOfARemovedRowDoesNotComeBack(t *testing.T) {
 		assert.NotZero(t, last)
 	})
 }
+
+// exchanging answers the first POST with the payment of another attempt, as a look-up after a lost
+// answer may.
+type exchanging struct {
+	*fakeAPI
+	first *Seen
+}
+
+func (x *exchanging) Issue(ctx context.Context, r *Request, id string, maySend func() error) (Seen, error) {
+	if first := x.first; first != nil {
+		x.first = nil
+		return x.show(first), nil
+	}
+	return x.fakeAPI.Issue(ctx, r, id, maySend)
+}
+
+func TestAPaymentIsNotNotedForTwoAttempts(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		failed := w.issued("a", "imp_1")
+		failed.State = Failed
+		w.put(failed)
+		w.acc.API = &exchanging{w.api, w.seen("imp_1", client.StatusReady)}
+		_, err := w.issue()
+		require.ErrorIs(t, err, ErrBusy, "the outcome is open")
+		answer, err := w.issue()
+		require.NoError(t, err)
+		assert.Equal(t, "new_1", string(answer.Response.Body))
+		seen := make(map[string]bool)
+		for _, id := range w.row().ImpUIDs() {
+			assert.False(t, seen[id], "%s is noted twice: %s", id, w.states())
+			seen[id] = true
+		}
+	})
+}
