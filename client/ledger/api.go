@@ -6,6 +6,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
@@ -56,6 +57,31 @@ type Account struct {
 	API     API
 	Timeout time.Duration // of one call
 	Keys    signedurl.Keys
+}
+
+// lookUp looks a payment up. The error is client.ErrNotFound or an ErrSilent.
+func (acc *Account) lookUp(ctx context.Context, impUID string) (*Seen, error) {
+	seen, err := acc.API.Payment(ctx, impUID)
+	switch {
+	case err == nil:
+		return &seen, nil
+	case errors.Is(err, client.ErrNotFound):
+		return nil, client.ErrNotFound
+	default:
+		return nil, silent(err)
+	}
+}
+
+// silent is an ErrSilent with its cause, which may be one that the caller distinguishes.
+func silent(err error) error { return fmt.Errorf("%w: %w", ErrSilent, err) }
+
+// void voids a barcode. A refusal of the API is an error too.
+func (acc *Account) void(ctx context.Context, impUID string, maySend func() error) error {
+	resp, err := acc.API.Void(ctx, impUID, maySend)
+	if err == nil {
+		err = resp.Err()
+	}
+	return err
 }
 
 // calls is the API of a client.

@@ -5,7 +5,6 @@ package ledger
 import (
 	"context"
 	"errors"
-	"time"
 )
 
 // Standing is what the ledger knows of the barcode of a confirm webhook.
@@ -30,14 +29,11 @@ func (l *Ledger) Standing(ctx context.Context, key Key, id, impUID string) (Stan
 		return Unknown, err
 	}
 	standing := row.standing(id, impUID)
-	if standing == Current && moments(l.opts.clock.Now().wall-row.AtTill).Abs() < markAgain {
+	if standing == Current && milliseconds(l.opts.clock.Now().wall-row.AtTill).Abs() < markAgain {
 		return Marked, nil
 	}
 	return standing, nil
 }
-
-// moments is the time between two moments of a row.
-func moments(milliseconds int64) time.Duration { return time.Duration(milliseconds) * time.Millisecond }
 
 // Row returns what is kept of an order, or ErrNotFound.
 func (l *Ledger) Row(ctx context.Context, key Key) (row *Row, err error) {
@@ -61,7 +57,7 @@ func (r *Row) standing(id, impUID string) Standing {
 	newer := false
 	for n := range r.Attempts {
 		a := &r.Attempts[n]
-		if n != i && (a.State == Paid || a.State == Refunded) {
+		if n != i && a.State.paid() {
 			return PaidElse
 		}
 		newer = newer || n > i && a.open()

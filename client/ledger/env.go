@@ -47,7 +47,7 @@ type env struct {
 }
 
 // ago returns the time since a moment.
-func (e *env) ago(moment int64) time.Duration { return moments(e.now - moment) }
+func (e *env) ago(moment int64) time.Duration { return milliseconds(e.now - moment) }
 
 // in returns the moment that lies d ahead.
 func (e *env) in(d time.Duration) int64 { return e.now + d.Milliseconds() }

@@ -99,7 +99,7 @@ func (a *asking) enter(ctx, bounded context.Context) (Answer, error) {
 		}
 		switch s.do {
 		case doLookUp:
-			seen, err := a.lookUp(bounded, a.row.Attempts[s.attempt].ImpUID)
+			seen, err := a.acc.lookUp(bounded, a.row.Attempts[s.attempt].ImpUID)
 			if err != nil && !errors.Is(err, client.ErrNotFound) {
 				return Answer{}, err
 			}
@@ -147,7 +147,7 @@ func (a *asking) pause(ctx context.Context, until int64) error {
 		return ErrBusy
 	}
 	const first, limit = 50 * time.Millisecond, time.Second
-	d := min(first<<min(a.entered, 10), limit, left, max(time.Duration(until-now.wall)*time.Millisecond, time.Millisecond))
+	d := min(first<<min(a.entered, 10), limit, left, max(milliseconds(until-now.wall), time.Millisecond))
 	if err := a.l.wait(ctx, a.key, d); err != nil {
 		return ErrBusy
 	}
@@ -208,8 +208,8 @@ func (a *asking) forgetPaid(ctx, bounded context.Context) error {
 	rest := make([]Attempt, 0, len(a.row.Attempts))
 	for i := range a.row.Attempts {
 		p := &a.row.Attempts[i]
-		if p.State == Paid || p.State == Refunded {
-			_, err := a.lookUp(bounded, p.ImpUID)
+		if p.State.paid() {
+			_, err := a.acc.lookUp(bounded, p.ImpUID)
 			if errors.Is(err, client.ErrNotFound) {
 				continue
 			}

@@ -170,10 +170,12 @@ type moment struct {
 	monotonic time.Duration
 }
 
+// milliseconds is the time between two moments by the wall clock.
+func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
 // within reports whether a moment lies no longer than d before m, by both clocks.
 func (m moment) within(d time.Duration, before moment) bool {
-	wall := time.Duration(m.wall-before.wall) * time.Millisecond
-	return wall.Abs() <= d && m.monotonic-before.monotonic <= d
+	return milliseconds(m.wall-before.wall).Abs() <= d && m.monotonic-before.monotonic <= d
 }
 
 // clock tells the time, and waits.

@@ -6,7 +6,6 @@ package ledger
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
@@ -121,22 +120,6 @@ func (o *order) report(message, impUID string, err error) {
 	o.l.opts.Report(Event{Message: message, Key: o.key, ImpUID: impUID, Err: err})
 }
 
-// lookUp looks the payment of an attempt up. The error is client.ErrNotFound or an ErrSilent.
-func (o *order) lookUp(ctx context.Context, impUID string) (*Seen, error) {
-	seen, err := o.acc.API.Payment(ctx, impUID)
-	switch {
-	case err == nil:
-		return &seen, nil
-	case errors.Is(err, client.ErrNotFound):
-		return nil, client.ErrNotFound
-	default:
-		return nil, silent(err)
-	}
-}
-
-// silent is an ErrSilent with its cause, which may be one that the caller distinguishes.
-func silent(err error) error { return fmt.Errorf("%w: %w", ErrSilent, err) }
-
 // void voids the payment of an attempt, or gives it up if the API does not void it after its
 // deadline. What the attempt has become is in the copy of the row afterwards, and not written. It is
 // written before the call that the barcode is to be voided, so that no till takes it from then on,
@@ -148,10 +131,7 @@ func (o *order) void(ctx context.Context, i int) error {
 			return err
 		}
 		a := &o.row.Attempts[i]
-		resp, err := o.acc.API.Void(ctx, impUID, o.l.maySend(&o.hold))
-		if err == nil && resp != nil {
-			err = resp.Err()
-		}
+		err := o.acc.void(ctx, impUID, o.l.maySend(&o.hold))
 		switch outcome := outcomeOf(err); outcome {
 		case done:
 			a.raise(Void, o.l.env(o.acc))
@@ -193,7 +173,7 @@ func (o *order) beginVoid(ctx context.Context, i int) error {
 // whether it can be paid no more.
 func (o *order) afterVoid(ctx context.Context, i int) (ended bool, err error) {
 	a := &o.row.Attempts[i]
-	seen, err := o.lookUp(ctx, a.ImpUID)
+	seen, err := o.acc.lookUp(ctx, a.ImpUID)
 	if errors.Is(err, client.ErrNotFound) {
 		a.raise(Failed, o.l.env(o.acc))
 		return true, nil

@@ -100,6 +100,9 @@ func (s State) rank() int {
 	}
 }
 
+// paid reports whether the barcode was paid, whatever became of the money since.
+func (s State) paid() bool { return s == Paid || s == Refunded }
+
 // Key returns the row's key.
 func (r *Row) Key() Key { return Key{r.Account, r.Order} }
 

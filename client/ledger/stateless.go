@@ -39,7 +39,7 @@ func (l *Ledger) issueWithout(ctx context.Context, acc *Account, r *Request, unt
 		l.missReused(ctx, acc, r, &seen)
 		return Answer{Response: seen.Answer, Reused: true}, nil
 	}
-	if l.inDoubt(Key{acc.Name, r.Order}, freshness+acc.Timeout) {
+	if l.inDoubt(Key{acc.Name, r.Order}, l.env(acc).settled()) {
 		return Answer{}, ErrBusy
 	}
 	return l.sendWithout(ctx, acc, r)
@@ -110,7 +110,7 @@ func choose(listed []Seen, q *Terms, now int64) (keep string, replace []string) 
 		life = q.Deadline - now
 	}
 	slices.SortStableFunc(listed, func(a, b Seen) int { return int(b.StartedAt - a.StartedAt) })
-	paid := slices.ContainsFunc(listed, func(p Seen) bool { return p.Order == q.Order && p.state().rank() >= Paid.rank() && p.state() != "" })
+	paid := slices.ContainsFunc(listed, func(p Seen) bool { return p.Order == q.Order && p.state().paid() })
 	for i := range listed {
 		p := &listed[i]
 		if !p.CVS || p.Order != q.Order || p.state() != Issued || p.ImpUID == keep { // pages may overlap
@@ -128,10 +128,7 @@ func choose(listed []Seen, q *Terms, now int64) (keep string, replace []string) 
 
 // voidWithout voids a barcode without the store.
 func voidWithout(ctx context.Context, acc *Account, impUID string) error {
-	resp, err := acc.API.Void(ctx, impUID, nil)
-	if err == nil && resp != nil {
-		err = resp.Err()
-	}
+	err := acc.void(ctx, impUID, nil)
 	switch outcomeOf(err) {
 	case done:
 		return nil
@@ -139,12 +136,12 @@ func voidWithout(ctx context.Context, acc *Account, impUID string) error {
 		return err
 	case declined, outcomeOpen: // a look-up tells
 	}
-	seen, err := acc.API.Payment(ctx, impUID)
+	seen, err := acc.lookUp(ctx, impUID)
 	switch {
 	case errors.Is(err, client.ErrNotFound):
 		return nil
 	case err != nil:
-		return silent(err)
+		return err
 	case seen.state() == Issued:
 		return &NotVoidedError{impUID}
 	default:

@@ -55,7 +55,7 @@ func (a *Attempt) raise(to State, e *env) {
 
 // yieldToPaid has the order's other barcodes voided if one is paid.
 func (r *Row) yieldToPaid(e *env) {
-	if !slices.ContainsFunc(r.Attempts, func(a Attempt) bool { return a.State == Paid || a.State == Refunded }) {
+	if !slices.ContainsFunc(r.Attempts, func(a Attempt) bool { return a.State.paid() }) {
 		return
 	}
 	for i := range r.Attempts {

@@ -52,7 +52,7 @@ func (l *Ledger) Work() {
 // sameClock reports whether no clock was set between two moments.
 func (m moment) sameClock(before moment) bool {
 	const slack = 2 * time.Second
-	return (time.Duration(m.wall-before.wall)*time.Millisecond - (m.monotonic - before.monotonic)).Abs() <= slack
+	return (milliseconds(m.wall-before.wall) - (m.monotonic - before.monotonic)).Abs() <= slack
 }
 
 // workOnce works on the orders that are due, and returns their number.
@@ -189,7 +189,7 @@ func (o *order) lookAt(ctx context.Context, i int) error {
 	case a.Voiding && a.open():
 		return o.void(ctx, i)
 	}
-	seen, err := o.lookUp(ctx, a.ImpUID)
+	seen, err := o.acc.lookUp(ctx, a.ImpUID)
 	switch {
 	case errors.Is(err, client.ErrNotFound) && a.open() && e.over(a):
 		a.raise(Failed, e)
@@ -212,7 +212,7 @@ func (o *order) lookAt(ctx context.Context, i int) error {
 		return o.void(ctx, i)
 	case state == Issued && a.open() && e.over(a):
 		a.raise(Expired, e)
-	case state == Paid || state == Refunded || a.open():
+	case state.paid() || a.open():
 		if a.State == Void || a.State == Failed {
 			o.report("a barcode was paid after it was voided", a.ImpUID, nil)
 		}
