@@ -72,6 +72,8 @@ type Ledger struct {
 	fresh    map[payment]Key       // payments of answers that are not written yet
 	occupied map[Key]bool          // orders of requests under way
 	doubts   map[Key]time.Duration // when a call without the store ended in doubt
+	swept    moment                // when every row was read last; zero if never
+	clockSet bool                  // a clock was set since, or that reading did not come to its end
 	ended    bool
 	closed   chan struct{}  // closed by Close
 	work     sync.WaitGroup // writes after an answer, the worker, and opening again
@@ -136,7 +138,7 @@ func (l *Ledger) account(name string) *Account { return l.present().Accounts[nam
 // env returns the times and limits for an account.
 func (l *Ledger) env(acc *Account) *env {
 	return &env{
-		now: l.opts.clock.Now().wall, api: acc.API.Now().Unix(), timeout: acc.Timeout, keep: cmp.Or(l.present().Keep, DefaultKeep), keys: acc.Keys,
+		now: l.noteClock().wall, api: acc.API.Now().Unix(), timeout: acc.Timeout, keep: cmp.Or(l.present().Keep, DefaultKeep), keys: acc.Keys,
 		earliest: func(asked int64) int64 { return acc.API.EarliestStart(time.UnixMilli(asked)) },
 	}
 }

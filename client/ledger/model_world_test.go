@@ -328,14 +328,9 @@ func (w *model) report(e Event) {
 
 // work is Ledger.Work without goroutines.
 func (n *node) work() {
-	ctx, l, swept := context.Background(), n.ledger, moment{}
+	ctx, l := context.Background(), n.ledger
 	for {
-		now := n.Now()
-		if !now.sameClock(swept) || now.monotonic-swept.monotonic > daily {
-			if l.sweep(ctx) {
-				swept = now
-			}
-		}
+		l.sweepIfNeeded(ctx)
 		rows, _ := nodeStore{n.w.store}.Due(ctx, n.Now().wall, batch)
 		n.w.rng.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
 		for _, row := range rows {

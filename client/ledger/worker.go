@@ -30,14 +30,8 @@ func (l *Ledger) Work() {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.spawn(func() { <-l.closed; cancel() }) // first: after Close has begun, nothing more is started
 	l.spawn(func() {
-		swept := moment{}
 		for ctx.Err() == nil {
-			now := l.opts.clock.Now()
-			if !now.sameClock(swept) || now.monotonic-swept.monotonic > daily {
-				if l.sweep(ctx) {
-					swept = now
-				}
-			}
+			l.sweepIfNeeded(ctx)
 			pause := poll
 			if l.workOnce(ctx) == batch { // there may be more
 				pause /= 100
@@ -252,6 +246,32 @@ func (o *order) lookFor(ctx context.Context, i int) error {
 	a.Looks++
 	a.Next = e.plan(a)
 	return nil
+}
+
+// sweepIfNeeded reads every row at first, once a day, and after a clock was set.
+func (l *Ledger) sweepIfNeeded(ctx context.Context) {
+	now := l.noteClock()
+	l.mu.Lock()
+	needed := l.clockSet || now.monotonic-l.swept.monotonic > daily
+	if needed {
+		l.swept, l.clockSet = now, false
+	}
+	l.mu.Unlock()
+	if needed && !l.sweep(ctx) {
+		l.mu.Lock()
+		l.clockSet = true
+		l.mu.Unlock()
+	}
+}
+
+// noteClock returns the time, and notes if a clock was set since every row was read. Each time by
+// which a row is planned is noted: the clock may be right again when the worker looks.
+func (l *Ledger) noteClock() moment {
+	now := l.opts.clock.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clockSet = l.clockSet || !now.sameClock(l.swept)
+	return now
 }
 
 // sweep reads every row, a page at a time, and corrects those that would be looked at too late

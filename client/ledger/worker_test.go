@@ -511,3 +511,21 @@ func TestWorkerDoesNothingWhileTheStoreIsDown(t *testing.T) {
 		assert.Empty(t, w.book.read())
 	})
 }
+
+// A row that was written while a clock was wrong is corrected, also if the clock is right again before
+// the worker looks at it.
+func TestSweepCorrectsRowsOfAClockThatIsRightAgain(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.l.Work()
+		time.Sleep(10 * time.Second)
+		w.clock.setBy(time.Hour, 0)
+		_, err := w.issue()
+		require.NoError(t, err)
+		synctest.Wait()
+		w.clock.setBy(-time.Hour, 0)
+		require.Equal(t, w.now(daily+time.Hour), w.row().Due)
+		time.Sleep(10 * time.Second)
+		assert.LessOrEqual(t, w.row().Due, w.now(daily))
+	})
+}
