@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 )
 
 // Ledger is where the gateway keeps what was asked for, issued and paid, so that an app that
@@ -43,8 +45,7 @@ const (
 	onDownIssue  = "issue"
 	onDownRefuse = "refuse"
 
-	defaultKeep = 120 * 24 * time.Hour
-	minKeep     = 24 * time.Hour
+	minKeep = 24 * time.Hour
 )
 
 // provision validates the configuration and fills in the defaults. It creates and locks
@@ -57,7 +58,7 @@ func (l *Ledger) provision() error {
 		return nil
 	}
 	l.Store = cmp.Or(l.Store, ledgerFile)
-	l.Keep = cmp.Or(l.Keep, caddy.Duration(defaultKeep))
+	l.Keep = cmp.Or(l.Keep, caddy.Duration(ledger.DefaultKeep))
 	l.OnDown = cmp.Or(l.OnDown, onDownIssue)
 	path, err := l.file()
 	if err != nil || l.Path == "" { // the directory of the default is made when the file is

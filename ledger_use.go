@@ -86,11 +86,7 @@ type appLedger struct {
 // theLedger returns the ledger, and opens it if it is not open yet.
 func (a *App) theLedger() (*ledger.Ledger, error) {
 	l := a.ledger
-	l.open.Do(func() {
-		if l.err = a.acquireLedger(); l.err == nil {
-			l.used.Use(&l.settings)
-		}
-	})
+	l.open.Do(func() { l.err = a.acquireLedger() })
 	if l.err != nil {
 		return nil, l.err
 	}
@@ -117,8 +113,12 @@ func (a *App) acquireLedger() error {
 		return err
 	}
 	l.used = pooled.(*pooledLedger)
-	if loaded {
+	l.used.Use(&l.settings)
+	switch {
+	case loaded:
 		l.used.useLogger(a.logger)
+	case a.Ledger.Store != ledgerOff:
+		l.used.Work() // after Use: it postpones a row whose account it does not know
 	}
 	return nil
 }
@@ -147,13 +147,11 @@ func (a *App) newLedger() (*pooledLedger, error) {
 		}
 	}
 	p.Ledger = ledger.New(ledger.Options{Report: p.report, Open: opener(path)})
-	p.Use(&a.ledger.settings) // before Work: it postpones a row whose account it does not know
 	if err := p.Open(); isSetupError(err) {
 		return nil, errors.Join(err, p.Close())
 	} else if err != nil {
 		a.logger.Error("the ledger is down: barcodes are issued without it, or refused, as on_down says", zap.Error(err))
 	}
-	p.Work()
 	return p, nil
 }
 
