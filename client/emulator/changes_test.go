@@ -2,7 +2,6 @@ package emulator_test
 
 import (
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -111,26 +110,15 @@ func TestCloseDoesLateWork(t *testing.T) {
 
 func TestFaultLateClosesTheConnection(t *testing.T) {
 	t.Parallel()
-	for name, start := range map[string]func(*httptest.Server){
-		"HTTP/1": (*httptest.Server).Start,
-		"HTTP/2": func(s *httptest.Server) { s.EnableHTTP2 = true; s.StartTLS() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			e := emulator.New(emulator.Options{})
-			server := httptest.NewUnstartedServer(e)
-			start(server)
-			t.Cleanup(server.Close)
-			s := &sandbox{Emulator: e, t: t, server: server}
-			s.token = s.login("key", "secret")
-			s.inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Times: 1, Late: time.Hour})
-			_, err := s.try("POST", "/cvs", asJSON, orderBody)
-			require.Error(t, err)
-			assert.Empty(t, e.Payments())
-			_ = e.Close()
-			assert.Len(t, e.Payments(), 1)
-		})
-	}
+	overEachProtocol(t, func(t *testing.T, start func() *sandbox) {
+		s := start()
+		s.inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Times: 1, Late: time.Hour})
+		_, err := s.try("POST", "/cvs", asJSON, orderBody)
+		require.Error(t, err)
+		assert.Empty(t, s.Payments())
+		_ = s.Close()
+		assert.Len(t, s.Payments(), 1)
+	})
 }
 
 // The ways in which DELETE /cvs/{imp_uid} may end without telling what became of the barcode.

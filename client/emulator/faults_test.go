@@ -135,42 +135,53 @@ func TestFaultOnAllIsKeptForAffectedRequests(t *testing.T) {
 	s.get("/payments/find/order").expect(t, 500, -1)
 }
 
-func TestFaultDropClosesTheConnection(t *testing.T) {
-	t.Parallel()
-	for name, start := range map[string]func(*httptest.Server){
+// overEachProtocol runs a test with sandboxes over HTTP/1 and over HTTP/2.
+func overEachProtocol(t *testing.T, test func(t *testing.T, start func() *sandbox)) {
+	t.Helper()
+	for name, listen := range map[string]func(*httptest.Server){
 		"HTTP/1": (*httptest.Server).Start,
 		"HTTP/2": func(s *httptest.Server) { s.EnableHTTP2 = true; s.StartTLS() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, test := range []struct {
-				drop emulator.Drop
-				done bool
-			}{{emulator.DropBefore, false}, {emulator.DropAfter, true}, {emulator.DropBody, true}} {
+			test(t, func() *sandbox {
 				e := emulator.New(emulator.Options{})
 				server := httptest.NewUnstartedServer(e)
-				start(server)
+				listen(server)
 				t.Cleanup(server.Close)
 				s := &sandbox{Emulator: e, t: t, server: server}
 				s.token = s.login("key", "secret")
-				s.inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Times: 1, Drop: test.drop})
-				a, err := s.try("POST", "/cvs", asJSON, orderBody)
-				if err == nil {
-					t.Fatalf("%s: answered %d %q", test.drop, a.status, a.raw)
-				}
-				if gotHeaders := a.status == 200; gotHeaders != (test.drop == emulator.DropBody) {
-					t.Errorf("%s: status %d, %v", test.drop, a.status, err)
-				}
-				if half := a.raw; test.drop == emulator.DropBody && (!strings.HasPrefix(half, `{"code":0`) || json.Valid([]byte(half))) {
-					t.Errorf("%s: body %q", test.drop, half)
-				}
-				if got := len(e.Payments()) == 1; got != test.done {
-					t.Errorf("%s: work done = %v", test.drop, got)
-				}
-				s.do("POST", "/cvs", asJSON, orderBody).expect(t, 200, 0)
-			}
+				return s
+			})
 		})
 	}
+}
+
+func TestFaultDropClosesTheConnection(t *testing.T) {
+	t.Parallel()
+	overEachProtocol(t, func(t *testing.T, start func() *sandbox) {
+		for _, test := range []struct {
+			drop emulator.Drop
+			done bool
+		}{{emulator.DropBefore, false}, {emulator.DropAfter, true}, {emulator.DropBody, true}} {
+			s := start()
+			s.inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Times: 1, Drop: test.drop})
+			a, err := s.try("POST", "/cvs", asJSON, orderBody)
+			if err == nil {
+				t.Fatalf("%s: answered %d %q", test.drop, a.status, a.raw)
+			}
+			if gotHeaders := a.status == 200; gotHeaders != (test.drop == emulator.DropBody) {
+				t.Errorf("%s: status %d, %v", test.drop, a.status, err)
+			}
+			if half := a.raw; test.drop == emulator.DropBody && (!strings.HasPrefix(half, `{"code":0`) || json.Valid([]byte(half))) {
+				t.Errorf("%s: body %q", test.drop, half)
+			}
+			if got := len(s.Payments()) == 1; got != test.done {
+				t.Errorf("%s: work done = %v", test.drop, got)
+			}
+			s.do("POST", "/cvs", asJSON, orderBody).expect(t, 200, 0)
+		}
+	})
 }
 
 func TestFaultGarbageAnswersHTML(t *testing.T) {

@@ -92,6 +92,19 @@ func (w *world) row() *Row {
 	return w.store.get(Key{"shop", "o"})
 }
 
+// stopAtPut sets the clocks ahead when a hold is written for the first time, as if the process were
+// stopped then.
+func (w *world) stopAtPut(wall, monotonic time.Duration) {
+	stops := 1
+	w.store.hook(func(_ context.Context, op string, row *Row) error {
+		if op == "put" && row.Holder != "" && stops > 0 {
+			stops--
+			w.clock.setBy(wall, monotonic)
+		}
+		return nil
+	})
+}
+
 // states returns the states of the stored attempts.
 func (w *world) states() string { return describe(w.row()) }
 

@@ -217,14 +217,7 @@ func TestIssueEntersTheTableAgain(t *testing.T) {
 		t.Parallel()
 		for _, c := range []struct{ wall, monotonic time.Duration }{{2001 * time.Millisecond, 0}, {-time.Hour, 0}, {0, 2001 * time.Millisecond}} {
 			inWorld(t, func(w *world) {
-				stops := 1
-				w.store.hook(func(_ context.Context, op string, row *Row) error {
-					if op == "put" && row.Holder != "" && stops > 0 {
-						stops--
-						w.clock.setBy(c.wall, c.monotonic)
-					}
-					return nil
-				})
+				w.stopAtPut(c.wall, c.monotonic)
 				_, err := w.issue()
 				require.NoError(t, err)
 				assert.Equal(t, []string{"put held: n2 asked", "put: ", "put held: n3 asked", "POST", "put: n3/new_1 issued"}, w.book.read(),
@@ -237,14 +230,7 @@ func TestIssueEntersTheTableAgain(t *testing.T) {
 		inWorld(t, func(w *world) {
 			w.put(w.issued("a", "imp_1"))
 			w.seen("imp_1", client.StatusReady)
-			stops := 1
-			w.store.hook(func(_ context.Context, op string, row *Row) error {
-				if op == "put" && stops > 0 {
-					stops--
-					w.clock.setBy(3*time.Second, 3*time.Second)
-				}
-				return nil
-			})
+			w.stopAtPut(3*time.Second, 3*time.Second)
 			_, err := w.issue(amount("1"))
 			require.NoError(t, err)
 			assert.Equal(t, []string{

@@ -141,14 +141,7 @@ func TestVoidThatIsStoppedBeforeItIsSent(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.put(w.issued("a", "imp_1"))
 		w.seen("imp_1", client.StatusReady)
-		stops := 1
-		w.store.hook(func(_ context.Context, op string, _ *Row) error {
-			if op == "put" && stops > 0 {
-				stops--
-				w.clock.setBy(3*time.Second, 3*time.Second)
-			}
-			return nil
-		})
+		w.stopAtPut(3*time.Second, 3*time.Second)
 		_, err := w.void("imp_1")
 		require.NoError(t, err)
 		assert.Equal(t, []string{
