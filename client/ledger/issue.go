@@ -109,7 +109,7 @@ func (a *asking) enter(ctx, bounded context.Context) (Answer, error) {
 			if k.listed, err = a.acc.API.Payments(bounded, a.key.Order); err != nil {
 				return Answer{}, silent(err)
 			}
-			k.hasList = true
+			k.listedAt = e.now
 		case doWrite:
 			if err := a.write(ctx, false); err != nil {
 				return Answer{}, err

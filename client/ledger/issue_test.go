@@ -791,3 +791,59 @@ func TestAPaymentIsNotNotedForTwoAttempts(t *testing.T) {
 		}
 	})
 }
+
+// A list that was asked for before the API had to be done with a call does not tell that there is no
+// payment, however long the answer took, or the process stood still after it.
+func TestAListFromBeforeTellsNothing(t *testing.T) {
+	t.Parallel()
+	// appears makes the payment appear while the first list is on its way.
+	appears := func(w *world) {
+		lists := 0
+		w.api.on(func(call string) fault {
+			if lists++; call != "LIST" || lists > 1 {
+				return fault{work: true}
+			}
+			w.clock.setBy(20*time.Second, 0)
+			return fault{work: true}
+		})
+	}
+	attempt := func(w *world) Attempt {
+		return Attempt{ID: "a", State: Asked, Amount: "15000", Began: w.now(-time.Minute) / 1000, Asked: w.now(0), Since: w.now(0), Next: w.now(0)}
+	}
+	t.Run("request", func(t *testing.T) {
+		t.Parallel()
+		inWorld(t, func(w *world) {
+			w.put(attempt(w))
+			appears(w)
+			_, err := w.issue()
+			require.NoError(t, err)
+			assert.Equal(t, []string{"LIST", "LIST"}, w.book.read()[:2], "it is listed again before the attempt is given up")
+		})
+	})
+	t.Run("worker", func(t *testing.T) {
+		t.Parallel()
+		inWorld(t, func(w *world) {
+			w.put(attempt(w))
+			appears(w)
+			w.work()
+			assert.Equal(t, "a asked", w.states())
+			w.work()
+			assert.Equal(t, "a askedx", w.states())
+		})
+	})
+	t.Run("without the store", func(t *testing.T) {
+		t.Parallel()
+		inWorld(t, func(w *world) {
+			w.store.hook(broken)
+			w.api.fails("POST", fault{err: errSilent})
+			_, err := w.issue()
+			require.ErrorIs(t, err, errSilent)
+			w.api.on(func(string) fault {
+				w.clock.setBy(0, 20*time.Second)
+				return fault{work: true}
+			})
+			_, err = w.issue()
+			require.ErrorIs(t, err, ErrBusy)
+		})
+	})
+}

@@ -18,6 +18,7 @@ import (
 func (l *Ledger) issueWithout(ctx context.Context, acc *Account, r *Request, until time.Duration) (Answer, error) {
 	bounded, cancel := context.WithTimeout(ctx, until-l.opts.clock.Now().monotonic)
 	defer cancel()
+	inDoubt := l.inDoubt(Key{acc.Name, r.Order}, l.env(acc).settled()) // before the list, which may lack what came later
 	listed, err := acc.API.Payments(bounded, r.Order)
 	if err != nil {
 		return Answer{}, silent(err)
@@ -39,7 +40,7 @@ func (l *Ledger) issueWithout(ctx context.Context, acc *Account, r *Request, unt
 		l.missReused(ctx, acc, r, &seen)
 		return Answer{Response: seen.Answer, Reused: true}, nil
 	}
-	if l.inDoubt(Key{acc.Name, r.Order}, l.env(acc).settled()) {
+	if inDoubt {
 		return Answer{}, ErrBusy
 	}
 	return l.sendWithout(ctx, acc, r)

@@ -34,10 +34,10 @@ type step struct {
 
 // known is what the API showed since the row was read.
 type known struct {
-	seen    *Seen // the newest open attempt's payment
-	missing bool  // the API knows of no such payment
-	listed  []Seen
-	hasList bool
+	seen     *Seen  // the newest open attempt's payment
+	missing  bool   // the API knows of no such payment
+	listed   []Seen // the order's payments
+	listedAt int64  // before they were asked for: what came later may not be among them; 0 if they were not
 }
 
 // open reports whether a till could take the attempt's barcode, as far as the row knows. One whose
@@ -123,7 +123,7 @@ func next(row *Row, q *Terms, k known, e *env) step {
 
 // resolve looks for the payment of an attempt without an outcome.
 func resolve(row *Row, i int, k known, e *env) step {
-	if !k.hasList {
+	if k.listedAt == 0 {
 		return step{do: doList, attempt: i}
 	}
 	a := &row.Attempts[i]
@@ -134,7 +134,7 @@ func resolve(row *Row, i int, k known, e *env) step {
 	case e.ago(a.Asked) < 0: // the clock was set back: count from now
 		a.Asked = e.now
 		a.Next = e.plan(a)
-	case e.ago(a.Asked) < e.settled():
+	case milliseconds(k.listedAt-a.Asked) < e.settled():
 		return step{do: doWait, until: a.Asked + e.settled().Milliseconds()}
 	default:
 		a.Closed, a.Since = true, e.now

@@ -175,7 +175,7 @@ func TestResolveAnAttemptWithoutOutcome(t *testing.T) {
 			r := row(with(func(a *Attempt) { a.ID, a.State, a.ImpUID = "", Void, "imp_0" }), Attempt{
 				ID: "a", State: Asked, Began: api + c.asked/1000 - 2, Asked: noon + c.asked, Deadline: api + 60,
 			})
-			s := next(r, &Terms{Order: "o", Amount: "15000"}, known{listed: c.listed, hasList: true}, at(t))
+			s := next(r, &Terms{Order: "o", Amount: "15000"}, known{listed: c.listed, listedAt: noon}, at(t))
 			assert.Equal(t, c.want, s.do)
 			assert.Equal(t, "imp_0 void, "+c.then, describe(r))
 			if c.want == doWait {

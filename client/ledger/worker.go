@@ -228,6 +228,7 @@ func (e *env) over(a *Attempt) bool {
 
 // lookFor lists the payments of an order whose attempt has no outcome, or was closed without one.
 func (o *order) lookFor(ctx context.Context, i int) error {
+	before := o.l.env(o.acc)
 	listed, err := o.acc.API.Payments(ctx, o.key.Order)
 	if err != nil {
 		return silent(err)
@@ -235,7 +236,7 @@ func (o *order) lookFor(ctx context.Context, i int) error {
 	e := o.l.env(o.acc)
 	a := &o.row.Attempts[i]
 	if !a.Closed {
-		resolve(o.row, i, known{listed: listed, hasList: true}, e)
+		resolve(o.row, i, known{listed: listed, listedAt: before.now}, e)
 		return nil
 	}
 	if id := a.ID; adopt(o.row, i, listed, e) {
