@@ -20,7 +20,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 	"github.com/caddy-cvs/caddy-cvs/client/ledger/boltstore"
 )
@@ -208,9 +207,7 @@ func (p *pooledLedger) report(e ledger.Event) {
 	if e.ImpUID != "" {
 		fields = append(fields, zap.String("imp_uid", e.ImpUID))
 	}
-	if _, refused := errors.AsType[*client.APIError](e.Err); refused { // whose message may repeat a value
-		fields = append(fields, zap.String("error", client.Cause(e.Err)))
-	} else if e.Err != nil {
+	if e.Err != nil {
 		fields = append(fields, zap.Error(e.Err))
 	}
 	log := p.logger().Error

@@ -21,7 +21,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 	"github.com/caddy-cvs/caddy-cvs/client/ledger/boltstore"
@@ -450,10 +449,18 @@ func TestRequestsOfTwoMerchantsAreNotJoined(t *testing.T) {
 // The API's own words may repeat a value of the request.
 func TestLedgerDoesNotLogTheAPIsWords(t *testing.T) {
 	t.Parallel()
+	g := gatewaytest.Start(t, gatewaytest.Setup{}) // whose log is searched for the buyer's data
+	g.MustIssue(t, "order-1")
+	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: "payment", Status: 400, Message: gatewaytest.BuyerName}))
+	a := g.Issue(t, "order-1")
+	assert.Equal(t, http.StatusGatewayTimeout, a.Status)
+	assert.Contains(t, a.Field(t, "message"), "(code -1, HTTP 400)")
+	assert.NotContains(t, g.WaitForLine(t, `"operation":"issue"`, `"status":504`, "code -1, HTTP 400"), gatewaytest.BuyerName)
+
 	core, logs := observer.New(zap.InfoLevel)
 	p := &pooledLedger{loggers: []*zap.Logger{zap.New(core)}}
-	p.report(ledger.Event{Message: "m", Key: ledger.Key{Order: "o"}, ImpUID: "imp_1", Err: fmt.Errorf("silent: %w", &client.APIError{Status: 400, Code: -1, Message: gatewaytest.BuyerName})})
-	p.report(ledger.Event{Message: "n", Err: os.ErrPermission})
-	assert.Equal(t, map[string]any{"account": "", "merchant_uid": "o", "imp_uid": "imp_1", "error": "code -1, HTTP 400"}, logs.All()[0].ContextMap())
-	assert.Equal(t, map[string]any{"error": "permission denied"}, logs.All()[1].ContextMap())
+	p.report(ledger.Event{Message: "m", Key: ledger.Key{Order: "o"}, ImpUID: "imp_1", Err: os.ErrPermission})
+	p.report(ledger.Event{Message: "n"})
+	assert.Equal(t, map[string]any{"account": "", "merchant_uid": "o", "imp_uid": "imp_1", "error": "permission denied"}, logs.All()[0].ContextMap())
+	assert.Empty(t, logs.All()[1].ContextMap())
 }

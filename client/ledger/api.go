@@ -6,7 +6,6 @@ package ledger
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
@@ -71,9 +70,6 @@ func (acc *Account) lookUp(ctx context.Context, impUID string) (*Seen, error) {
 		return nil, silent(err)
 	}
 }
-
-// silent is an ErrSilent with its cause, which may be one that the caller distinguishes.
-func silent(err error) error { return fmt.Errorf("%w: %w", ErrSilent, err) }
 
 // void voids a barcode. A refusal of the API is an error too.
 func (acc *Account) void(ctx context.Context, impUID string, maySend func() error) error {

@@ -271,3 +271,15 @@ func TestLedgerWithTheEmulator(t *testing.T) {
 	assert.Equal(t, 1, live)
 	require.NoError(t, l.Close())
 }
+
+// The words of the API may repeat a value of the request.
+func TestSilentErrorsRepeatNoWordsOfTheAPI(t *testing.T) {
+	t.Parallel()
+	refusal := &client.APIError{Status: 400, Code: -1, Message: "canary"}
+	err := silent(fmt.Errorf("looking up: %w", refusal))
+	assert.Equal(t, "the API does not tell the state of the order's barcode: code -1, HTTP 400", err.Error())
+	require.ErrorIs(t, err, ErrSilent)
+	require.ErrorIs(t, err, refusal)
+	assert.Equal(t, "the API does not tell the state of the order's barcode: the API refuses the account's credentials", silent(client.ErrCredentials).Error())
+	require.ErrorIs(t, silent(client.ErrCredentials), client.ErrCredentials)
+}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
 )
 
 // The errors to distinguish with errors.Is. An error of package client is passed on: nothing was
@@ -36,6 +38,22 @@ type (
 	// NotVoidedError means that the order's barcode had to be voided, and that the API refuses to.
 	NotVoidedError struct{ ImpUID string }
 )
+
+// silentError is an ErrSilent with its cause, which may be one that the caller distinguishes. It does
+// not print the API's own words, which may repeat a value of the request.
+type silentError struct{ cause error }
+
+func silent(cause error) error { return &silentError{cause} }
+
+func (e *silentError) Error() string {
+	cause := e.cause.Error()
+	if _, refused := errors.AsType[*client.APIError](e.cause); refused {
+		cause = client.Cause(e.cause)
+	}
+	return ErrSilent.Error() + ": " + cause
+}
+
+func (e *silentError) Unwrap() []error { return []error{ErrSilent, e.cause} }
 
 func (e *ChannelError) Error() string {
 	return fmt.Sprintf("the order has a barcode whose %s is %s, and the request says %s", e.Field, strconv.Quote(e.Has), strconv.Quote(e.Wanted))
