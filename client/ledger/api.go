@@ -56,6 +56,7 @@ type Account struct {
 	API     API
 	Timeout time.Duration // of one call
 	Keys    signedurl.Keys
+	Tells   *Tells // nil if nobody is told
 }
 
 // lookUp looks a payment up. The error is client.ErrNotFound or an ErrSilent.

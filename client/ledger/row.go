@@ -9,6 +9,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
 )
 
 // Key names an order of an account.
@@ -37,6 +39,11 @@ type Row struct {
 	AtTill    int64     `json:"at_till,omitzero"`    // when a confirm webhook was last accepted
 	Tries     int       `json:"tries,omitzero"`      // times in a row that the worker could not finish
 	Attempts  []Attempt `json:"attempts"`            // in the order in which they were asked for
+	Hints     []Hint    `json:"hints,omitzero"`      // payments that are to be looked at
+	Telling   Telling   `json:"telling,omitzero"`    // telling the shop
+	Queue     Queue     `json:"queue,omitzero"`      // the queue, beside Looks, in which the row stands; "" for none
+	QueueDue  int64     `json:"queue_due,omitzero"`  // its place there
+	Mark      *Mark     `json:"mark,omitzero"`       // of an account's row, whose order number is ""
 
 	Unknown jsontext.Value `json:",embed"` // members that a newer version wrote
 }
@@ -59,6 +66,17 @@ type Attempt struct {
 	Since      int64    `json:"since"`             // when it came into its state
 	Looks      int      `json:"looks,omitzero"`    // look-ups that the worker has done in this state
 	Next       int64    `json:"next,omitzero"`     // when it is to be looked at again; 0 for never
+
+	// What a look-up by the worker showed last.
+	Verified     int64         `json:"verified,omitzero"`      // when; 0 if it was not looked at since it came into its state
+	Status       client.Status `json:"status,omitzero"`        // in the API's own word
+	PaidAt       int64         `json:"paid_at,omitzero"`       // Unix seconds by the API's clock
+	CancelAmount string        `json:"cancel_amount,omitzero"` // paid back until then
+
+	Happenings []Happening `json:"happenings,omitzero"` // what the shop is to hear of it, or has heard, in order
+	Late       bool        `json:"late,omitzero"`       // it was paid although it was void or had expired
+	Overdue    bool        `json:"overdue,omitzero"`    // it is voided because its deadline has passed
+	Accepted   bool        `json:"accepted,omitzero"`   // a person has accepted that the payment has another amount
 
 	Unknown jsontext.Value `json:",embed"` // members that a newer version wrote
 }
@@ -106,6 +124,9 @@ func (s State) paid() bool { return s == Paid || s == Refunded }
 // Key returns the row's key.
 func (r *Row) Key() Key { return Key{r.Account, r.Order} }
 
+// Empty reports whether there is nothing to keep: the store removes such a row.
+func (r *Row) Empty() bool { return len(r.Attempts) == 0 && len(r.Hints) == 0 && r.Mark == nil }
+
 // ImpUIDs returns the numbers of the payments that the row knows.
 func (r *Row) ImpUIDs() (list []string) {
 	for i := range r.Attempts {
@@ -122,7 +143,12 @@ func (r *Row) Clone() *Row {
 	c.Attempts = slices.Clone(r.Attempts)
 	for i := range c.Attempts {
 		c.Attempts[i].Fields = slices.Clone(c.Attempts[i].Fields)
+		c.Attempts[i].Happenings = slices.Clone(c.Attempts[i].Happenings)
 		c.Attempts[i].Unknown = bytes.Clone(c.Attempts[i].Unknown)
+	}
+	c.Hints = slices.Clone(c.Hints)
+	if r.Mark != nil {
+		c.Mark = new(*r.Mark)
 	}
 	c.Unknown = bytes.Clone(r.Unknown)
 	return &c

@@ -32,14 +32,15 @@ type Store interface {
 	GetByImpUID(ctx context.Context, account, impUID string) (*Row, error)
 
 	// Put writes a row if the stored version is still was, 0 for no row; otherwise the error is
-	// ErrConflict. row.Version must differ from was. It removes a row that has no attempts. It
+	// ErrConflict. row.Version must differ from was. It removes a row that is Empty. It
 	// returns when the write is durable. A lazy write need not be made durable at once: it may
 	// wait up to MaxLazy for another one, and share its sync.
 	Put(ctx context.Context, row *Row, was uint64, lazy bool) error
 
-	// Due returns up to limit rows whose Due is now or earlier and whose format is not newer,
-	// earliest first.
-	Due(ctx context.Context, now int64, limit int) ([]*Row, error)
+	// Due returns up to limit rows of a queue whose place there is now or earlier and whose format
+	// is not newer, earliest first. Their place is Row.Due in the queue Looks, in which all rows
+	// are, and Row.QueueDue in the queue that Row.Queue names.
+	Due(ctx context.Context, queue Queue, now int64, limit int) ([]*Row, error)
 
 	// List returns up to limit rows behind a key, in the order of their keys: by account, then by
 	// order, byte by byte. The zero Key stands before all.

@@ -53,7 +53,7 @@ func (m moment) sameClock(before moment) bool {
 func (l *Ledger) workOnce(ctx context.Context) int {
 	var rows []*Row
 	err := l.use(ctx, func(ctx context.Context, s Store) (err error) {
-		rows, err = s.Due(ctx, l.opts.clock.Now().wall, batch)
+		rows, err = s.Due(ctx, Looks, l.opts.clock.Now().wall, batch)
 		return err
 	})
 	if err != nil {
