@@ -1,5 +1,6 @@
-// Package webhook reads what GalaxiaMoneytree sends, through PortOne, when a
-// customer wants to pay at the till.
+// Package webhook reads what PortOne sends: the confirm webhook, by which
+// GalaxiaMoneytree asks when a customer wants to pay at the till, and the notice
+// of a payment.
 //
 // It knows the fields of a webhook's body. It does not know whether a webhook is
 // authentic, at which URL it arrived, or what is answered to it.
@@ -34,8 +35,12 @@ type Confirm struct {
 	PayType     string // "card", "cash", another kind, or "" if the webhook names none
 }
 
-// maxPayType is the longest PayType that is kept, in characters.
-const maxPayType = 32
+// How long texts may be, in characters.
+const (
+	maxImpUID      = 64
+	maxMerchantUID = 40
+	maxPayType     = 32 // of a PayType that is kept
+)
 
 // ParseConfirm reads a confirm webhook, strictly. The error is a
 // strict.ErrMediaType, or says what is wrong without repeating any value.
@@ -51,10 +56,10 @@ func ParseConfirm(contentType string, body []byte) (Confirm, error) {
 		return Confirm{}, errors.New("status is not " + StatusReady)
 	}
 	var c Confirm
-	if c.ImpUID, err = requiredText("imp_uid", b.Get("imp_uid"), 64); err != nil {
+	if c.ImpUID, err = requiredText("imp_uid", b.Get("imp_uid"), maxImpUID); err != nil {
 		return Confirm{}, err
 	}
-	if c.MerchantUID, err = requiredText("merchant_uid", b.Get("merchant_uid"), 40); err != nil {
+	if c.MerchantUID, err = requiredText("merchant_uid", b.Get("merchant_uid"), maxMerchantUID); err != nil {
 		return Confirm{}, err
 	}
 	if err = c.readAmount(b); err != nil {
