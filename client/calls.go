@@ -105,24 +105,7 @@ type ListOptions struct {
 
 // ListPayments lists payments by status, StatusAll included, a page at a time.
 func (c *Client) ListPayments(ctx context.Context, status Status, o ListOptions) (*PaymentPage, error) {
-	q := url.Values{"include_sandbox": {"true"}}
-	set := func(name string, n int64) {
-		if n > 0 {
-			q.Set(name, strconv.FormatInt(n, 10))
-		}
-	}
-	set("page", int64(o.Page))
-	set("limit", int64(o.Limit))
-	if !o.From.IsZero() {
-		set("from", o.From.Unix())
-	}
-	if !o.To.IsZero() {
-		set("to", o.To.Unix())
-	}
-	if o.Sorting != "" {
-		q.Set("sorting", o.Sorting)
-	}
-	return c.page(ctx, Request{Method: http.MethodGet, Path: "/payments/status/" + url.PathEscape(string(status)), Query: q.Encode(), List: true})
+	return c.page(ctx, ListRequest(status, o))
 }
 
 // page asks for one page of a list.

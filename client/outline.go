@@ -21,7 +21,18 @@ type Outline struct {
 	StartedAt    int64
 	PaidAt       int64
 	MayBeCVS     bool
+	Sandbox      bool
+	CancelledAt  int64
 	Fields       []string // names of the members that have a value: not null, and not the zero value of their type
+
+	Cancellations []OutlineCancellation // of cancel_history
+}
+
+// OutlineCancellation is a part of a Cancellation.
+type OutlineCancellation struct {
+	ID          string // cancellation_id
+	Amount      Amount
+	CancelledAt int64
 }
 
 // Outline reads the outline of the one payment of an answer. The error is that of Payment, except
@@ -31,6 +42,31 @@ func (r *Response) Outline() (Outline, error) {
 		return Outline{}, err
 	}
 	return outline(r.response())
+}
+
+// Outlines reads the outlines of a page of a list. more reports whether there is another page. It
+// leaves out what is no payment, or none that can be read: a list has payments of all kinds, and one
+// must not hide the others.
+func (r *Response) Outlines() (list []Outline, more bool, err error) {
+	if err := r.Err(); err != nil {
+		return nil, false, err
+	}
+	page := r.response()
+	payments := page.Get("list")
+	if !payments.IsArray() {
+		return nil, false, ErrNotAPI
+	}
+	payments.ForEach(func(_, payment gjson.Result) bool {
+		if o, err := outline(payment); err == nil {
+			list = append(list, o)
+		}
+		return true
+	})
+	var next Int
+	if raw := page.Get("next").Raw; raw != "" {
+		_ = next.UnmarshalJSON([]byte(raw)) // never fails
+	}
+	return list, next != 0, nil
 }
 
 // OutlineOf reads the outline of a payment. The error is ErrNotAPI.
@@ -52,28 +88,49 @@ func outline(payment gjson.Result) (o Outline, err error) {
 }
 
 func (o *Outline) set(name string, value gjson.Result) error {
-	raw := []byte(value.Raw)
+	raw := func() []byte { return []byte(value.Raw) } // most members need no copy
 	switch name {
 	case "imp_uid":
 		o.ImpUID = strings.Clone(value.Str)
 	case "merchant_uid":
 		o.MerchantUID = strings.Clone(value.Str)
 	case "amount":
-		return o.Amount.UnmarshalJSON(raw)
+		return o.Amount.UnmarshalJSON(raw())
 	case "cancel_amount":
-		return o.CancelAmount.UnmarshalJSON(raw)
+		return o.CancelAmount.UnmarshalJSON(raw())
 	case "vbank_num": // see Payment.Barcode
-		o.Barcode = text(raw)
+		o.Barcode = text(raw())
 	case "pg_id":
-		o.PGID = text(raw)
+		o.PGID = text(raw())
 	case "pay_method":
-		o.MayBeCVS = mayBeCVS(text(raw))
+		o.MayBeCVS = mayBeCVS(text(raw()))
 	case "status":
 		o.Status = Status(strings.Clone(value.Str))
 	case "started_at":
-		return (*Time)(&o.StartedAt).UnmarshalJSON(raw)
+		return (*Time)(&o.StartedAt).UnmarshalJSON(raw())
 	case "paid_at":
-		return (*Time)(&o.PaidAt).UnmarshalJSON(raw)
+		return (*Time)(&o.PaidAt).UnmarshalJSON(raw())
+	case "cancelled_at":
+		return (*Time)(&o.CancelledAt).UnmarshalJSON(raw())
+	case "sandbox":
+		return (*Bool)(&o.Sandbox).UnmarshalJSON(raw())
+	case "cancel_history":
+		return o.setCancellations(value)
+	}
+	return nil
+}
+
+// setCancellations reads the cancel_history, which is empty for most payments.
+func (o *Outline) setCancellations(history gjson.Result) error {
+	if !hasValue(history) {
+		return nil
+	}
+	var list List[Cancellation]
+	if err := list.UnmarshalJSON([]byte(history.Raw)); err != nil {
+		return err
+	}
+	for i := range list {
+		o.Cancellations = append(o.Cancellations, OutlineCancellation{string(list[i].CancellationID), list[i].Amount, int64(list[i].CancelledAt)})
 	}
 	return nil
 }

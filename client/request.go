@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
@@ -45,6 +46,28 @@ func FindRequest(merchantUID string, status Status) Request {
 	// include_sandbox is documented for look-ups by imp_uid only. If the API hides
 	// test payments here too, it helps; if not, the API ignores it.
 	return Request{Method: http.MethodGet, Path: path, Query: "sorting=-started&include_sandbox=true"}
+}
+
+// ListRequest asks for one page of the payments of a status.
+func ListRequest(status Status, o ListOptions) Request {
+	q := url.Values{"include_sandbox": {"true"}}
+	set := func(name string, n int64) {
+		if n > 0 {
+			q.Set(name, strconv.FormatInt(n, 10))
+		}
+	}
+	set("page", int64(o.Page))
+	set("limit", int64(o.Limit))
+	if !o.From.IsZero() {
+		set("from", o.From.Unix())
+	}
+	if !o.To.IsZero() {
+		set("to", o.To.Unix())
+	}
+	if o.Sorting != "" {
+		q.Set("sorting", o.Sorting)
+	}
+	return Request{Method: http.MethodGet, Path: "/payments/status/" + url.PathEscape(string(status)), Query: q.Encode(), List: true}
 }
 
 // VoidRequest voids an unpaid barcode.
