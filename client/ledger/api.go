@@ -6,6 +6,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
@@ -27,6 +28,11 @@ type API interface {
 	Payment(ctx context.Context, impUID string) (Seen, error)
 	// Payments lists all payments of an order.
 	Payments(ctx context.Context, order string) ([]Seen, error)
+	// Page lists a page of the account's payments of a status, StatusPaid or StatusCancelled, that were
+	// paid or cancelled from one Unix second to another, both included, by the API's clock: the paid
+	// ones in the order in which they were paid, the cancelled ones in the order of their last change.
+	// more reports whether there is another page. The first page is 1; one beyond the last is empty.
+	Page(ctx context.Context, status client.Status, from, to int64, page int) (list []Seen, more bool, err error)
 	// Void voids an unpaid barcode. The answer is nil after an error.
 	Void(ctx context.Context, impUID string, maySend func() error) (*client.Response, error)
 }
@@ -127,6 +133,29 @@ func (c calls) Payments(ctx context.Context, order string) ([]Seen, error) {
 		list[i] = see(outline, nil)
 	}
 	return list, nil
+}
+
+// pageSize is how many payments a page has, the most that the API allows.
+const pageSize = 1000
+
+func (c calls) Page(ctx context.Context, status client.Status, from, to int64, page int) ([]Seen, bool, error) {
+	o := client.ListOptions{Page: page, Limit: pageSize, From: time.Unix(from, 0), To: time.Unix(to, 0), Sorting: "paid"}
+	if status == client.StatusCancelled {
+		o.Sorting = "updated" // there is no sorting by the time of cancellation
+	}
+	resp, err := c.Do(ctx, client.ListRequest(status, o))
+	if err != nil {
+		return nil, false, err
+	}
+	if resp.Status == http.StatusBadRequest && page > 1 { // so the API answers beyond the last page
+		return nil, false, nil
+	}
+	outlines, more, err := resp.Outlines()
+	list := make([]Seen, len(outlines))
+	for i := range outlines {
+		list[i] = see(outlines[i], nil)
+	}
+	return list, more, err
 }
 
 func (c calls) Void(ctx context.Context, impUID string, maySend func() error) (*client.Response, error) {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +25,12 @@ import (
 // sandbox returns an emulator, and the API of a client of it.
 func sandbox(t *testing.T) (*emulator.Emulator, *client.Client, API) {
 	t.Helper()
-	e := emulator.New(emulator.Options{})
+	return sandboxWith(t, emulator.Options{})
+}
+
+func sandboxWith(t *testing.T, opts emulator.Options) (*emulator.Emulator, *client.Client, API) {
+	t.Helper()
+	e := emulator.New(opts)
 	server := httptest.NewServer(e)
 	c, err := client.New(client.Config{API: server.URL, ImpKey: "key", ImpSecret: "secret", Transport: &http.Transport{}, Timeout: 2 * time.Second})
 	require.NoError(t, err)
@@ -111,6 +118,95 @@ func TestCallsOfTheAPI(t *testing.T) {
 	assert.LessOrEqual(t, calls.EarliestStart(time.Now()), time.Now().Unix())
 }
 
+// payAndCancel makes payments by card, one each second, and then pays back a half of each one that is
+// in a list, again one each second.
+func payAndCancel(t *testing.T, c *client.Client, clock *atomic.Int64, number int, cancel []int) {
+	t.Helper()
+	post := func(path, body string, args ...any) {
+		clock.Add(1)
+		resp, err := c.Do(t.Context(), client.Request{Method: http.MethodPost, Path: path, ContentType: strict.JSON, Body: fmt.Appendf(nil, body, args...)})
+		require.NoError(t, err)
+		require.NoError(t, resp.Err())
+	}
+	for i := range number {
+		post("/subscribe/payments/onetime", `{"merchant_uid":"o%d","amount":1000,"card_number":"1234-5678-9012-3456","expiry":"2030-01"}`, i)
+	}
+	for _, i := range cancel {
+		post("/payments/cancel", `{"merchant_uid":"o%d","amount":500}`, i)
+	}
+}
+
+func TestPagesOfTheAPIsLists(t *testing.T) {
+	t.Parallel()
+	clock := new(atomic.Int64)
+	began := time.Now().Unix()
+	clock.Store(began)
+	_, c, calls := sandboxWith(t, emulator.Options{Now: func() time.Time { return time.Unix(clock.Load(), 0) }})
+	page := func(status client.Status, from, to int64, number int) (orders []string, list []Seen, more bool) {
+		list, more, err := calls.Page(t.Context(), status, began+from, began+to, number)
+		require.NoError(t, err)
+		for i := range list {
+			orders = append(orders, list[i].Order)
+		}
+		return orders, list, more
+	}
+	orders, _, more := page(client.StatusPaid, 0, 9, 1)
+	assert.Empty(t, orders)
+	assert.False(t, more)
+
+	const number = pageSize + 1
+	payAndCancel(t, c, clock, number, nil)
+	orders, list, more := page(client.StatusPaid, 0, number, 1)
+	require.Len(t, orders, pageSize)
+	assert.True(t, more)
+	assert.Equal(t, []string{"o0", "o1"}, orders[:2], "the one paid first")
+	first := list[0]
+	assert.Equal(t, Seen{
+		ImpUID: first.ImpUID, Order: "o0", Amount: "1000", PGID: first.PGID, Status: client.StatusPaid, StartedAt: began + 1, PaidAt: began + 1,
+		CancelAmount: "0", Sandbox: true, Fields: first.Fields,
+	}, first)
+	orders, _, more = page(client.StatusPaid, 0, number, 2)
+	assert.Equal(t, []string{"o1000"}, orders)
+	assert.False(t, more)
+	orders, _, more = page(client.StatusPaid, 0, number, 3)
+	assert.Empty(t, orders, "beyond the last page")
+	assert.False(t, more)
+	orders, _, _ = page(client.StatusPaid, 10, 12, 1)
+	assert.Equal(t, []string{"o9", "o10", "o11"}, orders, "both ends are included")
+
+	_, _, err := calls.Page(t.Context(), client.StatusPaid, began-100*24*3600, began, 1)
+	refusal, refused := errors.AsType[*client.APIError](err)
+	require.True(t, refused, "a refusal is no empty list")
+	assert.Equal(t, 400, refusal.Status)
+}
+
+func TestPagesOfCancelledPayments(t *testing.T) {
+	t.Parallel()
+	clock := new(atomic.Int64)
+	began := time.Now().Unix()
+	clock.Store(began)
+	_, c, calls := sandboxWith(t, emulator.Options{Now: func() time.Time { return time.Unix(clock.Load(), 0) }})
+	payAndCancel(t, c, clock, 4, []int{2, 1, 3, 1, 2})
+	list, more, err := calls.Page(t.Context(), client.StatusCancelled, began, began+9, 1)
+	require.NoError(t, err)
+	assert.False(t, more)
+	require.Len(t, list, 3)
+	assert.Equal(t, []string{"o3", "o1", "o2"}, []string{list[0].Order, list[1].Order, list[2].Order}, "by their last change")
+	assert.Equal(t, "500", list[0].CancelAmount, "of which a part is left")
+	assert.Equal(t, Refunded, list[0].state())
+	last := list[2]
+	assert.Equal(t, Refunded, last.state())
+	assert.Equal(t, "1000", last.CancelAmount)
+	assert.Equal(t, []int64{began + 3, began + 9}, []int64{last.PaidAt, last.CancelledAt})
+	require.Len(t, last.Cancellations, 2)
+	assert.NotEqual(t, last.Cancellations[0].ID, last.Cancellations[1].ID)
+	for i, at := range []int64{began + 5, began + 9} {
+		got := last.Cancellations[i]
+		assert.Equal(t, client.OutlineCancellation{ID: got.ID, Amount: "500", CancelledAt: at}, got)
+		assert.NotEmpty(t, got.ID)
+	}
+}
+
 func TestPaidAndRefundedPaymentsAreSeen(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]State{
@@ -126,6 +222,11 @@ func TestPaidAndRefundedPaymentsAreSeen(t *testing.T) {
 		seen, err := seeAnswer(resp)
 		require.NoError(t, err)
 		assert.Equal(t, want, seen.state(), raw)
+		paidBack := "0"
+		if strings.Contains(raw, "40") {
+			paidBack = "40"
+		}
+		assert.Equal(t, paidBack, seen.CancelAmount, raw)
 	}
 }
 
@@ -174,6 +275,8 @@ func TestAnswersThatAreNoPayment(t *testing.T) {
 	_, err = calls.Payments(t.Context(), "o")
 	require.Error(t, err)
 	assert.NotErrorIs(t, err, client.ErrNotFound)
+	_, _, err = calls.Page(t.Context(), client.StatusPaid, 0, 1, 2)
+	require.Error(t, err)
 }
 
 func TestCallsWithoutAKeyOrConnection(t *testing.T) {

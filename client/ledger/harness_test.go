@@ -505,6 +505,10 @@ func (f *fakeAPI) Payments(_ context.Context, order string) (list []Seen, err er
 	return list, nil
 }
 
+func (f *fakeAPI) Page(context.Context, client.Status, int64, int64, int) ([]Seen, bool, error) {
+	return nil, false, nil
+}
+
 func (f *fakeAPI) Void(_ context.Context, impUID string, maySend func() error) (*client.Response, error) {
 	if maySend != nil {
 		if err := maySend(); err != nil {

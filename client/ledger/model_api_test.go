@@ -454,6 +454,10 @@ func (a nodeAPI) Payments(_ context.Context, order string) (list []Seen, _ error
 	return list, nil
 }
 
+func (a nodeAPI) Page(context.Context, client.Status, int64, int64, int) ([]Seen, bool, error) {
+	return nil, false, nil
+}
+
 func (a nodeAPI) Void(_ context.Context, impUID string, maySend func() error) (*client.Response, error) {
 	w := a.w
 	if err := a.begin(maySend); err != nil {

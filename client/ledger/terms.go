@@ -3,6 +3,7 @@ package ledger
 // This file holds what is compared of a POST /cvs, and what a look-up shows of a payment.
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
@@ -41,6 +42,12 @@ type Seen struct {
 	CVS       bool     // a POST /cvs can have made it
 	Fields    []string // names of its members that have a value
 
+	PaidAt        int64  // Unix seconds by the API's clock, 0 if it was not paid
+	CancelAmount  string // what was paid back of it, in the form that decimal.Canonical gives; "0" if nothing is shown
+	CancelledAt   int64  // Unix seconds by the API's clock, 0 if it was not cancelled
+	Cancellations []client.OutlineCancellation
+	Sandbox       bool // it is one of a test channel
+
 	Answer *client.Response // the API's whole answer; nil for a payment of a list
 }
 
@@ -49,6 +56,7 @@ func see(p client.Outline, answer *client.Response) Seen {
 	return Seen{
 		ImpUID: p.ImpUID, Order: p.MerchantUID, Amount: p.Amount.Canonical(), Barcode: p.Barcode, PGID: p.PGID,
 		Status: p.Status, StartedAt: p.StartedAt, CVS: p.MayBeCVS, Fields: p.Fields, Answer: answer,
+		PaidAt: p.PaidAt, CancelAmount: cmp.Or(p.CancelAmount.Canonical(), "0"), CancelledAt: p.CancelledAt, Cancellations: p.Cancellations, Sandbox: p.Sandbox,
 		Refunded: p.Status == client.StatusCancelled && p.PaidAt != 0 || decimal.Positive(p.CancelAmount.Canonical()),
 	}
 }
