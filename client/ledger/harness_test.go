@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -327,17 +328,21 @@ func (s *mapStore) Put(ctx context.Context, row *Row, was uint64, lazy bool) err
 		held = " held"
 	}
 	s.book.add("put%s: %s", held, describe(row))
-	if s.rows[row.Key()] = row.Clone(); len(row.Attempts) == 0 {
+	if s.rows[row.Key()] = row.Clone(); row.Empty() {
 		delete(s.rows, row.Key())
 	}
 	return nil
 }
 
-func (s *mapStore) Due(ctx context.Context, now int64, limit int) ([]*Row, error) {
+func (s *mapStore) Due(ctx context.Context, queue Queue, now int64, limit int) ([]*Row, error) {
 	if err := s.enter(ctx, "due", nil); err != nil {
 		return nil, err
 	}
-	return s.some(limit, func(r *Row) bool { return r.Due <= now && r.Format <= Format }), nil
+	list := s.some(math.MaxInt, func(r *Row) bool { return isDue(r, queue, now) })
+	if queue != Looks { // the tests of the worker expect the order of the keys
+		slices.SortStableFunc(list, func(a, b *Row) int { return cmp.Compare(a.QueueDue, b.QueueDue) })
+	}
+	return list[:min(limit, len(list))], nil
 }
 
 func (s *mapStore) List(ctx context.Context, after Key, limit int) ([]*Row, error) {
@@ -345,6 +350,17 @@ func (s *mapStore) List(ctx context.Context, after Key, limit int) ([]*Row, erro
 		return nil, err
 	}
 	return s.some(limit, func(r *Row) bool { return byKey(r.Key(), after) > 0 }), nil
+}
+
+// isDue reports whether Due returns a row.
+func isDue(r *Row, queue Queue, now int64) bool {
+	if r.Format > Format {
+		return false
+	}
+	if queue == Looks {
+		return r.Due <= now
+	}
+	return r.Queue == queue && r.QueueDue <= now
 }
 
 func (s *mapStore) some(limit int, wanted func(*Row) bool) (list []*Row) {

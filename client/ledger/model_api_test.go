@@ -74,7 +74,7 @@ func (s nodeStore) Put(_ context.Context, row *Row, was uint64, lazy bool) error
 			w.running.held = w.now
 		}
 		s.before[key] = stored
-		if s.rows[key] = row; len(row.Attempts) == 0 {
+		if s.rows[key] = row; row.Empty() {
 			delete(s.rows, key)
 		}
 		if w.tracing {
@@ -98,10 +98,10 @@ func (s nodeStore) Put(_ context.Context, row *Row, was uint64, lazy bool) error
 	return err
 }
 
-func (s nodeStore) Due(_ context.Context, now int64, limit int) (list []*Row, _ error) {
+func (s nodeStore) Due(_ context.Context, queue Queue, now int64, limit int) (list []*Row, _ error) {
 	s.w.pause(s.w.short(500 * time.Millisecond))
 	for _, key := range s.w.keys() {
-		if row := s.rows[key]; row != nil && row.Due <= now && len(list) < limit && s.shown(row) {
+		if row := s.rows[key]; row != nil && isDue(row, queue, now) && len(list) < limit && s.shown(row) {
 			list = append(list, row.Clone())
 		}
 	}

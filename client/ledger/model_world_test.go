@@ -331,7 +331,7 @@ func (n *node) work() {
 	ctx, l := context.Background(), n.ledger
 	for {
 		l.sweepIfNeeded(ctx)
-		rows, _ := nodeStore{n.w.store}.Due(ctx, n.Now().wall, batch)
+		rows, _ := nodeStore{n.w.store}.Due(ctx, Looks, n.Now().wall, batch)
 		n.w.rng.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
 		for _, row := range rows {
 			n.w.counts.claims++

@@ -290,7 +290,7 @@ func TestWorkerClaimsARow(t *testing.T) {
 
 		r.Holder = ""
 		w.store.set(r)
-		rows, err := w.store.Due(context.Background(), w.now(0), 1)
+		rows, err := w.store.Due(context.Background(), Looks, w.now(0), 1)
 		require.NoError(t, err)
 		w.store.change(r.Key(), func(*Row) {})
 		w.l.workOn(context.Background(), rows[0])

@@ -56,6 +56,10 @@ var (
 	dueBucket  = []byte("due")     // due, row key → format of the row
 	impBucket  = []byte("imp_uid") // account, imp_uid, order → nothing
 
+	// queuesBucket has queue, place, row key → format of the row. Older versions do not know it, and
+	// write a file that has it: an entry may be of a row that left the queue, or was removed.
+	queuesBucket = []byte("queues")
+
 	formatKey = []byte("format") // in meta, as decimal digits
 )
 

@@ -74,9 +74,10 @@ func assertDown(t *testing.T, s *Store, cause error) {
 	t.Helper()
 	_, get := s.Get(t.Context(), ledger.Key{Order: "order"})
 	_, byImpUID := s.GetByImpUID(t.Context(), "", "imp_1")
-	_, due := s.Due(t.Context(), 1, 1)
+	_, due := s.Due(t.Context(), ledger.Looks, 1, 1)
+	_, queue := s.Due(t.Context(), "q", 1, 1)
 	_, list := s.List(t.Context(), ledger.Key{}, 1)
-	for _, err := range []error{get, byImpUID, due, list, s.Put(t.Context(), issued(0), 0, false), s.Put(t.Context(), issued(0), 0, true)} {
+	for _, err := range []error{get, byImpUID, due, queue, list, s.Put(t.Context(), issued(0), 0, false), s.Put(t.Context(), issued(0), 0, true)} {
 		assert.ErrorIs(t, err, cause)
 		assert.NotErrorIs(t, err, ledger.ErrConflict)
 		assert.NotErrorIs(t, err, ledger.ErrNotFound)
@@ -127,7 +128,7 @@ func TestHoldOfAnEarlierOpeningIsDead(t *testing.T) {
 	row, err = s.GetByImpUID(t.Context(), "", held.Attempts[0].ImpUID)
 	require.NoError(t, err)
 	assert.Equal(t, free, row)
-	due, err := s.Due(t.Context(), held.Due, 1)
+	due, err := s.Due(t.Context(), ledger.Looks, held.Due, 1)
 	require.NoError(t, err)
 	assert.Equal(t, []*ledger.Row{free}, due)
 	list, err := s.List(t.Context(), ledger.Key{}, 1)
@@ -274,6 +275,9 @@ func TestUnwritableRowFailsAlone(t *testing.T) {
 	row.Attempts[0].ImpUID = long
 	assert.ErrorIs(t, s.Put(t.Context(), row, 0, false), errLongKey)
 	row = issued(1)
+	row.Queue = ledger.Queue(long)
+	assert.ErrorIs(t, s.Put(t.Context(), row, 0, false), errLongKey)
+	row = issued(1)
 	row.Order = "\xff"
 	assert.ErrorContains(t, s.Put(t.Context(), row, 0, false), "writing a row of the ledger: ")
 	assert.NoError(t, s.Put(t.Context(), issued(1), 0, false))
@@ -283,16 +287,17 @@ func TestUnreadableRow(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{"short", "12345678{"} {
 		s := openNew(t, Options{})
-		row := issued(1)
+		row := queued(1, 1)
 		require.NoError(t, s.Put(t.Context(), row, 0, false))
 		require.NoError(t, s.db.Update(func(tx *bbolt.Tx) error {
 			return tx.Bucket(rowsBucket).Put(rowKey(row.Key()), []byte(value))
 		}))
 		_, get := s.Get(t.Context(), row.Key())
-		_, due := s.Due(t.Context(), row.Due, 1)
+		_, due := s.Due(t.Context(), ledger.Looks, row.Due, 1)
+		_, queue := s.Due(t.Context(), row.Queue, row.QueueDue, 1)
 		_, list := s.List(t.Context(), ledger.Key{}, 1)
 		row.Version = 3
-		for _, err := range []error{get, due, list, s.Put(t.Context(), row, 2, false)} {
+		for _, err := range []error{get, due, queue, list, s.Put(t.Context(), row, 2, false)} {
 			assert.ErrorContains(t, err, "reading a row of the ledger: ")
 		}
 		assert.NoError(t, s.Put(t.Context(), issued(2), 0, false), "others are not affected")

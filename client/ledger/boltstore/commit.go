@@ -18,7 +18,7 @@ import (
 
 var (
 	errSameVersion = errors.New("writing a row of the ledger: its version is the old one")
-	errLongKey     = errors.New("writing a row of the ledger: its order number or imp_uid is too long")
+	errLongKey     = errors.New("writing a row of the ledger: its order number, imp_uid or queue is too long")
 	errNoChange    = errors.New("no write of the commit changes anything")
 )
 
@@ -66,7 +66,7 @@ func (s *Store) newWrite(row *ledger.Row, was uint64, lazy bool) (*write, error)
 		return nil, errSameVersion
 	}
 	w := &write{key: rowKey(row.Key()), was: was, lazy: lazy, since: time.Now(), done: make(chan error, 1)}
-	if len(row.Attempts) == 0 {
+	if row.Empty() {
 		return w, nil
 	}
 	if w.entries = entriesOf(row, w.key); w.entries.tooLong() {
@@ -191,10 +191,15 @@ func (s *Store) stored(b buckets, w *write) (old entries, err error) {
 }
 
 // buckets are the buckets of a transaction.
-type buckets struct{ rows, due, imps *bbolt.Bucket }
+type buckets struct{ rows, due, queues, imps *bbolt.Bucket }
 
 func bucketsOf(tx *bbolt.Tx) buckets {
-	return buckets{rows: tx.Bucket(rowsBucket), due: tx.Bucket(dueBucket), imps: tx.Bucket(impBucket)}
+	return buckets{
+		rows:   tx.Bucket(rowsBucket),
+		due:    tx.Bucket(dueBucket),
+		queues: tx.Bucket(queuesBucket),
+		imps:   tx.Bucket(impBucket),
+	}
 }
 
 // write writes or removes a row and its entries.
@@ -211,15 +216,11 @@ func (b buckets) write(w *write, old entries) error {
 
 // index replaces the entries of a row. What stays is left alone: it would only be written again.
 func (b buckets) index(now, old entries) error {
-	if !bytes.Equal(now.due, old.due) && old.due != nil {
-		if err := b.due.Delete(old.due); err != nil {
-			return err
-		}
+	if err := move(b.due, now.due, old.due, now.format, old.format); err != nil {
+		return err
 	}
-	if now.due != nil && (!bytes.Equal(now.due, old.due) || !bytes.Equal(now.format, old.format)) {
-		if err := b.due.Put(now.due, now.format); err != nil {
-			return err
-		}
+	if err := move(b.queues, now.queued, old.queued, now.format, old.format); err != nil {
+		return err
 	}
 	for _, key := range old.imps {
 		if !contains(now.imps, key) {
@@ -236,6 +237,20 @@ func (b buckets) index(now, old entries) error {
 		}
 	}
 	return nil
+}
+
+// move replaces an entry that has the row's format as its value. A key is nil if there is no entry.
+func move(b *bbolt.Bucket, now, old, format, oldFormat []byte) error {
+	same := bytes.Equal(now, old)
+	if !same && old != nil {
+		if err := b.Delete(old); err != nil {
+			return err
+		}
+	}
+	if now == nil || same && bytes.Equal(format, oldFormat) {
+		return nil
+	}
+	return b.Put(now, format)
 }
 
 func contains(keys [][]byte, key []byte) bool {

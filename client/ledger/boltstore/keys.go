@@ -35,8 +35,13 @@ func impPrefix(account, impUID string) []byte {
 	return appendText(appendText(nil, account), impUID)
 }
 
-// dueSize is the length of the time in an entry of the due index.
-const dueSize = 8
+// queuePrefix returns how the entries of a queue begin. The place and the row's key follow.
+func queuePrefix(queue ledger.Queue) []byte { return appendText(nil, string(queue)) }
+
+// queueEntry returns the entry of a row in the queue that it names.
+func queueEntry(row *ledger.Row, key []byte) []byte {
+	return append(appendDue(queuePrefix(row.Queue), row.QueueDue), key...)
+}
 
 // appendDue appends a time so that encoded times stand in their order, also those before 1970.
 func appendDue(to []byte, due int64) []byte {
@@ -46,7 +51,8 @@ func appendDue(to []byte, due int64) []byte {
 // entries are what the indexes have of a row.
 type entries struct {
 	due    []byte
-	format []byte // the value of due
+	queued []byte // nil if the row stands in no queue but Looks
+	format []byte // the value of due and queued
 	imps   [][]byte
 }
 
@@ -54,6 +60,9 @@ func entriesOf(row *ledger.Row, key []byte) entries {
 	e := entries{
 		due:    append(appendDue(nil, row.Due), key...),
 		format: binary.AppendVarint(nil, int64(row.Format)),
+	}
+	if row.Queue != ledger.Looks {
+		e.queued = queueEntry(row, key)
 	}
 	for _, id := range row.ImpUIDs() {
 		e.imps = append(e.imps, append(impPrefix(row.Account, id), row.Order...))
@@ -63,7 +72,7 @@ func entriesOf(row *ledger.Row, key []byte) entries {
 
 // tooLong tells whether bbolt would refuse one of the keys.
 func (e entries) tooLong() bool {
-	if len(e.due) > bbolt.MaxKeySize { // the row's key is shorter
+	if max(len(e.due), len(e.queued)) > bbolt.MaxKeySize { // the row's key is shorter
 		return true
 	}
 	for _, key := range e.imps {

@@ -87,47 +87,50 @@ func (s *Store) openDatabase(path string, options *bbolt.Options) error {
 
 // prepare makes a database that is a ledger, or empty, ready for use.
 func (s *Store) prepare(path string) error {
-	var empty bool
+	var lack func(*bbolt.Tx) error
 	err := s.db.View(func(tx *bbolt.Tx) (err error) {
-		empty, err = s.inspect(tx)
+		lack, err = s.inspect(tx)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if err := s.settle(); err != nil || !empty {
+	if err := s.settle(); err != nil || lack == nil {
 		return err
 	}
-	if err := s.db.Update(create); err != nil {
+	if err := s.db.Update(lack); err != nil {
 		return err
 	}
 	return syncDirectory(filepath.Dir(path))
 }
 
-// inspect tells whether a database is empty. If it is not, it must be a ledger.
-func (s *Store) inspect(tx *bbolt.Tx) (empty bool, err error) {
+// inspect returns what makes the buckets that a database lacks, or nil. If the database is not
+// empty, it must be a ledger.
+func (s *Store) inspect(tx *bbolt.Tx) (lack func(*bbolt.Tx) error, err error) {
 	info, err := s.file.Stat()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	if info.Size() < tx.Size() {
-		return false, fmt.Errorf("%w: it is shorter than it was", ErrNotLedger)
+		return nil, fmt.Errorf("%w: it is shorter than it was", ErrNotLedger)
 	}
 	meta := tx.Bucket(metaBucket)
 	if meta == nil {
 		if name, _ := tx.Cursor().First(); name != nil {
-			return false, ErrNotLedger
+			return nil, ErrNotLedger
 		}
-		return true, nil
+		return create, nil
 	}
 	format, err := strconv.Atoi(string(meta.Get(formatKey)))
 	switch {
 	case err != nil:
-		return false, ErrNotLedger
+		return nil, ErrNotLedger
 	case format > fileFormat:
-		return false, fmt.Errorf("%w: its format is %d, this version knows %d", ErrNewer, format, fileFormat)
+		return nil, fmt.Errorf("%w: its format is %d, this version knows %d", ErrNewer, format, fileFormat)
+	case tx.Bucket(queuesBucket) == nil:
+		return createQueues, nil
 	}
-	return false, nil
+	return nil, nil
 }
 
 // settle makes durable what the file seems to be. After a killed process or a failed sync, the
@@ -146,7 +149,7 @@ func (s *Store) settle() error {
 
 // create makes the buckets of a ledger.
 func create(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{rowsBucket, dueBucket, impBucket} {
+	for _, name := range [][]byte{rowsBucket, dueBucket, impBucket, queuesBucket} {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}
@@ -156,6 +159,13 @@ func create(tx *bbolt.Tx) error {
 		return err
 	}
 	return meta.Put(formatKey, strconv.AppendInt(nil, fileFormat, 10))
+}
+
+// createQueues makes the bucket that a file of an older version lacks. It begins empty: the rows of
+// such a file stand in no queue.
+func createQueues(tx *bbolt.Tx) error {
+	_, err := tx.CreateBucket(queuesBucket)
+	return err
 }
 
 // syncDirectory makes the name of a new file durable: syncing the file alone need not.

@@ -67,26 +67,46 @@ func (s *Store) GetByImpUID(ctx context.Context, account, impUID string) (row *l
 }
 
 // Due implements ledger.Store. Rows of a newer format are passed over without reading them.
-func (s *Store) Due(ctx context.Context, now int64, limit int) (rows []*ledger.Row, err error) {
-	last := appendDue(nil, now)
+func (s *Store) Due(ctx context.Context, queue ledger.Queue, now int64, limit int) (rows []*ledger.Row, err error) {
 	err = s.read(ctx, func(b buckets) error {
-		cursor := b.due.Cursor()
-		for entry, value := cursor.First(); entry != nil && len(rows) < limit; entry, value = cursor.Next() {
-			if bytes.Compare(entry[:dueSize], last) > 0 {
+		index, prefix := b.due, []byte(nil)
+		if queue != ledger.Looks {
+			index, prefix = b.queues, queuePrefix(queue)
+		}
+		last := appendDue(bytes.Clone(prefix), now)
+		cursor := index.Cursor()
+		for entry, value := cursor.Seek(prefix); entry != nil && len(rows) < limit; entry, value = cursor.Next() {
+			if !bytes.HasPrefix(entry, prefix) || bytes.Compare(entry[:len(last)], last) > 0 {
 				return nil
 			}
 			if format, _ := binary.Varint(value); format > ledger.Format {
 				continue
 			}
-			row, err := s.decodeRow(b.rows.Get(entry[dueSize:]))
+			row, err := s.standing(b, queue, entry, entry[len(last):])
 			if err != nil {
 				return err
 			}
-			rows = append(rows, row)
+			if row != nil {
+				rows = append(rows, row)
+			}
 		}
 		return nil
 	})
 	return rows, err
+}
+
+// standing returns the row that an entry of a queue is of, or nil if it does not stand there. It
+// always stands in Looks: all versions keep that index.
+func (s *Store) standing(b buckets, queue ledger.Queue, entry, key []byte) (*ledger.Row, error) {
+	value := b.rows.Get(key)
+	if value == nil && queue != ledger.Looks {
+		return nil, nil
+	}
+	row, err := s.decodeRow(value)
+	if err != nil || queue == ledger.Looks || bytes.Equal(queueEntry(row, key), entry) {
+		return row, err
+	}
+	return nil, nil
 }
 
 // List implements ledger.Store.

@@ -92,7 +92,7 @@ func (m *Memory) Put(ctx context.Context, row *ledger.Row, was uint64, _ bool) e
 	if version != was {
 		return ledger.ErrConflict
 	}
-	if len(row.Attempts) == 0 {
+	if row.Empty() {
 		delete(m.rows, key)
 	} else {
 		m.rows[key] = row.Clone()
@@ -101,9 +101,15 @@ func (m *Memory) Put(ctx context.Context, row *ledger.Row, was uint64, _ bool) e
 }
 
 // Due implements ledger.Store.
-func (m *Memory) Due(ctx context.Context, now int64, limit int) ([]*ledger.Row, error) {
-	return m.list(ctx, byDue, limit, func(row *ledger.Row) bool {
-		return row.Due <= now && row.Format <= ledger.Format
+func (m *Memory) Due(ctx context.Context, queue ledger.Queue, now int64, limit int) ([]*ledger.Row, error) {
+	place := func(row *ledger.Row) int64 { return row.Due }
+	if queue != ledger.Looks {
+		place = func(row *ledger.Row) int64 { return row.QueueDue }
+	}
+	// Ties are broken by key, so that a test gets the same rows each time.
+	order := func(a, b *ledger.Row) int { return cmp.Or(cmp.Compare(place(a), place(b)), byKey(a, b)) }
+	return m.list(ctx, order, limit, func(row *ledger.Row) bool {
+		return (queue == ledger.Looks || queue == row.Queue) && place(row) <= now && row.Format <= ledger.Format
 	})
 }
 
@@ -147,6 +153,3 @@ func compare(a, b ledger.Key) int {
 }
 
 func byKey(a, b *ledger.Row) int { return compare(a.Key(), b.Key()) }
-
-// byDue breaks ties by key, so that a test gets the same rows each time.
-func byDue(a, b *ledger.Row) int { return cmp.Or(cmp.Compare(a.Due, b.Due), byKey(a, b)) }

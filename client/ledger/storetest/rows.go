@@ -4,6 +4,7 @@ package storetest
 
 import (
 	"math"
+	"reflect"
 	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -19,24 +20,52 @@ func fullRow() *ledger.Row {
 		Format: ledger.Format, Account: "둘째", Order: "주문-1\x00\U0001F3EA", Version: math.MaxInt64, Due: 1_753_000_000_000,
 		Holder: "node-1", HeldUntil: 1_753_000_010_000, AtTill: 1_752_999_999_999, Tries: 3,
 		Attempts: []ledger.Attempt{
-			{ID: "a1", State: ledger.Void, Voiding: true, Closed: true, ImpUID: "imp_1", Amount: "15000", Own: "digest", PG: "nice.x", ChannelKey: "channel-key-1", Deadline: 1_753_000_000, Fields: []string{"amount", "이름"}, Asked: 1, Since: 2, Looks: 3, Next: 4, Unknown: jsontext.Value(`{"late":true}`)},
+			{
+				ID: "a1", State: ledger.Void, Voiding: true, Closed: true, ImpUID: "imp_1", Amount: "15000", Own: "digest", PG: "nice.x", ChannelKey: "channel-key-1", Deadline: 1_753_000_000, Fields: []string{"amount", "이름"},
+				Began: 1, Asked: 1, Since: 2, Looks: 3, Next: 4, Verified: 5, Status: "paid", PaidAt: 6, CancelAmount: "0.5",
+				Happenings: []ledger.Happening{{Event: "cancelled", Cancellation: "취소", Seen: 7, Done: 8}},
+				Late:       true, Overdue: true, Accepted: true, Unknown: jsontext.Value(`{"later":true}`),
+			},
 			{ID: "a2", State: "settled", Amount: "1e300", Asked: math.MinInt64, Since: math.MaxInt64},
 		},
+		Hints:   []ledger.Hint{{ImpUID: "imp_2", Status: "paid", Cancellation: "c", ID: "a1", Amount: "15000", Expires: 1, At: 2, Looks: 3, Looked: 4, Next: 5}},
+		Telling: ledger.Telling{Until: 1, Next: 2, Since: 3, Tries: 4, Spent: 5, Cause: "원인", Waiting: 6},
+		Queue:   "tell 둘째\x00", QueueDue: 1_753_000_000_001,
+		Mark:    &ledger.Mark{Born: 1, Paid: 2, Cancelled: 3},
 		Unknown: jsontext.Value(`{"told":{"paid":3}}`),
+	}
+}
+
+// assertFull asserts that fullRow has what it promises: a field that it lacks is tested by nothing.
+func (h *harness) assertFull(v reflect.Value) {
+	if v.Kind() == reflect.Slice {
+		v = v.Index(0)
+	}
+	if v = reflect.Indirect(v); v.Kind() != reflect.Struct {
+		return
+	}
+	for field, value := range v.Fields() {
+		if assert.False(h, value.IsZero(), "%s of %s", field.Name, v.Type()) {
+			h.assertFull(value)
+		}
 	}
 }
 
 func testRoundTrip(h *harness) {
 	row := fullRow()
+	h.assertFull(reflect.ValueOf(row))
 	h.missing(row.Key())
 	h.put(row, 0)
 	assert.Equal(h, row, h.get(row.Key()))
 	byImpUID, err := h.GetByImpUID(h.Context(), row.Account, "imp_1")
 	require.NoError(h, err)
 	assert.Equal(h, row, byImpUID)
-	due, err := h.Due(h.Context(), row.Due, 1)
+	due, err := h.Due(h.Context(), ledger.Looks, row.Due, 1)
 	require.NoError(h, err)
 	assert.Equal(h, []*ledger.Row{row}, due)
+	queued, err := h.Due(h.Context(), row.Queue, row.QueueDue, 1)
+	require.NoError(h, err)
+	assert.Equal(h, []*ledger.Row{row}, queued)
 	list, err := h.List(h.Context(), ledger.Key{}, 1)
 	require.NoError(h, err)
 	assert.Equal(h, []*ledger.Row{row}, list)
@@ -45,6 +74,7 @@ func testRoundTrip(h *harness) {
 func testCopies(h *harness) {
 	spoil := func(row *ledger.Row) {
 		row.Holder, row.Due, row.Attempts[0].ImpUID, row.Attempts[0].Fields[0], row.Unknown[2] = "spoiled", 1, "spoiled", "spoiled", 'X'
+		row.Attempts[0].Happenings[0].Event, row.Hints[0].ImpUID, row.Mark.Paid = "spoiled", "spoiled", 0
 	}
 	row := fullRow()
 	h.put(row, 0)
@@ -58,7 +88,8 @@ func testCopies(h *harness) {
 			row, err := h.GetByImpUID(h.Context(), fullRow().Account, "imp_1")
 			return []*ledger.Row{row}, err
 		},
-		func() ([]*ledger.Row, error) { return h.Due(h.Context(), fullRow().Due, 10) },
+		func() ([]*ledger.Row, error) { return h.Due(h.Context(), ledger.Looks, fullRow().Due, 10) },
+		func() ([]*ledger.Row, error) { return h.Due(h.Context(), fullRow().Queue, fullRow().QueueDue, 10) },
 		func() ([]*ledger.Row, error) { return h.List(h.Context(), ledger.Key{}, 10) },
 	}
 	for range 2 {

@@ -95,10 +95,10 @@ func (h *harness) found(account, impUID, order string) {
 	assert.Equal(h, ledger.Key{Account: account, Order: order}, row.Key())
 }
 
-// due returns the orders of the due rows.
+// due returns the orders of the rows that are due in the queue of all rows.
 func (h *harness) due(now int64, limit int) []string {
 	h.Helper()
-	rows, err := h.Due(h.Context(), now, limit)
+	rows, err := h.Due(h.Context(), ledger.Looks, now, limit)
 	require.NoError(h, err)
 	return orders(rows)
 }
@@ -148,10 +148,11 @@ func assertFailure(t *testing.T, err error, call string) {
 func calls(ctx context.Context, s ledger.Store) map[string]error {
 	_, get := s.Get(ctx, ledger.Key{Order: "order"})
 	_, byImpUID := s.GetByImpUID(ctx, "", "imp_1")
-	_, due := s.Due(ctx, 1000, 1)
+	_, due := s.Due(ctx, ledger.Looks, 1000, 1)
+	_, queue := s.Due(ctx, "q", 1000, 1)
 	_, list := s.List(ctx, ledger.Key{}, 1)
 	return map[string]error{
-		"Get": get, "GetByImpUID": byImpUID, "Due": due, "List": list,
+		"Get": get, "GetByImpUID": byImpUID, "Due": due, "Due of a queue": queue, "List": list,
 		"Put":      s.Put(ctx, newRow("another", "imp_2"), 0, false),
 		"lazy Put": s.Put(ctx, newRow("another", "imp_2"), 0, true),
 	}
