@@ -208,13 +208,30 @@ func getOrNew(ctx context.Context, s Store, key Key) (*Row, error) {
 
 // put writes a row that was read at a version.
 func (l *Ledger) put(ctx context.Context, row *Row, was uint64, lazy bool) error {
-	return l.use(ctx, func(ctx context.Context, s Store) error { return s.Put(ctx, row, was, lazy) })
+	return l.use(ctx, func(ctx context.Context, s Store) error {
+		err := s.Put(ctx, row, was, lazy)
+		l.noteDue(row, err)
+		return err
+	})
+}
+
+// noteDue wakes the worker if a row that was written is due at once.
+func (l *Ledger) noteDue(row *Row, err error) {
+	now := l.opts.clock.Now().wall
+	if err == nil && row.Due <= now {
+		l.working.wake()
+	}
+	if err == nil && row.Queue == TellQueue(row.Account) && row.QueueDue <= now {
+		l.telling.wake()
+	}
 }
 
 // prepare sets what a write sets. The first version of a row is a time, so that a row that was
 // removed does not come back with a version that it had before.
 func prepare(row *Row, was uint64, e *env) {
-	row.Due = e.due(row)
+	if row.place(e); row.Mark == nil { // that of an account is due when its lists are to be read
+		row.Due = e.due(row)
+	}
 	if row.Version = was + 1; was == 0 {
 		row.Version = uint64(max(e.now, 1)) << 20
 	}
@@ -233,10 +250,12 @@ func (l *Ledger) updateIn(ctx context.Context, s Store, acc *Account, key Key, l
 			return err
 		}
 		e := l.env(acc)
+		e.atTill = row.AtTill
 		was := row.Version
 		change(row, e)
 		prepare(row, was, e)
 		if err = s.Put(ctx, row, was, lazy); !errors.Is(err, ErrConflict) {
+			l.noteDue(row, err)
 			return err
 		}
 	}

@@ -2,7 +2,13 @@ package ledger
 
 // This file holds what an operator sees of the rows, and how what waits for a person is retried.
 
-import "context"
+import (
+	"context"
+	"errors"
+	"maps"
+	"math"
+	"slices"
+)
 
 // Filter narrows Barcodes. Zero values do not.
 type Filter struct {
@@ -15,27 +21,150 @@ type Filter struct {
 	Limit   int
 }
 
+const (
+	maxScanned = 20_000 // rows that one call of Barcodes reads
+	maxCounted = 1000   // of each account by Waiting
+)
+
+// lets reports whether a row passes.
+func (f *Filter) lets(r *Row) bool {
+	if r.Mark != nil {
+		return false
+	}
+	last := Attempt{}
+	if n := len(r.Attempts); n > 0 {
+		last = r.Attempts[n-1]
+	}
+	return (f.Order == "" || r.Order == f.Order) && (f.State == "" || last.State == f.State) &&
+		(!f.Pending || r.pending()) && (!f.Waiting || r.Telling.Waiting != 0) && last.Asked >= f.Since
+}
+
 // Barcodes returns the rows that a filter lets pass, at most Limit, and the key to go on after, the
 // zero Key at the end. Of a large ledger it may return fewer rows than there are, with a key to go
-// on after: it reads a limited number.
+// on after: it reads a limited number. The error is ErrDown.
 func (l *Ledger) Barcodes(ctx context.Context, f Filter) (rows []*Row, next Key, err error) {
-	return nil, Key{}, ErrDown
+	if f.Order != "" {
+		rows, err = l.ofOrder(ctx, &f)
+		return rows, Key{}, err
+	}
+	for after, scanned := f.After, 0; scanned < maxScanned; {
+		var page []*Row
+		err := l.use(ctx, func(ctx context.Context, s Store) (err error) {
+			page, err = s.List(ctx, after, batch)
+			return err
+		})
+		if err != nil {
+			return nil, Key{}, err
+		}
+		for _, row := range page {
+			after = row.Key()
+			if f.lets(row) {
+				if rows = append(rows, row); len(rows) == f.Limit {
+					return rows, after, nil
+				}
+			}
+		}
+		if len(page) < batch {
+			return rows, Key{}, nil
+		}
+		scanned += len(page)
+		next = after
+	}
+	return rows, next, nil
+}
+
+// ofOrder returns the rows of an order number, which several accounts may have.
+func (l *Ledger) ofOrder(ctx context.Context, f *Filter) (rows []*Row, err error) {
+	for _, account := range slices.Sorted(maps.Keys(l.present().Accounts)) {
+		row, err := l.Row(ctx, Key{account, f.Order})
+		switch {
+		case errors.Is(err, ErrNotFound):
+		case err != nil:
+			return nil, err
+		case f.lets(row):
+			rows = append(rows, row)
+		}
+	}
+	return rows, nil
 }
 
 // Waiting returns how many orders wait for a person, and how many have something that the shop is
 // to hear, up to a limit of 1,000 for each account.
 func (l *Ledger) Waiting(ctx context.Context) (person, pending int, err error) {
-	return 0, 0, ErrDown
+	count := func(q Queue, to *int) error {
+		return l.use(ctx, func(ctx context.Context, s Store) error {
+			rows, err := s.Due(ctx, q, math.MaxInt64, maxCounted)
+			*to += len(rows)
+			return err
+		})
+	}
+	for account := range l.present().Accounts {
+		if err := errors.Join(count(PersonQueue(account), &person), count(TellQueue(account), &pending)); err != nil {
+			return 0, 0, err
+		}
+	}
+	return person, pending, nil
 }
 
 // Retry has the shop told again at once about an order that waits for a person, and reports whether
 // it waited. With acceptAmount, a payment of another amount than the barcode's is told as it is. The
-// error is ErrDown.
+// error is ErrDown, or ErrBusy for a row that only a newer version may write.
 func (l *Ledger) Retry(ctx context.Context, key Key, acceptAmount bool) (bool, error) {
-	return false, ErrDown
+	acc := l.account(key.Account)
+	if acc == nil {
+		return false, nil
+	}
+	row, err := l.get(ctx, key)
+	if err != nil || row.Telling.Waiting == 0 {
+		return false, err
+	}
+	waited := false
+	err = l.update(ctx, acc, key, false, func(row *Row, _ *env) { waited = row.retry(acceptAmount) })
+	return waited, err
 }
 
 // RetryAll does the same for all orders that wait for a person, and returns their number.
-func (l *Ledger) RetryAll(ctx context.Context) (int, error) {
-	return 0, ErrDown
+func (l *Ledger) RetryAll(ctx context.Context) (n int, err error) {
+	began := l.opts.clock.Now().wall
+	for _, account := range slices.Sorted(maps.Keys(l.present().Accounts)) {
+		for {
+			var rows []*Row
+			err := l.use(ctx, func(ctx context.Context, s Store) (err error) {
+				rows, err = s.Due(ctx, PersonQueue(account), began, batch)
+				return err
+			})
+			if err != nil {
+				return n, err
+			}
+			before := n
+			for _, row := range rows {
+				waited, err := l.Retry(ctx, row.Key(), false)
+				if err != nil {
+					return n, err
+				}
+				if waited {
+					n++
+				}
+			}
+			if n == before { // none, or none that this version may write
+				break
+			}
+		}
+	}
+	return n, nil
+}
+
+// retry has the row's payments looked at anew, and told.
+func (r *Row) retry(acceptAmount bool) bool {
+	if r.Telling.Waiting == 0 {
+		return false
+	}
+	r.Telling = Telling{Since: r.Telling.Since}
+	for i := range r.Attempts {
+		if a := &r.Attempts[i]; slices.ContainsFunc(a.Happenings, func(h Happening) bool { return h.Done == 0 }) {
+			a.Verified = 0
+			a.Accepted = a.Accepted || acceptAmount
+		}
+	}
+	return true
 }

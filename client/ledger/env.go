@@ -3,9 +3,11 @@ package ledger
 // This file holds the times and limits by which the steps decide.
 
 import (
+	"slices"
 	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
+	"github.com/caddy-cvs/caddy-cvs/client/tell"
 )
 
 const (
@@ -13,6 +15,11 @@ const (
 	freshness = 2 * time.Second
 	// atTill is how long after an accepted confirm webhook the customer may still be paying.
 	atTill = 3 * time.Minute
+	// lapseAfter is how long after its deadline a barcode is voided for which no confirm webhook was
+	// accepted: the API's clock and this machine's differ.
+	lapseAfter = 10 * time.Second
+	// voidAgain is when a barcode that the API refuses to void after its deadline is looked at again.
+	voidAgain = time.Hour
 	// markAgain is how soon after an accepted confirm webhook another one makes a mark again.
 	markAgain = 10 * time.Second
 	// unknownDeadline is after how long a barcode whose deadline is not known is replaced.
@@ -36,6 +43,10 @@ var watchAfter = []time.Duration{time.Minute, 10 * time.Minute, time.Hour}
 // tillAfter is when an order is looked up after an accepted confirm webhook.
 var tillAfter = []time.Duration{time.Minute, 5 * time.Minute, 30 * time.Minute}
 
+// lookAfter is when a payment is looked at of which the shop is to hear, or of which a notice came:
+// at once, and again after the last look-up if the API fails to show it. The last pause repeats.
+var lookAfter = []time.Duration{0, 5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute, time.Hour}
+
 // env is what a step knows besides the row: it reads no clock itself.
 type env struct {
 	now      int64         // Unix milliseconds by this machine's clock
@@ -43,6 +54,9 @@ type env struct {
 	timeout  time.Duration // of one call
 	keep     time.Duration
 	keys     signedurl.Keys
+	tells    *Tells                  // nil if nobody is told
+	mark     Mark                    // of the account, if somebody is
+	atTill   int64                   // the row's
 	earliest func(asked int64) int64 // the earliest second of the API's in which a payment can begin that is asked for then
 }
 
@@ -67,9 +81,13 @@ func (e *env) plan(a *Attempt) int64 {
 	case a.Voiding && a.State == Issued:
 		return e.in(watchAfter[0])
 	case a.State == Issued && a.Deadline != 0:
-		return e.local(a.Deadline) + atTill.Milliseconds()
+		return e.lapse(a)
 	case a.State == Issued:
 		return e.first(a.Since, daily, a.Since+unwatched.Milliseconds())
+	case a.State.paid() && a.Verified == 0 && e.tells != nil: // the shop is to hear of it
+		return e.in(lookAfter[min(a.Looks, len(lookAfter)-1)])
+	case a.State == Expired && a.Closed && a.Overdue && !a.has(tell.Expired, ""):
+		return a.Since + voidAgain.Milliseconds()
 	case a.State == Void, a.State == Failed, a.Closed && a.State == Asked:
 		for _, after := range watchAfter {
 			if at := a.Since + after.Milliseconds(); at > e.now {
@@ -84,6 +102,24 @@ func (e *env) plan(a *Attempt) int64 {
 	default:
 		return 0
 	}
+}
+
+// lapse returns when a barcode with a known deadline is looked at for its end. A customer at the till
+// may still be paying it.
+func (e *env) lapse(a *Attempt) int64 {
+	if !e.wants(tell.Expired) {
+		return e.local(a.Deadline) + atTill.Milliseconds()
+	}
+	end := e.local(a.Deadline) + lapseAfter.Milliseconds()
+	if e.atTill != 0 && e.atTill+atTill.Milliseconds() > e.now {
+		end = max(end, e.atTill+atTill.Milliseconds())
+	}
+	return end
+}
+
+// wants reports whether the shop is told of an event.
+func (e *env) wants(event tell.Event) bool {
+	return e.tells != nil && slices.Contains(e.tells.Events, event)
 }
 
 // first returns the first moment in steps from a beginning that lies ahead, at most end; 0 if that
@@ -110,6 +146,9 @@ func (e *env) due(r *Row) int64 {
 		sooner(r.Attempts[i].Next)
 		last = max(last, r.Attempts[i].Since)
 	}
+	for i := range r.Hints {
+		sooner(r.Hints[i].Next)
+	}
 	if r.AtTill != 0 {
 		for _, after := range tillAfter {
 			if at := r.AtTill + after.Milliseconds(); at > e.now {
@@ -119,7 +158,9 @@ func (e *env) due(r *Row) int64 {
 		}
 	}
 	if due == 0 {
-		due = last + e.keep.Milliseconds()
+		if due = last + e.keep.Milliseconds(); r.Queue != "" { // what the shop has not heard is kept
+			due = max(due, e.in(daily))
+		}
 	}
 	return due
 }
@@ -127,6 +168,12 @@ func (e *env) due(r *Row) int64 {
 // replan corrects a row whose times lie in the future, because a clock was set back since, and
 // plans anew what it must.
 func (e *env) replan(r *Row) {
+	if r.Mark != nil {
+		if e.tells != nil {
+			r.Due = min(r.Due, e.in(e.tells.Sweep))
+		}
+		return
+	}
 	r.AtTill = min(r.AtTill, e.now)
 	again := e.in(pauseAfter(r.Tries))
 	for i := range r.Attempts {
@@ -142,5 +189,9 @@ func (e *env) replan(r *Row) {
 			a.Next = min(a.Next, max(e.plan(a), again))
 		}
 	}
+	for i := range r.Hints {
+		r.Hints[i].Next = min(r.Hints[i].Next, e.in(lookAfter[len(lookAfter)-1]))
+	}
+	r.replanTelling(e)
 	r.Due = min(r.Due, e.due(r))
 }

@@ -92,7 +92,7 @@ func (a *asking) enter(ctx, bounded context.Context) (Answer, error) {
 	}
 	var k known
 	for {
-		e := a.l.env(a.acc)
+		e := a.env()
 		s := next(a.row, &a.r.Terms, k, e)
 		if s.alarm != "" {
 			a.report(s.alarm, a.row.Attempts[s.attempt].ImpUID, nil)
@@ -168,7 +168,7 @@ func (a *asking) reuse(ctx context.Context, seen *Seen) (Answer, error) {
 
 // send writes a new attempt and makes its call.
 func (a *asking) send(ctx, bounded context.Context) (Answer, error) {
-	attempt := newAttempt(a.r.nextID(a.l.opts.newID), &a.r.Terms, a.l.env(a.acc))
+	attempt := newAttempt(a.r.nextID(a.l.opts.newID), &a.r.Terms, a.env())
 	a.row.Attempts = append(a.row.Attempts, attempt)
 	if err := a.write(ctx, true); err != nil {
 		a.dropped = append(a.dropped, attempt.ID) // never sent
@@ -182,7 +182,7 @@ func (a *asking) send(ctx, bounded context.Context) (Answer, error) {
 		return Answer{}, errAgain
 	case outcome == done && seen.ImpUID != "":
 		mine.ImpUID, mine.Fields = seen.ImpUID, seen.Fields
-		mine.raise(Issued, a.l.env(a.acc))
+		mine.raise(Issued, a.env())
 		a.announce(mine.ImpUID)
 		if err := a.forgetPaid(ctx, bounded); err != nil {
 			return Answer{}, err

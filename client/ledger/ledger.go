@@ -72,10 +72,16 @@ type Ledger struct {
 	fresh    map[payment]Key       // payments of answers that are not written yet
 	occupied map[Key]bool          // orders of requests under way
 	doubts   map[Key]time.Duration // when a call without the store ended in doubt
-	swept    moment                // when every row was read last; zero if never
+	marks    map[string]Mark       // of the accounts of which the shop is told
+	targets  map[string]*target    // by account
+	budgets  map[string]*budget    // by account
+	limit    int                   // rows that the worker reads at once; its own
+	reviewed moment                // when every row was read last; zero if never
 	clockSet bool                  // a clock was set since, or that reading did not come to its end
 	ended    bool
 	closed   chan struct{}  // closed by Close
+	working  bell           // rings when a row is due at once
+	telling  bell           // likewise of what the shop is to hear
 	work     sync.WaitGroup // writes after an answer, the worker, and opening again
 }
 
@@ -91,7 +97,11 @@ func New(opts Options) *Ledger {
 		opts.newID = signedurl.NewID
 	}
 	opts.reopenPause = cmp.Or(opts.reopenPause, time.Second)
-	l := &Ledger{opts: opts, waiting: make(map[Key]*waiting), fresh: make(map[payment]Key), occupied: make(map[Key]bool), doubts: make(map[Key]time.Duration), closed: make(chan struct{})}
+	l := &Ledger{
+		opts: opts, waiting: make(map[Key]*waiting), fresh: make(map[payment]Key), occupied: make(map[Key]bool), doubts: make(map[Key]time.Duration),
+		marks: make(map[string]Mark), targets: make(map[string]*target), budgets: make(map[string]*budget),
+		closed: make(chan struct{}), working: make(bell, 1), telling: make(bell, 1),
+	}
 	if opts.spawn == nil {
 		l.opts.spawn = l.spawn
 	}
@@ -113,6 +123,9 @@ func (l *Ledger) Use(s *Settings) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.settings = append(slices.DeleteFunc(l.settings, func(other *Settings) bool { return other == s }), s)
+	for _, t := range l.targets { // it may be another one, or mended
+		t.forget()
+	}
 }
 
 // Retire takes a configuration back.
@@ -139,6 +152,7 @@ func (l *Ledger) account(name string) *Account { return l.present().Accounts[nam
 func (l *Ledger) env(acc *Account) *env {
 	return &env{
 		now: l.noteClock().wall, api: acc.API.Now().Unix(), timeout: acc.Timeout, keep: cmp.Or(l.present().Keep, DefaultKeep), keys: acc.Keys,
+		tells: acc.Tells, mark: l.markOf(acc.Name),
 		earliest: func(asked int64) int64 { return acc.API.EarliestStart(time.UnixMilli(asked)) },
 	}
 }
@@ -171,6 +185,19 @@ type moment struct {
 	wall      int64 // Unix milliseconds
 	monotonic time.Duration
 }
+
+// bell wakes who waits. It rings once for all that came since.
+type bell chan struct{}
+
+func (b bell) wake() {
+	select {
+	case b <- struct{}{}:
+	default:
+	}
+}
+
+// time returns the moment by the wall clock.
+func (m moment) time() time.Time { return time.UnixMilli(m.wall) }
 
 // milliseconds is the time between two moments by the wall clock.
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }

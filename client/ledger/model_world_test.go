@@ -330,7 +330,7 @@ func (w *model) report(e Event) {
 func (n *node) work() {
 	ctx, l := context.Background(), n.ledger
 	for {
-		l.sweepIfNeeded(ctx)
+		l.reviewIfNeeded(ctx)
 		rows, _ := nodeStore{n.w.store}.Due(ctx, Looks, n.Now().wall, batch)
 		n.w.rng.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
 		for _, row := range rows {

@@ -4,7 +4,10 @@ package ledger
 
 import (
 	"context"
+	"errors"
+	"slices"
 
+	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
 )
 
@@ -14,7 +17,7 @@ type Notice struct {
 	Status         string
 	CancellationID string
 
-	Order  string            // merchant_uid; used if it is signed only
+	Order  string            // merchant_uid; used only if the notice is signed
 	Signed *signedurl.Claims // of the URL, verified; nil if it is not signed
 }
 
@@ -22,9 +25,44 @@ type Notice struct {
 // true if it is, also if there is an error, which then means that the notice is not noted. With an
 // error and known false, the ledger cannot be read, and it is not known whose the payment is.
 func (l *Ledger) Notice(ctx context.Context, acc *Account, n *Notice) (known bool, err error) {
-	return false, ErrDown
+	h := Hint{ImpUID: n.ImpUID, Cancellation: n.CancellationID}
+	if slices.Contains([]client.Status{client.StatusReady, client.StatusPaid, client.StatusCancelled, client.StatusFailed}, client.Status(n.Status)) {
+		h.Status = n.Status
+	}
+	number, err := l.orderOf(ctx, acc.Name, n.ImpUID)
+	switch {
+	case err == nil:
+	case n.Signed == nil && errors.Is(err, ErrNotFound):
+		return false, nil
+	case n.Signed == nil:
+		return false, err
+	default:
+		number = n.Order
+	}
+	if n.Signed != nil {
+		h.ID, h.Amount, h.Expires = n.Signed.ID, n.Signed.Amount, n.Signed.Expires
+	}
+	return true, l.note(ctx, acc, Key{acc.Name, number}, h, false)
 }
 
-// LookNow has a payment looked at soon, because the gateway has passed on a call that changes it. It
-// does nothing if the ledger does not know the payment.
-func (l *Ledger) LookNow(ctx context.Context, acc *Account, impUID string) {}
+// Cancelled has a payment looked at soon, because the gateway has passed on a call that paid it back,
+// with this cancellation_id. It does nothing if the ledger does not know the payment.
+func (l *Ledger) Cancelled(ctx context.Context, acc *Account, impUID, cancellationID string) {
+	if number, err := l.orderOf(ctx, acc.Name, impUID); err == nil {
+		h := Hint{ImpUID: impUID, Status: string(client.StatusCancelled), Cancellation: cancellationID}
+		_ = l.note(ctx, acc, Key{acc.Name, number}, h, true)
+	}
+}
+
+// note writes a hint, unless the row has it as it would be written.
+func (l *Ledger) note(ctx context.Context, acc *Account, key Key, h Hint, lazy bool) error {
+	row, err := l.get(ctx, key)
+	if err != nil {
+		return err
+	}
+	e := l.env(acc)
+	if !row.hint(h, e) {
+		return nil
+	}
+	return l.update(ctx, acc, key, lazy, func(row *Row, e *env) { row.hint(h, e) })
+}

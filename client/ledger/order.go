@@ -31,6 +31,15 @@ func (l *Ledger) order(acc *Account, number string) *order {
 	return &order{l: l, acc: acc, key: Key{acc.Name, number}, hold: hold{id: l.opts.newID(), length: longest(acc.Timeout)}}
 }
 
+// env returns the times and limits for the order.
+func (o *order) env() *env {
+	e := o.l.env(o.acc)
+	if o.row != nil {
+		e.atTill = o.row.AtTill
+	}
+	return e
+}
+
 // read reads the row.
 func (o *order) read(ctx context.Context) (err error) {
 	if o.row, err = o.l.get(ctx, o.key); err == nil {
@@ -42,7 +51,7 @@ func (o *order) read(ctx context.Context) (err error) {
 // write writes the copy and, with take, the hold. The error is errAgain if the row was written
 // meanwhile.
 func (o *order) write(ctx context.Context, take bool) error {
-	e, changed := o.l.env(o.acc), o.changed
+	e, changed := o.env(), o.changed
 	if take {
 		o.hold.take(o.row, o.l.opts.clock.Now())
 		o.changed = true
@@ -77,7 +86,7 @@ func (o *order) settle(ctx context.Context) error {
 		row.yieldToPaid(e)
 		e.replan(row)
 	}
-	e := o.l.env(o.acc)
+	e := o.env()
 	finish(mine, e)
 	prepare(mine, o.was, e)
 	err := o.l.put(ctx, mine, o.was, true) // as a rule nobody else has written while this call had the hold
@@ -134,7 +143,7 @@ func (o *order) void(ctx context.Context, i int) error {
 		err := o.acc.void(ctx, impUID, o.l.maySend(&o.hold))
 		switch outcome := outcomeOf(err); outcome {
 		case done:
-			a.raise(Void, o.l.env(o.acc))
+			a.raise(Void, o.env())
 			return nil
 		case withdrawn:
 			return errAgain
@@ -145,7 +154,7 @@ func (o *order) void(ctx context.Context, i int) error {
 			if ended || err != nil {
 				return err
 			}
-			if e := o.l.env(o.acc); e.over(a) {
+			if e := o.env(); e.over(a) {
 				a.Closed, a.Voiding = true, false
 				a.raise(Expired, e)
 				return nil
@@ -161,7 +170,7 @@ func (o *order) void(ctx context.Context, i int) error {
 func (o *order) beginVoid(ctx context.Context, i int) error {
 	a := &o.row.Attempts[i]
 	before := *a
-	a.Voiding, a.Next = true, o.l.env(o.acc).in(watchAfter[0])
+	a.Voiding, a.Next = true, o.env().in(watchAfter[0])
 	err := o.write(ctx, true)
 	if errors.Is(err, errAgain) {
 		*a = before // by the row as it is now the barcode may have to live: the customer may have come to the till
@@ -175,7 +184,7 @@ func (o *order) afterVoid(ctx context.Context, i int) (ended bool, err error) {
 	a := &o.row.Attempts[i]
 	seen, err := o.acc.lookUp(ctx, a.ImpUID)
 	if errors.Is(err, client.ErrNotFound) {
-		a.raise(Failed, o.l.env(o.acc))
+		a.raise(Failed, o.env())
 		return true, nil
 	}
 	if err != nil {
@@ -187,7 +196,7 @@ func (o *order) afterVoid(ctx context.Context, i int) (ended bool, err error) {
 	case Issued:
 		return false, nil
 	default:
-		a.raise(state, o.l.env(o.acc))
+		a.raise(state, o.env())
 		return true, nil
 	}
 }

@@ -43,7 +43,7 @@ type Row struct {
 	Telling   Telling   `json:"telling,omitzero"`    // telling the shop
 	Queue     Queue     `json:"queue,omitzero"`      // the queue, beside Looks, in which the row stands; "" for none
 	QueueDue  int64     `json:"queue_due,omitzero"`  // its place there
-	Mark      *Mark     `json:"mark,omitzero"`       // of an account's row, whose order number is ""
+	Mark      *Mark     `json:"mark,omitzero"`       // of an account's row: see markOrder
 
 	Unknown jsontext.Value `json:",embed"` // members that a newer version wrote
 }
@@ -120,6 +120,9 @@ func (s State) rank() int {
 
 // paid reports whether the barcode was paid, whatever became of the money since.
 func (s State) paid() bool { return s == Paid || s == Refunded }
+
+// ended reports whether no till was to take the barcode any more.
+func (s State) ended() bool { return s == Void || s == Expired || s == Failed }
 
 // Key returns the row's key.
 func (r *Row) Key() Key { return Key{r.Account, r.Order} }

@@ -47,7 +47,8 @@ func (a *Attempt) open() bool { return a.State == Issued || a.State == Expired &
 // raise sets the attempt's state, unless it is as high already.
 func (a *Attempt) raise(to State, e *env) {
 	if to.rank() > a.State.rank() {
-		a.State, a.Since, a.Looks = to, e.now, 0
+		a.Late = a.Late || to.paid() && a.State.ended()
+		a.State, a.Since, a.Looks, a.Verified = to, e.now, 0, 0
 		a.Voiding = a.Voiding && a.open()
 	}
 	a.Next = e.plan(a)
@@ -263,6 +264,9 @@ func begin(row *Row) step {
 // payment stays that attempt's for which it was found first.
 func merge(stored, mine *Row) {
 	stored.AtTill, stored.Tries = max(stored.AtTill, mine.AtTill), mine.Tries
+	if t := &mine.Telling; t.Waiting != 0 {
+		stored.Telling.Waiting, stored.Telling.Cause = t.Waiting, t.Cause
+	}
 	for _, a := range mine.Attempts {
 		i := stored.find(&a)
 		if i < 0 {
@@ -279,11 +283,19 @@ func merge(stored, mine *Row) {
 		case a.State.rank() > s.State.rank():
 			a.Closed = a.Closed || s.Closed
 			a.Voiding = (a.Voiding || s.Voiding || s.Closed) && a.open()
+			before := *s
 			*s = a
+			s.mergeTelling(&before)
 		case a.State.rank() == s.State.rank():
 			s.Closed = s.Closed || a.Closed
 			s.Voiding = (s.Voiding || a.Voiding || s.Closed) && s.open()
 			s.Asked, s.Since, s.Looks, s.Next = a.Asked, a.Since, max(s.Looks, a.Looks), a.Next
+			if a.Verified > s.Verified {
+				s.Verified, s.Status, s.PaidAt, s.CancelAmount = a.Verified, a.Status, a.PaidAt, a.CancelAmount
+			}
+			s.mergeTelling(&a)
+		default:
+			s.mergeTelling(&a)
 		}
 	}
 }

@@ -54,6 +54,7 @@ type Telling struct {
 	Next    int64  `json:"next,omitzero"`    // the next attempt is made no earlier
 	Since   int64  `json:"since,omitzero"`   // since when the shop is to hear something
 	Tries   int    `json:"tries,omitzero"`   // refusals in a row
+	Looks   int    `json:"looks,omitzero"`   // look-ups that failed, since the shop heard something
 	Spent   int64  `json:"spent,omitzero"`   // milliseconds of the pauses after them
 	Cause   string `json:"cause,omitzero"`   // why the last attempt failed, or why it waits for a person
 	Waiting int64  `json:"waiting,omitzero"` // since when it waits for a person; 0 if it does not
@@ -74,10 +75,14 @@ type Hint struct {
 	Next         int64  `json:"next"`            // when it is looked at next
 }
 
-// Mark is how far an account's lists of payments have been read. Its row has the order number "".
-// Times are Unix seconds by the API's clock.
+// markOrder is the order number of an account's row. No order has it.
+const markOrder = "\x00"
+
+// Mark is how far an account's lists of payments have been read. Its row has the order number markOrder.
+// Times are Unix seconds by the API's clock, unless said otherwise.
 type Mark struct {
-	Born      int64 `json:"born"`      // what happened before is history, and told to nobody
+	Since     int64 `json:"since"`     // since when the shop is told, in Unix milliseconds by this machine's clock
+	Born      int64 `json:"born"`      // likewise by the API's, some minutes earlier: what is older is history
 	Paid      int64 `json:"paid"`      // the time of the last payment seen in the list of paid ones
 	Cancelled int64 `json:"cancelled"` // likewise of cancelled ones
 }

@@ -79,13 +79,13 @@ func (a *asking) voidOnce(ctx context.Context, impUID string, send func(maySend 
 	}
 	switch outcomeOf(answered) {
 	case done:
-		mine.raise(Void, a.l.env(a.acc))
+		mine.raise(Void, a.env())
 	case withdrawn:
 		return nil, errAgain
 	case notSent: // the app reads that nothing was done
 		mine.Voiding, mine.Next = before.Voiding, before.Next
 	case declined: // it may be paid: the worker looks at once
-		mine.Next = a.l.env(a.acc).now
+		mine.Next = a.env().now
 	case outcomeOpen: // the worker voids it soon
 	}
 	return resp, err

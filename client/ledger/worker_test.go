@@ -507,7 +507,7 @@ func TestWorkerDoesNothingWhileTheStoreIsDown(t *testing.T) {
 		w.put(due(w.issued("a", "imp_1")))
 		w.store.hook(broken)
 		assert.Zero(t, w.work())
-		assert.False(t, w.l.sweep(context.Background()))
+		assert.False(t, w.l.review(context.Background()))
 		assert.Empty(t, w.book.read())
 	})
 }

@@ -29,9 +29,9 @@ func fullRow() *ledger.Row {
 			{ID: "a2", State: "settled", Amount: "1e300", Asked: math.MinInt64, Since: math.MaxInt64},
 		},
 		Hints:   []ledger.Hint{{ImpUID: "imp_2", Status: "paid", Cancellation: "c", ID: "a1", Amount: "15000", Expires: 1, At: 2, Looks: 3, Looked: 4, Next: 5}},
-		Telling: ledger.Telling{Until: 1, Next: 2, Since: 3, Tries: 4, Spent: 5, Cause: "원인", Waiting: 6},
+		Telling: ledger.Telling{Until: 1, Next: 2, Since: 3, Tries: 4, Looks: 7, Spent: 5, Cause: "원인", Waiting: 6},
 		Queue:   "tell 둘째\x00", QueueDue: 1_753_000_000_001,
-		Mark:    &ledger.Mark{Born: 1, Paid: 2, Cancelled: 3},
+		Mark:    &ledger.Mark{Since: 4, Born: 1, Paid: 2, Cancelled: 3},
 		Unknown: jsontext.Value(`{"told":{"paid":3}}`),
 	}
 }

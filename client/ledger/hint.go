@@ -1,0 +1,131 @@
+package ledger
+
+// This file holds hints: payments that are to be looked at, because a notice names them or the API
+// lists them.
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+)
+
+const (
+	hintLife   = 24 * time.Hour  // how long a payment is looked at that does not become what a notice says
+	lookAtMost = 5 * time.Second // how often, while one notice after the other comes
+)
+
+// errOtherOrder means that the API shows a payment of the row as another order's.
+var errOtherOrder = errors.New("a look-up by imp_uid shows another order")
+
+// hint adds a hint, and reports whether the row has changed. One that the row has is looked at again,
+// but not more often than lookAtMost: anybody may send notices.
+func (r *Row) hint(h Hint, e *env) bool {
+	h.At, h.Next = e.now, e.now
+	for i := range r.Hints {
+		old := &r.Hints[i]
+		if old.ImpUID != h.ImpUID || old.Status != h.Status {
+			continue
+		}
+		next := max(e.now, old.Looked+lookAtMost.Milliseconds())
+		if old.Cancellation == h.Cancellation && (h.Amount == "" || old.Amount != "") && old.Next <= next {
+			return false
+		}
+		old.Cancellation, old.Looks, old.Next = h.Cancellation, 0, next
+		if h.Amount != "" {
+			old.ID, old.Amount, old.Expires = h.ID, h.Amount, h.Expires
+		}
+		return true
+	}
+	r.Hints = append(r.Hints, h)
+	return true
+}
+
+// isMet reports whether a payment shows what the hint says, or more.
+func (h *Hint) isMet(seen *Seen) bool {
+	switch client.Status(h.Status) {
+	case client.StatusPaid:
+		return seen.state().paid()
+	case client.StatusCancelled:
+		return seen.Status == client.StatusCancelled && (h.Cancellation == "" || len(seen.Cancellations) == 0 ||
+			slices.ContainsFunc(seen.Cancellations, func(c client.OutlineCancellation) bool { return c.ID == h.Cancellation })) ||
+			seen.Refunded && h.Cancellation == ""
+	default:
+		return true
+	}
+}
+
+// lookAtHints looks at the payments of the hints that are due.
+func (o *order) lookAtHints(ctx context.Context) (failed error) {
+	for i := 0; i < len(o.row.Hints); i++ {
+		h := o.row.Hints[i]
+		if h.Next > o.env().now {
+			continue
+		}
+		met, err := o.lookAtHint(ctx, &h)
+		if errors.Is(err, errAgain) {
+			return err
+		}
+		failed = cmp.Or(failed, err)
+		e := o.env()
+		h.Looks, h.Looked = h.Looks+1, e.now
+		h.Next = e.in(lookAfter[min(h.Looks, len(lookAfter)-1)])
+		over := err == nil && e.ago(h.At) >= hintLife
+		if over && !met {
+			o.report("a notice says what the API has not shown for a day: "+cmp.Or(h.Status, "a payment"), h.ImpUID, nil)
+		}
+		if o.row.Hints[i] = h; met || over {
+			o.row.Hints = slices.Delete(o.row.Hints, i, i+1)
+			i--
+		}
+	}
+	return failed
+}
+
+// lookAtHint looks at one payment, and reports whether it is as the hint says.
+func (o *order) lookAtHint(ctx context.Context, h *Hint) (met bool, err error) {
+	seen, err := o.acc.lookUp(ctx, h.ImpUID)
+	switch {
+	case errors.Is(err, client.ErrNotFound):
+		return h.Status == "", nil // the look-up may lag behind the notice
+	case err != nil:
+		return false, err
+	case seen.Order != o.key.Order:
+		o.report("a notice for the order names another order's payment: it is not told", h.ImpUID, nil)
+		return true, nil
+	}
+	i := o.row.find(&Attempt{ImpUID: h.ImpUID})
+	if i < 0 {
+		i = o.row.adoptHinted(h, seen, o.env())
+	}
+	if i < 0 {
+		return true, nil
+	}
+	return h.isMet(seen), o.saw(ctx, i, seen)
+}
+
+// adoptHinted adds the payment of a signed notice to a row that does not know it, because its answer
+// was lost, or the ledger was. It returns the attempt's index, or -1.
+func (r *Row) adoptHinted(h *Hint, seen *Seen, e *env) int {
+	if h.Amount == "" || !seen.CVS || seen.state() == "" {
+		return -1
+	}
+	if i := r.find(&Attempt{ID: h.ID}); i >= 0 && r.Attempts[i].ImpUID == "" && r.Attempts[i].Amount == seen.Amount {
+		adopt(r, i, []Seen{*seen}, e)
+		return r.find(&Attempt{ImpUID: h.ImpUID})
+	}
+	a := Attempt{
+		ID: h.ID, State: Issued, ImpUID: h.ImpUID, Amount: h.Amount, Deadline: h.Expires, Fields: seen.Fields,
+		Began: seen.StartedAt, Asked: e.now, Since: e.now,
+	}
+	if r.find(&Attempt{ID: h.ID}) >= 0 {
+		a.ID = "" // one call, and two payments
+	}
+	a.Voiding = len(r.open()) > 0 && seen.state() == Issued // the order has a barcode
+	a.Next = e.plan(&a)
+	r.Attempts = slices.Insert(r.Attempts, 0, a) // the others were asked for by this ledger, and are what the app knows
+	return 0
+}

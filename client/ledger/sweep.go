@@ -1,0 +1,129 @@
+package ledger
+
+// This file holds the sweep: the API's own lists of paid and cancelled payments are read from time to
+// time, so that nothing depends on a notice.
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+)
+
+const (
+	sweepOverlap = 24 * time.Hour      // what is read again each time: a list may lag
+	sweepRange   = 90 * 24 * time.Hour // the longest time that the API lists
+	sweepLease   = 10 * time.Minute
+)
+
+// markOf returns an account's mark, zero if it is not known yet.
+func (l *Ledger) markOf(account string) Mark {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.marks[account]
+}
+
+// hasMark reports whether the account's mark is known. The first node that tells an account's shop
+// makes it: what is older is told to nobody.
+func (l *Ledger) hasMark(ctx context.Context, acc *Account) bool {
+	if l.markOf(acc.Name).Since != 0 {
+		return true
+	}
+	err := l.update(ctx, acc, Key{acc.Name, markOrder}, false, func(row *Row, e *env) {
+		if row.Mark == nil {
+			born := acc.API.EarliestStart(l.opts.clock.Now().time()) - int64(bornBefore/time.Second)
+			row.Mark = &Mark{Since: e.now, Born: born, Paid: born, Cancelled: born}
+			row.Due = e.now
+		}
+		l.mu.Lock()
+		l.marks[acc.Name] = *row.Mark
+		l.mu.Unlock()
+	})
+	return err == nil
+}
+
+// sweepAccount claims an account's row, reads its lists, and writes how far they were read. It reports
+// whether it had the claim.
+func (l *Ledger) sweepAccount(ctx context.Context, acc *Account, row *Row) bool {
+	e := l.env(acc)
+	if acc.Tells == nil || acc.Tells.Sweep == 0 {
+		return l.postpone(ctx, row, elsewhere)
+	}
+	if !l.postpone(ctx, row, sweepLease) {
+		return false
+	}
+	mark, again := *row.Mark, acc.Tells.Sweep
+	err := errors.Join(
+		l.sweepList(ctx, acc, client.StatusPaid, &mark.Paid, mark.Born, e.api),
+		l.sweepList(ctx, acc, client.StatusCancelled, &mark.Cancelled, mark.Born, e.api))
+	row.Tries++
+	if err == nil {
+		row.Tries = 0
+	} else if again = max(again, pauseAfter(row.Tries)); row.Tries == tellAfter {
+		l.opts.Report(Event{Message: "the API's lists of payments could not be read several times, and will be again", Key: Key{Account: acc.Name}, Err: err})
+	}
+	*row.Mark = mark
+	l.postpone(ctx, row, again)
+	return true
+}
+
+// sweepList reads one list, ascending, to an end that does not move. It goes on behind the last time
+// seen, and by page only within one second: a payment that leaves the list while it is read would
+// make the pages skip another one. The mark is set when all that was found is written.
+func (l *Ledger) sweepList(ctx context.Context, acc *Account, status client.Status, mark *int64, born, to int64) error {
+	from := max(*mark-int64(sweepOverlap/time.Second), born, to-int64(sweepRange/time.Second))
+	for page := 1; ; {
+		list, more, err := acc.API.Page(ctx, status, from, to, page)
+		if err != nil {
+			return silent(err)
+		}
+		for i := range list {
+			if err := l.compare(ctx, acc, &list[i]); err != nil {
+				return err
+			}
+		}
+		if !more {
+			*mark = to
+			return nil
+		}
+		times := make([]int64, len(list))
+		for i := range list {
+			times[i] = list[i].listedTime(status)
+		}
+		if slices.IsSorted(times) && times[len(times)-1] > from {
+			from, page = times[len(times)-1], 1
+		} else {
+			page++
+		}
+	}
+}
+
+// listedTime is the time by which the API lists a payment.
+func (s *Seen) listedTime(status client.Status) int64 {
+	if status == client.StatusPaid {
+		return s.PaidAt
+	}
+	return s.CancelledAt
+}
+
+// compare has a payment of a list looked at if its row does not know what it shows. A payment that
+// this ledger did not issue is not its business.
+func (l *Ledger) compare(ctx context.Context, acc *Account, p *Seen) error {
+	var row *Row
+	err := l.use(ctx, func(ctx context.Context, s Store) (err error) {
+		row, err = s.GetByImpUID(ctx, acc.Name, p.ImpUID)
+		return err
+	})
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	if i := row.find(&Attempt{ImpUID: p.ImpUID}); row.Format > Format || i < 0 || p.Order != row.Order || !row.lacks(i, p, l.env(acc)) {
+		return nil
+	}
+	return l.note(ctx, acc, row.Key(), Hint{ImpUID: p.ImpUID}, true)
+}
