@@ -80,6 +80,7 @@ type Ledger struct {
 	clockSet bool                  // a clock was set since, or that reading did not come to its end
 	ended    bool
 	closed   chan struct{}  // closed by Close
+	places   chan struct{}  // taken by the orders that the worker works on
 	working  bell           // rings when a row is due at once
 	telling  bell           // likewise of what the shop is to hear
 	work     sync.WaitGroup // writes after an answer, the worker, and opening again
@@ -100,7 +101,7 @@ func New(opts Options) *Ledger {
 	l := &Ledger{
 		opts: opts, waiting: make(map[Key]*waiting), fresh: make(map[payment]Key), occupied: make(map[Key]bool), doubts: make(map[Key]time.Duration),
 		marks: make(map[string]Mark), targets: make(map[string]*target), budgets: make(map[string]*budget),
-		closed: make(chan struct{}), working: make(bell, 1), telling: make(bell, 1),
+		closed: make(chan struct{}), places: make(chan struct{}, atOnce), working: make(bell, 1), telling: make(bell, 1),
 	}
 	if opts.spawn == nil {
 		l.opts.spawn = l.spawn

@@ -16,7 +16,7 @@ const (
 	poll       = time.Second
 	batch      = 64   // rows that are read at once
 	maxBatch   = 4096 // likewise, behind rows that are held, or whose account has no calls left
-	atOnce     = 4    // rows that are worked on at once
+	atOnce     = 8    // rows that are worked on at once
 	lease      = time.Minute
 	retryFirst = 10 * time.Second
 	retryLimit = 10 * time.Minute
@@ -56,8 +56,9 @@ func (m moment) sameClock(before moment) bool {
 	return (milliseconds(m.wall-before.wall) - (m.monotonic - before.monotonic)).Abs() <= slack
 }
 
-// workOnce works on the orders that are due, and returns how many it worked on. If it could not work on
-// most of those that it read, it reads more the next time: there may be others behind them.
+// workOnce works on the orders that are due, and returns how many it worked on. It waits a moment only for
+// those that the API keeps waiting: others may become due meanwhile. If it could not work on most of
+// those that it read, it reads more the next time: there may be others behind them.
 func (l *Ledger) workOnce(ctx context.Context) int {
 	var rows []*Row
 	limit := max(l.limit, batch)
@@ -71,18 +72,24 @@ func (l *Ledger) workOnce(ctx context.Context) int {
 	var worked atomic.Int64
 	// Several nodes read the same rows.
 	rand.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] }) //nolint:gosec // no secret
-	places := make(chan struct{}, atOnce)
 	var working sync.WaitGroup
 	for _, row := range rows {
-		places <- struct{}{}
-		working.Go(func() {
+		select {
+		case l.places <- struct{}{}:
+		case <-ctx.Done(): // also if nothing gives its place back, because Close has begun
+			return int(worked.Load())
+		}
+		working.Add(1)
+		l.opts.spawn(func() {
+			defer func() { <-l.places; working.Done() }()
 			if l.workOn(ctx, row) {
 				worked.Add(1)
 			}
-			<-places
 		})
 	}
-	working.Wait()
+	ended := make(chan struct{})
+	l.opts.spawn(func() { working.Wait(); close(ended) })
+	_ = l.opts.clock.Sleep(ctx, poll, ended)
 	done := int(worked.Load())
 	if l.limit = batch; len(rows) == limit && done < limit/2 {
 		l.limit = min(2*limit, maxBatch)

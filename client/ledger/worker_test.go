@@ -529,3 +529,27 @@ func TestSweepCorrectsRowsOfAClockThatIsRightAgain(t *testing.T) {
 		assert.LessOrEqual(t, w.row().Due, w.now(daily))
 	})
 }
+
+// A row whose look-up hangs keeps no other row waiting.
+func TestWorkerGoesOnWhileALookUpHangs(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		slow := w.put(due(w.issued("a", "imp_slow")))
+		slow.Order = "slow"
+		w.store.set(slow)
+		w.put(w.issued("b", "imp_1"))
+		w.seen("imp_slow", client.StatusReady)
+		w.seen("imp_1", client.StatusPaid, paid)
+		w.api.on(func(call string) fault {
+			if call == "GET imp_slow" {
+				time.Sleep(timeout)
+			}
+			return fault{}
+		})
+		time.Sleep(time.Second + time.Millisecond)
+		_, err := w.l.Notice(context.Background(), w.acc, &Notice{ImpUID: "imp_1", Status: "paid"})
+		require.NoError(t, err)
+		time.Sleep(2 * time.Second)
+		assert.Len(t, s.told(), 1)
+	})
+}
