@@ -32,7 +32,7 @@ func (o *OrderCheck) unmarshal(d *caddyfile.Dispenser) error {
 	start := *d
 	if d.NextArg() {
 		o.URL = d.Val()
-		if _, err := parseURLTemplate(o.URL); err != nil && !loadTimePlaceholder.MatchString(o.URL) {
+		if _, err := parseURLTemplate(o.URL, ofCheck); err != nil && !loadTimePlaceholder.MatchString(o.URL) {
 			return d.WrapErr(err)
 		}
 	}
@@ -48,8 +48,8 @@ func (o *OrderCheck) unmarshal(d *caddyfile.Dispenser) error {
 		"reason":    text(&o.Reason, nil),
 		"shadow":    toggle(&o.Shadow),
 		"transport": {elsewhere: "ask by route { reverse_proxy ... { transport ... } } instead of a URL"},
-		"header":    {repeats: true, parse: o.unmarshalHeader},
-		"require":   {repeats: true, parse: o.unmarshalRequire},
+		"header":    headerFields(&o.Header, ofCheck),
+		"require":   requirements(&o.Requirements),
 		"route": {parse: func(d *caddyfile.Dispenser) error {
 			o.routeSegment = d.NextSegment()
 			return nil
@@ -64,38 +64,44 @@ func (o *OrderCheck) unmarshal(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (o *OrderCheck) unmarshalHeader(d *caddyfile.Dispenser) error {
-	var name, value string
-	if err := pair(&name, &value).parse(d); err != nil {
-		return err
-	}
-	name = http.CanonicalHeaderKey(name)
-	if err := validateHeaderName(name); err != nil {
-		return d.WrapErr(err)
-	}
-	if _, twice := o.Header[name]; twice {
-		return d.Errf("header %s is given twice", name)
-	}
-	if o.Header == nil {
-		o.Header = make(map[string]string)
-	}
-	if _, err := parseTemplate(value); err != nil && !loadTimePlaceholder.MatchString(value) {
-		return d.WrapErr(err)
-	}
-	o.Header[name] = value
-	return nil
+// headerFields is the option with a header field of a target.
+func headerFields(header *map[string]string, kind *targetKind) option {
+	return option{repeats: true, parse: func(d *caddyfile.Dispenser) error {
+		var name, value string
+		if err := pair(&name, &value).parse(d); err != nil {
+			return err
+		}
+		name = http.CanonicalHeaderKey(name)
+		if err := validateHeaderName(name, kind); err != nil {
+			return d.WrapErr(err)
+		}
+		if _, twice := (*header)[name]; twice {
+			return d.Errf("header %s is given twice", name)
+		}
+		if *header == nil {
+			*header = make(map[string]string)
+		}
+		if _, err := parseTemplate(value, kind); err != nil && !loadTimePlaceholder.MatchString(value) {
+			return d.WrapErr(err)
+		}
+		(*header)[name] = value
+		return nil
+	}}
 }
 
-func (o *OrderCheck) unmarshalRequire(d *caddyfile.Dispenser) error {
-	var r Requirement
-	if err := pair(&r.Path, &r.Value).parse(d); err != nil {
-		return err
-	}
-	if r.Path == "" {
-		return d.Err("require needs a path")
-	}
-	o.Requirements = append(o.Requirements, r)
-	return nil
+// requirements is the option with a condition on a JSON answer.
+func requirements(list *[]Requirement) option {
+	return option{repeats: true, parse: func(d *caddyfile.Dispenser) error {
+		var r Requirement
+		if err := pair(&r.Path, &r.Value).parse(d); err != nil {
+			return err
+		}
+		if r.Path == "" {
+			return d.Err("require needs a path")
+		}
+		*list = append(*list, r)
+		return nil
+	}}
 }
 
 // parseRoute parses a route block as Caddy's own directive route does, which keeps the order

@@ -100,13 +100,10 @@ func (c *Confirm) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
-	// Idle connections live for a short time only: many apps close theirs after a few
-	// seconds, and a webhook that is sent into a closing connection cannot be repeated.
-	transport, err := newTransport(ctx, time.Second)
+	transport, err := newAppTransport(ctx)
 	if err != nil {
 		return err
 	}
-	transport.Transport.Proxy = nil // a proxy of the environment could answer in the shop's place
 	for _, check := range c.OrderChecks {
 		if err := check.provision(ctx, transport); err != nil {
 			return fmt.Errorf("order_check %s: %w", check.Name, err)

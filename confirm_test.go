@@ -761,7 +761,7 @@ func TestCheckReadsTheAnswerToItsEnd(t *testing.T) {
 func TestCheckURLRefusesPlaceholdersBeforeThePath(t *testing.T) {
 	t.Parallel()
 	for _, target := range []string{"http://{http.cvs.merchant_uid}/x", "http://shop{http.cvs.merchant_uid}/x", "http://shop:{http.cvs.merchant_uid}/x", "{http.cvs.merchant_uid}/x", "http://shop{http.cvs.merchant_uid}", "{http.cvs.merchant_uid}://shop/x", "http://{http.cvs.merchant_uid}@shop/x"} {
-		_, err := parseURLTemplate(target)
+		_, err := parseURLTemplate(target, ofCheck)
 		assert.Error(t, err, target)
 	}
 }

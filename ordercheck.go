@@ -7,12 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
-	"regexp"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -61,8 +57,7 @@ type OrderCheck struct {
 	// Shadow makes the check ask and log its result, but never decide.
 	Shadow bool `json:"shadow,omitempty"`
 
-	url          template
-	header       map[string]template
+	target       target
 	routeSegment caddyfile.Segment // of the Caddyfile, until it is parsed
 	handler      caddyhttp.Handler
 	siteNames    []string // of placeholders in Route that the site may define
@@ -105,19 +100,8 @@ func (o *OrderCheck) provision(ctx caddy.Context, transport http.RoundTripper) (
 	if o.Method == "" {
 		o.Method = http.MethodPost
 	}
-	if o.url, err = parseURLTemplate(o.URL); err != nil {
-		return fmt.Errorf("url: %w", err)
-	}
-	o.header = make(map[string]template, len(o.Header))
-	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
-		if o.header[name], err = parseTemplate(o.Header[name]); err != nil {
-			return fmt.Errorf("header %s: %w", name, err)
-		}
-		if slices.ContainsFunc(o.header[name], func(p part) bool { return !fitsHeader(p.literal) }) {
-			return fmt.Errorf("header %s: the value has a line break or another control character", name)
-		}
-	}
-	return nil
+	o.target, err = parseTarget(o.URL, o.Header, ofCheck)
+	return err
 }
 
 func (o *OrderCheck) validate() error {
@@ -126,58 +110,18 @@ func (o *OrderCheck) validate() error {
 		return errors.New("need either a URL or a route")
 	case o.Route != nil && len(o.Route) == 0:
 		return errors.New("the route has no handler")
-	case o.Accept != nil && len(o.Accept) == 0:
-		return errors.New("accept is empty: no status would mean yes")
-	case slices.ContainsFunc(o.Requirements, func(r Requirement) bool { return r.Path == "" }):
-		return errors.New("require needs a path")
 	case o.hasRoute() && (o.Method != "" || o.Header != nil):
 		return errors.New("method and header are for a URL: in a route use Caddy's method and request_header")
 	case o.Method != "" && o.Method != http.MethodGet && o.Method != http.MethodPost:
 		return errors.New("method must be GET or POST")
 	}
-	seen := make(map[string]bool, len(o.Header))
-	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
-		if err := validateHeaderName(name); err != nil {
-			return err
-		}
-		if name = http.CanonicalHeaderKey(name); seen[name] {
-			return fmt.Errorf("header %s is given twice", name)
-		}
-		seen[name] = true
+	if err := validateHeader(o.Header, ofCheck); err != nil {
+		return err
 	}
-	for _, status := range o.Accept {
-		if err := validateAccept(status); err != nil {
-			return err
-		}
-	}
-	return nil
+	return validateAnswer(o.Accept, o.Requirements)
 }
 
 func (o *OrderCheck) hasRoute() bool { return o.Route != nil || o.routeSegment != nil }
-
-func validateHeaderName(name string) error {
-	switch {
-	case !headerPattern.MatchString(name):
-		return fmt.Errorf("header %q: not a name of a header field", name)
-	case strings.HasPrefix(http.CanonicalHeaderKey(name), "X-Cvs-"):
-		return fmt.Errorf("header %s: the X-Cvs- fields are reserved, every check gets them", name)
-	}
-	return nil
-}
-
-// fitsHeader reports whether a value can be sent in a header field.
-func fitsHeader(value string) bool {
-	return !strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
-}
-
-func validateAccept(status string) error {
-	if code, err := strconv.Atoi(status); status != "2xx" && (err != nil || code < 200 || code > 299) {
-		return fmt.Errorf("accept %s: only 200 to 299 and 2xx can mean yes", status)
-	}
-	return nil
-}
-
-var headerPattern = regexp.MustCompile("^[0-9A-Za-z!#$%&'*+.^_`|~-]+$")
 
 // checkInput is a confirm webhook as the order checks see it.
 type checkInput struct {
@@ -210,29 +154,12 @@ func (o *OrderCheck) prepare(in *checkInput) *preparedCheck {
 		p.upstream = o.routeUpstream(in, header)
 		return p
 	}
-	target, err := o.url.expandURL(in.repl)
-	if err != nil {
-		p.unfit = causePath
-		return p
-	}
-	p.upstream = upstream{
-		request: &http.Request{Method: o.Method, URL: target, Host: target.Host, Header: header}, body: in.body, transport: o.transport,
-	}
+	p.upstream = upstream{body: in.body, transport: o.transport}
 	if o.Method == http.MethodGet {
 		p.upstream.body = nil
 		header.Del("Content-Type")
 	}
-	for name, t := range o.header {
-		value, _ := t.expand(in.repl)
-		if !fitsHeader(value) {
-			p.unfit = causeHeader
-		}
-		header.Set(name, value)
-	}
-	if host := header.Get("Host"); host != "" {
-		p.upstream.request.Host = host
-		header.Del("Host")
-	}
+	p.upstream.request, p.unfit = o.target.request(o.Method, header, in.repl)
 	return p
 }
 
@@ -253,18 +180,7 @@ func (o *OrderCheck) routeUpstream(in *checkInput, header http.Header) upstream 
 // header returns the header fields that every check gets. The sender's own X-Cvs fields
 // are not among them.
 func (in *checkInput) header(left time.Duration) http.Header {
-	h := make(http.Header, 8)
-	h.Set("Content-Type", in.contentType)
-	h.Set("User-Agent", "caddy-cvs")
-	h.Set("X-Cvs-Imp-Uid", in.record.impUID)
-	h.Set("X-Cvs-Merchant-Uid", in.record.merchantUID)
-	h.Set("X-Cvs-Timeout-Ms", strconv.FormatInt(max(left.Milliseconds(), 0), 10))
-	if in.record.amount != "" {
-		h.Set("X-Cvs-Amount", in.record.amount)
-	}
-	if expires := in.record.expiresText(); expires != "" {
-		h.Set("X-Cvs-Expires", expires)
-	}
+	h := in.record.header(in.contentType, left)
 	if parent := in.request.Header.Get("Traceparent"); parent != "" {
 		h.Set("Traceparent", parent)
 	}

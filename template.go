@@ -1,6 +1,6 @@
 package caddycvs
 
-// This file holds templates: the URLs and header fields of order checks, with their
+// This file holds templates: the URLs and header fields of order checks and of tells, with their
 // placeholders.
 
 import (
@@ -35,7 +35,7 @@ const (
 	inQuery
 )
 
-func parseTemplate(raw string) (template, error) {
+func parseTemplate(raw string, kind *targetKind) (template, error) {
 	var t template
 	for raw != "" {
 		literal, rest, found := strings.Cut(raw, "{")
@@ -52,7 +52,7 @@ func parseTemplate(raw string) (template, error) {
 		case strings.Contains(name, "{"):
 			return nil, errors.New("a placeholder stands inside another: write them side by side")
 		}
-		p, err := parsePlaceholder(name)
+		p, err := parsePlaceholder(name, kind)
 		if err != nil {
 			return nil, err
 		}
@@ -61,9 +61,11 @@ func parseTemplate(raw string) (template, error) {
 	return t, nil
 }
 
-func parsePlaceholder(name string) (part, error) {
-	if cvs, ok := strings.CutPrefix(name, placeholderPrefix); ok && !slices.Contains(placeholderNames, cvs) {
-		return part{}, fmt.Errorf("there is no placeholder {%s}; there are {http.cvs.%s}", name, strings.Join(placeholderNames, "|"))
+func parsePlaceholder(name string, kind *targetKind) (part, error) {
+	if cvs, ok := strings.CutPrefix(name, placeholderPrefix); ok && !slices.Contains(kind.placeholders, cvs) {
+		return part{}, fmt.Errorf("there is no placeholder {%s}; there are {http.cvs.%s}", name, strings.Join(kind.placeholders, "|"))
+	} else if !ok && !kind.hasRequest && strings.HasPrefix(name, "http.") {
+		return part{}, fmt.Errorf("{%s} is of a request, and here is none; there are {http.cvs.%s}", name, strings.Join(kind.placeholders, "|"))
 	}
 	if strings.HasPrefix(name, "http.") {
 		return part{placeholder: name}, nil
@@ -100,11 +102,11 @@ func (t template) expand(repl *caddy.Replacer) (text string, complete bool) {
 
 // parseURLTemplate accepts placeholders of a request in path and query only: no webhook can
 // choose the host.
-func parseURLTemplate(raw string) (template, error) {
+func parseURLTemplate(raw string, kind *targetKind) (template, error) {
 	if strings.HasPrefix(raw, "unix") {
-		return nil, errors.New("a unix socket is asked by a route: order_check { route { reverse_proxy unix//run/shop.sock } }")
+		return nil, errors.New(kind.forSocket)
 	}
-	t, err := parseTemplate(raw)
+	t, err := parseTemplate(raw, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +128,7 @@ func parseURLTemplate(raw string) (template, error) {
 	u, err := url.Parse(prefix)
 	switch {
 	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("need an absolute http or https URL such as http://127.0.0.1:3000/payable, or a route")
+		return nil, errors.New("need an absolute http or https URL such as http://127.0.0.1:3000/payable" + kind.orElse)
 	case u.User != nil || strings.Contains(prefix, "#"):
 		return nil, errors.New("need a URL without credentials and fragment")
 	case !client.FitsPath(u.Path):

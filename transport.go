@@ -53,6 +53,18 @@ func newTransport(ctx caddy.Context, idle time.Duration) (*reverseproxy.HTTPTran
 	return transport, nil
 }
 
+// newAppTransport returns the transport for the merchant's app. Idle connections live for a short
+// time only: many apps close theirs after a few seconds, and a request that is sent into a closing
+// connection cannot be repeated.
+func newAppTransport(ctx caddy.Context) (*reverseproxy.HTTPTransport, error) {
+	transport, err := newTransport(ctx, time.Second)
+	if err != nil {
+		return nil, err
+	}
+	transport.Transport.Proxy = nil // a proxy of the environment could answer in the shop's place
+	return transport, nil
+}
+
 // isolatedTransport hides from a transport what Caddy keeps in the context of the request
 // that it is serving: these values could control the transport's own request, and are not
 // safe for use by several goroutines.

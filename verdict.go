@@ -9,8 +9,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/http"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -70,10 +68,8 @@ func (o *OrderCheck) judge(status int, body []byte, broken cause, amount string)
 		return noAnswer, cause{causeJSON, notJSON(body)}
 	}
 	answer := gjson.Parse(text)
-	for _, r := range o.Requirements {
-		if v := answer.Get(r.Path); !holds(v, r.Value) {
-			return no, cause{causeCondition, mismatch(r.Path, v)}
-		}
+	if why := unmet(o.Requirements, answer); why != "" {
+		return no, cause{causeCondition, why}
 	}
 	switch v := answer.Get(o.Amount); {
 	case o.Amount == "" || sameAmount(v, amount):
@@ -89,9 +85,18 @@ func (o *OrderCheck) accepts(status int) bool {
 	if o.Accept == nil {
 		return status == http.StatusOK
 	}
-	return slices.ContainsFunc(o.Accept, func(a string) bool {
-		return a == strconv.Itoa(status) || a == "2xx" && status/100 == 2
-	})
+	return accepts(o.Accept, status)
+}
+
+// unmet says what was found in place of the first required value that an answer lacks. It is "" if
+// the answer has all of them.
+func unmet(requirements []Requirement, answer gjson.Result) string {
+	for _, r := range requirements {
+		if v := answer.Get(r.Path); !holds(v, r.Value) {
+			return mismatch(r.Path, v)
+		}
+	}
+	return ""
 }
 
 // holds reports whether a JSON value is the wanted one: numbers by value,
