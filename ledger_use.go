@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,6 +24,9 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 	"github.com/caddy-cvs/caddy-cvs/client/ledger/boltstore"
 )
+
+// openedLedgers counts the ledgers that the process has opened.
+var openedLedgers atomic.Int64
 
 // ledgers holds each open ledger by the path of its file. Without a file its key is that of its
 // accounts.
@@ -39,6 +43,8 @@ var (
 // pooledLedger is a ledger that outlives a reload.
 type pooledLedger struct {
 	*ledger.Ledger
+	stored bool  // it keeps something
+	opened int64 // counts the ledgers of the process
 
 	mu      sync.Mutex
 	loggers []*zap.Logger // of the configurations in use, the newest last
@@ -74,7 +80,7 @@ func (p *pooledLedger) Destruct() error { return p.Close() }
 // appLedger is the ledger of one configuration. It is opened when the configuration starts, or
 // when it is used for the first time: Caddy starts apps in no order.
 type appLedger struct {
-	needed   bool // there is a handler that issues barcodes by it
+	needed   bool // there is a handler that issues barcodes by it, or keeps notices in it
 	open     sync.Once
 	pool     string // the key in ledgers
 	used     *pooledLedger
@@ -134,8 +140,8 @@ func (a *App) accountsKey() string {
 // newLedger opens the ledger. What the configuration is to blame for is an error. Otherwise the
 // site starts without it, and it is opened as soon as that is possible.
 func (a *App) newLedger() (*pooledLedger, error) {
-	p := &pooledLedger{loggers: []*zap.Logger{a.logger}}
-	if a.Ledger.Store == ledgerOff {
+	p := &pooledLedger{stored: a.Ledger.Store != ledgerOff, opened: openedLedgers.Add(1), loggers: []*zap.Logger{a.logger}}
+	if !p.stored {
 		p.Ledger = ledger.New(ledger.Options{Report: p.report})
 		return p, nil
 	}
