@@ -65,7 +65,7 @@ func parsePlaceholder(name string, kind *targetKind) (part, error) {
 	if cvs, ok := strings.CutPrefix(name, placeholderPrefix); ok && !slices.Contains(kind.placeholders, cvs) {
 		return part{}, fmt.Errorf("there is no placeholder {%s}; there are {http.cvs.%s}", name, strings.Join(kind.placeholders, "|"))
 	} else if !ok && !kind.hasRequest && strings.HasPrefix(name, "http.") {
-		return part{}, fmt.Errorf("{%s} is of a request, and here is none; there are {http.cvs.%s}", name, strings.Join(kind.placeholders, "|"))
+		return part{}, fmt.Errorf("{%s} belongs to a request, and a tell has none; there are {http.cvs.%s}", name, strings.Join(kind.placeholders, "|"))
 	}
 	if strings.HasPrefix(name, "http.") {
 		return part{placeholder: name}, nil
@@ -75,6 +75,11 @@ func parsePlaceholder(name string, kind *targetKind) (part, error) {
 		return part{placeholder: name}, err
 	}
 	return part{literal: value}, err
+}
+
+// hasInPath reports whether the placeholder {http.cvs.<name>} stands in the path.
+func (t template) hasInPath(name string) bool {
+	return slices.ContainsFunc(t, func(p part) bool { return p.place == inPath && p.placeholder == placeholderPrefix+name })
 }
 
 // expand returns the text with its values. complete is false if a value in a path is empty.

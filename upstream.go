@@ -1,6 +1,6 @@
 package caddycvs
 
-// This file holds how the merchant's app is asked: one request, to a URL or through a route
+// This file holds how the merchant's app is asked or told: one request, to a URL or through a route
 // of Caddy's handlers, and as much of the answer as has arrived.
 
 import (
@@ -10,7 +10,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -24,6 +26,7 @@ type upstream struct {
 	request   *http.Request
 	body      []byte
 	transport http.RoundTripper // for a URL
+	once      bool              // for a URL: it is not sent again, also if no connection can be made
 	route     *upstreamRoute    // nil for a URL
 }
 
@@ -56,8 +59,17 @@ func (u *upstream) askURL(ctx context.Context, answer *upstreamAnswer) cause {
 		if unreachable.name != "" {
 			traced = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
 		}
+		var inStream atomic.Bool
+		if u.once {
+			traced = httptrace.WithClientTrace(ctx, noteStream(&inStream))
+		}
 		r := u.request.WithContext(traced)
-		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(u.body)), nil }
+		r.GetBody = func() (io.ReadCloser, error) {
+			if inStream.Load() {
+				return nil, errInStream
+			}
+			return io.NopCloser(bytes.NewReader(u.body)), nil
+		}
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(u.body)), int64(len(u.body))
 		if len(u.body) == 0 {
 			r.Body = http.NoBody
@@ -68,6 +80,8 @@ func (u *upstream) askURL(ctx context.Context, answer *upstreamAnswer) cause {
 		}
 		_, dialing := errors.AsType[reverseproxy.DialError](err)
 		switch {
+		case dialing && u.once:
+			return cause{causeUnreachable, client.Cause(err)}
 		case dialing:
 			unreachable = cause{causeUnreachable, client.Cause(err)}
 			answer.setBroken(unreachable)
@@ -84,9 +98,22 @@ func (u *upstream) askURL(ctx context.Context, answer *upstreamAnswer) cause {
 	}
 }
 
+var errInStream = errors.New("the request was written, and is not sent again")
+
+// noteStream notes that a request is written into a stream of HTTP/2, which the transport sends again
+// after some resets of which not all mean that the app did nothing. Only HTTP/2 has field names that
+// begin with a colon. Over HTTP/1.1 the transport sends again only what it has not begun to write.
+func noteStream(written *atomic.Bool) *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{WroteHeaderField: func(name string, _ []string) {
+		if strings.HasPrefix(name, ":") {
+			written.Store(true)
+		}
+	}}
+}
+
 // upstreamAnswer is as much of the answer of the merchant's app as has arrived. One goroutine
 // writes it, possibly after its context has ended. Another one reads it without waiting for
-// that. The handlers of a route use it as their http.ResponseWriter.
+// that; only the header must not be read before the end. The handlers of a route use it as their http.ResponseWriter.
 type upstreamAnswer struct {
 	header http.Header
 
@@ -139,6 +166,7 @@ func (a *upstreamAnswer) readFrom(resp *http.Response) cause {
 		return cause{name: causeServerError}
 	}
 	a.setBroken(cause{name: causeTimeout})
+	a.header = resp.Header
 	a.WriteHeader(resp.StatusCode)
 	body, err := readAll(io.LimitReader(resp.Body, maxCheckAnswer+1), resp.ContentLength)
 	_, _ = a.Write(body)

@@ -1,7 +1,7 @@
 package caddycvs
 
-// This file holds what the answer of an order check means. These functions only decide: they
-// send nothing.
+// This file holds what the answer of an order check means, and what that of a tell. These functions
+// only decide: they send nothing.
 
 import (
 	"bytes"
@@ -9,12 +9,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tidwall/gjson"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/decimal"
+	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 	"github.com/caddy-cvs/caddy-cvs/client/strict"
 )
 
@@ -99,6 +103,49 @@ func unmet(requirements []Requirement, answer gjson.Result) string {
 	return ""
 }
 
+// judge decides what the answer to a message means. broken is set if the answer is not complete. Even
+// then, a status that the app sends because of the order counts.
+func (t *Tell) judge(status int, contentType string, body []byte, broken cause) ledger.Reply {
+	unheard := func(why cause) ledger.Reply { return ledger.Reply{Verdict: ledger.Unheard, Cause: why.String()} }
+	refused := func(why cause) ledger.Reply { return ledger.Reply{Verdict: ledger.Refused, Cause: why.String()} }
+	named := func(name string) cause { return cause{name: name + " " + strconv.Itoa(status)} }
+	switch {
+	case status >= 500:
+		return unheard(named(causeServerError))
+	case status == http.StatusRequestTimeout || status == http.StatusTooManyRequests:
+		return unheard(named(causeStatus))
+	case 300 <= status && status < 400:
+		return unheard(named(causeRedirect))
+	case status >= 400 || status >= 200 && !accepts(t.Accept, status):
+		return refused(named(causeStatus))
+	case broken.name != "":
+		return unheard(broken)
+	case t.Requirements == nil && isHTML(contentType, body):
+		return unheard(cause{name: causeHTML})
+	case t.Requirements == nil:
+		return ledger.Reply{Verdict: ledger.Heard}
+	case gjson.ValidBytes(body):
+	case isHTML(contentType, body):
+		return unheard(cause{causeJSON, causeHTML})
+	default:
+		return refused(cause{causeJSON, notJSON(body)})
+	}
+	if why := unmet(t.Requirements, gjson.ParseBytes(body)); why != "" {
+		return refused(cause{causeCondition, why})
+	}
+	return ledger.Reply{Verdict: ledger.Heard}
+}
+
+// isHTML reports whether an answer is a page, such as that of a site under maintenance. An empty one is
+// none, whatever it says: PHP gives it the media type of a page.
+func isHTML(contentType string, body []byte) bool {
+	body = bytes.TrimLeft(bytes.TrimPrefix(body, []byte("\ufeff")), " \t\r\n")
+	mediaType, _, _ := strings.Cut(contentType, ";")
+	return len(body) > 0 && (body[0] == '<' || slices.Contains(pageTypes, strings.ToLower(strings.TrimSpace(mediaType))))
+}
+
+var pageTypes = []string{"text/html", "application/xhtml+xml"}
+
 // holds reports whether a JSON value is the wanted one: numbers by value,
 // strings by their text, true, false and null by their names.
 func holds(v gjson.Result, want string) bool {
@@ -131,6 +178,13 @@ func sameAmount(v gjson.Result, amount string) bool {
 // operator must know. It never holds a value of an answer.
 type cause struct{ name, detail string }
 
+func (c cause) String() string {
+	if c.detail == "" {
+		return c.name
+	}
+	return c.name + ": " + c.detail
+}
+
 // The causes of a verdict. For those of noAnswer, statusFor gives the status of the answer.
 const (
 	causeStatus      = "status"
@@ -142,6 +196,7 @@ const (
 	causeRedirect    = "redirect"
 	causeSilent      = "route wrote no answer"
 	causeJSON        = "unreadable JSON"
+	causeHTML        = "the answer is HTML"
 	causeTooLarge    = "answer too large"
 	causeBroken      = "connection broke"
 	causeUnreachable = "unreachable"

@@ -1,0 +1,155 @@
+package caddycvs
+
+// This file holds the target of a tell: its configuration, and how the shop's app is told once.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-cvs/caddy-cvs/client/ledger"
+	"github.com/caddy-cvs/caddy-cvs/client/tell"
+)
+
+// Tell tells the merchant's app what has happened to a payment, by a POST to a URL.
+type Tell struct {
+	// URL is where to tell: http or https. Placeholders such as {http.cvs.merchant_uid} may
+	// stand in its path and query. Their values are escaped for a path or for a query.
+	URL string `json:"url,omitempty"`
+
+	// Header are further header fields to send, with placeholders.
+	Header map[string]string `json:"header,omitempty"`
+
+	// Timeout bounds the request and its answer. Default: 10s
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// Accept are the statuses that mean that the app knows: 200 to 299, or "2xx". Default: 2xx
+	Accept []string `json:"accept,omitempty"`
+
+	// Requirements are conditions on the JSON answer, all of which must hold.
+	Requirements []Requirement `json:"requirements,omitempty"`
+
+	// As is the form of the body: "json" or "form". Default: json
+	As string `json:"as,omitempty"`
+
+	// Secret are the secrets of the Standard Webhooks by which the app verifies what it is told,
+	// as placeholders. Each signs, so that the app may take over a new one at any time. Without one
+	// nothing is signed.
+	Secret []string `json:"secret,omitempty"`
+
+	target    target
+	secrets   []tell.Secret
+	transport http.RoundTripper
+}
+
+const (
+	asJSON = "json"
+	asForm = "form"
+
+	defaultTellTimeout = 10 * time.Second
+)
+
+func (t *Tell) provision(ctx caddy.Context) (err error) {
+	if err := t.validate(); err != nil {
+		return err
+	}
+	if err := validateDuration("timeout", t.Timeout, time.Millisecond); err != nil {
+		return err
+	}
+	if t.Timeout == 0 {
+		t.Timeout = caddy.Duration(defaultTellTimeout)
+	}
+	if t.Accept == nil {
+		t.Accept = []string{"2xx"}
+	}
+	if t.As == "" {
+		t.As = asJSON
+	}
+	if t.target, err = parseTarget(t.URL, t.Header, ofTell); err != nil {
+		return err
+	}
+	if err := t.provisionSecrets(); err != nil {
+		return err
+	}
+	t.transport, err = newAppTransport(ctx)
+	return err
+}
+
+func (t *Tell) provisionSecrets() error {
+	t.secrets = nil
+	for _, raw := range t.Secret {
+		text, err := resolveSecret("secret", raw)
+		if err != nil {
+			return err
+		}
+		secret, err := tell.ParseSecret(text)
+		if err != nil {
+			return fmt.Errorf("secret %s: %w", raw, err)
+		}
+		t.secrets = append(t.secrets, secret)
+	}
+	return nil
+}
+
+func (t *Tell) validate() error {
+	switch {
+	case t.URL == "":
+		return errors.New("need a URL such as http://127.0.0.1:3000/payments/{http.cvs.merchant_uid}")
+	case t.As != "" && t.As != asJSON && t.As != asForm:
+		return fmt.Errorf("as must be json or form, not %q", t.As)
+	case t.Secret != nil && len(t.Secret) == 0:
+		return errors.New("secret is empty: name one, or leave it out")
+	}
+	if err := validateHeader(t.Header, ofTell); err != nil {
+		return err
+	}
+	return validateAnswer(t.Accept, t.Requirements)
+}
+
+// Send tells the app once. It returns within the timeout.
+func (t *Tell) Send(ctx context.Context, m *tell.Message) ledger.Reply {
+	if ctx.Err() != nil {
+		return ledger.Reply{Verdict: ledger.Withdrawn, Cause: causeTimeout}
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(t.Timeout))
+	defer cancel()
+	contentType, body := m.Encode(t.As == asForm)
+	request, unfit := t.request(m, contentType, body)
+	if unfit != "" {
+		return ledger.Reply{Verdict: ledger.Refused, Cause: unfit}
+	}
+	answer := newUpstreamAnswer()
+	sending := upstream{request: request, body: body, transport: t.transport, once: true}
+	sending.run(ctx, answer)
+	status, content, broken := answer.current()
+	return t.judge(status, answer.Header().Get("Content-Type"), content, broken)
+}
+
+// request builds the request of a message. unfit is the cause if a value of the order cannot stand in
+// it, else "".
+func (t *Tell) request(m *tell.Message, contentType string, body []byte) (r *http.Request, unfit string) {
+	about := messageRecord(m)
+	header := about.header(contentType, time.Duration(t.Timeout))
+	id, now := m.ID(), time.Now()
+	header.Set("Webhook-Id", id)
+	header.Set("Webhook-Timestamp", strconv.FormatInt(now.Unix(), 10))
+	if t.secrets != nil {
+		header.Set("Webhook-Signature", tell.Sign(t.secrets, id, now, body))
+	}
+	repl := caddy.NewReplacer()
+	repl.Map(about.placeholder)
+	return t.target.request(http.MethodPost, header, repl)
+}
+
+// messageRecord is the record of telling the app a message.
+func messageRecord(m *tell.Message) *record {
+	return &record{
+		subject: subject{operation: "tell", account: m.Account, merchantUID: m.MerchantUID, impUID: m.ImpUID, amount: m.Amount},
+		event:   string(m.Event), status: m.Status, expires: m.Expires,
+	}
+}
