@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -19,10 +20,14 @@ func init() {
 	httpcaddyfile.RegisterGlobalOption("cvs", parseApp)
 	httpcaddyfile.RegisterHandlerDirective("cvs_proxy", parseProxy)
 	httpcaddyfile.RegisterDirective("cvs_confirm", parseConfirmRoutes)
+	httpcaddyfile.RegisterDirective("cvs_notice", parseNoticeRoutes)
 	httpcaddyfile.RegisterHandlerDirective("cvs_sandbox", parseSandbox)
 	// Before every directive that changes or answers a request: after the rewrite or
-	// try_files of a front controller, the shop's own 200 would accept the payment.
-	httpcaddyfile.RegisterDirectiveOrder("cvs_confirm", httpcaddyfile.Before, "redir")
+	// try_files of a front controller, the shop's own 200 would accept the payment, or acknowledge the
+	// notice.
+	for _, directive := range []string{"cvs_confirm", "cvs_notice"} {
+		httpcaddyfile.RegisterDirectiveOrder(directive, httpcaddyfile.Before, "redir")
+	}
 	// After basic_auth and forward_auth; before handle and route, so that a catch-all of the
 	// shop does not answer the API's paths.
 	for _, directive := range []string{"cvs_proxy", "cvs_sandbox"} {
@@ -214,15 +219,30 @@ func (p *Proxy) unmarshalServe(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// parseConfirmRoutes makes two routes of the cvs_confirm directive: its own, and after it
-// one for webhooks that miss it. A path that is given as the matcher also matches with a
-// slash at its end. Caddy's matcher itself ignores case and doubled slashes.
-func parseConfirmRoutes(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+// extractMatchers returns the matchers of a directive that receives webhooks, nil if it has none. A
+// path that is given as the matcher also matches with a slash at its end. Caddy's matcher itself
+// ignores case and doubled slashes.
+func extractMatchers(h httpcaddyfile.Helper) (caddy.ModuleMap, error) {
 	h.Next()
 	isPath := h.NextArg() && strings.HasPrefix(h.Val(), "/")
 	h.Reset()
 	h.Next()
 	matchers, err := h.ExtractMatcherSet()
+	if err != nil || !isPath {
+		return matchers, err
+	}
+	var paths caddyhttp.MatchPath
+	if err := json.Unmarshal(matchers["path"], &paths); err != nil {
+		return nil, h.WrapErr(err)
+	}
+	matchers["path"] = caddyconfig.JSON(withSlash(paths), nil)
+	return matchers, nil
+}
+
+// parseConfirmRoutes makes two routes of the cvs_confirm directive: its own, and after it
+// one for webhooks that miss it.
+func parseConfirmRoutes(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	matchers, err := extractMatchers(h)
 	if err != nil {
 		return nil, err
 	}
@@ -232,13 +252,6 @@ func parseConfirmRoutes(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, er
 	}
 	if matchers == nil { // every request reaches it
 		return h.NewRoute(nil, confirm), nil
-	}
-	if isPath {
-		var paths caddyhttp.MatchPath
-		if err := json.Unmarshal(matchers["path"], &paths); err != nil {
-			return nil, h.WrapErr(err)
-		}
-		matchers["path"] = caddyconfig.JSON(withSlash(paths), nil)
 	}
 	return append(h.NewRoute(matchers, confirm), h.NewRoute(nil, new(Unrouted))...), nil
 }

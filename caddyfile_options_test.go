@@ -75,6 +75,14 @@ var blockTests = map[string]blockTest{
 		directive: "cvs_confirm", config: OrderCheck{}, options: orderCheckOptions, jsonOnly: []string{"url"},
 		caddyfile: ":8080 {\n\tcvs_confirm {\n\t\torder_check http://127.0.0.1:3000/payable {\n\t\t\tOPTIONS\n\t\t}\n\t}\n}\n",
 	},
+	"cvs_notice": {
+		directive: "cvs_notice", config: Notice{}, options: noticeOptions,
+		caddyfile: ":8080 {\n\tcvs_notice /cvs/notice {\n\t\tOPTIONS\n\t}\n}\n",
+	},
+	"tell": {
+		directive: "cvs_notice", config: Tell{}, options: tellOptions, jsonOnly: []string{"url"},
+		caddyfile: ":8080 {\n\tcvs_notice {\n\t\ttell http://127.0.0.1:3000/payments {\n\t\t\tOPTIONS\n\t\t}\n\t}\n}\n",
+	},
 	"cvs_sandbox": {
 		directive: "cvs_sandbox", config: Sandbox{}, options: sandboxOptions,
 		caddyfile: ":8480 {\n\tcvs_sandbox {\n\t\tOPTIONS\n\t}\n}\n",
@@ -165,6 +173,29 @@ var orderCheckOptions = map[string]optionTest{
 	"reason":  {takes: oneArgument, valid: "message"},
 	"shadow":  {takes: noArgument},
 	"route":   {valid: "{\n\trespond 200\n}", opensBlock: true},
+}
+
+var noticeOptions = map[string]optionTest{
+	"account": {takes: oneArgument, valid: "second", rejects: wrongAccountNames},
+	"tell": {valid: "http://127.0.0.1:3000/a", opensBlock: true, rejects: map[string]string{
+		"": wrongCount("tell"),
+		"http://127.0.0.1:3000/a http://127.0.0.1:3000/b": wrongCount("http://127.0.0.1:3000/b"),
+	}},
+	"events":      {takes: oneOrMoreArguments, valid: "paid", rejects: rejectEach(`"VALUE" is none of: paid, cancelled, expired`, "", "refunded", "PAID")},
+	"retry":       {takes: oneArgument, valid: "72h", rejects: mergeMaps(wrongDurations, rejectEach("retry must be 1s or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds", "999ms"))},
+	"concurrency": {takes: oneArgument, valid: "4", rejects: rejectEach(`"VALUE" is not a positive number such as 8`, "0", "-1", "many", "1.5")},
+	"intervals":   {takes: oneOrMoreArguments, valid: "5s", rejects: mergeMaps(wrongDurations, rejectEach("intervals must be 100ms or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds", "99ms"))},
+	"sweep":       {takes: oneArgument, valid: "5m", rejects: rejectEach(`sweep must be a duration such as 5m, of 1s or more, or off, not "VALUE"`, "on", "0", "-5m", "999ms", "5")},
+	"sandbox":     {takes: oneArgument, valid: "allow", rejects: rejectEach(`"VALUE" is none of: reject, allow`, "accept", "ALLOW")},
+}
+
+var tellOptions = map[string]optionTest{
+	"header":  {takes: twoArguments, valid: "X-Internal-Key one", repeatable: true},
+	"timeout": {takes: oneArgument, valid: "1s", rejects: wrongDurations},
+	"accept":  {takes: oneOrMoreArguments, valid: "200", rejects: rejectEach("accept VALUE: only 200 to 299 and 2xx can mean yes", "any", "301", "4xx", "500")},
+	"require": {takes: twoArguments, valid: "heard true", repeatable: true},
+	"as":      {takes: oneArgument, valid: "form", rejects: rejectEach(`"VALUE" is none of: json, form`, "xml", "JSON")},
+	"secret":  {takes: oneOrMoreArguments, valid: "{env.FIXTURE_SECRET}", rejects: mergeMaps(wrongSecrets("secret"), map[string]string{`""`: "secret is missing: set it to a placeholder such as {env.PORTONE_SECRET}"})},
 }
 
 var sandboxOptions = map[string]optionTest{
@@ -302,7 +333,7 @@ func TestBlocksRejectUnknownOption(t *testing.T) {
 
 func TestBlocksNameThePlaceOfTheLedger(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"account", "cvs_proxy", "cvs_confirm"} {
+	for _, name := range []string{"account", "cvs_proxy", "cvs_confirm", "cvs_notice"} {
 		for _, lines := range []string{"ledger", "ledger off", "ledger /var/lib/shop/cvs.db {\nkeep 30d\n}"} {
 			t.Run(name+"/"+lines, func(t *testing.T) {
 				t.Parallel()
@@ -314,7 +345,7 @@ func TestBlocksNameThePlaceOfTheLedger(t *testing.T) {
 
 func TestHandlersNameTheBlockOfAccountOptions(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"cvs_proxy", "cvs_confirm"} {
+	for _, name := range []string{"cvs_proxy", "cvs_confirm", "cvs_notice"} {
 		block := blockTests[name]
 		for option, test := range accountOptions {
 			if _, taken := block.options[option]; taken {
@@ -377,7 +408,7 @@ func collectOptions(d *caddyfile.Dispenser, used map[string]bool) {
 
 // jsonPlurals are the options, each behind its block, whose JSON name is a plural, because it holds a map or a list
 // of blocks.
-var jsonPlurals = map[string]string{"cvs.account": "accounts", "cvs_confirm.order_check": "order_checks", "order_check.require": "requirements"}
+var jsonPlurals = map[string]string{"cvs.account": "accounts", "cvs_confirm.order_check": "order_checks", "order_check.require": "requirements", "tell.require": "requirements"}
 
 func TestJSONNamesMatchCaddyfileOptions(t *testing.T) {
 	t.Parallel()

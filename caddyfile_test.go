@@ -33,6 +33,7 @@ var fixtureSecrets = map[string]string{
 	"FIXTURE_PREVIOUS_KEY":  "g2-e61b0f93c8d2475a",
 	"FIXTURE_SHORT_KEY":     "g3-only-15chars",
 	"FIXTURE_SHOP_KEY":      "h1-c07a51f2e9",
+	"FIXTURE_SECRET":        "whsec_bjEtNGY5YjBlNzEtZDI4Ni00YTMzLWIxYzU=",
 }
 
 var fixtureSettings = map[string]string{
@@ -264,6 +265,8 @@ const (
 	inConfirm      = inHTTP + "loading module 'cvs_confirm': provision http.handlers.cvs_confirm: "
 	invalidConfig  = inHTTP + "loading module 'cvs_confirm': http.handlers.cvs_confirm: invalid configuration: "
 	confirmJSON    = inHTTP + "loading module 'cvs_confirm': decoding module config: http.handlers.cvs_confirm: "
+	inNotice       = inHTTP + "loading module 'cvs_notice': provision http.handlers.cvs_notice: "
+	noticeJSON     = inHTTP + "loading module 'cvs_notice': decoding module config: http.handlers.cvs_notice: "
 	inSandbox      = inHTTP + "loading module 'cvs_sandbox': provision http.handlers.cvs_sandbox: "
 	sandboxJSON    = inHTTP + "loading module 'cvs_sandbox': decoding module config: http.handlers.cvs_sandbox: "
 	inApp          = "loading cvs app module: provision cvs: "
@@ -385,6 +388,42 @@ func TestJSONRejectsMistakes(t *testing.T) {
 		{"order_check: unknown field", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","retries":3`), confirmJSON + `json: unknown field "retries"`},
 		{"order_check: unknown field of require", usableApp, orderCheck(`"url":"http://127.0.0.1:3000","requirements":[{"path":"ok","equals":"1"}]`), confirmJSON + `json: unknown field "equals"`},
 
+		{"notice", usableApp, noticeWith(`"events":["expired"],"retry":"1h","concurrency":1,"intervals":["1s"],"sweep":"off","sandbox":"allow"`), ``},
+		{"notice: sweep", usableApp, noticeWith(`"sweep":"1s"`), ``},
+		{"notice: without tell", usableApp, `{"handler":"cvs_notice"}`, inNotice + "need a tell: the URL at which the app is told of payments"},
+		{"notice: tell null", usableApp, `{"handler":"cvs_notice","tell":null}`, inNotice + "need a tell: the URL at which the app is told of payments"},
+		{"notice: account unknown", usableApp, noticeWith(`"account":"second"`), inNotice + `account "second" is not configured in the global option cvs`},
+		{"notice: ledger off", appWith(`"ledger":{"store":"off"}`), noticeWith(`"sandbox":"allow"`), inNotice + "cvs_notice keeps notices in the ledger: remove ledger off from the global option cvs"},
+		{"notice: twice", usableApp, noticeWith(`"sandbox":"allow"`) + `]},{"handle":[` + noticeWith(`"sandbox":"reject"`), strings.Replace(inNotice, "route 0", "route 1", 1) + "the unnamed account has another cvs_notice: an account has one, on one server"},
+		{"notice: events empty", usableApp, noticeWith(`"events":[]`), inNotice + "events is empty: name one, or leave it out for all"},
+		{"notice: events unknown", usableApp, noticeWith(`"events":["refunded"]`), inNotice + `events: "refunded" is none of: paid, cancelled, expired`},
+		{"notice: events twice", usableApp, noticeWith(`"events":["paid","expired","paid"]`), inNotice + "events: paid is given twice"},
+		{"notice: retry without unit", usableApp, noticeWith(`"retry":72`), inNotice + "retry must be 1s or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
+		{"notice: retry negative", usableApp, noticeWith(`"retry":"-1h"`), inNotice + "retry must be 1s or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
+		{"notice: concurrency negative", usableApp, noticeWith(`"concurrency":-1`), inNotice + "concurrency must be 1 or more"},
+		{"notice: intervals empty", usableApp, noticeWith(`"intervals":[]`), inNotice + "intervals is empty: name one, or leave it out"},
+		{"notice: intervals zero", usableApp, noticeWith(`"intervals":["1s",0]`), inNotice + "intervals must be 100ms or more"},
+		{"notice: intervals without unit", usableApp, noticeWith(`"intervals":[5]`), inNotice + "intervals must be 100ms or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
+		{"notice: sweep too often", usableApp, noticeWith(`"sweep":"999ms"`), inNotice + `sweep must be a duration such as 5m, of 1s or more, or off, not "999ms"`},
+		{"notice: sweep a number", usableApp, noticeWith(`"sweep":300`), noticeJSON + "json: cannot unmarshal number into Go struct field Notice.sweep of type string"},
+		{"notice: sandbox", usableApp, noticeWith(`"sandbox":"accept"`), inNotice + `sandbox must be reject or allow, not "accept"`},
+		{"notice: unknown field", usableApp, noticeWith(`"order_checks":[]`), noticeJSON + `json: unknown field "order_checks"`},
+		{"tell", usableApp, tellJSON(`"url":"https://shop.example","header":{"X-A":"b"},"timeout":"1s","accept":["204"],"requirements":[{"path":"ok","value":"1"}],"as":"form","secret":["{env.FIXTURE_SECRET}"]`), ``},
+		{"tell: without url", usableApp, tellJSON(``), inNotice + "tell: need a URL such as http://127.0.0.1:3000/payments/{http.cvs.merchant_uid}"},
+		{"tell: url relative", usableApp, tellJSON(`"url":"/payments"`), inNotice + "tell: url: need an absolute http or https URL such as http://127.0.0.1:3000/payable"},
+		{"tell: url of a request", usableApp, tellJSON(`"url":"http://127.0.0.1/{http.request.host}"`), inNotice + "tell: url: {http.request.host} belongs to a request, and a tell has none; there are {http.cvs.event|imp_uid|merchant_uid|status|amount|expires|account}"},
+		{"tell: header reserved", usableApp, tellJSON(`"url":"http://127.0.0.1","header":{"Webhook-Signature":"1"}`), inNotice + "tell: header Webhook-Signature: the X-Cvs- and webhook- fields are reserved, every tell gets them"},
+		{"tell: header of vars", usableApp, tellJSON(`"url":"http://127.0.0.1","header":{"X-A":"{http.vars.a}"}`), inNotice + "tell: header X-A: {http.vars.a} belongs to a request, and a tell has none; there are {http.cvs.event|imp_uid|merchant_uid|status|amount|expires|account}"},
+		{"tell: timeout without unit", usableApp, tellJSON(`"url":"http://127.0.0.1","timeout":10`), inNotice + "tell: timeout must be 1ms or more: in JSON write it as a text with a unit, such as \"5s\"; a number is in nanoseconds"},
+		{"tell: accept empty", usableApp, tellJSON(`"url":"http://127.0.0.1","accept":[]`), inNotice + "tell: accept is empty: no status would mean yes"},
+		{"tell: accept", usableApp, tellJSON(`"url":"http://127.0.0.1","accept":["404"]`), inNotice + "tell: accept 404: only 200 to 299 and 2xx can mean yes"},
+		{"tell: require without path", usableApp, tellJSON(`"url":"http://127.0.0.1","requirements":[{"value":"1"}]`), inNotice + "tell: require needs a path"},
+		{"tell: as", usableApp, tellJSON(`"url":"http://127.0.0.1","as":"xml"`), inNotice + `tell: as must be json or form, not "xml"`},
+		{"tell: secret empty", usableApp, tellJSON(`"url":"http://127.0.0.1","secret":[]`), inNotice + "tell: secret is empty: name one, or leave it out"},
+		{"tell: secret literal", usableApp, tellJSON(`"url":"http://127.0.0.1","secret":["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]`), inNotice + "tell: secret" + refusedLiteral},
+		{"tell: secret of another kind", usableApp, tellJSON(`"url":"http://127.0.0.1","secret":["{env.FIXTURE_IMP_SECRET}"]`), inNotice + "tell: secret {env.FIXTURE_IMP_SECRET}: the secret does not begin with whsec_"},
+		{"tell: unknown field", usableApp, tellJSON(`"url":"http://127.0.0.1","method":"PUT"`), noticeJSON + `json: unknown field "method"`},
+
 		{"sandbox: without app", ``, `{"handler":"cvs_sandbox"}`, ``},
 		{"sandbox: imp_key alone", ``, `{"handler":"cvs_sandbox","imp_key":"{env.FIXTURE_IMP_KEY}"}`, inSandbox + "imp_key and imp_secret go together: set both, or none to accept any"},
 		{"sandbox: imp_key literal", ``, `{"handler":"cvs_sandbox","imp_key":"any","imp_secret":"{env.FIXTURE_IMP_SECRET}"}`, inSandbox + "imp_key" + refusedLiteral},
@@ -424,6 +463,13 @@ func appWith(fields string) string {
 func confirmWith(fields string) string {
 	return `{"handler":"cvs_confirm","order_checks":[{"url":"http://127.0.0.1:3000"}],` + fields + `}`
 }
+
+// noticeWith adds fields to a usable cvs_notice.
+func noticeWith(fields string) string {
+	return `{"handler":"cvs_notice","tell":{"url":"http://127.0.0.1:3000"},` + fields + `}`
+}
+
+func tellJSON(fields string) string { return `{"handler":"cvs_notice","tell":{` + fields + `}}` }
 
 func orderCheck(fields string) string { return orderChecks("{" + fields + "}") }
 
@@ -472,7 +518,7 @@ func checkOwnModules(t *testing.T, config any) {
 		if apps, ok := c["apps"].(map[string]any); ok && apps["cvs"] != nil {
 			rewrite(t, apps["cvs"], new(App))
 		}
-		modules := map[any]any{"cvs_proxy": new(Proxy), "cvs_confirm": new(Confirm), "cvs_sandbox": new(Sandbox)}
+		modules := map[any]any{"cvs_proxy": new(Proxy), "cvs_confirm": new(Confirm), "cvs_notice": new(Notice), "cvs_sandbox": new(Sandbox)}
 		if module := modules[c["handler"]]; module != nil {
 			options := maps.Clone(c)
 			delete(options, "handler")

@@ -45,7 +45,7 @@ func configurations(t *testing.T) map[string]string {
 			configs[name] = accounts + block
 		}
 	}
-	require.Len(t, configs, 5+5)
+	require.Len(t, configs, 5+6)
 	return configs
 }
 
@@ -70,7 +70,13 @@ var (
 // no secret.
 func withSecrets(config string) string {
 	config = strings.ReplaceAll(config, "{env.PORTONE_CHANNEL_KEY}", "channel-key-1")
-	return filePattern.ReplaceAllString(envPattern.ReplaceAllString(config, "{env.CVS_TEST_SIGNING_KEY}"), "{env.CVS_TEST_SECOND_KEY}")
+	config = envPattern.ReplaceAllStringFunc(config, func(placeholder string) string {
+		if strings.HasPrefix(placeholder, "{env.CVS_") && strings.HasSuffix(placeholder, "_SECRET}") {
+			return "{env.CVS_TEST_NOTICE_SECRET}"
+		}
+		return "{env.CVS_TEST_SIGNING_KEY}"
+	})
+	return filePattern.ReplaceAllString(config, "{env.CVS_TEST_SECOND_KEY}")
 }
 
 // caddy.Validate cleans up what the process shares, so these tests do not run
@@ -213,7 +219,7 @@ func TestShownJSONLoads(t *testing.T) {
 func TestREADMENamesEveryOption(t *testing.T) {
 	t.Parallel()
 	readme := strings.Join(fenced(t, "caddyfile"), "\n")
-	for _, module := range []reflect.Type{reflect.TypeFor[App](), reflect.TypeFor[Ledger](), reflect.TypeFor[Proxy](), reflect.TypeFor[Confirm](), reflect.TypeFor[OrderCheck](), reflect.TypeFor[Sandbox]()} {
+	for _, module := range []reflect.Type{reflect.TypeFor[App](), reflect.TypeFor[Ledger](), reflect.TypeFor[Proxy](), reflect.TypeFor[Confirm](), reflect.TypeFor[OrderCheck](), reflect.TypeFor[Notice](), reflect.TypeFor[Tell](), reflect.TypeFor[Sandbox]()} {
 		options := jsonOptions(module)
 		require.NotEmpty(t, options)
 		for _, option := range options {
@@ -227,7 +233,7 @@ func TestREADMENamesEveryOption(t *testing.T) {
 	}
 }
 
-// jsonOptions returns the JSON names of a module's fields, except a check's URL and the
+// jsonOptions returns the JSON names of a module's fields, except the URL of a check or a tell and the
 // ledger's place, which are arguments in the Caddyfile.
 func jsonOptions(module reflect.Type) []string {
 	var names []string

@@ -92,12 +92,14 @@ func isGuarded(r *http.Request) bool {
 	return is
 }
 
+const maxSeen = maxWebhook + 1 // from the last byte it shows that a body is too large for a webhook
+
 // bufferedBody keeps the beginning of a body, which can be inspected before or after other
 // handlers read it.
 type bufferedBody struct {
 	mu     sync.Mutex
 	source io.ReadCloser
-	seen   []byte // at most maxWebhook
+	seen   []byte // at most maxSeen
 	given  int    // bytes of it that other handlers have read
 	err    error
 }
@@ -114,7 +116,7 @@ func (b *bufferedBody) Read(p []byte) (int, error) {
 		return 0, b.err
 	}
 	n, err := b.source.Read(p)
-	if room := maxWebhook - len(b.seen); room > 0 {
+	if room := maxSeen - len(b.seen); room > 0 {
 		b.seen = append(b.seen, p[:min(n, room)]...)
 	}
 	b.given = len(b.seen)
@@ -128,7 +130,7 @@ func (b *bufferedBody) beginning(w http.ResponseWriter) []byte {
 	defer setReadDeadline(w, time.Now().Add(bodyTimeout))()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if room := maxWebhook - len(b.seen); room > 0 && b.err == nil {
+	if room := maxSeen - len(b.seen); room > 0 && b.err == nil {
 		more, err := io.ReadAll(io.LimitReader(b.source, int64(room)))
 		b.seen = append(b.seen, more...)
 		if err != nil && !errors.Is(err, http.ErrBodyReadAfterClose) {
@@ -136,6 +138,23 @@ func (b *bufferedBody) beginning(w http.ResponseWriter) []byte {
 		}
 	}
 	return bytes.Clone(b.seen)
+}
+
+// whole returns the body of a webhook, which no other handler has read yet. Its errors are of type
+// *httpError. Later handlers read the same body, and end with the same error.
+func (b *bufferedBody) whole(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if err := validateBodyHeader(r, maxWebhook); err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(bodyTimeout)
+	content := b.beginning(w)
+	switch {
+	case b.err != nil:
+		return nil, bodyError(b.err, deadline)
+	case len(content) > maxWebhook:
+		return nil, tooLarge(maxWebhook)
+	}
+	return content, nil
 }
 
 // peek returns the beginning of a request's body. Later handlers read the whole body.

@@ -58,24 +58,37 @@ func unreadable(err error) error {
 // readBody reads at most limit bytes, until the deadline: a slow sender must not hold the
 // request.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time.Time) ([]byte, error) {
-	if r.ContentLength > limit {
-		return nil, tooLarge(limit)
-	}
-	if encoding := r.Header.Get("Content-Encoding"); encoding != "" {
-		return nil, &httpError{status: http.StatusUnsupportedMediaType, message: "Content-Encoding " + strconv.Quote(encoding[:min(len(encoding), 60)]) + " is not supported: send the body without it"}
+	if err := validateBodyHeader(r, limit); err != nil {
+		return nil, err
 	}
 	defer setReadDeadline(w, deadline)()
 	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
-	if exceeded, ok := errors.AsType[*http.MaxBytesError](err); ok { // the limit may be that of request_body
-		return nil, tooLarge(exceeded.Limit)
-	}
-	if err != nil && time.Now().After(deadline) {
-		return nil, &httpError{status: http.StatusRequestTimeout, message: "the body did not arrive in time"}
-	}
 	if err != nil {
-		return nil, badRequest("the body is incomplete")
+		return nil, bodyError(err, deadline)
 	}
 	return body, nil
+}
+
+// validateBodyHeader refuses a body by the header of its request.
+func validateBodyHeader(r *http.Request, limit int64) error {
+	if r.ContentLength > limit {
+		return tooLarge(limit)
+	}
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" {
+		return &httpError{status: http.StatusUnsupportedMediaType, message: "Content-Encoding " + strconv.Quote(encoding[:min(len(encoding), 60)]) + " is not supported: send the body without it"}
+	}
+	return nil
+}
+
+// bodyError is the error for a body that could not be read to its end.
+func bodyError(err error, deadline time.Time) error {
+	if exceeded, ok := errors.AsType[*http.MaxBytesError](err); ok { // the limit may be that of request_body
+		return tooLarge(exceeded.Limit)
+	}
+	if time.Now().After(deadline) {
+		return &httpError{status: http.StatusRequestTimeout, message: "the body did not arrive in time"}
+	}
+	return badRequest("the body is incomplete")
 }
 
 // setReadDeadline sets the deadline for a body to arrive. The caller must call clear after

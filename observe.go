@@ -1,6 +1,6 @@
 package caddycvs
 
-// This file holds the record of one API call or of one decision on a webhook. The log line
+// This file holds the record of one API call, of one decision on a webhook, or of one notice. The log line
 // and the placeholders {http.cvs.*} are made from it.
 
 import (
@@ -34,9 +34,10 @@ type record struct {
 	event, status, barcode, payType string // of the payment
 	expires                         int64  // deadline in Unix seconds, 0 if unknown
 	httpStatus                      int    // of the answer, 0 before it is known
-	isDecision                      bool
+	isDecision                      bool   // about a webhook
 	code                            int64  // of the API's envelope, for a call
 	verdict, reason                 string // of a decision
+	outcome                         string // of a notice
 	cause                           cause
 	rule, clientIP                  string
 	method, path                    string // of a call that only the option serve lets through, or nothing does
@@ -73,6 +74,7 @@ var attributes = []attribute{
 	{"operation", true, false, func(r *record) string { return r.operation }},
 	{"code", true, false, (*record).codeText},
 	{"verdict", true, true, func(r *record) string { return r.verdict }},
+	{"outcome", false, true, func(r *record) string { return r.outcome }},
 	{"reason", true, false, func(r *record) string { return r.reason }},
 	{"method", false, true, func(r *record) string { return r.method }},
 	{"path", false, true, func(r *record) string { return r.path }},
@@ -165,7 +167,7 @@ func (r *record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 			enc.AddString(a.name, value)
 		}
 	}
-	if !r.isDecision {
+	if !r.isDecision || r.outcome != "" {
 		return nil
 	}
 	return enc.AddArray("checks", zapcore.ArrayMarshalerFunc(func(list zapcore.ArrayEncoder) error {

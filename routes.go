@@ -51,12 +51,16 @@ func (w *walk) hasAny(handlers []caddyhttp.MiddlewareHandler, is func(caddyhttp.
 func isConfirm(h caddyhttp.MiddlewareHandler) bool { _, ok := h.(*Confirm); return ok }
 
 func takesWebhooks(h caddyhttp.MiddlewareHandler) bool {
-	_, isProxy := h.(*Proxy)
-	return isProxy || isConfirm(h)
+	switch h.(type) {
+	case *Proxy, *Confirm, *Notice:
+		return true
+	default:
+		return false
+	}
 }
 
-// standsBefore reports whether a request that u passes on can still reach a cvs_confirm or
-// cvs_proxy.
+// standsBefore reports whether a request that u passes on can still reach another handler of this
+// module.
 func (w *walk) standsBefore(u *Unrouted, routes caddyhttp.RouteList) bool {
 	self := func(h caddyhttp.MiddlewareHandler) bool { return h == caddyhttp.MiddlewareHandler(u) }
 	for i, route := range routes {
@@ -198,7 +202,7 @@ func (w *walk) alwaysAnswers(handler caddyhttp.MiddlewareHandler) bool {
 		return w.entered[h.Name] || w.answersAll(w.inner(handler))
 	case *caddyhttp.Subroute:
 		return w.answersAll(h.Routes)
-	case *Proxy, *Unrouted:
+	case *Proxy, *Notice, *Unrouted:
 		return false
 	case *fileserver.FileServer:
 		return !h.PassThru

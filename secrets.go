@@ -42,7 +42,7 @@ func resolveSecret(option, raw string) (string, error) {
 		return "", fmt.Errorf("%s: %w: set the variable, or check that the file can be read", option, err)
 	}
 	if strings.TrimSpace(value) != value || strings.HasPrefix(value, "\ufeff") {
-		return "", fmt.Errorf("%s: what %s stands for has a space, a line break or a byte order mark at an end: remove it: the API would refuse it", option, raw)
+		return "", fmt.Errorf("%s: what %s stands for has a space, a line break or a byte order mark at an end: remove it", option, raw)
 	}
 	return value, nil
 }

@@ -66,19 +66,24 @@ func (u *Unrouted) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 		}
 		return next.ServeHTTP(w, r)
 	}
-	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	switch {
-	case u.isLast(server):
+	if server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); u.isLast(server) {
 		take(r)
 		return answerMisrouted(u.logger, w, r)
-	case isGuarded(r):
+	}
+	return passConfirm(u.logger, w, r, next)
+}
+
+// passConfirm passes a confirm webhook on, and answers it unless another handler of this module or
+// the server's guard does.
+func passConfirm(logger *zap.Logger, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if isGuarded(r) {
 		return next.ServeHTTP(w, r)
 	}
 	err := next.ServeHTTP(&guardedWriter{ResponseWriter: w, request: r, isNotice: func() bool { return false }}, r)
 	if isTaken(r) {
 		return err
 	}
-	return answerMisrouted(u.logger, w, r)
+	return answerMisrouted(logger, w, r)
 }
 
 // answerMisrouted answers a confirm webhook that reached no cvs handler.

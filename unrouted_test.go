@@ -286,6 +286,8 @@ func TestSiteThatAcceptsMissedWebhooksIsWarnedOf(t *testing.T) {
 		"middleware only":                 {anyHost + onlyConfirm + "encode gzip\nheader X-A b\n}", silent},
 		"files that pass on":              {anyHost + onlyConfirm + "file_server {\npass_thru\n}\n}", silent},
 		"the proxy only":                  {anyHost + onlyConfirm + "cvs_proxy\n}", silent},
+		"a cvs_notice only":               {anyHost + onlyConfirm + "cvs_notice {\n" + gatewaytest.UsualNotice + "\n}\n}", silent},
+		"no cvs_confirm, a cvs_notice":    {anyHost + theNotice + "}", ""},
 		"forward_auth only":               {anyHost + onlyConfirm + "forward_auth SHOP {\nuri /a\n}\n}", silent},
 		"pages for errors":                {anyHost + onlyConfirm + "reverse_proxy SHOP {\n@e status 500\nhandle_response @e {\nrewrite * /error.html\nfile_server\n}\n}\n}", ""},
 		"handles, one for the rest":       {anyHost + onlyConfirm + "handle /a/* {\nreverse_proxy SHOP\n}\nhandle {\nrespond 404\n}\n}", ""},

@@ -54,6 +54,7 @@ type Setup struct {
 	Second   string           // options of the account "second"; "" for none
 	Proxy    string           // replaces the options of cvs_proxy
 	Confirm  string           // replaces the options of cvs_confirm
+	Notice   string           // options of a cvs_notice beside cvs_confirm; "" for none
 	Sites    string           // more sites
 	Globals  string           // more global options
 	API      http.Handler     // replaces the emulator
@@ -62,7 +63,7 @@ type Setup struct {
 	Payable  http.HandlerFunc // the shop's order check
 }
 
-// The usual options of cvs_proxy and cvs_confirm.
+// The usual options of cvs_proxy and cvs_confirm, and those of cvs_notice for tests that have one.
 const (
 	UsualProxy = `
 		pg galaxia
@@ -72,6 +73,10 @@ const (
 		order_check SHOP/orders/{http.cvs.merchant_uid}/payable {
 			require payable true
 			amount total
+		}`
+	UsualNotice = `
+		tell SHOP/payments/{http.cvs.merchant_uid} {
+			require heard true
 		}`
 )
 
@@ -118,6 +123,10 @@ func Prepare(t testing.TB, s Setup) (*Gateway, string) {
 	if s.Second != "" {
 		second = "account second {\n" + s.Second + "\n}"
 	}
+	notice := ""
+	if s.Notice != "" {
+		notice = "cvs_notice /cvs/notice {\n" + s.Notice + "\n}"
+	}
 	pick := func(given, usual string) string {
 		if given != "" {
 			return given
@@ -157,6 +166,7 @@ OUTSIDE {
 	cvs_confirm /cvs/confirm {
 		` + pick(s.Confirm, UsualConfirm) + `
 	}
+	` + notice + `
 	respond "next handler" 418
 }
 ` + s.Sites

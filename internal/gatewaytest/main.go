@@ -25,6 +25,7 @@ var Canaries = map[string]string{
 	"CVS_TEST_SIGNING_KEY":   "canary-signing-key-of-32-characters",
 	"CVS_TEST_PREVIOUS_KEY":  "canary-previous-key-of-32-characters",
 	"CVS_TEST_INTERNAL_KEY":  "canary-shop-key",
+	"CVS_TEST_NOTICE_SECRET": "whsec_Y2FuYXJ5LW5vdGljZS1zZWNyZXQtb2YtMzItYnl0ZXM=",
 	"CVS_TEST_TWO_LINES":     "canary-shop-key\nX-Injected: 1",
 }
 
