@@ -194,6 +194,11 @@ func (c *apiCall) methods() string {
 // changes reports whether the call may change something at the API.
 func (c *apiCall) changes() bool { return c.method != http.MethodGet && c.method != http.MethodHead }
 
+// isCancel reports whether the call pays money back. Only the option serve lets it through.
+func (c *apiCall) isCancel() bool {
+	return c.operation == opOther && c.method == http.MethodPost && slices.Equal(c.segments, []string{"payments", "cancel"})
+}
+
 // hasSafePath reports whether no server can resolve the path to another one. The call would
 // otherwise reach another resource with the merchant's token.
 func (c *apiCall) hasSafePath() bool {

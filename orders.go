@@ -1,10 +1,11 @@
 package caddycvs
 
 // This file holds how cvs_proxy gives an order one barcode: it asks the ledger for each POST /cvs
-// and DELETE /cvs.
+// and DELETE /cvs, and tells it of refunds.
 
 import (
 	"context"
+	"net/http"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
@@ -24,6 +25,23 @@ func (p *Proxy) sendIssue(ctx context.Context, x *exchange) (*client.Response, e
 	})
 	x.reused = answer.Reused
 	return answer.Response, err
+}
+
+// lookAfterCancel has the payment of a refund that the app has made through the option serve looked at
+// soon. The answer has left.
+func (p *Proxy) lookAfterCancel(x *exchange) {
+	if x.call.isCancel() && x.httpStatus == http.StatusOK && x.code == 0 && x.impUID != "" && p.app.ledger.needed {
+		p.lookNow(x.impUID)
+	}
+}
+
+// lookInLedger does not wait for the ledger.
+func (p *Proxy) lookInLedger(impUID string) {
+	go func() {
+		if orders, err := p.app.theLedger(); err == nil {
+			orders.LookNow(context.Background(), p.account.inLedger, impUID)
+		}
+	}()
 }
 
 // sendVoid sends the app's own DELETE.

@@ -69,6 +69,7 @@ type Proxy struct {
 	app      *App
 	account  *account
 	pending  *pendingCalls
+	lookNow  func(impUID string) // has a payment looked at
 	access   access
 	defaults client.Defaults
 	logger   *zap.Logger
@@ -101,7 +102,7 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 		return err
 	}
 	app.waitAtStop(ctx)
-	p.app, p.pending = app, app.pending
+	p.app, p.pending, p.lookNow = app, app.pending, p.lookInLedger
 	if p.Allow == nil {
 		p.Allow = []string{"private_ranges"}
 	}
@@ -210,6 +211,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	sendErr := sendAnswer(w, resp.Status, resp.ContentType, resp.Body)
 	x.gone, x.duration = gone || sendErr != nil, time.Since(began)
+	p.lookAfterCancel(x)
 	p.log(x)
 	return nil
 }

@@ -127,6 +127,43 @@ func (rec *recorder) count() int {
 	return len(rec.requests)
 }
 
+// The gateway looks at a refund that it has let through, after the answer.
+func TestServedCancelIsLookedAt(t *testing.T) {
+	t.Parallel()
+	const refunded, refused = `{"code":0,"message":null,"response":{"imp_uid":"imp_1"}}`, `{"code":1,"message":"no","response":{"imp_uid":"imp_1"}}`
+	for name, c := range map[string]struct {
+		method, path, ledger string
+		status               int
+		answer               string
+		looks                bool
+	}{
+		"refunded":       {"POST", "/payments/cancel", "", 200, refunded, true},
+		"with a slash":   {"POST", "/payments/cancel/", "", 200, refunded, true},
+		"escaped":        {"POST", "/payments/c%61ncel", "", 200, refunded, true},
+		"refused":        {"POST", "/payments/cancel", "", 200, refused, false},
+		"failed":         {"POST", "/payments/cancel", "", 500, refunded, false},
+		"nothing":        {"POST", "/payments/cancel", "", 200, `{"code":0,"message":null,"response":null}`, false},
+		"another method": {"GET", "/payments/cancel", "", 200, refunded, false},
+		"another call":   {"POST", "/payments/prepare", "", 200, refunded, false},
+		"no ledger":      {"POST", "/payments/cancel", "off", 200, refunded, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, config := gatewaytest.Prepare(t, gatewaytest.Setup{API: gatewaytest.StubAPI(c.status, gatewaytest.JSONType, c.answer), Proxy: "serve all\nrepeat pass", Ledger: c.ledger})
+			looks := make(chan string, 10)
+			runWith(t, config, func(p *Proxy) { p.lookNow = func(impUID string) { looks <- impUID } })
+			assert.Equal(t, c.status, g.Do(t, c.method, g.Inside+c.path, gatewaytest.JSONType, `{"imp_uid":"imp_1"}`).Status)
+			g.WaitForLine(t, `"msg":"api call"`, `"operation":"other"`) // the look-up comes before it
+			close(looks)
+			var got []string
+			for impUID := range looks {
+				got = append(got, impUID)
+			}
+			assert.Equal(t, c.looks, len(got) == 1 && got[0] == "imp_1", "%q", got)
+		})
+	}
+}
+
 func TestServeLetsFurtherCallsThrough(t *testing.T) {
 	t.Parallel()
 	api := &recorder{Handler: gatewaytest.StubAPI(200, gatewaytest.JSONType, `{"code":0,"message":null,"response":{"imp_uid":"imp_1","cancel_amount":500}}`)}
