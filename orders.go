@@ -7,6 +7,8 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/tidwall/gjson"
+
 	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 )
@@ -29,17 +31,22 @@ func (p *Proxy) sendIssue(ctx context.Context, x *exchange) (*client.Response, e
 
 // lookAfterCancel has the payment of a refund that the app has made through the option serve looked at
 // soon. The answer has left.
-func (p *Proxy) lookAfterCancel(x *exchange) {
+func (p *Proxy) lookAfterCancel(x *exchange, resp *client.Response) {
 	if x.call.isCancel() && x.httpStatus == http.StatusOK && x.code == 0 && x.impUID != "" && p.app.ledger.needed {
-		p.lookNow(x.impUID)
+		refunds := gjson.GetBytes(resp.Body, "response.cancel_history.#.cancellation_id").Array()
+		last := ""
+		if n := len(refunds); n > 0 {
+			last = refunds[n-1].Str
+		}
+		p.cancelled(x.impUID, last)
 	}
 }
 
-// lookInLedger does not wait for the ledger.
-func (p *Proxy) lookInLedger(impUID string) {
+// tellLedger tells the ledger of a refund, and does not wait for it.
+func (p *Proxy) tellLedger(impUID, cancellationID string) {
 	go func() {
 		if orders, err := p.app.theLedger(); err == nil {
-			orders.LookNow(context.Background(), p.account.inLedger, impUID)
+			orders.Cancelled(context.Background(), p.account.inLedger, impUID, cancellationID)
 		}
 	}()
 }

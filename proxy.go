@@ -69,10 +69,11 @@ type Proxy struct {
 	app      *App
 	account  *account
 	pending  *pendingCalls
-	lookNow  func(impUID string) // has a payment looked at
 	access   access
 	defaults client.Defaults
 	logger   *zap.Logger
+
+	cancelled func(impUID, cancellationID string) // has the payment of a refund looked at
 }
 
 const (
@@ -102,7 +103,7 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 		return err
 	}
 	app.waitAtStop(ctx)
-	p.app, p.pending, p.lookNow = app, app.pending, p.lookInLedger
+	p.app, p.pending, p.cancelled = app, app.pending, p.tellLedger
 	if p.Allow == nil {
 		p.Allow = []string{"private_ranges"}
 	}
@@ -211,7 +212,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	sendErr := sendAnswer(w, resp.Status, resp.ContentType, resp.Body)
 	x.gone, x.duration = gone || sendErr != nil, time.Since(began)
-	p.lookAfterCancel(x)
+	p.lookAfterCancel(x, resp)
 	p.log(x)
 	return nil
 }

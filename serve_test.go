@@ -130,7 +130,7 @@ func (rec *recorder) count() int {
 // The gateway looks at a refund that it has let through, after the answer.
 func TestServedCancelIsLookedAt(t *testing.T) {
 	t.Parallel()
-	const refunded, refused = `{"code":0,"message":null,"response":{"imp_uid":"imp_1"}}`, `{"code":1,"message":"no","response":{"imp_uid":"imp_1"}}`
+	const refunded, refused = `{"code":0,"message":null,"response":{"imp_uid":"imp_1","cancel_history":[{"cancellation_id":"c_1"},{"cancellation_id":"c_2"}]}}`, `{"code":1,"message":"no","response":{"imp_uid":"imp_1"}}`
 	for name, c := range map[string]struct {
 		method, path, ledger string
 		status               int
@@ -151,15 +151,17 @@ func TestServedCancelIsLookedAt(t *testing.T) {
 			t.Parallel()
 			g, config := gatewaytest.Prepare(t, gatewaytest.Setup{API: gatewaytest.StubAPI(c.status, gatewaytest.JSONType, c.answer), Proxy: "serve all\nrepeat pass", Ledger: c.ledger})
 			looks := make(chan string, 10)
-			runWith(t, config, func(p *Proxy) { p.lookNow = func(impUID string) { looks <- impUID } })
+			runWith(t, config, func(p *Proxy) {
+				p.cancelled = func(impUID, cancellationID string) { looks <- impUID + " " + cancellationID }
+			})
 			assert.Equal(t, c.status, g.Do(t, c.method, g.Inside+c.path, gatewaytest.JSONType, `{"imp_uid":"imp_1"}`).Status)
 			g.WaitForLine(t, `"msg":"api call"`, `"operation":"other"`) // the look-up comes before it
 			close(looks)
 			var got []string
-			for impUID := range looks {
-				got = append(got, impUID)
+			for look := range looks {
+				got = append(got, look)
 			}
-			assert.Equal(t, c.looks, len(got) == 1 && got[0] == "imp_1", "%q", got)
+			assert.Equal(t, c.looks, len(got) == 1 && got[0] == "imp_1 c_2", "%q", got)
 		})
 	}
 }
