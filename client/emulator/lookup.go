@@ -142,7 +142,8 @@ func (e *Emulator) findAll(c *call) response {
 	})
 }
 
-// list handles GET /payments/status/{payment_status}.
+// list handles GET /payments/status/{payment_status}. The period is compared with the time at which each payment got its present
+// status, whichever status is listed.
 func (e *Emulator) list(c *call) response {
 	status := c.args[0]
 	if !isStatus(status) {
@@ -150,9 +151,6 @@ func (e *Emulator) list(c *call) response {
 	}
 	return e.search(c, e.store.all(), func(p payment, s search) bool {
 		at := p.changedAt()
-		if status == statusAll {
-			at = p.StartedAt
-		}
 		return p.impKey == c.impKey && (status == statusAll || status == p.Status) && s.from <= at && at <= s.to
 	})
 }

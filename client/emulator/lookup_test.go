@@ -132,7 +132,8 @@ func TestListPagesAndFilters(t *testing.T) {
 		{"failed", 0, 0, 0, "", "", 0},
 		{"failed?page=1", 0, 0, 0, "", "", 0},
 		{"all?sorting=-updated&limit=2", 25, 0, 2, "order-4", "order-3", 2},
-		{fmt.Sprintf("all?from=%d&to=%d", start+3, start+5), 3, 0, 0, "order-5", "order-3", 3},
+		{fmt.Sprintf("all?from=%d&to=%d", start+3, start+5), 1, 0, 0, "order-5", "order-5", 1},
+		{fmt.Sprintf("all?from=%d", start+25), 2, 0, 0, "order-4", "order-3", 2}, // also in the list of all, each by the time of its status
 		{fmt.Sprintf("ready?from=%d&to=%d", start+3, start+5), 1, 0, 0, "order-5", "order-5", 1},
 		{fmt.Sprintf("paid?to=%d", start+3600), 0, 0, 0, "", "", 0}, // filtered by the time of payment, not of issue
 		{fmt.Sprintf("paid?from=%d", start+3600), 1, 0, 0, "order-4", "order-4", 1},
@@ -166,6 +167,63 @@ func TestListPagesAndFilters(t *testing.T) {
 	if got := s.as("key").get("/payments/status/all").field("total"); got != "0" {
 		t.Errorf("%s payments are found 91 days later", got)
 	}
+}
+
+// A reader that goes on from the time of the last payment that it has seen misses nothing: payments come in the order in which
+// they were paid or refunded, those of one second in a fixed order, and the ends of the period belong to it.
+func TestListIsReadByTime(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := newSandbox(t, emulator.Options{Now: c.now})
+	uids := make([]string, 4)
+	for i := range uids {
+		uids[i] = s.issue(fmt.Sprintf(`"merchant_uid":"order-%d","amount":15000`, i)).field("imp_uid")
+	}
+	start := c.now().Unix()
+	for _, i := range []int{2, 0, 3, 1} { // order-0 and order-3 in the same second
+		if i != 3 {
+			c.advance(time.Minute)
+		}
+		s.scan(s.get("/payments/"+uids[i]+"?include_sandbox=true").field("vbank_num"), "card")
+	}
+	read := func(query string, args ...any) (listed []string) {
+		var page struct {
+			List []struct {
+				MerchantUID string `json:"merchant_uid"`
+			}
+		}
+		if err := json.Unmarshal(s.get("/payments/status/"+fmt.Sprintf(query, args...)).Response, &page); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range page.List {
+			listed = append(listed, strings.TrimPrefix(p.MerchantUID, "order-"))
+		}
+		return listed
+	}
+	expect := func(want, query string, args ...any) {
+		t.Helper()
+		if got := strings.Join(read(query, args...), " "); got != want {
+			t.Errorf("%s %v: %q, want %q", query, args, got, want)
+		}
+	}
+	expect("2 0 3 1", "paid?sorting=paid")
+	expect("2 0", "paid?sorting=paid&limit=2")
+	expect("0 3 1", "paid?sorting=paid&from=%d", start+120)
+	expect("2 0 3", "paid?sorting=paid&to=%d", start+120)
+	expect("1 3", "paid?sorting=-paid&limit=2")
+
+	c.advance(time.Minute)
+	s.cancel(`"merchant_uid":"order-1","amount":1000`)
+	c.advance(time.Minute)
+	s.cancel(`"merchant_uid":"order-2"`)
+	expect("0 3", "paid?sorting=paid")
+	expect("1 2", "cancelled?sorting=updated")
+	expect("1", "cancelled?sorting=updated&to=%d", start+240)
+	c.advance(time.Minute)
+	s.cancel(`"merchant_uid":"order-1","amount":1000`) // a second part: it is listed by the time of the last one
+	expect("2 1", "cancelled?sorting=updated")
+	expect("2", "cancelled?sorting=updated&to=%d", start+300)
+	expect("1", "cancelled?sorting=updated&from=%d", start+360)
 }
 
 func TestListRejectsInvalidQueries(t *testing.T) {
