@@ -328,6 +328,7 @@ func parseSandbox(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		channel    test|live
 //		fractions  refuse|keep|round
 //		cancel_notices
+//		notices    json|form
 //	}
 func (s *Sandbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	start := *d
@@ -338,6 +339,7 @@ func (s *Sandbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"webhooks":   text(&s.Webhooks, oneOf(webhookWords...)),
 		"channel":    text(&s.Channel, oneOf(channelWords...)),
 		"fractions":  text(&s.Fractions, oneOf(fractionWords...)),
+		"notices":    text(&s.Notices, oneOf(noticeWords...)),
 
 		"cancel_notices": toggle(&s.CancelNotices),
 	})

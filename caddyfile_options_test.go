@@ -205,6 +205,7 @@ var sandboxOptions = map[string]optionTest{
 	"channel":        {takes: oneArgument, valid: "live", rejects: rejectEach(`"VALUE" is none of: test, live`, "real", "LIVE")},
 	"fractions":      {takes: oneArgument, valid: "keep", rejects: rejectEach(`"VALUE" is none of: refuse, keep, round`, "cut", "KEEP")},
 	"cancel_notices": {takes: noArgument},
+	"notices":        {takes: oneArgument, valid: "form", rejects: rejectEach(`"VALUE" is none of: json, form`, "xml", "FORM")},
 }
 
 // Values that several options reject, and their errors.

@@ -47,6 +47,10 @@ type Sandbox struct {
 	// does so if the call has enable_webhook. Default: false
 	CancelNotices bool `json:"cancel_notices,omitempty"`
 
+	// Notices is the media type of the notices: "json" or "form", as PortOne's console has
+	// it. Default: json
+	Notices string `json:"notices,omitempty"`
+
 	emulator *emulator.Emulator
 	pooled   sandboxKey
 }
@@ -56,6 +60,7 @@ var (
 	webhookWords  = []string{"private", "any"}
 	channelWords  = []string{"test", "live"}
 	fractionWords = []string{"refuse", "keep", "round"}
+	noticeWords   = []string{"json", "form"}
 )
 
 // sandboxes holds the emulators in use, by their settings: their payments survive a reload.
@@ -67,6 +72,7 @@ type sandboxKey struct {
 	channel       string
 	fractions     string
 	cancelNotices bool
+	notices       string
 }
 
 type pooledEmulator struct{ *emulator.Emulator }
@@ -88,7 +94,7 @@ func (s *Sandbox) Provision(ctx caddy.Context) error {
 		return err
 	}
 	opts := emulator.Options{
-		PublicWebhooks: s.Webhooks == "any", LiveChannel: s.Channel == "live", CancelNotices: s.CancelNotices,
+		PublicWebhooks: s.Webhooks == "any", LiveChannel: s.Channel == "live", CancelNotices: s.CancelNotices, NoticeForm: s.Notices == "form",
 	}
 	if s.Fractions != "refuse" {
 		opts.Fractions = emulator.Fractions(s.Fractions)
@@ -96,6 +102,7 @@ func (s *Sandbox) Provision(ctx caddy.Context) error {
 	key := sandboxKey{
 		webhooks: cmp.Or(s.Webhooks, "private"), channel: cmp.Or(s.Channel, "test"),
 		fractions: cmp.Or(s.Fractions, "refuse"), cancelNotices: s.CancelNotices,
+		notices: cmp.Or(s.Notices, "json"),
 	}
 	if s.ImpKey != "" {
 		impKey, err := resolveSecret("imp_key", s.ImpKey)
@@ -129,6 +136,7 @@ func (s *Sandbox) validate() error {
 		words       []string
 	}{
 		{"webhooks", s.Webhooks, webhookWords}, {"channel", s.Channel, channelWords}, {"fractions", s.Fractions, fractionWords},
+		{"notices", s.Notices, noticeWords},
 	} {
 		if option.value == "" {
 			continue

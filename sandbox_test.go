@@ -71,14 +71,17 @@ func TestSandboxOptionsChangeItsAnswers(t *testing.T) {
 		shown   any
 		status  int // of a look-up without include_sandbox
 		notices int
+		media   string // of the notices
 	}{
-		"default": {"", "15000", 15000.0, 404, 1},
-		"others":  {"channel live\nfractions round\ncancel_notices", "15000.4", 15000.0, 200, 2},
-		"keep":    {"fractions keep", "15000.4", 15000.4, 404, 1},
-		"refuse":  {"fractions refuse\nchannel test", "15000.4", nil, 404, 0},
+		"default": {"", "15000", 15000.0, 404, 1, "application/json"},
+		"others":  {"channel live\nfractions round\ncancel_notices\nnotices form", "15000.4", 15000.0, 200, 2, gatewaytest.FormType},
+		"keep":    {"fractions keep\nnotices json", "15000.4", 15000.4, 404, 1, "application/json"},
+		"refuse":  {"fractions refuse\nchannel test", "15000.4", nil, 404, 0, ""},
 	} {
 		notices := make(chan string, 2)
-		shop := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { notices <- r.URL.Path }))
+		shop := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			notices <- r.URL.Path + " " + r.Header.Get("Content-Type")
+		}))
 		t.Cleanup(shop.Close)
 		site := "http://" + gatewaytest.Address(t)
 		g := gatewaytest.Start(t, gatewaytest.Setup{Sites: site + " {\ncvs_sandbox {\n" + c.options + "\n}\n}\n"})
@@ -100,7 +103,7 @@ func TestSandboxOptionsChangeItsAnswers(t *testing.T) {
 		require.Equal(t, 200, g.Do(t, http.MethodPost, site+"/till", gatewaytest.FormType, "pay_type=cash&barcode="+p["vbank_num"].(string)).Status)
 		require.Equal(t, 200, ask(http.MethodPost, "/payments/cancel", "imp_uid="+p["imp_uid"].(string)).Status)
 		for range c.notices {
-			assert.Equal(t, "/notice", <-notices, name)
+			assert.Equal(t, "/notice "+c.media, <-notices, name)
 		}
 	}
 }

@@ -45,7 +45,7 @@ func (e *Emulator) cancelPayment(c *call) response {
 		// In the background, because the merchant's app may serve only one request at a time, the one that waits for this response.
 		go func() {
 			defer e.tasks.Done()
-			e.notify(context.Background(), p, cancelled.CancellationID, false)
+			e.logNotices(p, e.notify(context.Background(), p, notice{cancellationID: cancelled.CancellationID}))
 		}()
 	}
 	return succeeded(e.annotate(p))

@@ -71,6 +71,9 @@ type Options struct {
 	// enable_webhook, which works here, too.
 	CancelNotices bool
 
+	// NoticeForm sends the notices as forms. By default they are JSON. PortOne's console has a setting for it.
+	NoticeForm bool
+
 	// PublicWebhooks allows webhooks to public addresses. Otherwise they are sent only to loopback and private addresses,
 	// whatever the host name in the URL.
 	PublicWebhooks bool
@@ -98,8 +101,8 @@ const (
 )
 
 // Emulator is the API in memory. It is an [http.Handler]. Its methods may be called from several goroutines at the same time. It
-// has no goroutines except those that serve a request, those that send the notices of cancellations, and those that process a
-// request late (see [Fault]). Close ends the last two.
+// has no goroutines except those that serve a request, those that send the notices of cancellations and delayed notices, and those that
+// process a request late (see [Fault]). Close ends the last two.
 type Emulator struct {
 	opts      Options
 	routes    []route
@@ -117,7 +120,7 @@ type Emulator struct {
 	mu     sync.Mutex // guards counts and closed, and tasks.Add
 	counts map[Endpoint]int
 	closed bool
-	tasks  sync.WaitGroup // scans, notices of cancellations, and late work
+	tasks  sync.WaitGroup // scans, notices that nobody waits for, and late work
 }
 
 // New returns an emulator without payments.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -439,6 +440,69 @@ func TestFaultDelaysWebhook(t *testing.T) {
 		result, err := e.Scan(t.Context(), emulator.ScanRequest{Barcode: "1"})
 		if err != nil || !result.Accepted || sent.Sub(start) != time.Minute || result.Confirm.DurationMS != 0 {
 			t.Errorf("%v %+v, sent after %v", err, result, sent.Sub(start))
+		}
+	})
+}
+
+// The till does not wait for a notice that a fault delays, so that notices can come in another order than the payments.
+func TestFaultDelaysOneNotice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var mu sync.Mutex
+		sent := map[string]time.Duration{} // by the order's number
+		e := emulator.New(emulator.Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			body, _ := io.ReadAll(r.Body)
+			mu.Lock()
+			defer mu.Unlock()
+			sent[string(body)] = time.Since(start)
+			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+		})})
+		if err := e.Inject(emulator.Fault{Endpoint: emulator.EndpointNotice, Delay: time.Minute, Times: 1}); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]time.Duration{}
+		for i, after := range []time.Duration{time.Minute, 0} {
+			order := fmt.Sprintf("order-%d", i)
+			issueDirectly(t, e, fmt.Sprintf(`{"merchant_uid":%q,"amount":1,"barcode":"%d","notice_url":"http://shop.example/notice?cvs_sig=secret"}`, order, i))
+			result, err := e.Scan(t.Context(), emulator.ScanRequest{Barcode: fmt.Sprint(i)})
+			if err != nil || !result.Accepted || time.Since(start) != 0 {
+				t.Errorf("%v %+v after %v", err, result, time.Since(start))
+			}
+			if i == 0 && (result.Notice[0].Error != "sandbox fault: the webhook is sent after 1m0s" || result.Notice[0].URL != "http://shop.example/notice?cvs_sig=…") {
+				t.Errorf("%+v", result.Notice)
+			}
+			want[fmt.Sprintf(`{"imp_uid":%q,"merchant_uid":%q,"status":"paid"}`, result.Payment.ImpUID, order)] = after
+		}
+		entries := strings.Count(serve(e, "GET", "/till", nil).Body.String(), `class="exchange good"`)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if fmt.Sprint(sent) != fmt.Sprint(want) {
+			t.Errorf("sent %v, want %v", sent, want)
+		}
+		page := serve(e, "GET", "/till", nil, "Accept-Language", "en").Body.String()
+		if entries != 2 || strings.Count(page, `class="exchange good"`) != 3 || !strings.Contains(page, "<strong>The notice was sent</strong>") {
+			t.Errorf("the late notice has no entry: %s", words(page))
+		}
+		_ = e.Close()
+	})
+}
+
+func TestCloseCancelsDelayedNotices(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := emulator.New(emulator.Options{Transport: roundTrip(hang)})
+		issueDirectly(t, e, `{"merchant_uid":"order","amount":1,"barcode":"1","notice_url":"http://shop.example/"}`)
+		if err := e.Inject(emulator.Fault{Endpoint: emulator.EndpointNotice, Delay: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if _, err := e.Scan(t.Context(), emulator.ScanRequest{Barcode: "1"}); err != nil {
+			t.Error(err)
+		}
+		_ = e.Close()
+		if time.Since(start) != 0 || e.Requests(emulator.EndpointNotice) != 0 {
+			t.Errorf("closed after %v, %d notices", time.Since(start), e.Requests(emulator.EndpointNotice))
 		}
 	})
 }

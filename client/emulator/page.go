@@ -44,13 +44,14 @@ func shownPayment(p Payment, now int64) tillpage.Payment {
 	return tillpage.Payment{
 		ImpUID: p.ImpUID, MerchantUID: p.MerchantUID, Name: p.Name, Amount: p.Amount, Barcode: p.Barcode, State: p.state(now),
 		ExpiredAt: p.ExpiredAt, PaidAt: p.PaidAt, CancelledAt: p.CancelledAt, FailReason: p.FailReason,
+		Refunded: p.CancelAmount, Left: p.unrefunded(),
 	}
 }
 
 func shownScan(s scanRecord) tillpage.Scan {
 	shown := tillpage.Scan{
 		ID: s.id, At: s.at, Barcode: s.request.Barcode, Scenario: string(s.request.Scenario),
-		PayType: cmp.Or(s.result.PayType, s.request.PayType),
+		PayType: cmp.Or(s.result.PayType, s.request.PayType), Refund: s.refunded,
 	}
 	switch {
 	case s.err == nil:
@@ -61,6 +62,8 @@ func shownScan(s scanRecord) tillpage.Scan {
 		shown.NotAsked = statusCancelled
 	case errors.Is(s.err, ErrExpired):
 		shown.NotAsked = stateExpired
+	case errors.Is(s.err, errRefund):
+		shown.NotAsked = tillpage.NotRefunded
 	default:
 		shown.NotAsked = "unknown"
 	}
@@ -74,6 +77,7 @@ func shownResult(r ScanResult) tillpage.Result {
 	shown := tillpage.Result{
 		Accepted: r.Accepted, NoticeOnly: r.noticeOnly, Reason: r.gatewayReason,
 		Confirm: shownWebhook(r.Confirm), ImpUID: r.Payment.ImpUID, Status: r.Payment.Status,
+		Refunded: r.Payment.CancelAmount, Left: r.Payment.unrefunded(),
 	}
 	for _, n := range r.Notice {
 		shown.Notices = append(shown.Notices, *shownWebhook(&n))
@@ -218,7 +222,9 @@ func readFaultForm(r *http.Request) (Fault, error) {
 		f.Duplicate = true
 	default:
 		drop, _ := strings.CutPrefix(effect, "drop_")
-		f.Drop = Drop(drop)
+		if f.Forged = Scenario(effect).forgery(); f.Forged == "" {
+			f.Drop = Drop(drop)
+		}
 	}
 	return f, errors.Join(wrong...)
 }

@@ -376,7 +376,7 @@ func TestPageShowsOutcomeOfScan(t *testing.T) {
 		},
 		{
 			name: "notice again", handle: accepts, req: emulator.ScanRequest{Scenario: emulator.ScenarioRepeatedNotice}, times: 2,
-			ko: []string{"통보를 다시 보냈습니다", "통보 웹훅, 다시"}, en: []string{"The notice was sent again", "Notice webhook, again"},
+			ko: []string{"통보를 보냈습니다", "통보 웹훅, 다시"}, en: []string{"The notice was sent", "Notice webhook, again"},
 		},
 		{
 			name: "forged", handle: status(403), req: emulator.ScanRequest{Scenario: emulator.ScenarioForgedAmount}, times: 1,
@@ -498,7 +498,7 @@ func TestPageShowsRepeatedNotice(t *testing.T) {
 		t.Errorf("%+v %v", result, err)
 	}
 	page := words(s.page("", "Accept-Language", "en"))
-	mustContain(t, page, "The notice was sent again", "Cash · Notice twice", "Payment Paid imp_", "Payment Waiting → Paid imp_")
+	mustContain(t, page, "The notice was sent", "Cash · Notice twice", "Payment Paid imp_", "Payment Waiting → Paid imp_")
 	if strings.Count(page, "nobody was asked") != 1 {
 		t.Error(page)
 	}
@@ -571,6 +571,7 @@ func TestPageInjectsFaults(t *testing.T) {
 		{"endpoint=find&effect=stale&stale_value=3&times=1", emulator.Fault{Endpoint: "find", Stale: 3 * time.Second, Times: 1}, "지난 내용 3s", "Stale 3s"},
 		{"endpoint=find&effect=omit&omit_value=+vbank_num&times=1", emulator.Fault{Endpoint: "find", Omit: "vbank_num", Times: 1}, "빠진 필드 vbank_num", "Missing field vbank_num"},
 		{"endpoint=notice&effect=duplicate&times=1", emulator.Fault{Endpoint: "notice", Duplicate: true, Times: 1}, "두 번 보냄", "Sent twice"},
+		{"endpoint=notice&effect=forged_merchant_uid&times=1", emulator.Fault{Endpoint: "notice", Forged: "merchant_uid", Times: 1}, "다른 주문", "Another order"},
 	} {
 		s := newSandbox(t, emulator.Options{})
 		form, _ := url.ParseQuery(test.form)
@@ -644,7 +645,7 @@ func TestPageOffersOnlyValidFaults(t *testing.T) {
 	page := s.page("")
 	endpoints := regexp.MustCompile(`<option value="(\w+)" data-kind="(\w+)"`).FindAllStringSubmatch(page, -1)
 	effects := regexp.MustCompile(`name="effect" value="(\w+)" data-kind="([\w ]+)"`).FindAllStringSubmatch(page, -1)
-	if len(endpoints) != 15 || len(effects) != 14 {
+	if len(endpoints) != 15 || len(effects) != 18 {
 		t.Fatalf("%d endpoints, %d effects", len(endpoints), len(effects))
 	}
 	for _, endpoint := range endpoints {
@@ -665,7 +666,7 @@ func TestPageOffersOnlyValidScenarios(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	offered := regexp.MustCompile(`name="scenario" value="(\w+)"`).FindAllStringSubmatch(s.page(""), -1)
-	if len(offered) != 8 {
+	if len(offered) != 9 {
 		t.Fatalf("%d scenarios", len(offered))
 	}
 	for _, scenario := range offered {

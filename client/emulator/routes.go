@@ -72,6 +72,7 @@ func (e *Emulator) newRoutes() []route {
 		control(http.MethodGet, "till.js", tillpage.File("till.js", "text/javascript; charset=utf-8")),
 		control(http.MethodGet, "till.svg", tillpage.File("till.svg", "image/svg+xml")),
 		control(http.MethodPost, "till", e.serveTill),
+		control(http.MethodPost, "till-refund", e.serveRefundForm),
 		control(http.MethodPost, "till-faults", e.serveFaultForm),
 		control(http.MethodPost, "till-normal", e.serveClearForm),
 		control(http.MethodGet, "sandbox/payments", e.servePayments),

@@ -1,6 +1,6 @@
 package emulator
 
-// The log of the last scans, which the till's page shows.
+// The log of the last scans, refunds and late notices, which the till's page shows.
 
 import (
 	"slices"
@@ -9,16 +9,18 @@ import (
 
 const maxScanRecords = 20
 
-// scanRecord is one scan in the log.
+// scanRecord is one entry of the log.
 type scanRecord struct {
 	id      int64
 	at      int64 // Unix seconds of the API's clock
 	request ScanRequest
 	result  ScanResult
-	err     error // why the gateway was not asked
+	err     error // why the gateway was not asked, or errRefund
+
+	refunded float64 // of a refund: the amount that was paid back
 }
 
-// scanLog holds the last scans.
+// scanLog holds the last entries.
 type scanLog struct {
 	mu      sync.Mutex
 	count   int64
@@ -36,7 +38,7 @@ func (l *scanLog) add(r scanRecord) {
 	l.records = append(l.records, r)
 }
 
-// newest returns the last scans, the newest first.
+// newest returns the last entries, the newest first.
 func (l *scanLog) newest() []scanRecord {
 	l.mu.Lock()
 	defer l.mu.Unlock()

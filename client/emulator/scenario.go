@@ -14,6 +14,7 @@ const (
 	ScenarioVoid              Scenario = "void"            // the merchant voids the barcode while the till waits for the answer
 	ScenarioLate              Scenario = "late"            // the barcode's deadline is set to a time before the scan, and is not set back
 	ScenarioRepeatedNotice    Scenario = "repeated_notice" // the notice is sent twice, or once more if the payment is paid already
+	ScenarioLostNotice        Scenario = "lost_notice"     // the payment is made, and its notice is never sent
 	ScenarioForgedSignature   Scenario = "forged_signature"
 	ScenarioForgedAmount      Scenario = "forged_amount"
 	ScenarioForgedMerchantUID Scenario = "forged_merchant_uid"
@@ -25,7 +26,7 @@ const forgedPrefix = "forged_"
 
 // scenarios are the values that a scan may name.
 var scenarios = []Scenario{
-	ScenarioTwice, ScenarioVoid, ScenarioLate, ScenarioRepeatedNotice,
+	ScenarioTwice, ScenarioVoid, ScenarioLate, ScenarioRepeatedNotice, ScenarioLostNotice,
 	ScenarioForgedSignature, ScenarioForgedAmount, ScenarioForgedMerchantUID, ScenarioForgedUnsigned,
 }
 
@@ -36,4 +37,13 @@ func (s Scenario) forgery() Forgery {
 		return ""
 	}
 	return Forgery(forgery)
+}
+
+// noticeFault returns what the scenario makes of a notice's fault.
+func (s Scenario) noticeFault(f Fault) Fault {
+	if s == ScenarioLostNotice {
+		return Fault{Drop: DropBefore}
+	}
+	f.Duplicate = f.Duplicate || s == ScenarioRepeatedNotice
+	return f
 }

@@ -91,6 +91,23 @@ func TestScenarioRepeatedNoticeSendsNoticeTwice(t *testing.T) {
 	}
 }
 
+func TestScenarioLostNoticePaysWithoutNotice(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	g := newGateway(t, status(200))
+	result := s.scenario(s.order("order", g), emulator.ScenarioLostNotice)
+	if !result.Accepted || result.Payment.Status != "paid" || len(result.Notice) != 1 || result.Notice[0].Error != "sandbox fault: the webhook was not sent" {
+		t.Errorf("%+v", result)
+	}
+	if len(g.got()) != 1 || s.Requests(emulator.EndpointNotice) != 0 {
+		t.Errorf("%d webhooks", len(g.got()))
+	}
+	s.scenario(s.order("next", g), "")
+	if len(g.got()) != 3 {
+		t.Error("the next notice was lost, too")
+	}
+}
+
 func TestScenarioForgedAltersWebhook(t *testing.T) {
 	t.Parallel()
 	genuine := `{"event":"Galaxia.Cvs.Confirm","imp_uid":"IMP","merchant_uid":"order","status":"ready","extra":{"barcode":"NUMBER","payType":"card"}}`
@@ -126,7 +143,7 @@ func TestScanRejectsUnknownScenario(t *testing.T) {
 	for _, scenario := range []string{"thrice", "forged_", "forged"} {
 		a := s.do("POST", "/till", asForm, "barcode=1&scenario="+scenario)
 		a.expect(t, 400, -1)
-		if !strings.Contains(a.raw, "twice, void, late, repeated_notice, forged_signature") {
+		if !strings.Contains(a.raw, "twice, void, late, repeated_notice, lost_notice, forged_signature") {
 			t.Errorf("%s does not say what there is", a.raw)
 		}
 	}

@@ -70,13 +70,13 @@ type ScanResult struct {
 	Confirm *WebhookResult `json:"confirm"`
 	// Payment is the payment as it is now.
 	Payment Payment `json:"payment"`
-	// Notice holds the notice webhooks, one for each notice_url.
+	// Notice holds the notice webhooks, one for each notice_url. One that a fault delays is not sent yet; its Error says so.
 	Notice []WebhookResult `json:"notice"`
 	// Second is the other till's result in [ScenarioTwice].
 	Second *ScanResult `json:"second,omitempty"`
 
 	gatewayReason string // the reason that the gateway gave, or ""
-	noticeOnly    bool   // the payment was paid before, and only its notice was sent again
+	noticeOnly    bool   // the payment was paid or refunded before, and only its notice was sent
 }
 
 // Scan does what a till does when it scans a barcode: it asks the gateway by the confirm webhook whether to accept the payment,
@@ -107,7 +107,7 @@ func (e *Emulator) scan(ctx context.Context, req ScanRequest) (ScanResult, error
 	if errors.Is(err, ErrPaid) && p.Status == statusPaid && req.Scenario == ScenarioRepeatedNotice {
 		result := newResult(req, p)
 		result.Accepted, result.noticeOnly, result.PayType = true, true, p.PayType
-		result.Notice = e.notify(context.WithoutCancel(ctx), p, "", false)
+		result.Notice = e.notify(context.WithoutCancel(ctx), p, notice{})
 		return result, nil
 	}
 	if err != nil {
@@ -147,7 +147,7 @@ func (e *Emulator) completeScan(ctx context.Context, p payment, req ScanRequest,
 			result.Reason = err.Error()
 		} else {
 			result.Accepted = true
-			result.Notice = e.notify(context.WithoutCancel(ctx), paid, "", req.Scenario == ScenarioRepeatedNotice)
+			result.Notice = e.notify(context.WithoutCancel(ctx), paid, notice{scenario: req.Scenario})
 		}
 	}
 	if current, ok := e.store.get(p.ImpUID); ok {
@@ -222,28 +222,6 @@ func refusalReason(r WebhookResult) (reason string, given bool) {
 func isAcceptance(body []byte) bool {
 	var answer map[string]json.RawMessage
 	return json.Unmarshal(body, &answer) == nil && string(answer["accepted"]) == "true"
-}
-
-// notify sends the notice webhooks of a payment or of its cancellation, all at the same time. With repeat it sends each twice.
-func (e *Emulator) notify(ctx context.Context, p payment, cancellationID string, repeat bool) []WebhookResult {
-	ctx, cancel := e.untilClose(ctx)
-	defer cancel()
-	results := make([]WebhookResult, len(p.noticeURL))
-	var wg sync.WaitGroup
-	for i, u := range p.noticeURL {
-		fault := e.fault(EndpointNotice, noRequest) // here, so that the faults are used in the order of the URLs
-		fault.Duplicate = fault.Duplicate || repeat
-		hook := webhook{
-			endpoint: EndpointNotice,
-			url:      u,
-			timeout:  noticeTimeout,
-			fault:    fault,
-			message:  message{ImpUID: p.ImpUID, MerchantUID: p.MerchantUID, Status: p.Status, CancellationID: cancellationID},
-		}
-		wg.Go(func() { results[i] = e.sendWebhook(ctx, hook) })
-	}
-	wg.Wait()
-	return results
 }
 
 // untilClose returns a context that Close ends, with the cause ErrClosed.

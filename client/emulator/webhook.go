@@ -29,6 +29,7 @@ const (
 	// The till's page translates these.
 	messageNotSent    = "sandbox fault: the webhook was not sent"
 	messageAnswerLost = "sandbox fault: the answer was lost"
+	messageSentLater  = "sandbox fault: the webhook is sent after "
 	messageNoAnswer   = "no answer within "
 )
 
@@ -75,6 +76,7 @@ type webhook struct {
 	url      string
 	message  message
 	timeout  time.Duration
+	form     bool // the body is a form, not JSON
 	fault    Fault
 }
 
@@ -100,7 +102,11 @@ func (e *Emulator) sendWebhook(ctx context.Context, h webhook) WebhookResult {
 // sendOnce sends a webhook once, within its timeout.
 func (e *Emulator) sendOnce(ctx context.Context, h webhook, u *url.URL, redact redactor) WebhookResult {
 	result := WebhookResult{URL: redactURL(u), Forged: h.fault.Forged}
-	if _ = e.pause(ctx, h.fault.Delay); ctx.Err() != nil {
+	switch _ = e.pause(ctx, h.fault.Delay); {
+	case e.ctx.Err() != nil: // which reaches ctx a moment later
+		result.Error = ErrClosed.Error()
+		return result
+	case ctx.Err() != nil:
 		result.Error = redact.err(context.Cause(ctx))
 		return result
 	}
@@ -140,7 +146,19 @@ func (h webhook) body() (media string, body []byte) {
 	if h.fault.Garbage {
 		return "text/html", []byte(garbage)
 	}
+	if h.form {
+		return mediaForm, []byte(h.message.form().Encode())
+	}
 	return mediaJSON, bytes.TrimSpace(encodeJSON(h.message, ""))
+}
+
+// form returns the fields of a notice.
+func (m message) form() url.Values {
+	values := url.Values{"imp_uid": {m.ImpUID}, "merchant_uid": {m.MerchantUID}, "status": {m.Status}}
+	if m.CancellationID != "" {
+		values.Set("cancellation_id", m.CancellationID)
+	}
+	return values
 }
 
 // post sends a request and reads the response. It uses the transport without an http.Client, because a client follows redirects

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -27,6 +29,36 @@ func TestNoticesAreIndependent(t *testing.T) {
 	}
 	if len(bad.got()) != 1 || len(good.got()) != 1 {
 		t.Error("a notice was not sent exactly once")
+	}
+}
+
+func TestNoticeFormOptionSendsForms(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{NoticeForm: true})
+	refunded := make(chan struct{})
+	g := newGateway(t, func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); strings.Contains(string(body), "cancelled") {
+			close(refunded)
+		}
+	})
+	issued := s.order("주문/1", g)
+	s.inject(emulator.Fault{Endpoint: emulator.EndpointNotice, Forged: emulator.ForgedMerchantUID, Times: 1})
+	s.scan(issued.field("vbank_num"), "card")
+	done := s.cancel(`"imp_uid":"` + issued.field("imp_uid") + `","amount":4000,"enable_webhook":true`).cancelled(t)
+	<-refunded // sent after the response
+	hits := g.got()
+	if len(hits) != 3 || hits[0].header.Get("Content-Type") != asJSON {
+		t.Fatalf("the confirm webhook stays JSON: %v", hits)
+	}
+	for i, want := range []url.Values{
+		{"imp_uid": {issued.field("imp_uid")}, "merchant_uid": {"1문/1"}, "status": {"paid"}},
+		{"imp_uid": {issued.field("imp_uid")}, "merchant_uid": {"주문/1"}, "status": {"cancelled"}, "cancellation_id": {done.CancelHistory[0].CancellationID}},
+	} {
+		h := hits[i+1]
+		form, err := url.ParseQuery(h.body)
+		if err != nil || h.header.Get("Content-Type") != asForm || !reflect.DeepEqual(form, want) {
+			t.Errorf("%v %s, want %v", err, h.body, want)
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ type choice struct {
 }
 
 func (l language) scenarios() []choice {
-	return []choice{
+	return append([]choice{
 		{
 			Value: "twice", Name: l.t("두 계산대에서 동시에", "At two tills at once"),
 			About: l.t("하나만 결제되어야 합니다.", "Only one may be paid."),
@@ -34,9 +34,19 @@ func (l language) scenarios() []choice {
 			About: l.t("기한이 지금 끝나고, 게이트웨이에 묻지 않습니다.", "It ends now, and the gateway is not asked."),
 		},
 		{
+			Value: "lost_notice", Name: l.t("통보 유실", "Lose the notice"),
+			About: l.t("결제되지만, 통보는 보내지 않습니다.", "It is paid, and no notice is ever sent."),
+		},
+		{
 			Value: "repeated_notice", Name: l.t("통보가 두 번", "Notice twice"),
 			About: l.t("결제된 바코드면 한 번 더 보냅니다.", "Once more, if it is paid already."),
 		},
+	}, l.forgeries()...)
+}
+
+// forgeries are scenarios of the confirm webhook, and effects of a fault of any webhook.
+func (l language) forgeries() []choice {
+	return []choice{
 		{
 			Value: "forged_signature", Name: l.t("위조된 서명", "Forged signature"),
 			About: l.t("URL의 cvs_sig를 바꿉니다.", "Alters cvs_sig in the URL."),
@@ -103,7 +113,11 @@ const (
 )
 
 func (l language) effects() []choice {
-	return append([]choice{
+	forgeries := l.forgeries()
+	for i := range forgeries {
+		forgeries[i].Kind = kindWebhook
+	}
+	return slices.Concat([]choice{
 		{
 			Value: "delay", Kind: everywhere, Name: l.t("지연", "Delay"), Input: l.t("초", "Seconds"), Min: "0.1", Max: "3600", Step: "0.1", Default: "3",
 			About: l.t("이만큼(초) 늦게 처리하거나 보냅니다.", "Works, or is sent, so many seconds later."),
@@ -136,7 +150,7 @@ func (l language) effects() []choice {
 			Value: "oversized", Kind: everywhere, Name: l.t("너무 큰 내용", "Oversized"),
 			About: l.t("16MiB로 응답하거나 2MiB를 보냅니다.", "Answers 16 MiB, or sends 2 MiB."),
 		},
-	}, l.specialEffects()...)
+	}, l.specialEffects(), forgeries)
 }
 
 // specialEffects are those that need a certain kind of request.

@@ -34,6 +34,17 @@ func (l language) state(s string) string {
 	return l.t("결제 대기", "Waiting")
 }
 
+// stateOf names the state of a payment of which so much was paid back, and so much is left.
+func (l language) stateOf(state string, refunded, left float64) string {
+	switch {
+	case refunded == 0:
+		return l.state(state)
+	case left > 0:
+		return l.t("일부 환불", "Refunded in part")
+	}
+	return l.t("환불", "Refunded")
+}
+
 func (l language) counts(of map[string]int) string {
 	parts := make([]string, len(states))
 	for i, s := range states {
@@ -55,25 +66,25 @@ type paymentView struct {
 	Chosen    bool
 }
 
+// Refundable reports whether some of the payment can be paid back.
+func (v paymentView) Refundable() bool { return v.PaidAt != 0 && v.Left > 0 }
+
 // payment returns the view of a payment on the page that shows query.
 func (l language) payment(p Payment, query Query) paymentView {
 	svg, _ := code128.SVG(p.Barcode) // empty if the merchant chose a number that Code 128 cannot encode
 	v := paymentView{
-		Payment: p, StateName: l.state(p.State),
+		Payment: p, StateName: l.stateOf(p.State, p.Refunded, p.Left),
 		Number: number(p.Barcode), Price: l.amount(p.Amount), Deadline: l.moment(p.ExpiredAt),
 		SVG:    template.HTML(svg), //nolint:gosec // made of numbers and of package code128's own text
 		URL:    query.scanURL(p.Barcode),
 		Chosen: p.Barcode == query.Barcode,
-	}
-	if p.State == stateCancelled && p.PaidAt != 0 {
-		v.StateName = l.t("환불", "Refunded")
 	}
 	switch p.State {
 	case statePaid:
 		v.Moment = l.t("결제 ", "paid ") + l.moment(p.PaidAt)
 	case stateCancelled:
 		v.Moment = l.t("말소 ", "void since ") + l.moment(p.CancelledAt)
-		if p.PaidAt != 0 {
+		if p.Refunded > 0 {
 			v.Moment = l.t("환불 ", "refunded ") + l.moment(p.CancelledAt)
 		}
 	default:

@@ -52,7 +52,11 @@ func (l language) scan(s Scan, query Query) scanView {
 	if name := nameOf(l.scenarios(), s.Scenario); name != "" {
 		v.What += " · " + name
 	}
-	if s.NotAsked != "" {
+	switch {
+	case s.NotAsked == NotRefunded:
+		v.Title = l.t("환불할 수 없습니다", "This cannot be refunded")
+		return v
+	case s.NotAsked != "":
 		v.Title = l.notAsked(s.NotAsked)
 		v.Detail = l.t("게이트웨이에 묻지 않았습니다.", "The gateway was not asked.")
 		return v
@@ -64,6 +68,9 @@ func (l language) scan(s Scan, query Query) scanView {
 		v.Kind = "good"
 	}
 	v.Title, v.Detail = l.outcome(s.Result)
+	if s.Refund > 0 {
+		v.Title = l.t("환불했습니다: ", "Refunded ") + l.amount(s.Refund)
+	}
 	v.Steps = l.steps(s.Result)
 	if s.Result.notCvsConfirm() || s.Second != nil && s.Second.notCvsConfirm() {
 		v.Warning = l.warning()
@@ -95,7 +102,7 @@ func (l language) notAsked(state string) string {
 func (l language) outcome(r Result) (title, detail string) {
 	switch c := r.Confirm; {
 	case r.NoticeOnly:
-		return l.t("통보를 다시 보냈습니다", "The notice was sent again"), ""
+		return l.t("통보를 보냈습니다", "The notice was sent"), ""
 	case r.Accepted && r.notCvsConfirm():
 		return l.t("cvs_confirm의 승인 없이 결제되었습니다", "Paid, but cvs_confirm did not accept it"), ""
 	case r.Accepted:
@@ -139,7 +146,7 @@ func (l language) steps(r Result) []stepView {
 	} else if !r.NoticeOnly {
 		steps = append(steps, stepView{Title: l.t("confirm_url이 없어 묻지 않았습니다", "No confirm_url: nobody was asked")})
 	}
-	state := l.state(r.Status)
+	state := l.stateOf(r.Status, r.Refunded, r.Left)
 	if r.Accepted && !r.NoticeOnly {
 		state = l.state(stateReady) + " → " + state
 	}
@@ -173,7 +180,10 @@ func (l language) webhook(steps []stepView, title string, w Webhook) []stepView 
 // failure translates the errors that the emulator words itself. Errors of the network stay in English.
 func (l language) failure(text string) string {
 	limit, timedOut := strings.CutPrefix(text, "no answer within ")
+	delay, later := strings.CutPrefix(text, "sandbox fault: the webhook is sent after ")
 	switch {
+	case later:
+		return l.t("장애: 웹훅을 "+delay+" 뒤에 보냅니다", text)
 	case timedOut:
 		return l.t(limit+" 안에 응답이 없었습니다", text)
 	case text == "sandbox fault: the webhook was not sent":

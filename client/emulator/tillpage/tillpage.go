@@ -38,7 +38,9 @@ type Payment struct {
 	ExpiredAt   int64
 	PaidAt      int64 // also set if the payment was refunded, which makes it "cancelled"
 	CancelledAt int64
-	FailReason  string // why the gateway last refused the payment
+	Refunded    float64 // how much of it was paid back
+	Left        float64 // how much of it was not
+	FailReason  string  // why the gateway last refused the payment
 }
 
 // Scan is one attempt to pay at the till.
@@ -48,7 +50,8 @@ type Scan struct {
 	Barcode  string
 	PayType  string // "card" or "cash"
 	Scenario string
-	NotAsked string // why the gateway was not asked: the State of the payment, or "unknown". If it is set, Result is empty.
+	Refund   float64 // the amount that was paid back, if this is a refund and not a scan; its Result is NoticeOnly
+	NotAsked string  // why the gateway was not asked: the State of the payment, "unknown" or NotRefunded. If it is set, Result is empty.
 	Result   Result
 	Second   *Result // the result of the second till in the scenario "twice"
 }
@@ -56,13 +59,18 @@ type Scan struct {
 // Result is how a scan ended at one till.
 type Result struct {
 	Accepted   bool
-	NoticeOnly bool     // the payment was paid before, and only its notice was sent again
+	NoticeOnly bool     // the payment was paid before, and only its notices were sent
 	Reason     string   // the reason that the gateway gave for its refusal
 	Confirm    *Webhook // nil if no confirm webhook was sent
 	Notices    []Webhook
 	ImpUID     string
-	Status     string // of the payment after the scan
+	Status     string  // of the payment after the scan
+	Refunded   float64 // of the payment
+	Left       float64
 }
+
+// NotRefunded is the Scan.NotAsked of a refund that could not be made.
+const NotRefunded = "not refunded"
 
 // Webhook is one webhook and its response.
 type Webhook struct {

@@ -101,7 +101,12 @@ func TestHandlerTellsHowAScanEnded(t *testing.T) {
 		"other till":      {tillpage.Scan{Result: tillpage.Result{Status: "paid", Confirm: confirm(200, nil)}}, "다른 계산대가 먼저 결제했습니다.", "The other till was faster."},
 		"voided":          {tillpage.Scan{Result: tillpage.Result{Status: "cancelled", Confirm: confirm(200, nil)}}, "그사이 바코드가 말소되었습니다.", "The barcode was voided meanwhile."},
 		"no confirm_url":  {tillpage.Scan{Result: tillpage.Result{Accepted: true, Status: "paid"}}, "confirm_url이 없어 묻지 않았습니다", "No confirm_url: nobody was asked"},
-		"notice only":     {tillpage.Scan{Result: tillpage.Result{NoticeOnly: true, Status: "paid", Notices: []tillpage.Webhook{*confirm(200, nil)}}}, "통보를 다시 보냈습니다", "The notice was sent again"},
+		"notice only":     {tillpage.Scan{Result: tillpage.Result{NoticeOnly: true, Status: "paid", Notices: []tillpage.Webhook{*confirm(200, nil)}}}, "통보를 보냈습니다", "The notice was sent"},
+		"refund":          {tillpage.Scan{Refund: 4000, Result: tillpage.Result{Accepted: true, NoticeOnly: true, Status: "cancelled", Refunded: 4000, Left: 11000}}, "환불했습니다: 4,000원", "Refunded 4,000 KRW"},
+		"in part":         {tillpage.Scan{Refund: 4000, Result: tillpage.Result{Accepted: true, NoticeOnly: true, Status: "cancelled", Refunded: 4000, Left: 11000}}, "<em lang=\"ko\">일부 환불</em>", "<em lang=\"en\">Refunded in part</em>"},
+		"as a whole":      {tillpage.Scan{Refund: 4000, Result: tillpage.Result{Accepted: true, NoticeOnly: true, Status: "cancelled", Refunded: 4000}}, "<em lang=\"ko\">환불</em>", "<em lang=\"en\">Refunded</em>"},
+		"not refunded":    {tillpage.Scan{NotAsked: tillpage.NotRefunded}, "환불할 수 없습니다", "This cannot be refunded"},
+		"notice later":    {tillpage.Scan{Result: tillpage.Result{Accepted: true, Notices: []tillpage.Webhook{{Error: "sandbox fault: the webhook is sent after 3s"}}}}, "장애: 웹훅을 3s 뒤에 보냅니다", "sandbox fault: the webhook is sent after 3s"},
 		"twice":           {tillpage.Scan{Scenario: "twice", Second: &tillpage.Result{Confirm: confirm(409, nil)}}, "두 번째 계산대: 게이트웨이가 거절했습니다", "The second till: The gateway refused"},
 		"sent again":      {tillpage.Scan{Result: tillpage.Result{Confirm: confirm(200, func(w *tillpage.Webhook) { w.Duplicate = confirm(200, nil) })}}, "승인 웹훅, 다시", "Confirm webhook, again"},
 	} {
