@@ -1,17 +1,16 @@
 package shop
 
-// This file holds everything that communicates with Caddy: it asks for a barcode, answers the
-// order check, and receives the notice of a payment. It is what an existing shop would add.
+// This file holds everything that communicates with Caddy: the shop asks for a barcode, answers the order check, and is told
+// what happens to a payment. It is what an existing shop would add.
 
 import (
 	"encoding/json"
 	"html/template"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
+	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client/code128"
 )
@@ -20,8 +19,12 @@ import (
 // or when the page is reloaded. The gateway answers each time with the order's one barcode, so the shop needs no lock, and no
 // look-up before it asks again. The call goes on if the customer leaves.
 func (s *shop) barcode(w http.ResponseWriter, r *http.Request, o *order) {
-	if form := s.request(o); form != nil {
-		p, f := s.ask(http.MethodPost, "/cvs", form)
+	lifetime := usualLifetime
+	if r.PostFormValue("lifetime") == "minute" { // to see one expire
+		lifetime = time.Minute
+	}
+	if form := s.request(o, lifetime); form != nil {
+		p, f := s.ask(form)
 		if f == nil {
 			f = s.keep(o, p)
 		}
@@ -33,13 +36,13 @@ func (s *shop) barcode(w http.ResponseWriter, r *http.Request, o *order) {
 	http.Redirect(w, r, "/orders/"+o.ID, http.StatusSeeOther)
 }
 
-// request returns what the gateway is asked for, nil if the order is to get no barcode any more. The deadline is chosen once and sent
-// again until it has passed: the answer does not contain it, and the voucher must show the one that the barcode has.
-func (s *shop) request(o *order) url.Values {
+// request returns what the gateway is asked for, nil if the order is to get no barcode. The deadline is chosen once and sent again
+// until it has passed: the answer does not contain it, and the voucher must show the one that the barcode has.
+func (s *shop) request(o *order, lifetime time.Duration) url.Values {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	if !o.open() || o.expired(now) {
+	if !o.open() || o.overdue(now) {
 		return nil
 	}
 	if now.After(o.Expires) {
@@ -51,6 +54,36 @@ func (s *shop) request(o *order) url.Values {
 		"name":         {o.Product.Ko},
 		"expired_at":   {strconv.FormatInt(o.Expires.Unix(), 10)},
 	}
+}
+
+// payment is what the shop reads of a payment.
+type payment struct {
+	ImpUID  string `json:"imp_uid"`
+	Barcode string `json:"vbank_num"` // where the sandbox puts the number
+}
+
+// failure is an answer of the gateway that is not a success, or a missing one, which has no message.
+type failure struct{ message string }
+
+// ask sends POST /cvs to the gateway, without any credential.
+func (s *shop) ask(form url.Values) (payment, *failure) {
+	resp, err := s.client.PostForm(s.gateway+"/cvs", form)
+	if err != nil {
+		return payment{}, &failure{}
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var envelope struct {
+		Code     int
+		Message  string
+		Response payment
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&envelope); err != nil {
+		return payment{}, &failure{}
+	}
+	if resp.StatusCode != http.StatusOK || envelope.Code != 0 {
+		return payment{}, &failure{envelope.Message}
+	}
+	return envelope.Response, nil
 }
 
 // keep stores the barcode that the gateway answered, a new one or the earlier one, unless the order was paid meanwhile.
@@ -67,72 +100,10 @@ func (s *shop) keep(o *order, p payment) *failure {
 	return nil
 }
 
-func (s *shop) lookUp(path string) (payment, *failure) {
-	return s.ask(http.MethodGet, "/payments/"+path+"?include_sandbox=true", nil)
-}
-
-// payment is what the shop reads of a payment.
-type payment struct {
-	ImpUID      string  `json:"imp_uid"`
-	MerchantUID string  `json:"merchant_uid"`
-	Status      string  `json:"status"`
-	Amount      float64 `json:"amount"`
-	Barcode     string  `json:"vbank_num"` // where the sandbox puts the number
-}
-
-// failure is an answer of the gateway that is not a success, or a missing one, which has no status.
-type failure struct {
-	status  int
-	message string
-}
-
-// ask sends a request to the gateway, without any credential.
-func (s *shop) ask(method, path string, form url.Values) (payment, *failure) {
-	req, err := http.NewRequest(method, s.gateway+path, strings.NewReader(form.Encode()))
-	if err != nil {
-		return payment{}, &failure{}
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return payment{}, &failure{}
-	}
-	defer func() { _ = resp.Body.Close() }()
-	var envelope struct {
-		Code     int
-		Message  string
-		Response payment
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&envelope); err != nil {
-		return payment{}, &failure{}
-	}
-	if resp.StatusCode != http.StatusOK || envelope.Code != 0 {
-		return payment{}, &failure{resp.StatusCode, envelope.Message}
-	}
-	return envelope.Response, nil
-}
-
-// refresh looks the payment up when the customer asks for it, because a notice may get lost.
-func (s *shop) refresh(w http.ResponseWriter, r *http.Request, o *order) {
-	if now := s.copy(o); now.State == "waiting" {
-		p, f := s.lookUp(url.PathEscape(now.impUID))
-		if f != nil {
-			s.render(w, r, http.StatusBadGateway, "order", view{Order: now, Problem: "refresh", Message: f.message})
-			return
-		}
-		s.settle(p)
-		s.mu.Lock()
-		o.Refreshed = s.now()
-		s.mu.Unlock()
-	}
-	http.Redirect(w, r, "/orders/"+o.ID, http.StatusSeeOther)
-}
-
 // payable is the order check: Caddy asks it while the customer stands at the till, and compares the total itself. Two tills
-// may ask at once for the last item in stock. A shop can prevent that: it reserves the item for the first order until the
-// notice arrives, or for a minute.
+// may ask at once for the last item in stock. A shop can prevent that: it reserves the item for the first order until it is
+// told of the payment, or for a minute.
 func (s *shop) payable(w http.ResponseWriter, r *http.Request) {
-	impUID := readImpUID(r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.orders[r.PathValue("id")]
@@ -141,10 +112,12 @@ func (s *shop) payable(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "없는 주문입니다")
 	case o.State == "paid":
 		refuse(w, http.StatusConflict, "이미 결제된 주문입니다")
-	case o.State == "cancelled":
-		refuse(w, http.StatusConflict, "취소된 주문입니다")
-	case o.State == "new" || o.impUID != impUID:
+	case o.State == "refunded":
+		refuse(w, http.StatusConflict, "환불된 주문입니다")
+	case o.State == "new" || o.impUID != r.Header.Get("X-Cvs-Imp-Uid"):
 		refuse(w, http.StatusConflict, "다른 바코드로 결제해 주세요")
+	case o.State == "expired":
+		refuse(w, http.StatusConflict, "결제 기한이 지났습니다")
 	case o.Product.Stock == 0:
 		refuse(w, http.StatusConflict, "품절되었습니다")
 	default:
@@ -152,51 +125,43 @@ func (s *shop) payable(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// notice receives the notice of a payment. Anybody can send one, so the shop looks the payment up and uses only the answer. A
-// 5xx makes the sender send the notice again, which helps only if the look-up failed.
-func (s *shop) notice(w http.ResponseWriter, r *http.Request) {
-	impUID := readImpUID(r)
-	if impUID == "" {
-		refuse(w, http.StatusBadRequest, "imp_uid가 필요합니다")
-		return
-	}
-	p, f := s.lookUp(url.PathEscape(impUID))
-	switch {
-	case f != nil && f.status == http.StatusNotFound:
-		refuse(w, http.StatusNotFound, "알 수 없는 결제입니다")
-		return
-	case f != nil:
-		refuse(w, http.StatusBadGateway, "결제를 조회하지 못했습니다")
-		return
-	}
-	s.settle(p)
+// news is what Caddy tells of a payment.
+type news struct {
+	Event        string  `json:"event"` // paid, cancelled or expired
+	ImpUID       string  `json:"imp_uid"`
+	Amount       float64 `json:"amount"`
+	CancelAmount float64 `json:"cancel_amount"` // how much was paid back of it until now
+	Late         bool    `json:"late"`          // paid although its barcode had expired or was void
 }
 
-// settle updates the order from a payment that was looked up. A second call changes nothing.
-func (s *shop) settle(p payment) {
+// told receives what happened to a payment. Caddy has looked it up, and goes on telling it until it is answered {"heard":true}.
+// So the shop may be told twice: each event changes only an order that it has not changed yet.
+func (s *shop) told(w http.ResponseWriter, r *http.Request) {
+	var n news
+	if err := json.NewDecoder(r.Body).Decode(&n); err != nil {
+		refuse(w, http.StatusBadRequest, "JSON이 아닙니다")
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.orders[p.MerchantUID]
+	o := s.orders[r.PathValue("id")]
 	switch {
-	case o == nil || p.Amount != float64(o.Total):
-	case p.Status == "paid" && o.State != "paid":
-		o.State = "paid"
+	case o == nil:
+		refuse(w, http.StatusNotFound, "없는 주문입니다")
+		return
+	case n.Amount != float64(o.Total):
+		refuse(w, http.StatusConflict, "금액이 주문과 다릅니다")
+		return
+	case n.Event == "paid" && o.open(): // also after it had expired
+		o.State, o.impUID = "paid", n.ImpUID
 		o.Product.Stock = max(0, o.Product.Stock-1)
-	case p.Status == "cancelled" && o.State == "waiting" && p.ImpUID == o.impUID:
-		o.State = "cancelled"
+	case n.Event == "cancelled" && n.ImpUID == o.impUID:
+		o.State, o.Refunded = "refunded", int(n.CancelAmount)
+	case n.Event == "expired" && n.ImpUID == o.impUID && o.State == "waiting":
+		o.State = "expired"
 	}
-}
-
-// readImpUID returns the imp_uid of a webhook, which is sent as JSON or as a form.
-func readImpUID(r *http.Request) string {
-	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == "application/x-www-form-urlencoded" {
-		return r.PostFormValue("imp_uid")
-	}
-	var hook struct {
-		ImpUID string `json:"imp_uid"`
-	}
-	_ = json.NewDecoder(r.Body).Decode(&hook) // a body that cannot be read gives ""
-	return hook.ImpUID
+	o.note(r.Header.Get("webhook-id"), n, s.now()) // for the order's page
+	answer(w, http.StatusOK, map[string]any{"heard": true})
 }
 
 func refuse(w http.ResponseWriter, status int, reason string) {

@@ -26,15 +26,20 @@ type view struct {
 	// The rest is filled in by render.
 	Path    string // the address of this page
 	Till    string
-	Expired bool // the order's barcode
+	State   string // of the order
+	Times   int    // how often the shop was told of it
+	Stopped string // how the shop is stopped
 }
 
 func (s *shop) render(w http.ResponseWriter, r *http.Request, status int, page string, v view) {
 	v.Till, v.Path = s.till, "/"
 	if v.Order.ID != "" {
 		v.Path = "/orders/" + v.Order.ID
-		v.Expired = v.Order.expired(s.now())
+		v.State, v.Times = v.Order.shown(s.now()), v.Order.times()
 	}
+	s.mu.Lock()
+	v.Stopped = s.stopped
+	s.mu.Unlock()
 	if lang := r.URL.Query().Get("lang"); s.pages[lang] != nil {
 		//nolint:gosec // not Secure: the quickstart has no TLS, and a language is no secret
 		http.SetCookie(w, &http.Cookie{

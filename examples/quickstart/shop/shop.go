@@ -1,5 +1,5 @@
 // Package shop is the quickstart's merchant: an app that sells a few things and holds no credential. It asks Caddy for
-// barcodes (barcode), answers Caddy's order check (payable) and receives notices of payments (notice). The rest is an ordinary
+// barcodes (barcode), answers Caddy's order check (payable) and is told what happens to payments (told). The rest is an ordinary
 // shop.
 package shop
 
@@ -16,8 +16,9 @@ import (
 const (
 	maxBody   = 64 << 10 // bytes
 	maxOrders = 10_000
-	lifetime  = 72 * time.Hour   // of a barcode
 	timeout   = 35 * time.Second // of a call; longer than the gateway's, so that the gateway's answer arrives first
+
+	usualLifetime = 72 * time.Hour // of a barcode
 )
 
 type product struct {
@@ -29,14 +30,17 @@ type product struct {
 }
 
 type order struct {
-	ID, State string // new (without a barcode), waiting, paid or cancelled
+	ID, State string // new (without a barcode), waiting, expired, paid or refunded
 	Product   *product
 	Total     int // won
 	Barcode   string
 	Picture   template.HTML // of the barcode
 	Expires   time.Time     // when the barcode does, or the one that was asked for
-	Refreshed time.Time     // when the customer last asked whether the payment has arrived
-	impUID    string        // the payment that the barcode stands for
+	Refunded  int           // won
+	impUID    string        // the payment that the barcode stands for, or by which the order was paid
+
+	Told       []telling // what Caddy has told of it
+	TurnedAway int       // how often Caddy asked or told while the shop was stopped
 }
 
 type shop struct {
@@ -45,9 +49,10 @@ type shop struct {
 	now           func() time.Time
 	pages         map[string]*template.Template // by language
 
-	mu       sync.Mutex // guards the stock and the orders
+	mu       sync.Mutex // guards the stock, the orders and stopped
 	products []*product
 	orders   map[string]*order
+	stopped  string // how it is stopped, "" if it is not
 }
 
 // New returns the shop. The gateway is where Caddy's cvs_proxy listens, such as http://127.0.0.1:8081; the till is the sandbox's
@@ -77,9 +82,9 @@ func (s *shop) handler() http.Handler {
 	mux.HandleFunc("GET /orders/{id}", s.ordered(s.show))
 	mux.HandleFunc("GET /orders/{id}/state", s.state)
 	mux.HandleFunc("POST /orders/{id}/barcode", s.ordered(s.barcode))
-	mux.HandleFunc("POST /orders/{id}/refresh", s.ordered(s.refresh))
-	mux.HandleFunc("POST /orders/{id}/payable", s.payable)
-	mux.HandleFunc("POST /cvs/notice", s.notice)
+	mux.HandleFunc("POST /orders/{id}/payable", s.runs(s.payable, stoppedAll))
+	mux.HandleFunc("POST /payments/{id}", s.runs(s.told, stoppedAll, stoppedTold))
+	mux.HandleFunc("POST /stop", s.stop)
 	mux.Handle("GET /static/{file}", http.FileServerFS(static))
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		s.render(w, r, http.StatusNotFound, "problem", view{Problem: "page"})
@@ -157,19 +162,38 @@ func (s *shop) ordered(page func(http.ResponseWriter, *http.Request, *order)) ht
 	}
 }
 
-// open reports whether the order may get a barcode.
-func (o *order) open() bool { return o.State == "new" || o.State == "waiting" }
+// open reports whether the order may be paid yet.
+func (o *order) open() bool { return o.State == "new" || o.State == "waiting" || o.State == "expired" }
 
-// expired reports whether the barcode's time is over. The payment may have been made, and its notice lost.
-func (o *order) expired(now time.Time) bool {
+// overdue reports whether the barcode's time is over. It may have been paid in time: Caddy tells that, or that it has expired.
+func (o *order) overdue(now time.Time) bool {
 	return o.State == "waiting" && now.After(o.Expires)
+}
+
+// shown returns the state that the customer sees.
+func (o *order) shown(now time.Time) string {
+	if o.overdue(now) {
+		return "overdue"
+	}
+	return o.State
+}
+
+// times returns how often the shop was told of the order, or was not because it was stopped.
+func (o *order) times() int {
+	n := o.TurnedAway
+	for _, t := range o.Told {
+		n += t.Times
+	}
+	return n
 }
 
 // copy returns a copy of an order as it is now.
 func (s *shop) copy(o *order) order {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return *o
+	c := *o
+	c.Told = slices.Clone(o.Told)
+	return c
 }
 
 func (s *shop) show(w http.ResponseWriter, r *http.Request, o *order) {
@@ -180,12 +204,9 @@ func (s *shop) state(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o := s.orders[r.PathValue("id")]; o != nil {
-		state := o.State
-		if o.expired(s.now()) {
-			state = "expired"
-		}
 		answer(w, http.StatusOK, map[string]any{
-			"order": o.ID, "state": state, "product": o.Product.ID, "total": o.Total, "barcode": o.Barcode,
+			"order": o.ID, "state": o.shown(s.now()), "product": o.Product.ID, "total": o.Total, "barcode": o.Barcode,
+			"told": o.times(), "stopped": s.stopped,
 		})
 		return
 	}

@@ -29,13 +29,13 @@ type market struct {
 	calls    []string
 	asked    []url.Values // for barcodes
 	issued   int
-	payments map[string]payment          // by imp_uid
+	barcodes map[string]payment          // by order
 	faults   map[string]http.HandlerFunc // by what a call begins with, in place of the gateway's own answer
 }
 
 func open(t *testing.T) *market {
 	t.Helper()
-	m := &market{T: t, payments: map[string]payment{}, faults: map[string]http.HandlerFunc{}}
+	m := &market{T: t, barcodes: map[string]payment{}, faults: map[string]http.HandlerFunc{}}
 	gateway := httptest.NewServer(m)
 	t.Cleanup(gateway.Close)
 	m.shop = newShop(gateway.URL, "http://till.example/till")
@@ -66,17 +66,7 @@ func (m *market) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		envelope(w, http.StatusOK, 0, "", m.issue(r.PostForm))
 		return
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	assert.Equal(m, "true", r.URL.Query().Get("include_sandbox"))
-	parts := strings.Split(r.URL.Path, "/")
-	for id, p := range m.payments {
-		if id == parts[2] || parts[2] == "find" && p.MerchantUID == parts[3] && p.Status == parts[4] {
-			envelope(w, http.StatusOK, 0, "", p)
-			return
-		}
-	}
-	envelope(w, http.StatusNotFound, -1, "존재하지 않는 결제정보입니다.", nil)
+	http.NotFound(w, r)
 }
 
 // issue returns the order's barcode, or a new one.
@@ -84,19 +74,19 @@ func (m *market) issue(form url.Values) payment {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked = append(m.asked, form)
-	for _, p := range m.payments {
-		if p.MerchantUID == form.Get("merchant_uid") && p.Status == "ready" {
-			return p
-		}
+	order := form.Get("merchant_uid")
+	if m.barcodes[order] == (payment{}) {
+		m.issued++
+		m.barcodes[order] = payment{ImpUID: fmt.Sprintf("imp_%d", m.issued), Barcode: barcode}
 	}
-	m.issued++
-	p := payment{
-		ImpUID: fmt.Sprintf("imp_%d", m.issued), MerchantUID: form.Get("merchant_uid"), Status: "ready", Barcode: barcode,
-	}
-	_, err := fmt.Sscan(form.Get("amount"), &p.Amount)
-	assert.NoError(m, err)
-	m.payments[p.ImpUID] = p
-	return p
+	return m.barcodes[order]
+}
+
+// forgets makes the gateway issue a new barcode for an order.
+func (m *market) forgets(path string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.barcodes, strings.TrimPrefix(path, "/orders/"))
 }
 
 func envelope(w http.ResponseWriter, status, code int, message string, response any) {
@@ -119,14 +109,6 @@ func (m *market) fault(call string, f http.HandlerFunc) {
 	if f != nil {
 		m.faults[call] = f
 	}
-}
-
-func (m *market) pays(impUID, status string, amount float64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	p := m.payments[impUID]
-	p.Status, p.Amount = status, amount
-	m.payments[impUID] = p
 }
 
 // called returns the calls to the gateway since the last time.
@@ -181,15 +163,26 @@ func (m *market) state(path string) string {
 	return answer.State
 }
 
-func (m *market) notify(impUID string) int {
-	return m.send(http.MethodPost, "/cvs/notice", `{"imp_uid":"`+impUID+`","status":"paid"}`, "Content-Type", "application/json").Code
+// tell tells as Caddy does, and returns the status and the reason, or that the shop has heard it.
+func (m *market) tell(path, event, impUID string, amount int, fields ...string) string {
+	m.Helper()
+	id := strings.TrimPrefix(path, "/orders/")
+	body := fmt.Sprintf(`{"event":%q,"imp_uid":%q,"merchant_uid":%q,"status":"x","amount":%d,"cancel_amount":0,"paid_at":null%s}`,
+		event, impUID, id, amount, strings.Join(append([]string{""}, fields...), ","))
+	w := m.send(http.MethodPost, "/payments/"+id, body, "Content-Type", "application/json", "webhook-id", "msg_"+impUID+event+strings.Join(fields, ""))
+	var answer struct {
+		Heard  bool
+		Reason string
+	}
+	require.NoError(m, json.Unmarshal(w.Body.Bytes(), &answer))
+	assert.Equal(m, w.Code == http.StatusOK, answer.Heard)
+	return strings.TrimSpace(fmt.Sprint(w.Code, " ", answer.Reason))
 }
 
 // check asks as Caddy does, and returns the status and the reason, or the total.
 func (m *market) check(path, impUID string) string {
 	m.Helper()
-	hook := `{"event":"Galaxia.Cvs.Confirm","imp_uid":"` + impUID + `","extra":{"barcode":"1","payType":"card"}}`
-	w := m.send(http.MethodPost, path+"/payable", hook, "Content-Type", "application/json")
+	w := m.send(http.MethodPost, path+"/payable", `{"event":"Galaxia.Cvs.Confirm"}`, "Content-Type", "application/json", "X-Cvs-Imp-Uid", impUID)
 	var answer struct {
 		Payable bool
 		Total   int
@@ -199,6 +192,8 @@ func (m *market) check(path, impUID string) string {
 	assert.Equal(m, w.Code == http.StatusOK, answer.Payable)
 	return fmt.Sprint(w.Code, " ", answer.Reason, answer.Total)
 }
+
+func (m *market) at(now time.Time) { m.shop.now = func() time.Time { return now } }
 
 func (m *market) stock(id string) int {
 	m.shop.mu.Lock()
@@ -256,7 +251,7 @@ func TestUnknownPagesAreExplained(t *testing.T) {
 		{"POST", "/orders", "product=" + strings.Repeat("x", maxBody), 400, "없는 상품입니다", "There is no such product"},
 		{"GET", "/orders/order-x", "", 404, "없는 주문입니다", "There is no such order"},
 		{"POST", "/orders/order-x/barcode", "", 404, "없는 주문입니다", "There is no such order"},
-		{"POST", "/orders/order-x/refresh", "", 404, "없는 주문입니다", "There is no such order"},
+		{"POST", "/stop", "stop=half", 400, "없는 페이지입니다", "There is no such page"},
 		{"GET", "/nowhere", "", 404, "없는 페이지입니다", "There is no such page"},
 		{"GET", "/static/", "", 404, "없는 페이지입니다", "There is no such page"},
 	} {
@@ -310,37 +305,81 @@ func TestVoucherShowsTheBarcode(t *testing.T) {
 	page = m.get(path)
 	for _, text := range []string{
 		"결제 대기", `<svg xmlns="http://www.w3.org/2000/svg" width="330"`, "1234 5678 9012 3456 7890", "15,000원", id,
-		"2026년 11월 26일 09:22까지", `datetime="2026-11-26T00:22:00Z"`, "결제 확인", "인쇄",
+		"2026년 11월 26일 09:22까지", `datetime="2026-11-26T00:22:00Z"`, "인쇄",
 		`href="http://till.example/till?barcode=12345678901234567890&amp;lang=ko" target="_blank"`,
 	} {
 		assert.Contains(t, page, text)
 	}
 	page = m.get(path, "Accept-Language", "en")
-	for _, text := range []string{"Waiting for payment", "until 26 Nov 2026, 09:22 KST", "Check payment", "be the cashier"} {
+	for _, text := range []string{"Waiting for payment", "until 26 Nov 2026, 09:22 KST", "be the cashier"} {
 		assert.Contains(t, page, text)
 	}
 	assert.Equal(t, "{\n  \"barcode\": \""+barcode+"\",\n  \"order\": \""+id+"\",\n  \"product\": \"umbrella\",\n"+
-		"  \"state\": \"waiting\",\n  \"total\": 15000\n}\n", m.get(path+"/state"))
+		"  \"state\": \"waiting\",\n  \"stopped\": \"\",\n  \"told\": 0,\n  \"total\": 15000\n}\n", m.get(path+"/state"))
 	assert.Equal(t, 5, m.stock("umbrella"), "nothing is taken before it is paid")
 }
 
-func TestExpiredOrderHidesItsBarcode(t *testing.T) {
+func TestOverdueOrderHidesItsBarcode(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.voucher("mug")
-	later := m.shop.now().Add(73 * time.Hour)
-	m.shop.now = func() time.Time { return later }
+	m.at(m.shop.now().Add(73 * time.Hour))
 	page := m.get(path)
-	assert.Contains(t, page, "결제 기한 만료")
-	assert.Contains(t, page, `data-state="expired"`)
-	assert.Contains(t, m.get(path+"/state"), `"state": "expired"`)
+	assert.Contains(t, page, "확인하고 있습니다", "it may have been paid in time")
+	assert.Equal(t, "overdue", m.state(path))
 	assert.NotContains(t, page, "1234 5678", "nobody should carry it to a till")
-	assert.Contains(t, page, "결제 확인", "it may have been paid in time")
-	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/refresh", "").Code)
-	assert.Contains(t, m.get(path, "Accept-Language", "en"), "Checked at 10:22:00: not paid yet.")
+	assert.NotContains(t, page, "새 바코드 받기")
 	m.called()
 	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
-	assert.Empty(t, m.called(), "the customer is told to order again")
+	assert.Empty(t, m.called(), "before it is known that it was not paid")
+
+	assert.Equal(t, "200", m.tell(path, "paid", "imp_1", 9000))
+	assert.Equal(t, "paid", m.state(path))
+}
+
+func TestExpiredOrderGetsANewBarcode(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.order("mug")
+	assert.Contains(t, m.get(path), `name="lifetime" value="minute"`)
+	start := m.shop.now()
+	m.send(http.MethodPost, path+"/barcode", "lifetime=minute")
+	assert.Equal(t, fmt.Sprint(start.Add(time.Minute).Unix()), m.asked[0].Get("expired_at"))
+	m.send(http.MethodPost, path+"/barcode", "")
+	assert.Equal(t, m.asked[0], m.asked[1], "the deadline stays")
+
+	m.at(start.Add(75 * time.Second))
+	assert.Equal(t, "overdue", m.state(path))
+	assert.Equal(t, "200", m.tell(path, "expired", "imp_9", 9000))
+	assert.Equal(t, "overdue", m.state(path), "of another barcode")
+	assert.Equal(t, "200", m.tell(path, "expired", "imp_1", 9000))
+	assert.Equal(t, "expired", m.state(path))
+	assert.Equal(t, "409 결제 기한이 지났습니다0", m.check(path, "imp_1"))
+	page := m.get(path, "Accept-Language", "en")
+	for _, text := range []string{"You can get a new barcode.", "Get a new barcode</button>", "<code>expired</code>", "09:23:15"} {
+		assert.Contains(t, page, text)
+	}
+	assert.Contains(t, m.get(path), "새 바코드 받기")
+
+	m.forgets(path)
+	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
+	assert.Equal(t, "waiting", m.state(path))
+	assert.Equal(t, "200 9000", m.check(path, "imp_2"))
+	assert.Equal(t, fmt.Sprint(m.shop.now().Add(72*time.Hour).Unix()), m.asked[2].Get("expired_at"))
+	assert.Equal(t, "200", m.tell(path, "expired", "imp_1", 9000), "once more")
+	assert.Equal(t, "waiting", m.state(path), "the new barcode has not expired")
+}
+
+func TestExpiredOrderIsPaidLate(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.voucher("mug")
+	m.tell(path, "expired", "imp_1", 9000)
+	assert.Equal(t, "expired", m.state(path))
+	assert.Equal(t, "200", m.tell(path, "paid", "imp_1", 9000, `"late":true`))
+	assert.Equal(t, "paid", m.state(path))
+	assert.Equal(t, 11, m.stock("mug"))
+	assert.Contains(t, m.get(path), "<code>paid</code> (기한이 지난 뒤)")
 }
 
 func TestFailedBarcodeIsExplainedAndAskedForAgain(t *testing.T) {
@@ -433,10 +472,8 @@ func TestReplacedBarcodeIsShownAndTheEarlierOneRefused(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.voucher("mug")
-	m.pays("imp_1", "cancelled", 9000) // by the merchant, at PortOne
+	m.forgets(path)
 	m.send(http.MethodPost, path+"/barcode", "")
-	assert.Equal(t, http.StatusOK, m.notify("imp_1"))
-	assert.Equal(t, "waiting", m.state(path), "only the earlier barcode is cancelled")
 	assert.Equal(t, "409 다른 바코드로 결제해 주세요0", m.check(path, "imp_1"))
 	assert.Equal(t, "200 9000", m.check(path, "imp_2"))
 }
@@ -477,8 +514,7 @@ func TestLateAnswerDoesNotReopenAPaidOrder(t *testing.T) {
 	path := m.voucher("mug")
 	m.fault("POST /cvs", func(w http.ResponseWriter, r *http.Request) {
 		p := m.issue(r.PostForm)
-		m.pays("imp_1", "paid", 9000)
-		assert.Equal(t, http.StatusOK, m.notify("imp_1"))
+		assert.Equal(t, "200", m.tell(path, "paid", "imp_1", 9000))
 		envelope(w, http.StatusOK, 0, "", p)
 	})
 	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
@@ -497,144 +533,136 @@ func TestPayableDecidesByOrderAndPayment(t *testing.T) {
 	assert.Equal(t, "200 9000", m.check(path, "imp_1"))
 	assert.Equal(t, "200 9000", m.check(path, "imp_1"), "asked again")
 	assert.Equal(t, "409 다른 바코드로 결제해 주세요0", m.check(path, "imp_2"))
-	assert.Equal(t, http.StatusOK, m.send(http.MethodPost, path+"/payable", "imp_uid=imp_1").Code, "as a form")
-	assert.Equal(t, http.StatusConflict, m.send(http.MethodPost, path+"/payable", "{", "Content-Type", "application/json").Code)
 	assert.Equal(t, "waiting", m.state(path), "a question changes nothing")
 
-	m.pays("imp_1", "paid", 9000)
-	assert.Equal(t, http.StatusOK, m.notify("imp_1"))
+	m.tell(path, "paid", "imp_1", 9000)
 	assert.Equal(t, "409 이미 결제된 주문입니다0", m.check(path, "imp_1"))
-
-	path = m.voucher("mug")
-	m.pays("imp_2", "cancelled", 9000)
-	m.notify("imp_2")
-	assert.Equal(t, "409 취소된 주문입니다0", m.check(path, "imp_2"))
+	m.tell(path, "cancelled", "imp_1", 9000)
+	assert.Equal(t, "409 환불된 주문입니다0", m.check(path, "imp_1"))
 
 	path = m.voucher("lamp")
-	assert.Equal(t, "409 품절되었습니다0", m.check(path, "imp_3"), "the last one is gone")
+	assert.Equal(t, "409 품절되었습니다0", m.check(path, "imp_2"), "the last one is gone")
 	m.send(http.MethodPost, "/products/lamp/restock", "")
-	assert.Equal(t, "200 42000", m.check(path, "imp_3"))
+	assert.Equal(t, "200 42000", m.check(path, "imp_2"))
 }
 
-func TestNoticeIsVerifiedByLookUp(t *testing.T) {
+func TestPaidIsHeardOnce(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.voucher("umbrella")
-	assert.Equal(t, http.StatusOK, m.notify("imp_1"))
-	assert.Equal(t, "waiting", m.state(path), "a forged notice is not believed")
-	m.pays("imp_1", "paid", 100)
-	assert.Equal(t, http.StatusOK, m.notify("imp_1"))
-	assert.Equal(t, "waiting", m.state(path), "of another amount")
-	assert.Equal(t, http.StatusNotFound, m.notify("imp_9"), "of no payment, and not to be sent again")
-
-	m.pays("imp_1", "paid", 15000)
-	for _, fault := range []http.HandlerFunc{fails(504, -1, "no answer"), hangsUp, http.NotFound} { // the last is not the API's own
-		m.fault("GET /payments/imp_1", fault)
-		assert.Equal(t, http.StatusBadGateway, m.notify("imp_1"), "to be sent again")
-		assert.Equal(t, "waiting", m.state(path))
-	}
-	m.fault("GET /payments/imp_1", nil)
-	for range 2 {
-		assert.Equal(t, http.StatusOK, m.notify("imp_1"))
+	for range 3 {
+		assert.Equal(t, "200", m.tell(path, "paid", "imp_1", 15000))
 		assert.Equal(t, "paid", m.state(path))
 		assert.Equal(t, 4, m.stock("umbrella"), "taken once")
 	}
 	page := m.get(path)
 	assert.Contains(t, page, "결제 완료")
 	assert.NotContains(t, page, "1234 5678")
-	assert.Contains(t, m.get(path, "Accept-Language", "en"), "<strong>Paid</strong>")
+	assert.Contains(t, page, `<time datetime="2026-11-23T00:22:00Z">09:22:00</time>, 3번째`)
+	assert.Contains(t, m.get(path, "Accept-Language", "en"), "</time>, told 3 times")
 	assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, path+"/barcode", "").Code)
 	assert.Len(t, m.asked, 1, "a paid order gets no further barcode")
-
-	m.pays("imp_1", "cancelled", 15000)
-	m.notify("imp_1")
+	assert.Equal(t, "200", m.tell(path, "expired", "imp_1", 15000))
 	assert.Equal(t, "paid", m.state(path))
 }
 
-func TestNoticeAcceptsJSONAndForms(t *testing.T) {
+func TestCancelledIsShownAsRefunded(t *testing.T) {
 	t.Parallel()
 	m := open(t)
-	path := m.voucher("umbrella")
-	for body, media := range map[string]string{
-		"":               "application/x-www-form-urlencoded",
-		"{":              "application/json",
-		"[]":             "application/json",
-		`{"imp_uid":7}`:  "application/json",
-		`{"imp_uid":""}`: "text/plain",
-		"imp_uid=imp_1":  "application/json",
-		"imp_uid=" + strings.Repeat("x", maxBody): "application/x-www-form-urlencoded",
-	} {
-		assert.Equal(t, http.StatusBadRequest, m.send(http.MethodPost, "/cvs/notice", body, "Content-Type", media).Code, media)
+	path := m.voucher("mug")
+	m.tell(path, "paid", "imp_1", 9000)
+	assert.Equal(t, "200", m.tell(path, "cancelled", "imp_2", 9000, `"cancel_amount":9000`))
+	assert.Equal(t, "paid", m.state(path), "by another payment than the refunded one")
+	for range 2 {
+		assert.Equal(t, "200", m.tell(path, "cancelled", "imp_1", 9000, `"cancel_amount":4000`, `"cancellation_id":"1"`))
+		assert.Equal(t, "refunded", m.state(path))
+		page := m.get(path, "Accept-Language", "en")
+		assert.Contains(t, page, "<strong>Refunded in part</strong>")
+		assert.Contains(t, page, "<dd>4,000 KRW</dd>")
 	}
-	m.called()
-	m.send(http.MethodPost, "/cvs/notice", "imp_uid=../cvs?x%23", "Content-Type", "application/x-www-form-urlencoded")
-	assert.Equal(t, []string{"GET /payments/..%2Fcvs%3Fx%23?include_sandbox=true"}, m.called())
-
-	m.pays("imp_1", "paid", 15000)
-	w := m.send(http.MethodPost, "/cvs/notice", "imp_uid=imp_1&status=paid", "Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
-	assert.Equal(t, http.StatusOK, w.Code)
-	assert.Equal(t, "paid", m.state(path))
+	m.tell(path, "cancelled", "imp_1", 9000, `"cancel_amount":9000`, `"cancellation_id":"2"`)
+	page := m.get(path)
+	for _, text := range []string{"<strong>환불 완료</strong>", "<dd>9,000원</dd>", "(환불 누계 4000)", "(환불 누계 9000)", ", 2번째"} {
+		assert.Contains(t, page, text)
+	}
+	m.tell(path, "paid", "imp_1", 9000)
+	assert.Equal(t, "refunded", m.state(path), "told again of what was before")
+	assert.Equal(t, 11, m.stock("mug"))
 }
 
-func TestConcurrentNoticesTakeOneItem(t *testing.T) {
+func TestToldRefusesWhatIsNotTheOrders(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.voucher("umbrella")
-	m.pays("imp_1", "paid", 15000)
+	assert.Equal(t, "409 금액이 주문과 다릅니다", m.tell(path, "paid", "imp_1", 14999))
+	assert.Equal(t, "404 없는 주문입니다", m.tell("/orders/order-x", "paid", "imp_1", 15000))
+	for _, body := range []string{"", "{", "imp_uid=imp_1", `{"amount":"15000"}`, `{"event":"` + strings.Repeat("x", maxBody) + `"}`} {
+		w := m.send(http.MethodPost, "/payments/"+strings.TrimPrefix(path, "/orders/"), body)
+		assert.Equal(t, http.StatusBadRequest, w.Code, body)
+	}
+	assert.Equal(t, "waiting", m.state(path))
+	assert.Equal(t, 5, m.stock("umbrella"))
+	assert.NotContains(t, m.get(path), "Caddy가 상점에 알린 것")
+}
+
+func TestConcurrentTellingTakesOneItem(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.voucher("umbrella")
 	var all sync.WaitGroup
 	for range 8 {
-		all.Go(func() { m.notify("imp_1") })
+		all.Go(func() { m.tell(path, "paid", "imp_1", 15000) })
 		all.Go(func() { m.get(path) })
 		all.Go(func() { m.get("/") })
 	}
 	all.Wait()
 	assert.Equal(t, 4, m.stock("umbrella"))
+	assert.Contains(t, m.get(path), ", 8번째")
 }
 
 func TestStockIsNeverNegative(t *testing.T) {
 	t.Parallel()
 	m := open(t)
 	path := m.voucher("lamp")
-	m.pays("imp_1", "paid", 42000)
-	m.notify("imp_1")
+	m.tell(path, "paid", "imp_1", 42000)
 	assert.Equal(t, "paid", m.state(path))
 	assert.Equal(t, 0, m.stock("lamp"))
 }
 
-func TestRefreshLooksThePaymentUp(t *testing.T) {
+func TestStoppedShopDoesNotAnswerCaddy(t *testing.T) {
 	t.Parallel()
+	for way, check := range map[string]string{stoppedAll: "503 상점이 멈춰 있습니다0", stoppedTold: "200 9000"} {
+		m := open(t)
+		path := m.voucher("mug")
+		home := m.get("/", "Accept-Language", "en")
+		assert.Contains(t, home, `name="stop" value="`+way+`"`)
+		assert.NotContains(t, home, "Start it again")
+		assert.Equal(t, http.StatusSeeOther, m.send(http.MethodPost, "/stop", "stop="+way).Code)
+		for range 2 {
+			assert.Equal(t, "503 상점이 멈춰 있습니다", m.tell(path, "paid", "imp_1", 9000))
+		}
+		assert.Equal(t, check, m.check(path, "imp_1"))
+		assert.Equal(t, "503 상점이 멈춰 있습니다", m.tell("/orders/order-x", "paid", "imp_1", 9000))
+		assert.Equal(t, "waiting", m.state(path))
+		assert.NotContains(t, m.get("/"), `value="`+way+`"`)
+		for _, target := range []string{"/", path} {
+			assert.Contains(t, m.get(target), "상점이 멈춰 있습니다.")
+			assert.Contains(t, m.get(target, "Accept-Language", "en"), "The shop is stopped.")
+			assert.Contains(t, m.get(target), `name="back" value="`+target+`"`)
+		}
+		assert.Contains(t, m.get(path), "응답하지 못한 횟수: "+map[string]string{stoppedAll: "3", stoppedTold: "2"}[way])
+		assert.Contains(t, m.get(path+"/state"), `"stopped": "`+way+`"`)
+
+		w := m.send(http.MethodPost, "/stop", "stop=&back="+path)
+		assert.Equal(t, path, w.Header().Get("Location"))
+		assert.NotContains(t, m.get(path), "상점이 멈춰 있습니다.")
+		assert.Equal(t, "200", m.tell(path, "paid", "imp_1", 9000))
+		assert.Equal(t, "paid", m.state(path))
+	}
 	m := open(t)
-	path := m.order("mug")
-	refresh := func() *httptest.ResponseRecorder { return m.send(http.MethodPost, path+"/refresh", "") }
-	assert.Equal(t, http.StatusSeeOther, refresh().Code)
-	assert.Empty(t, m.called(), "there is no payment to look up")
-
-	m.send(http.MethodPost, path+"/barcode", "")
-	assert.NotContains(t, m.get(path), "확인했습니다")
-	assert.Equal(t, http.StatusSeeOther, refresh().Code)
-	assert.Contains(t, m.get(path), "09:22:00에 확인했습니다. 아직 결제 전입니다.")
-	assert.Equal(t, "waiting", m.state(path))
-
-	m.fault("GET /payments/", fails(502, -1, "PortOne cannot be reached."))
-	w := refresh()
-	assert.Equal(t, http.StatusBadGateway, w.Code)
-	assert.Contains(t, w.Body.String(), "결제 여부를 확인하지 못했습니다.")
-	assert.Contains(t, w.Body.String(), "PortOne cannot be reached.")
-	assert.Contains(t, w.Body.String(), "1234 5678 9012 3456 7890", "the voucher stays")
-	m.fault("GET /payments/", nil)
-
-	m.pays("imp_1", "paid", 9000)
-	assert.Equal(t, http.StatusSeeOther, refresh().Code)
-	assert.Equal(t, "paid", m.state(path), "whose notice got lost")
-	assert.Equal(t, 11, m.stock("mug"))
-
-	path = m.voucher("mug")
-	m.pays("imp_2", "cancelled", 9000)
-	assert.Equal(t, http.StatusSeeOther, refresh().Code)
-	assert.Contains(t, m.get(path), "주문 취소")
-	assert.NotContains(t, m.get(path), "1234 5678")
-	assert.Contains(t, m.get(path, "Accept-Language", "en"), "Cancelled")
-	assert.Equal(t, 11, m.stock("mug"))
+	for _, back := range []string{"", "https://evil.example/", "//evil.example/orders/"} {
+		assert.Equal(t, "/", m.send(http.MethodPost, "/stop", "stop=&back="+back).Header().Get("Location"))
+	}
 }
 
 func TestLanguageIsChosenOrAccepted(t *testing.T) {

@@ -1,4 +1,4 @@
-// Keeps the page of an order up to date while somebody looks at it. Without it the button for checking the payment remains.
+// Keeps the page of an order up to date while somebody looks at it. Without it the page must be reloaded.
 "use strict";
 
 const main = document.querySelector("main[data-order]");
@@ -17,21 +17,22 @@ function prepare() {
 	}
 }
 
-// update takes the state and the details over from the page as it is now. The status itself stays, so that screen readers
-// announce its new text.
+// update takes what is known of the order over from the page as it is now. The status itself stays, so that screen readers
+// announce a new text.
 async function update() {
 	const answer = await fetch(main.dataset.order);
 	const now = new DOMParser().parseFromString(await answer.text(), "text/html");
 	const fresh = now.querySelector("main[data-order]");
 	if (!fresh) return; // an error's page
-	const details = document.getElementById("details");
-	const focused = details.contains(document.activeElement);
-	details.replaceWith(now.getElementById("details"));
-	const status = main.querySelector("[role=status]");
-	status.className = fresh.querySelector("[role=status]").className;
-	status.replaceChildren(...fresh.querySelector("[role=status]").childNodes);
-	main.dataset.state = fresh.dataset.state;
-	if (focused) main.querySelector("h1").focus();
+	const focused = document.activeElement;
+	for (const id of ["stopped", "details"]) document.getElementById(id).replaceWith(now.getElementById(id));
+	const [status, next] = [main, fresh].map((page) => page.querySelector("[role=status]"));
+	if (status.textContent !== next.textContent) {
+		status.className = next.className;
+		status.replaceChildren(...next.childNodes);
+	}
+	Object.assign(main.dataset, fresh.dataset);
+	if (!focused.isConnected) main.querySelector("h1").focus();
 	prepare();
 }
 
@@ -39,12 +40,13 @@ async function watch() {
 	try {
 		if (!document.hidden) {
 			const answer = await fetch(main.dataset.order + "/state");
-			if (answer.ok && (await answer.json()).state !== main.dataset.state) await update();
+			const now = answer.ok ? await answer.json() : main.dataset;
+			if (["state", "told", "stopped"].some((what) => String(now[what]) !== main.dataset[what])) await update();
 		}
 	} catch {
 		// The shop cannot be reached: asked again in a second.
 	}
-	if (main.dataset.state === "new" || main.dataset.state === "waiting") setTimeout(watch, 1000);
+	setTimeout(watch, 1000);
 }
 
 prepare();
