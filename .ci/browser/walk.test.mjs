@@ -8,14 +8,14 @@ import { assertPage, decode, desktop, gateway, launch, payments, phone, picture,
 
 const words = {
 	ko: {
-		order: '주문하기', restock: '재입고', convenience: '편의점에서 결제', again: '다시 시도', check: '결제 확인', print: '인쇄',
+		order: '주문하기', restock: '재입고', convenience: '편의점에서 결제', again: '다시 시도', print: '인쇄', stop: '계산대에 응답한 뒤 멈추기', start: '다시 시작하기', turnedAway: /응답하지 못한 횟수/,
 		cashier: /점원이 되어 보기/, received: /^주문 접수/, waiting: /^결제 대기/, done: /^결제 완료/,
 		umbrella: '접이식 우산', mug: '머그컵', lamp: '한정판 램프', price: '15,000원', deadline: /^\d{4}년 \d{1,2}월 \d{1,2}일 \d\d:\d\d까지$/,
 		scan: '바코드 번호', cash: '현금', card: '카드', pay: '결제', paid: '결제되었습니다', refused: '게이트웨이가 거절했습니다',
 		search: '주문번호, 상품, 바코드 번호', find: '찾기', other: 'English',
 	},
 	en: {
-		order: 'Order', restock: 'Restock', convenience: 'Pay at a convenience store', again: 'Try again', check: 'Check payment', print: 'Print',
+		order: 'Order', restock: 'Restock', convenience: 'Pay at a convenience store', again: 'Try again', print: 'Print', stop: 'Stop once the till has asked', start: 'Start it again', turnedAway: /Not answered/,
 		cashier: /be the cashier/, received: /^Order received/, waiting: /^Waiting for payment/, done: /^Paid/,
 		umbrella: 'Folding umbrella', mug: 'Mug', lamp: 'Limited lamp', price: '15,000 KRW', deadline: /^until \d{1,2} \w{3} \d{4}, \d\d:\d\d KST$/,
 		scan: 'Barcode number', cash: 'Cash', card: 'Card', pay: 'Pay', paid: 'Paid', refused: 'The gateway refused',
@@ -194,7 +194,7 @@ test('the till by keyboard alone', async () => {
 	await fetch(`${sandbox}/till`, { method: 'POST', body: new URLSearchParams({ barcode: next }) });
 	await till.getByRole('listitem').filter({ hasText: id }).getByText('Paid', { exact: true }).waitFor();
 	assert.equal(await till.evaluate(() => document.activeElement.textContent), id);
-	await injectFault(till, 'list', 'delay', 1);
+	await injectFault(till, 'prepare', 'delay', 1);
 	await till.locator('header').getByRole('button', { name: 'Back to normal' }).focus();
 	await till.keyboard.press('Enter');
 	await till.locator('.trouble').waitFor({ state: 'detached' });
@@ -206,13 +206,12 @@ test('the till by keyboard alone', async () => {
 test('a slow webhook holds nothing else up', async () => {
 	const w = words.en;
 	const { v, till } = await atTheTill(w.mug);
-	await injectFault(till, 'notice', 'delay', 3600);
+	await injectFault(till, 'confirm', 'delay', 3600);
 	await till.getByRole('button', { name: w.pay, exact: true }).click();
 	await till.locator('.busy').waitFor(); // which says that the gateway is being asked
-	await till.locator('#payment').getByText('Paid', { exact: true }).waitFor(); // before the notice has left
 	const { response } = await api({ merchant_uid: `meanwhile-${Date.now()}`, amount: 1 });
 	await till.getByRole('link', { name: response.merchant_uid }).waitFor();
-	await injectFault(till, 'list', 'delay', 1);
+	await injectFault(till, 'prepare', 'delay', 1);
 	await till.locator('header').getByRole('button', { name: 'Back to normal' }).click();
 	await till.locator('.trouble').waitFor({ state: 'detached' });
 	await v.close();
@@ -264,7 +263,7 @@ test('what is shown is never older than what was', async () => {
 	await till.unrouteAll({ behavior: 'ignoreErrors' });
 
 	// A fault that is used up before the page asks for changes again does not change the page.
-	await injectFault(till, 'list', 'delay', 1);
+	await injectFault(till, 'prepare', 'delay', 1);
 	await fetch(`${sandbox}/sandbox/faults`, { method: 'DELETE' });
 	await till.locator('.trouble').waitFor({ state: 'detached' });
 	await v.close();
@@ -307,6 +306,7 @@ const scenarios = [
 	['At two tills at once', 'Paid', /The second till: Acceptable, but not paid.*The other till was faster/s, 'paid'],
 	['Voided while scanning', 'Acceptable, but not paid', /Void/, 'cancelled'],
 	['After the deadline', 'The deadline has passed', /^\s*$/, 'ready'],
+	['Lose the notice', 'Paid', /the webhook was not sent/, 'paid'],
 	['Notice twice', 'Paid', /Notice webhook, again/, 'paid'],
 	['Forged signature', 'The gateway refused', /403 Forbidden/, 'ready'],
 	['Wrong amount', 'The gateway refused', /cvs_amount=1?[^9]\d*.*403 Forbidden/s, 'ready'],
@@ -466,26 +466,93 @@ for (const [effect, value, outcome, steps, status] of confirmFaults) {
 	});
 }
 
-// A notice that does not arrive leaves the order waiting, until the customer asks.
+// Whatever becomes of the notice, or of the look-up after it, the shop hears of the payment: at once, or by the sweep.
 const noticeFaults = [
-	['delay', 'notice', 1, true], ['duplicate', 'notice', undefined, true], ['drop_after', 'notice', undefined, true],
-	['drop_before', 'notice', undefined, false], ['garbage', 'notice', undefined, false], ['oversized', 'notice', undefined, false],
-	['status', 'payment', 503, false], ['drop_before', 'payment', undefined, true],
+	['delay', 'notice', 1, /is sent after 1s/], ['duplicate', 'notice', undefined, /Notice webhook, again/], ['drop_after', 'notice', undefined, /the answer was lost/],
+	['drop_before', 'notice', undefined, /was not sent/], ['garbage', 'notice', undefined, /<!DOCTYPE html>/], ['oversized', 'notice', undefined, /Notice webhook/],
+	['forged_signature', 'notice', undefined, /Forged signature/], ['forged_merchant_uid', 'notice', undefined, /Another order/],
+	['status', 'payment', 503, /200 OK/], ['drop_before', 'payment', undefined, /200 OK/], ['stale', 'payment', 3, /200 OK/],
 ];
-for (const [effect, endpoint, value, arrives] of noticeFaults) {
+for (const [effect, endpoint, value, steps] of noticeFaults) {
 	test(`fault: ${endpoint}, ${effect}`, async () => {
 		const w = words.en;
 		const { v, till } = await atTheTill(w.mug);
 		await injectFault(till, endpoint, effect, value);
-		assert.equal(await title(await pay(till, w.pay)), 'Paid');
-		if (!arrives) {
-			assert.match(await v.page.getByRole('status').textContent(), w.waiting);
-			await v.page.getByRole('button', { name: w.check }).click();
-		}
-		await v.page.getByRole('status').filter({ hasText: w.done }).waitFor();
+		const exchange = await pay(till, w.pay);
+		assert.equal(await title(exchange), 'Paid');
+		assert.match(await exchange.textContent(), steps);
+		await heard(v.page, w.done);
 		await v.close();
 	});
 }
+
+// heard waits until the shop's page says that the shop has heard of something: within seconds, or a minute if it was down.
+const heard = (page, text) => page.getByRole('status').filter({ hasText: text }).waitFor({ timeout: 90_000 });
+
+for (const [lang, device] of [['ko', phone], ['en', desktop]]) {
+	test(`a shop that goes down hears of the payment when it is back: ${lang}, ${device.name}`, async () => {
+		const w = words[lang];
+		const v = await visitor(browser, device, lang);
+		await order(v.page, w, w.mug);
+		await voucher(v.page, w);
+		const till = await cashier(v.page, w);
+		const staff = await v.context.newPage();
+		await staff.goto(shop);
+		await staff.getByRole('button', { name: w.stop }).click();
+		await staff.getByRole('button', { name: w.start }).waitFor();
+		await assertPage(staff);
+		assert.equal(await title(await pay(till, w.pay)), w.paid);
+		await v.page.bringToFront(); // a page that is behind another one does not look for changes
+		await v.page.getByText(w.turnedAway).waitFor();
+		assert.match(await v.page.getByRole('status').textContent(), w.waiting, 'it is paid, and the shop does not know');
+		await assertPage(v.page);
+		await v.page.getByRole('button', { name: w.start }).click();
+		await heard(v.page, w.done);
+		await v.page.locator('#details').getByText('paid', { exact: true }).waitFor();
+		assert.equal(await v.page.getByRole('button', { name: w.start }).count(), 0);
+		await assertPage(v.page);
+		await v.close();
+	});
+}
+
+test('a stopped shop takes no money', async () => {
+	const w = words.en;
+	const { v, till } = await atTheTill(w.mug);
+	const staff = await v.context.newPage();
+	await staff.goto(shop);
+	await staff.getByRole('button', { name: 'Stop the shop' }).click();
+	await staff.getByRole('button', { name: w.start }).waitFor();
+	const refused = await pay(till, w.pay);
+	assert.equal(await title(refused), w.refused);
+	assert.match(await refused.textContent(), /502 Bad Gateway/);
+	await staff.getByRole('button', { name: w.start }).click();
+	await staff.getByRole('button', { name: 'Stop the shop' }).waitFor();
+	assert.equal(await title(await pay(till, w.pay)), w.paid);
+	await v.page.bringToFront();
+	await heard(v.page, w.done);
+	await v.close();
+});
+
+test('a refund, in part without a notice, and the rest with one', async () => {
+	const w = words.en;
+	const { v, till } = await atTheTill(w.umbrella);
+	await pay(till, w.pay);
+	const refund = async (amount, button) => {
+		await till.bringToFront();
+		await till.getByLabel('Amount to refund (KRW)').fill(amount);
+		await assertPage(till);
+		return title(await pay(till, button));
+	};
+	assert.equal(await refund('4000', 'Refund without a notice'), 'Refunded 4,000 KRW');
+	await v.page.bringToFront();
+	await heard(v.page, /^Refunded in part/);
+	await assertPage(v.page);
+	assert.equal(await refund('11000', 'Refund, and send the notice'), 'Refunded 11,000 KRW');
+	await v.page.bringToFront();
+	await heard(v.page, /^Refunded We/);
+	await v.page.getByText('15,000 KRW').first().waitFor();
+	await v.close();
+});
 
 // Faults of the calls by number: what the gateway answers. A look-up whose connection breaks is repeated if the connection
 // was an old one.
@@ -526,7 +593,7 @@ test('only what can go wrong is offered', async () => {
 	assert.equal(await offered('find'), 'delay status code drop_before drop_after drop_body garbage oversized stale omit expired_token');
 	assert.equal(await offered('token'), 'delay status code drop_before drop_after drop_body garbage oversized');
 	await till.locator('[value=status]').check();
-	assert.equal(await offered('confirm'), 'delay drop_before drop_after garbage oversized duplicate');
+	assert.equal(await offered('confirm'), 'delay drop_before drop_after garbage oversized duplicate forged_signature forged_amount forged_merchant_uid forged_unsigned');
 	assert.ok(await till.locator('[value=delay]').isChecked(), 'what is not offered is not chosen');
 	await v.close();
 });
