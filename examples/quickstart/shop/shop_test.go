@@ -590,6 +590,19 @@ func TestCancelledIsShownAsRefunded(t *testing.T) {
 	assert.Equal(t, 11, m.stock("mug"))
 }
 
+func TestRefundIsOfThePaymentThatPaidTheOrder(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.voucher("mug")
+	m.forgets(path)
+	m.send(http.MethodPost, path+"/barcode", "")
+	m.tell(path, "paid", "imp_1", 9000, `"late":true`) // the barcode before this one
+	m.tell(path, "cancelled", "imp_2", 9000, `"cancel_amount":9000`)
+	assert.Equal(t, "paid", m.state(path))
+	m.tell(path, "cancelled", "imp_1", 9000, `"cancel_amount":9000`)
+	assert.Equal(t, "refunded", m.state(path))
+}
+
 func TestToldRefusesWhatIsNotTheOrders(t *testing.T) {
 	t.Parallel()
 	m := open(t)
