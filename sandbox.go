@@ -135,7 +135,9 @@ func (s *Sandbox) validate() error {
 		name, value string
 		words       []string
 	}{
-		{"webhooks", s.Webhooks, webhookWords}, {"channel", s.Channel, channelWords}, {"fractions", s.Fractions, fractionWords},
+		{"webhooks", s.Webhooks, webhookWords},
+		{"channel", s.Channel, channelWords},
+		{"fractions", s.Fractions, fractionWords},
 		{"notices", s.Notices, noticeWords},
 	} {
 		if option.value == "" {

@@ -160,7 +160,7 @@ func (s *shop) told(w http.ResponseWriter, r *http.Request) {
 	case n.Event == "expired" && n.ImpUID == o.impUID && o.State == "waiting":
 		o.State = "expired"
 	}
-	o.note(r.Header.Get("webhook-id"), n, s.now()) // for the order's page
+	o.note(r.Header.Get("Webhook-Id"), n, s.now()) // for the order's page
 	answer(w, http.StatusOK, map[string]any{"heard": true})
 }
 
