@@ -1,7 +1,7 @@
 package caddycvs
 
 // This file holds tests of the quickstart's shop with a gateway: what a shop gets that asks again
-// after any failure.
+// after any failure, and that it hears of each payment.
 
 import (
 	"context"
@@ -39,6 +39,7 @@ func startQuickstart(t *testing.T) *quickstart {
 	var config string
 	q.Gateway, config = gatewaytest.Prepare(t, gatewaytest.Setup{
 		Confirm: "order_check QUICKSTART/orders/{http.cvs.merchant_uid}/payable {\nrequire payable true\namount total\n}",
+		Notice:  "tell QUICKSTART/payments/{http.cvs.merchant_uid} {\nrequire heard true\n}\nintervals 100ms\nsweep 1s",
 		Emulator: emulator.Options{BeforeRequest: func(endpoint emulator.Endpoint, _ *http.Request) {
 			if endpoint == emulator.EndpointIssue {
 				q.atAPI <- struct{}{}
@@ -150,4 +151,73 @@ func TestQuickstartShopIsClickedTwiceAtOnce(t *testing.T) {
 	}
 	clicks.Wait()
 	q.assertOneBarcode(t, order)
+}
+
+// buy orders an umbrella, and returns the order's URL and its barcode.
+func (q *quickstart) buy(t *testing.T) (order, barcode string) {
+	t.Helper()
+	order = q.order(t)
+	require.Equal(t, http.StatusSeeOther, q.click(t, order))
+	return order, q.field(t, order, "barcode").(string)
+}
+
+// field returns what the shop says of an order.
+func (q *quickstart) field(t *testing.T, order, field string) any {
+	t.Helper()
+	return q.Do(t, http.MethodGet, order+"/state", "", "").Field(t, field)
+}
+
+// pay pays a barcode at the till.
+func (q *quickstart) pay(t *testing.T, barcode string, scenario emulator.Scenario) emulator.ScanResult {
+	t.Helper()
+	result, err := q.API.Scan(t.Context(), emulator.ScanRequest{Barcode: barcode, Scenario: scenario})
+	require.NoError(t, err)
+	return result
+}
+
+// eventually waits until the shop says so of an order.
+func (q *quickstart) eventually(t *testing.T, order, field string, want any) {
+	t.Helper()
+	require.Eventually(t, func() bool { return assert.ObjectsAreEqual(want, q.field(t, order, field)) }, time.Minute, 50*time.Millisecond)
+}
+
+func TestQuickstartShopThatWasDownHearsOfThePayment(t *testing.T) {
+	t.Parallel()
+	q := startQuickstart(t)
+	order, barcode := q.buy(t)
+	q.Do(t, http.MethodPost, q.shop+"/stop", gatewaytest.FormType, "stop=told")
+	assert.True(t, q.pay(t, barcode, "").Accepted)
+	require.Eventually(t, func() bool { return q.field(t, order, "told").(float64) >= 1 }, time.Minute, 50*time.Millisecond)
+	assert.Equal(t, "waiting", q.field(t, order, "state"), "it is paid, and the shop does not know")
+	q.Do(t, http.MethodPost, q.shop+"/stop", gatewaytest.FormType, "stop=")
+	q.eventually(t, order, "state", "paid")
+}
+
+func TestQuickstartShopThatIsDownTakesNoMoney(t *testing.T) {
+	t.Parallel()
+	q := startQuickstart(t)
+	order, barcode := q.buy(t)
+	q.Do(t, http.MethodPost, q.shop+"/stop", gatewaytest.FormType, "stop=all")
+	result := q.pay(t, barcode, "")
+	assert.False(t, result.Accepted)
+	assert.Equal(t, http.StatusBadGateway, result.Confirm.Status)
+	q.Do(t, http.MethodPost, q.shop+"/stop", gatewaytest.FormType, "stop=")
+	assert.True(t, q.pay(t, barcode, "").Accepted)
+	q.eventually(t, order, "state", "paid")
+}
+
+func TestQuickstartShopHearsOfPaymentsWithoutNotices(t *testing.T) {
+	t.Parallel()
+	q := startQuickstart(t)
+	order, barcode := q.buy(t)
+	assert.True(t, q.pay(t, barcode, emulator.ScenarioLostNotice).Accepted)
+	q.eventually(t, order, "state", "paid")
+
+	refund := "imp_uid=" + q.API.Payments()[0].ImpUID + "&enable_webhook=false&amount="
+	q.Do(t, http.MethodPost, q.APIURL+"/till-refund", gatewaytest.FormType, refund+"4000")
+	q.eventually(t, order, "state", "refunded")
+	assert.Contains(t, q.Do(t, http.MethodGet, order, "", "").Body, "일부 환불")
+	q.Do(t, http.MethodPost, q.APIURL+"/till-refund", gatewaytest.FormType, refund+"11000")
+	q.eventually(t, order, "told", 3.0)
+	assert.Contains(t, q.Do(t, http.MethodGet, order, "", "").Body, "환불 완료")
 }
