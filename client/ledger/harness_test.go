@@ -45,7 +45,7 @@ func inWorld(t *testing.T, test func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &book{}
 		clock := &testClock{system: systemClock{time.Now()}}
-		w := &world{t: t, clock: clock, book: b, store: &mapStore{book: b, rows: map[Key]*Row{}}, api: &fakeAPI{book: b, clock: clock}}
+		w := &world{t: t, clock: clock, book: b, store: &mapStore{book: b, rows: map[Key]*Row{}}, api: &fakeAPI{book: b, clock: clock, pageOf: 1000}}
 		w.acc = &Account{Name: "shop", API: w.api, Timeout: timeout, Keys: keys(t, "key")}
 		w.opens = func() (Store, error) { return w.store, nil }
 		ids := 0
@@ -69,6 +69,25 @@ func inWorld(t *testing.T, test func(w *world)) {
 }
 
 func (w *world) use(s Settings) { w.l.Use(&s) }
+
+// node returns another Ledger with the same store, API and accounts. It does not work.
+func (w *world) node() *Ledger {
+	l := New(Options{Open: func() (Store, error) { return w.store, nil }, clock: w.clock})
+	l.Use(&Settings{Accounts: map[string]*Account{"shop": w.acc}})
+	require.NoError(w.t, l.Open())
+	w.t.Cleanup(func() { require.NoError(w.t, l.Close()) })
+	return l
+}
+
+// lines counts the lines of the book since the last read of it that begin with a word.
+func (w *world) lines(word string) (n int) {
+	for _, line := range w.book.read() {
+		if strings.HasPrefix(line, word) {
+			n++
+		}
+	}
+	return n
+}
 
 // reported returns the messages to the operator.
 func (w *world) reported() (list []string) {
@@ -394,6 +413,9 @@ type fakeAPI struct {
 	mu       sync.Mutex
 	payments []*Seen
 	posts    int
+	pageOf   int        // payments of a page
+	unsorted bool       // pages are in no order of time
+	asked    [][2]int64 // the times of the pages that were asked for
 	answer   func(call string) fault // chooses what happens to a call, such as "POST" or "GET imp_1"
 }
 
@@ -521,8 +543,34 @@ func (f *fakeAPI) Payments(_ context.Context, order string) (list []Seen, err er
 	return list, nil
 }
 
-func (f *fakeAPI) Page(context.Context, client.Status, int64, int64, int) ([]Seen, bool, error) {
-	return nil, false, nil
+// Page lists pages of pageOf payments.
+func (f *fakeAPI) Page(_ context.Context, status client.Status, from, to int64, page int) (list []Seen, more bool, err error) {
+	end := f.enter(fmt.Sprintf("PAGE %s %d", status, page))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, [2]int64{from, to})
+	if end.err != nil {
+		return nil, false, end.err
+	}
+	for _, p := range f.payments {
+		if at := p.listedTime(status); p.Status == status && at >= from && at <= to {
+			list = append(list, *p)
+		}
+	}
+	if !f.unsorted {
+		slices.SortStableFunc(list, func(a, b Seen) int { return cmp.Compare(a.listedTime(status), b.listedTime(status)) })
+	}
+	first, last := min((page-1)*f.pageOf, len(list)), min(page*f.pageOf, len(list))
+	return list[first:last], last < len(list), nil
+}
+
+// change changes a payment.
+func (f *fakeAPI) change(impUID string, change ...func(*Seen)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range change {
+		c(f.find(impUID))
+	}
 }
 
 func (f *fakeAPI) Void(_ context.Context, impUID string, maySend func() error) (*client.Response, error) {

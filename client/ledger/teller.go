@@ -125,12 +125,15 @@ func (o *order) verify(ctx context.Context, i int) (*Seen, error) {
 var errLags = errors.New("the look-up shows an earlier state of the payment")
 
 // told writes what came of telling the shop about an event, nil for none: also on top of what others
-// wrote meanwhile. It returns the verdict.
+// wrote meanwhile. If this process was stopped, another one may be telling the order now: its claim
+// stays. It returns the verdict.
 func (o *order) told(ctx context.Context, impUID string, seen *Seen, about *Happening, reply Reply) Verdict {
-	waited := o.row.Telling.Waiting
+	waited, claim := o.row.Telling.Waiting, o.row.Telling.Until
 	var t Telling
 	_ = o.l.update(ctx, o.acc, o.key, true, func(row *Row, e *env) {
-		row.Telling.Until = 0
+		if row.Telling.Until == claim {
+			row.Telling.Until = 0
+		}
 		i := row.find(&Attempt{ImpUID: impUID})
 		if impUID != "" && i >= 0 {
 			if seen != nil {
