@@ -70,6 +70,15 @@ func inWorld(t *testing.T, test func(w *world)) {
 
 func (w *world) use(s Settings) { w.l.Use(&s) }
 
+// pass sets both clocks ahead, and lets the worker see it: as time that passes, but for what is done
+// meanwhile.
+func (w *world) pass(d time.Duration) {
+	synctest.Wait()
+	w.clock.setBy(d-2*time.Second, d-2*time.Second)
+	time.Sleep(2 * time.Second)
+	synctest.Wait()
+}
+
 // node returns another Ledger with the same store, API and accounts. It does not work.
 func (w *world) node() *Ledger {
 	l := New(Options{Open: func() (Store, error) { return w.store, nil }, clock: w.clock})
@@ -413,9 +422,9 @@ type fakeAPI struct {
 	mu       sync.Mutex
 	payments []*Seen
 	posts    int
-	pageOf   int        // payments of a page
-	unsorted bool       // pages are in no order of time
-	asked    [][2]int64 // the times of the pages that were asked for
+	pageOf   int                     // payments of a page
+	unsorted bool                    // pages are in no order of time
+	asked    [][2]int64              // the times of the pages that were asked for
 	answer   func(call string) fault // chooses what happens to a call, such as "POST" or "GET imp_1"
 }
 

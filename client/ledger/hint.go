@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/tell"
 )
 
 const (
@@ -40,8 +41,51 @@ func (r *Row) hint(h Hint, e *env) bool {
 		}
 		return true
 	}
+	h.space(r, e.now)
 	r.Hints = append(r.Hints, h)
 	return true
+}
+
+// space has a payment not looked at again at once if a look-up showed a moment ago what the hint says.
+func (h *Hint) space(r *Row, now int64) {
+	i := r.find(&Attempt{ImpUID: h.ImpUID})
+	if i < 0 || !r.Attempts[i].shows(h) || r.Attempts[i].Verified <= h.Looked {
+		return
+	}
+	h.Looked = min(r.Attempts[i].Verified, now)
+	h.Next = max(h.Next, h.Looked+lookAtMost.Milliseconds())
+}
+
+// shows reports whether the last look-up showed what a hint says, or the hint says nothing.
+func (a *Attempt) shows(h *Hint) bool {
+	switch client.Status(h.Status) {
+	case client.StatusPaid:
+		return a.State.paid()
+	case client.StatusCancelled:
+		return (a.State == Refunded || a.Status == client.StatusCancelled) && (h.Cancellation == "" || !a.State.paid() || a.has(tell.Cancelled, h.Cancellation))
+	default:
+		return true
+	}
+}
+
+// mergeHints brings into a row when another copy has looked at the payments of its hints. A hint that came
+// meanwhile is looked at anew, but not more often than lookAtMost.
+func (r *Row) mergeHints(other *Row) {
+	for i := range r.Hints {
+		h := &r.Hints[i]
+		h.space(other, h.Next)
+		for _, o := range other.Hints {
+			if o.ImpUID != h.ImpUID || o.Status != h.Status || o.Looked <= h.Looked {
+				continue
+			}
+			h.Looked = o.Looked
+			if h.Cancellation == o.Cancellation && h.Amount == o.Amount {
+				h.Looks, h.Next = o.Looks, o.Next
+			} else {
+				h.Next = max(h.Next, h.Looked+lookAtMost.Milliseconds())
+			}
+		}
+	}
 }
 
 // isMet reports whether a payment shows what the hint says, or more.
@@ -50,9 +94,8 @@ func (h *Hint) isMet(seen *Seen) bool {
 	case client.StatusPaid:
 		return seen.state().paid()
 	case client.StatusCancelled:
-		return seen.Status == client.StatusCancelled && (h.Cancellation == "" || len(seen.Cancellations) == 0 ||
-			slices.ContainsFunc(seen.Cancellations, func(c client.OutlineCancellation) bool { return c.ID == h.Cancellation })) ||
-			seen.Refunded && h.Cancellation == ""
+		return (seen.Status == client.StatusCancelled || seen.Refunded) && (h.Cancellation == "" || len(seen.Cancellations) == 0 ||
+			slices.ContainsFunc(seen.Cancellations, func(c client.OutlineCancellation) bool { return c.ID == h.Cancellation }))
 	default:
 		return true
 	}
@@ -96,6 +139,8 @@ func (o *order) lookAtHint(ctx context.Context, h *Hint) (met bool, err error) {
 	case seen.Order != o.key.Order:
 		o.report("a notice for the order names another order's payment: it is not told", h.ImpUID, nil)
 		return true, nil
+	case seen.state() == "":
+		return false, ErrSilent
 	}
 	i := o.row.find(&Attempt{ImpUID: h.ImpUID})
 	if i < 0 {
@@ -110,11 +155,10 @@ func (o *order) lookAtHint(ctx context.Context, h *Hint) (met bool, err error) {
 // adoptHinted adds the payment of a signed notice to a row that does not know it, because its answer
 // was lost, or the ledger was. It returns the attempt's index, or -1.
 func (r *Row) adoptHinted(h *Hint, seen *Seen, e *env) int {
-	if h.Amount == "" || !seen.CVS || seen.state() == "" {
+	if h.Amount == "" || !seen.CVS {
 		return -1
 	}
-	if i := r.find(&Attempt{ID: h.ID}); i >= 0 && r.Attempts[i].ImpUID == "" && r.Attempts[i].Amount == seen.Amount {
-		adopt(r, i, []Seen{*seen}, e)
+	if i := r.find(&Attempt{ID: h.ID}); i >= 0 && r.Attempts[i].ImpUID == "" && r.Attempts[i].Amount == seen.Amount && adopt(r, i, []Seen{*seen}, e) {
 		return r.find(&Attempt{ImpUID: h.ImpUID})
 	}
 	a := Attempt{
@@ -122,10 +166,12 @@ func (r *Row) adoptHinted(h *Hint, seen *Seen, e *env) int {
 		Began: seen.StartedAt, Asked: e.now, Since: e.now,
 	}
 	if r.find(&Attempt{ID: h.ID}) >= 0 {
-		a.ID = "" // one call, and two payments
+		a.ID = "" // one call, and two payments, or one that does not look like the call's
 	}
 	a.Voiding = len(r.open()) > 0 && seen.state() == Issued // the order has a barcode
-	a.Next = e.plan(&a)
+	if a.Next = e.plan(&a); a.Voiding {
+		a.Next = e.now
+	}
 	r.Attempts = slices.Insert(r.Attempts, 0, a) // the others were asked for by this ledger, and are what the app knows
 	return 0
 }

@@ -83,6 +83,8 @@ func (o *order) saw(ctx context.Context, i int, seen *Seen) error {
 		return ErrSilent
 	case state == Failed && a.open(), state == Issued && a.State == Failed: // a till may take it
 		return o.void(ctx, i)
+	case state == Issued && a.open() && a.Voiding: // when that is due, however often a notice has it looked at
+		return nil
 	case state == Issued && a.open() && e.wants(tell.Expired) && a.Deadline != 0 && e.lapse(a) <= e.now:
 		a.Overdue = true
 		return o.voidDue(ctx, i)
@@ -90,7 +92,7 @@ func (o *order) saw(ctx context.Context, i int, seen *Seen) error {
 		a.raise(Expired, e)
 	case state == Issued && a.State == Expired && a.Overdue: // the API refuses to void it, and nobody paid it
 		o.row.happen(i, tell.Expired, "", a.Deadline, e)
-	case state.paid() || a.open():
+	case state.paid() || a.open() || state == a.State:
 		o.reportPaid(a, state)
 		o.row.observe(i, seen, e)
 		o.row.yieldToPaid(e)

@@ -267,6 +267,7 @@ func merge(stored, mine *Row) {
 	if t := &mine.Telling; t.Waiting != 0 {
 		stored.Telling.Waiting, stored.Telling.Cause = t.Waiting, t.Cause
 	}
+	stored.mergeHints(mine)
 	for _, a := range mine.Attempts {
 		i := stored.find(&a)
 		if i < 0 {

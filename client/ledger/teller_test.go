@@ -162,7 +162,7 @@ func TestNoticeIsTold(t *testing.T) {
 			Account: "shop", ImpUID: "imp_1", MerchantUID: "o", Event: tell.Paid, Status: "paid", Amount: "15000", CancelAmount: "0",
 			PaidAt: p.PaidAt, Expires: w.row().Attempts[0].Deadline,
 		}}, s.told())
-		time.Sleep(48 * time.Hour)
+		w.pass(48 * time.Hour)
 		assert.Empty(t, s.told())
 		assert.Empty(t, w.reported())
 		assert.Empty(t, w.row().Queue)
@@ -353,8 +353,8 @@ func TestVerifiedAgainShowsMore(t *testing.T) {
 func TestLookUpThatFailsBeforeTheMessage(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		harm func(w *world)
-		cause  string
+		harm  func(w *world)
+		cause string
 	}{
 		"silent":          {func(w *world) { w.api.on(func(string) fault { return fault{err: errSilent} }) }, "the payment could not be looked up: the API does not tell"},
 		"unknown":         {func(w *world) { w.api.on(func(string) fault { return fault{err: errMissing} }) }, "the payment could not be looked up: "},
@@ -512,13 +512,14 @@ func TestAccountThatTellsNobodyKeepsWhatIsPending(t *testing.T) {
 		silent.Tells = nil
 		w.use(Settings{Accounts: map[string]*Account{"shop": &silent}, Keep: time.Hour})
 		w.isPaid("o")
-		time.Sleep(100 * time.Hour)
+		w.pass(50 * time.Hour)
+		w.pass(50 * time.Hour)
 		assert.Empty(t, s.told())
 		require.NotNil(t, w.row())
 		w.use(Settings{Accounts: map[string]*Account{"shop": w.acc}, Keep: time.Hour})
 		time.Sleep(2 * time.Second)
 		assert.Equal(t, []string{"imp_o paid"}, s.events())
-		time.Sleep(25 * time.Hour)
+		w.pass(25 * time.Hour)
 		assert.Nil(t, w.row(), "now it is dropped")
 	})
 }
