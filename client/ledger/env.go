@@ -78,6 +78,8 @@ func (e *env) plan(a *Attempt) int64 {
 	switch {
 	case a.State == Asked && !a.Closed:
 		return max(min(a.Asked, e.now)+e.settled().Milliseconds(), e.now)
+	case a.Voiding && a.State == Issued && a.Overdue: // the API refuses to void it yet: when nobody can be paying it
+		return max(e.local(a.Deadline)+atTill.Milliseconds(), e.in(watchAfter[0]))
 	case a.Voiding && a.State == Issued:
 		return e.in(watchAfter[0])
 	case a.State == Issued && a.Deadline != 0:

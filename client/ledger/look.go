@@ -90,8 +90,10 @@ func (o *order) saw(ctx context.Context, i int, seen *Seen) error {
 		return o.voidDue(ctx, i)
 	case state == Issued && a.open() && e.over(a):
 		a.raise(Expired, e)
-	case state == Issued && a.State == Expired && a.Overdue: // the API refuses to void it, and nobody paid it
-		o.row.happen(i, tell.Expired, "", a.Deadline, e)
+	case state == Issued && a.State == Expired && a.Overdue: // the API refuses to void it
+		if e.ago(a.Since) >= voidAgain { // and nobody paid it
+			o.row.happen(i, tell.Expired, "", a.Deadline, e)
+		}
 	case state.paid() || a.open() || state == a.State:
 		o.reportPaid(a, state)
 		o.row.observe(i, seen, e)
@@ -102,15 +104,17 @@ func (o *order) saw(ctx context.Context, i int, seen *Seen) error {
 	return nil
 }
 
-// reportPaid tells the operator of a payment that should not have been possible.
+// reportPaid tells the operator of a payment that should not have been possible. It may have become
+// known by a void that the API refused, or by a request of the app.
 func (o *order) reportPaid(a *Attempt, state State) {
-	if !state.paid() || a.State.paid() {
+	isKnown := func(a *Attempt) bool { return a.State.paid() && (o.acc.Tells == nil || a.has(tell.Paid, "")) }
+	if !state.paid() || isKnown(a) {
 		return
 	}
 	if a.State == Void || a.State == Failed {
 		o.report("a barcode was paid after it was voided", a.ImpUID, nil)
 	}
-	if slices.ContainsFunc(o.row.Attempts, func(other Attempt) bool { return other.State.paid() }) {
+	if slices.ContainsFunc(o.row.Attempts, func(other Attempt) bool { return isKnown(&other) }) {
 		o.report("a second barcode of an order was paid: the customer has paid twice", a.ImpUID, nil)
 	}
 }
@@ -121,7 +125,7 @@ func (o *order) voidDue(ctx context.Context, i int) error {
 	err := o.void(ctx, i)
 	a, e := &o.row.Attempts[i], o.env()
 	if _, refused := errors.AsType[*NotVoidedError](err); refused && a.Overdue {
-		a.Next = max(e.local(a.Deadline)+atTill.Milliseconds(), e.in(watchAfter[0]))
+		a.Next = e.plan(a)
 		return nil
 	}
 	if err == nil && a.Overdue && a.State == Void {
