@@ -97,10 +97,12 @@ func (t *target) end(key Key, verdict Verdict, now time.Duration) {
 			clear(t.later)
 		}
 	case Unheard:
-		t.misses++
 		t.tried[key]++
 		t.later[key] = now + pauseOf(t.tried[key])
-		if t.isDown() {
+		if t.isDown() && now < t.probe { // it was sent before the shop was known to be down: it is no probe
+			break
+		}
+		if t.misses++; t.isDown() {
 			t.probe = now + pauseOf(t.misses-downAfter+1)
 		}
 	case Withdrawn:
