@@ -6,6 +6,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -31,17 +32,22 @@ func (l *Ledger) hasMark(ctx context.Context, acc *Account) bool {
 	if l.markOf(acc.Name).Since != 0 {
 		return true
 	}
+	var mark Mark
 	err := l.update(ctx, acc, Key{acc.Name, markOrder}, false, func(row *Row, e *env) {
 		if row.Mark == nil {
 			born := acc.API.EarliestStart(l.opts.clock.Now().time()) - int64(bornBefore/time.Second)
 			row.Mark = &Mark{Since: e.now, Born: born, Paid: born, Cancelled: born}
 			row.Due = e.now
 		}
-		l.mu.Lock()
-		l.marks[acc.Name] = *row.Mark
-		l.mu.Unlock()
+		mark = *row.Mark
 	})
-	return err == nil
+	if err != nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.marks[acc.Name] = mark
+	return true
 }
 
 // sweepAccount claims an account's row, reads its lists, and writes how far they were read. It reports
@@ -55,9 +61,7 @@ func (l *Ledger) sweepAccount(ctx context.Context, acc *Account, row *Row) bool 
 		return false
 	}
 	mark, again := *row.Mark, acc.Tells.Sweep
-	err := errors.Join(
-		l.sweepList(ctx, acc, client.StatusPaid, &mark.Paid, mark.Born, e.api),
-		l.sweepList(ctx, acc, client.StatusCancelled, &mark.Cancelled, mark.Born, e.api))
+	err := l.sweepLists(ctx, acc, &mark, e.api)
 	row.Tries++
 	if err == nil {
 		row.Tries = 0
@@ -67,6 +71,18 @@ func (l *Ledger) sweepAccount(ctx context.Context, acc *Account, row *Row) bool 
 	*row.Mark = mark
 	l.postpone(ctx, row, again)
 	return true
+}
+
+// sweepLists reads both lists. A panic is an error.
+func (l *Ledger) sweepLists(ctx context.Context, acc *Account, mark *Mark, to int64) (err error) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			err = fmt.Errorf("panic: %v", problem)
+		}
+	}()
+	return errors.Join(
+		l.sweepList(ctx, acc, client.StatusPaid, &mark.Paid, mark.Born, to),
+		l.sweepList(ctx, acc, client.StatusCancelled, &mark.Cancelled, mark.Born, to))
 }
 
 // sweepList reads one list, ascending, to an end that does not move. It goes on behind the last time
@@ -92,8 +108,8 @@ func (l *Ledger) sweepList(ctx context.Context, acc *Account, status client.Stat
 		for i := range list {
 			times[i] = list[i].listedTime(status)
 		}
-		if slices.IsSorted(times) && times[len(times)-1] > from {
-			from, page = times[len(times)-1], 1
+		if n := len(times); n > 0 && slices.IsSorted(times) && times[n-1] > from {
+			from, page = times[n-1], 1
 		} else {
 			page++
 		}

@@ -1,0 +1,320 @@
+package ledger
+
+// This file holds tests of the sweep, and of the mark of an account.
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+)
+
+// mark returns the stored mark.
+func (w *world) mark() Mark {
+	synctest.Wait()
+	row := w.store.get(Key{"shop", markOrder})
+	require.NotNil(w.t, row)
+	return *row.Mark
+}
+
+// inSweep runs a test in a shop whose sweep has run for the first time.
+func inSweep(t *testing.T, test func(w *world, s *fakeShop)) {
+	t.Helper()
+	inIdleShop(t, func(w *world, s *fakeShop) {
+		w.acc.Tells.Sweep = 5 * time.Minute
+		w.l.Work()
+		time.Sleep(2 * time.Second)
+		w.book.read()
+		w.api.asked = nil
+		test(w, s)
+	})
+}
+
+// isIssued stores a row of another order that has a barcode.
+func (w *world) isIssued(order string) {
+	w.store.set(&Row{Format: Format, Account: "shop", Order: order, Version: 1, Due: w.now(time.Hour), Attempts: []Attempt{w.issued("a", "imp_"+order)}})
+}
+
+// at pays a payment at a moment from now.
+func (w *world) at(d time.Duration) func(*Seen) {
+	second := w.now(d) / 1000
+	return func(p *Seen) { p.Status, p.PaidAt = client.StatusPaid, second }
+}
+
+func TestSweepFindsWhatNoNoticeTold(t *testing.T) {
+	t.Parallel()
+	inSweep(t, func(w *world, s *fakeShop) {
+		w.put(w.issued("a", "imp_1"))
+		w.seen("imp_1", client.StatusReady, w.at(0))
+		w.seen("imp_foreign", client.StatusReady, w.at(0))
+		w.seen("imp_other", client.StatusReady, w.at(0), func(p *Seen) { p.Order = "o2" })
+		time.Sleep(5 * time.Minute)
+		assert.Equal(t, []string{"imp_1 paid"}, s.events())
+		w.api.change("imp_1", cancels("c1", w.now(0)/1000))
+		time.Sleep(5 * time.Minute)
+		assert.Equal(t, []string{"imp_1 cancelled c1"}, s.events())
+		w.book.read()
+		time.Sleep(time.Hour)
+		assert.Zero(t, w.lines("GET"), "what is known is not looked at")
+		assert.Empty(t, s.events())
+		assert.Nil(t, w.store.get(Key{"shop", "o2"}))
+	})
+}
+
+// A payment that the API lists as another order's is left to a notice.
+func TestSweepLeavesWhatItDoesNotUnderstand(t *testing.T) {
+	t.Parallel()
+	inIdleShop(t, func(w *world, _ *fakeShop) {
+		row := w.put(w.issued("a", "imp_1"))
+		seen := func(change ...func(*Seen)) *Seen {
+			return w.seen("imp_1", client.StatusReady, append([]func(*Seen){w.at(0)}, change...)...)
+		}
+		require.NoError(t, w.l.compare(t.Context(), w.acc, seen(func(p *Seen) { p.Order = "o2" })))
+		require.NoError(t, w.l.compare(t.Context(), w.acc, seen(func(p *Seen) { p.Status = "settled" })))
+		assert.Empty(t, w.row().Hints)
+		w.store.change(row.Key(), func(row *Row) { row.Format++ })
+		require.NoError(t, w.l.compare(t.Context(), w.acc, seen()))
+		assert.Empty(t, w.row().Hints)
+		w.store.change(row.Key(), func(row *Row) { row.Format-- })
+		require.NoError(t, w.l.compare(t.Context(), w.acc, seen()))
+		assert.Len(t, w.row().Hints, 1)
+	})
+}
+
+// The lists are read from the last time seen less a day, but never before the account's birth, nor for
+// longer than the API lists.
+func TestSweepFromWhen(t *testing.T) {
+	t.Parallel()
+	inSweep(t, func(w *world, _ *fakeShop) {
+		born := w.mark().Born
+		assert.Equal(t, w.now(-2*time.Second)/1000-602, born, "some minutes before the account's first start")
+		sweep := func() [2]int64 {
+			w.api.asked = nil
+			w.pass(5 * time.Minute)
+			require.Len(t, w.api.asked, 2, "paid and cancelled")
+			assert.Equal(t, w.api.asked[0], w.api.asked[1])
+			assert.InDelta(t, w.now(0)/1000, w.api.asked[0][1], 2, "to now")
+			assert.Equal(t, w.api.asked[0][1], w.mark().Paid)
+			assert.Equal(t, w.api.asked[0][1], w.mark().Cancelled)
+			return w.api.asked[0]
+		}
+		assert.Equal(t, born, sweep()[0])
+		w.pass(23 * time.Hour)
+		assert.Equal(t, born, sweep()[0])
+		w.pass(48 * time.Hour)
+		last := w.mark().Paid
+		assert.Equal(t, last-24*3600, sweep()[0])
+		w.pass(200 * 24 * time.Hour) // the gateway was off
+		w.store.change(Key{"shop", markOrder}, func(row *Row) { row.Mark.Paid, row.Mark.Cancelled = last, last })
+		asked := sweep()
+		assert.Equal(t, asked[1]-90*24*3600, asked[0])
+		assert.Equal(t, born, w.mark().Born)
+	})
+}
+
+func TestSweepReadsEveryPage(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		paid  []int // seconds
+		many  bool
+		mixed bool
+		pages int
+	}{
+		{name: "one page", paid: []int{1, 2}, pages: 1},
+		{name: "three pages", paid: []int{1, 2, 3, 4, 5, 6, 7}, pages: 3},
+		{name: "a second fills a page", paid: []int{1, 2, 2, 2, 2, 2, 2, 2, 3, 4}, pages: 4},
+		{name: "all in one second", paid: []int{1, 1, 1, 1, 1, 1, 1}, pages: 4},
+		{name: "in no order", paid: []int{5, 3, 9, 1, 7, 2, 8}, mixed: true, pages: 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			inSweep(t, func(w *world, s *fakeShop) {
+				w.api.pageOf, w.api.unsorted = 3, c.mixed
+				began := w.now(0)
+				for i, second := range c.paid {
+					order := fmt.Sprint("o", i)
+					w.isIssued(order)
+					w.seen("imp_"+order, client.StatusReady, func(p *Seen) {
+						p.Order, p.Status, p.PaidAt = order, client.StatusPaid, began/1000+int64(second)
+					})
+				}
+				time.Sleep(5 * time.Minute)
+				assert.Len(t, s.told(), len(c.paid))
+				assert.Equal(t, c.pages, len(w.api.asked)-1, "and one of the cancelled ones")
+			})
+		})
+	}
+}
+
+// A payment that leaves the list between two pages makes none be skipped.
+func TestSweepOfAListThatChanges(t *testing.T) {
+	t.Parallel()
+	inSweep(t, func(w *world, s *fakeShop) {
+		w.api.pageOf = 2
+		for i := range 8 {
+			order := fmt.Sprint("o", i)
+			w.isIssued(order)
+			w.seen("imp_"+order, client.StatusReady, func(p *Seen) { p.Order = order }, w.at(time.Duration(i)*time.Second))
+		}
+		pages := 0
+		w.api.on(func(call string) fault {
+			if call == "PAGE paid 1" || call == "PAGE paid 2" {
+				if pages++; pages == 2 { // a payment of the first page is paid back
+					w.api.change("imp_o0", cancels("c1", w.now(0)/1000))
+				}
+			}
+			return fault{work: true}
+		})
+		time.Sleep(5*time.Minute + time.Second)
+		events := s.events()
+		for i := range 8 {
+			assert.Contains(t, events, fmt.Sprintf("imp_o%d paid", i))
+		}
+		assert.Contains(t, events, "imp_o0 cancelled c1")
+	})
+}
+
+// A page of payments that cannot be read is empty, and has others behind it.
+func TestSweepOfAPageThatIsEmpty(t *testing.T) {
+	t.Parallel()
+	inSweep(t, func(w *world, s *fakeShop) {
+		w.put(w.issued("a", "imp_1"))
+		w.seen("imp_1", client.StatusReady, w.at(0))
+		w.acc.API = unreadablePage{w.api}
+		time.Sleep(5 * time.Minute)
+		assert.Equal(t, []string{"imp_1 paid"}, s.events())
+		assert.Empty(t, w.reported())
+	})
+}
+
+// unreadablePage is an API whose first page has nothing that can be read.
+type unreadablePage struct{ *fakeAPI }
+
+func (u unreadablePage) Page(ctx context.Context, status client.Status, from, to int64, page int) ([]Seen, bool, error) {
+	if page == 1 {
+		return nil, true, nil
+	}
+	return u.fakeAPI.Page(ctx, status, from, to, page-1)
+}
+
+// After an error the list is read again from where it was, after ever longer pauses.
+func TestSweepThatFails(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func() fault{
+		"silent": func() fault { return fault{err: errSilent} },
+		"panic":  func() fault { panic("canary") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inSweep(t, func(w *world, s *fakeShop) {
+				w.acc.Tells.Sweep = time.Second
+				time.Sleep(5 * time.Minute)
+				w.book.read()
+				before := w.mark()
+				w.api.on(func(call string) fault {
+					if call == "PAGE paid 1" {
+						return end()
+					}
+					return fault{work: true}
+				})
+				w.put(w.issued("a", "imp_1"))
+				w.seen("imp_1", client.StatusReady, w.at(0))
+				time.Sleep(45 * time.Minute)
+				assert.InDelta(t, before.Paid, w.mark().Paid, 1)
+				assert.Equal(t, name == "silent", w.mark().Cancelled > before.Cancelled+1000, "the other list goes on")
+				pages := w.lines("PAGE paid")
+				assert.InDelta(t, 9, pages, 3)
+				assert.Equal(t, []string{"the API's lists of payments could not be read several times, and will be again"}, w.reported())
+				assert.Empty(t, s.events())
+				w.api.on(nil)
+				time.Sleep(11 * time.Minute)
+				assert.Equal(t, []string{"imp_1 paid"}, s.events())
+				w.book.read()
+				time.Sleep(time.Minute)
+				assert.InDelta(t, 60, w.lines("PAGE paid"), 5, "as often as before")
+			})
+		})
+	}
+}
+
+// What the store does not take is listed again: the mark is written after the rows.
+func TestSweepWhoseRowsCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	for _, op := range []string{"find", "put"} {
+		inSweep(t, func(w *world, s *fakeShop) {
+			w.put(w.issued("a", "imp_1"))
+			w.seen("imp_1", client.StatusReady, w.at(0))
+			before := w.mark()
+			w.store.hook(func(_ context.Context, o string, row *Row) error {
+				if o == op && (row == nil || row.Order == "o") {
+					return errBroken
+				}
+				return nil
+			})
+			time.Sleep(6 * time.Minute)
+			assert.Equal(t, before, w.mark(), op)
+			w.store.hook(nil)
+			time.Sleep(11 * time.Minute)
+			assert.Equal(t, []string{"imp_1 paid"}, s.events(), op)
+		})
+	}
+}
+
+func TestSweepIsOff(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, _ *fakeShop) {
+		w.pass(time.Hour)
+		time.Sleep(20 * time.Minute)
+		assert.Zero(t, w.lines("PAGE"))
+		off := *w.acc
+		off.Tells = nil
+		w.use(Settings{Accounts: map[string]*Account{"shop": &off}})
+		time.Sleep(20 * time.Minute)
+		assert.Zero(t, w.lines("PAGE"))
+		w.acc.Tells.Sweep = time.Minute
+		w.use(Settings{Accounts: map[string]*Account{"shop": w.acc}})
+		time.Sleep(11 * time.Minute)
+		assert.NotZero(t, w.lines("PAGE"))
+	})
+}
+
+// Two nodes do not read the lists both.
+func TestSweepByOneNode(t *testing.T) {
+	t.Parallel()
+	inSweep(t, func(w *world, _ *fakeShop) {
+		w.node().Work()
+		time.Sleep(30 * time.Minute)
+		assert.InDelta(t, 6, w.lines("PAGE paid"), 1)
+	})
+}
+
+// The mark is made once. Nothing is told before it is in the store.
+func TestMarkOfAnAccount(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.acc.Tells = &Tells{Intervals: []time.Duration{time.Second}}
+		w.failsAt("put", 1)
+		assert.False(t, w.l.hasMark(t.Context(), w.acc))
+		assert.False(t, w.l.hasMark(t.Context(), w.acc), "the store is down")
+		assert.Zero(t, w.l.markOf("shop"))
+		w.store.hook(nil)
+		time.Sleep(2 * time.Second)
+		require.True(t, w.l.hasMark(t.Context(), w.acc))
+		first := w.mark()
+		assert.Equal(t, Mark{Since: w.now(0), Born: w.now(0)/1000 - 602, Paid: w.now(0)/1000 - 602, Cancelled: w.now(0)/1000 - 602}, first)
+		time.Sleep(time.Hour)
+		assert.True(t, w.l.hasMark(t.Context(), w.acc))
+		other := w.node()
+		assert.True(t, other.hasMark(t.Context(), w.acc))
+		assert.Equal(t, first, w.mark())
+		assert.Equal(t, first, other.markOf("shop"))
+		assert.Zero(t, other.markOf("elsewhere"))
+	})
+}
