@@ -128,10 +128,11 @@ var errLags = errors.New("the look-up shows an earlier state of the payment")
 // wrote meanwhile. If this process was stopped, another one may be telling the order now: its claim
 // stays. It returns the verdict.
 func (o *order) told(ctx context.Context, impUID string, seen *Seen, about *Happening, reply Reply) Verdict {
-	waited, claim := o.row.Telling.Waiting, o.row.Telling.Until
+	claim := o.row.Telling.Until
 	var t Telling
+	var waited int64
 	_ = o.l.update(ctx, o.acc, o.key, true, func(row *Row, e *env) {
-		if row.Telling.Until == claim {
+		if waited = row.Telling.Waiting; row.Telling.Until == claim {
 			row.Telling.Until = 0
 		}
 		i := row.find(&Attempt{ImpUID: impUID})

@@ -563,6 +563,20 @@ func TestNothingIsToldWithoutAClaim(t *testing.T) {
 	})
 }
 
+// What a look-up shows before the message is sent may have it wait for a person: that is reported once.
+func TestWaitingIsReported(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		w.isPaid("o")
+		w.store.change(Key{"shop", "o"}, func(row *Row) { row.Attempts[0].Verified = 0 })
+		w.api.change("imp_o", func(p *Seen) { p.Amount = "1" })
+		time.Sleep(time.Minute)
+		assert.Empty(t, s.told())
+		assert.Equal(t, PersonQueue("shop"), w.row().Queue)
+		assert.Equal(t, []string{"an order waits for a person before the shop is told of it: " + causeAmount + " imp_o"}, w.reported())
+	})
+}
+
 // The text of a refusal is the operator's: it holds the cause, and never a word of the API's.
 func TestCauseIsKept(t *testing.T) {
 	t.Parallel()
