@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/caddy-cvs/caddy-cvs/client/tell"
 )
 
 func TestPlanByState(t *testing.T) {
@@ -125,4 +127,82 @@ func TestReplanKeepsThePauseAfterFailures(t *testing.T) {
 		assert.Equal(t, noon+pause.Milliseconds(), r.Attempts[0].Next, tries)
 	}
 	assert.Equal(t, 10*time.Minute, pauseAfter(1000))
+}
+
+func TestPlanOfWhatTheShopIsTold(t *testing.T) {
+	t.Parallel()
+	paid := func(change ...func(*Attempt)) Attempt {
+		a := Attempt{State: Paid, Since: noon, Deadline: api + 3600}
+		for _, c := range change {
+			c(&a)
+		}
+		return a
+	}
+	is := func(s State) func(*Attempt) { return func(a *Attempt) { a.State = s } }
+	past := func(seconds int64) func(*Attempt) { return func(a *Attempt) { a.Deadline = api - seconds } }
+	looks := func(n int) func(*Attempt) { return func(a *Attempt) { a.Looks = n } }
+	ended := func(a *Attempt) { a.State, a.Closed, a.Overdue, a.Since = Expired, true, true, noon-60_000 }
+	voiding := func(a *Attempt) { a.State, a.Voiding, a.Overdue = Issued, true, true }
+	for _, c := range []struct {
+		name    string
+		attempt Attempt
+		change  func(*env)
+		want    time.Duration // from now; 0 for never
+	}{
+		{"paid, and not looked at", paid(), nil, 1},
+		{"paid, looked for", paid(looks(1)), nil, 5 * time.Second},
+		{"paid, looked for again and again", paid(looks(100)), nil, time.Hour},
+		{"paid, looked at", paid(func(a *Attempt) { a.Verified = noon }), nil, 0},
+		{"paid, and nobody is told", paid(), func(e *env) { e.tells = nil }, 0},
+		{"issued", paid(is(Issued)), nil, time.Hour + 10*time.Second},
+		{"issued, expired is not told", paid(is(Issued)), func(e *env) { e.tells.Events = nil }, time.Hour + 3*time.Minute},
+		{"issued, at the till long ago", paid(is(Issued), past(0)), func(e *env) { e.atTill = noon - 180_000 }, 10 * time.Second},
+		{"issued, at the till", paid(is(Issued), past(0)), func(e *env) { e.atTill = noon - 60_000 }, 2 * time.Minute},
+		{"issued, at the till long before the deadline", paid(is(Issued)), func(e *env) { e.atTill = noon - 60_000 }, time.Hour + 10*time.Second},
+		{"the API refused to void it", paid(voiding, past(20)), nil, 160 * time.Second},
+		{"the API refused to void it again", paid(voiding, past(300)), nil, time.Minute},
+		{"over, and the API refused to void it", paid(ended), nil, 59 * time.Minute},
+		{"over, and told", paid(ended, func(a *Attempt) { a.Happenings = []Happening{{Event: tell.Expired}} }), nil, 0},
+	} {
+		e := telling(t)
+		if c.change != nil {
+			c.change(e)
+		}
+		want := int64(0)
+		if c.want > 0 {
+			want = noon + c.want.Milliseconds()
+		}
+		assert.Equal(t, want, e.plan(&c.attempt), c.name)
+	}
+}
+
+// What the shop has not heard is kept, and so is a hint.
+func TestDueOfWhatIsPending(t *testing.T) {
+	t.Parallel()
+	e := telling(t)
+	r := row(Attempt{State: Paid, Since: noon - 2*DefaultKeep.Milliseconds()})
+	assert.Equal(t, noon-DefaultKeep.Milliseconds(), e.due(r))
+	r.Queue = TellQueue("shop")
+	assert.Equal(t, noon+daily.Milliseconds(), e.due(r))
+	r.Hints = []Hint{{Next: noon + 7}, {Next: noon + 5}}
+	assert.Equal(t, noon+5, e.due(r))
+}
+
+func TestReplanOfHintsAndMarks(t *testing.T) {
+	t.Parallel()
+	e := telling(t)
+	e.tells.Sweep = time.Minute
+	ahead := noon + daily.Milliseconds()
+	r := row(Attempt{State: Paid, Verified: noon})
+	r.Hints, r.Due = []Hint{{Next: ahead}, {Next: noon + 1}}, ahead
+	e.replan(r)
+	assert.Equal(t, []Hint{{Next: noon + time.Hour.Milliseconds()}, {Next: noon + 1}}, r.Hints)
+	assert.Equal(t, noon+1, r.Due)
+	mark := &Row{Mark: &Mark{Paid: 5}, Due: ahead}
+	e.replan(mark)
+	assert.Equal(t, noon+60_000, mark.Due)
+	e.tells = nil
+	mark.Due = ahead
+	e.replan(mark)
+	assert.Equal(t, ahead, mark.Due)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/tell"
 )
 
 const (
@@ -596,4 +597,70 @@ func TestChooseWithoutTheStore(t *testing.T) {
 		assert.Equal(t, c.keep, keep, c.name)
 		assert.Equal(t, c.replace, replace, c.name)
 	}
+}
+
+// What two copies of a row know of telling the shop is brought together, whichever was written first.
+func TestMergeOfTelling(t *testing.T) {
+	t.Parallel()
+	h := func(event tell.Event, id string, done int64) Happening {
+		return Happening{Event: event, Cancellation: id, Seen: noon, Done: done}
+	}
+	is := func(s State, change ...func(*Attempt)) Attempt {
+		a := Attempt{ID: "a", State: s, ImpUID: "imp_1", Amount: "15000"}
+		for _, c := range change {
+			c(&a)
+		}
+		return a
+	}
+	has := func(list ...Happening) func(*Attempt) { return func(a *Attempt) { a.Happenings = list } }
+	for _, c := range []struct {
+		name   string
+		a, b   Attempt
+		events string
+		late   bool
+	}{
+		{"the same", is(Paid, has(h(tell.Paid, "", 0))), is(Paid, has(h(tell.Paid, "", 0))), "paid", false},
+		{"heard", is(Paid, has(h(tell.Paid, "", 0))), is(Paid, has(h(tell.Paid, "", 5))), "paid+", false},
+		{"one is behind", is(Issued), is(Paid, has(h(tell.Paid, "", 0))), "paid", false},
+		{"heard, and paid back", is(Paid, has(h(tell.Paid, "", 5))), is(Refunded, has(h(tell.Paid, "", 0), h(tell.Cancelled, "1", 0))), "paid+ cancelled1", false},
+		{"expired, and paid", is(Expired, has(h(tell.Expired, "", 5))), is(Paid, has(h(tell.Expired, "", 0), h(tell.Paid, "", 0))), "expired+ paid", true},
+		{"void, and paid", is(Void), is(Paid, has(h(tell.Paid, "", 0))), "paid", true},
+		{"late", is(Paid, func(a *Attempt) { a.Late = true }), is(Paid), "", true},
+	} {
+		for name, pair := range map[string][2]Attempt{"": {c.a, c.b}, ", the other way round": {c.b, c.a}} {
+			stored, mine := row(pair[0]), row(pair[1])
+			stored, mine = stored.Clone(), mine.Clone()
+			merge(stored, mine)
+			assert.Equal(t, c.events, happened(&stored.Attempts[0]), c.name+name)
+			assert.Equal(t, c.late, stored.Attempts[0].Late, c.name+name)
+		}
+	}
+	for _, both := range [][2]Attempt{
+		{is(Paid, func(a *Attempt) { a.Overdue, a.Accepted = true, true }), is(Paid)},
+		{is(Paid), is(Paid, func(a *Attempt) { a.Overdue, a.Accepted = true, true })},
+		{is(Paid, func(a *Attempt) { a.Overdue, a.Accepted = true, true }), is(Refunded)},
+	} {
+		stored := row(both[0])
+		merge(stored, row(both[1]))
+		assert.True(t, stored.Attempts[0].Overdue)
+		assert.True(t, stored.Attempts[0].Accepted)
+	}
+
+	older := is(Paid, func(a *Attempt) { a.Verified, a.Status, a.PaidAt, a.CancelAmount = noon-1, "ready", 1, "1" })
+	newer := is(Paid, func(a *Attempt) { a.Verified, a.Status, a.PaidAt, a.CancelAmount = noon, "paid", 2, "2" })
+	for _, pair := range [][2]Attempt{{older, newer}, {newer, older}} {
+		stored := row(pair[0])
+		merge(stored, row(pair[1]))
+		got := stored.Attempts[0]
+		assert.Equal(t, []any{noon, client.StatusPaid, int64(2), "2"}, []any{got.Verified, got.Status, got.PaidAt, got.CancelAmount})
+	}
+
+	stored, mine := row(is(Paid)), row(is(Paid))
+	mine.Telling = Telling{Waiting: 7, Cause: causeAmount, Next: 9}
+	stored.Telling = Telling{Until: 3, Tries: 2}
+	merge(stored, mine)
+	assert.Equal(t, Telling{Until: 3, Tries: 2, Waiting: 7, Cause: causeAmount}, stored.Telling)
+	mine.Telling = Telling{}
+	merge(stored, mine)
+	assert.EqualValues(t, 7, stored.Telling.Waiting, "what the stored row knows stays")
 }
