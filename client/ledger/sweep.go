@@ -89,7 +89,7 @@ func (l *Ledger) sweepLists(ctx context.Context, acc *Account, mark *Mark, to in
 // seen, and by page only within one second: a payment that leaves the list while it is read would
 // make the pages skip another one. The mark is set when all that was found is written.
 func (l *Ledger) sweepList(ctx context.Context, acc *Account, status client.Status, mark *int64, born, to int64) error {
-	from := max(*mark-int64(sweepOverlap/time.Second), born, to-int64(sweepRange/time.Second))
+	from := max(min(*mark, to)-int64(sweepOverlap/time.Second), min(born, to), to-int64(sweepRange/time.Second)) // a clock may have been wrong
 	for page := 1; ; {
 		list, more, err := acc.API.Page(ctx, status, from, to, page)
 		if err != nil {

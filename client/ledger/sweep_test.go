@@ -115,6 +115,15 @@ func TestSweepFromWhen(t *testing.T) {
 		asked := sweep()
 		assert.Equal(t, asked[1]-90*24*3600, asked[0])
 		assert.Equal(t, born, w.mark().Born)
+
+		w.store.change(Key{"shop", markOrder}, func(row *Row) {
+			row.Mark.Paid, row.Mark.Cancelled = asked[1]+10*24*3600, asked[1]+10*24*3600 // the clock was ahead
+		})
+		w.pass(48 * time.Hour)
+		assert.InDelta(t, asked[1]+24*3600, sweep()[0], 600)
+		w.store.change(Key{"shop", markOrder}, func(row *Row) { row.Mark.Born += 900 * 24 * 3600 })
+		again := sweep()
+		assert.Equal(t, again[0], again[1], "never an end before the beginning")
 	})
 }
 

@@ -277,6 +277,64 @@ func TestRowIsRemovedAfterKeep(t *testing.T) {
 	}
 }
 
+// What the shop has not heard, or waits for a person, stays.
+func TestRowIsKeptWhileItIsPending(t *testing.T) {
+	t.Parallel()
+	inIdleShop(t, func(w *world, _ *fakeShop) {
+		w.waits("shop", "o", causeAmount)
+		w.waits("shop", "hinted", causeAmount)
+		w.store.change(Key{"shop", "hinted"}, func(row *Row) {
+			row.Attempts[0].Happenings[0].Done = 1
+			row.Hints = []Hint{{ImpUID: "imp_9", Status: "paid", Amount: "1", At: w.now(2 * DefaultKeep), Next: w.now(2*DefaultKeep + time.Hour)}}
+		})
+		w.pass(2 * DefaultKeep)
+		for _, order := range []string{"o", "hinted"} {
+			w.store.change(Key{"shop", order}, func(row *Row) { row.Due = 1 })
+		}
+		w.work()
+		require.NotNil(t, w.row())
+		assert.InDelta(t, w.now(daily), w.row().Due, 3000)
+		require.NotNil(t, w.store.get(Key{"shop", "hinted"}))
+		w.store.change(Key{"shop", "o"}, func(row *Row) {
+			row.Attempts[0].Happenings[0].Done = 1
+			row.Due = 1
+			row.place(w.l.env(w.acc))
+		})
+		w.work()
+		assert.Nil(t, w.row())
+	})
+}
+
+// An account whose mark cannot be written is left alone: what is history is not known.
+func TestWorkerNeedsTheMark(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.acc.Tells = &Tells{Intervals: []time.Duration{time.Second}}
+		row := w.put(due(w.issued("a", "imp_1")))
+		w.seen("imp_1", client.StatusReady, paid)
+		w.failsAt("put", 1)
+		assert.False(t, w.l.workOn(t.Context(), row))
+		assert.Zero(t, w.lines("GET"))
+	})
+}
+
+// The worker reports an order that comes to wait for a person, once.
+func TestWorkerReportsWhoWaits(t *testing.T) {
+	t.Parallel()
+	inIdleShop(t, func(w *world, _ *fakeShop) {
+		w.put(due(w.issued("a", "imp_1")))
+		w.seen("imp_1", client.StatusReady, paid, func(p *Seen) { p.Amount = "1" })
+		w.work()
+		report := []string{"an order waits for a person before the shop is told of it: " + causeAmount}
+		assert.Equal(t, report, w.reported())
+		w.notice("imp_1", "paid")
+		w.pass(10 * time.Second)
+		w.work()
+		assert.Equal(t, 2, w.lines("GET"))
+		assert.Equal(t, report, w.reported())
+	})
+}
+
 // The worker of another node, or a call, may be about to write the row.
 func TestWorkerClaimsARow(t *testing.T) {
 	t.Parallel()
@@ -380,13 +438,14 @@ func TestWorkerLooksAfterTheTill(t *testing.T) {
 func TestWorkReadsAgainAtOnceIfThereIsMore(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {
-		w.seen("imp_1", client.StatusReady)
-		for i := range 2*batch + 1 {
-			r := &Row{Format: Format, Account: "shop", Order: fmt.Sprint(i), Version: 1, Due: 1, Attempts: []Attempt{due(w.issued("a", "imp_1"))}}
-			w.store.set(r)
+		for i := range 2*batch + 1 { // of an account that this node does not have: they need no call of the API
+			w.store.set(&Row{Format: Format, Account: "elsewhere", Order: fmt.Sprint(i), Version: 1, Due: 1, Attempts: []Attempt{due(w.issued("a", "imp_1"))}})
 		}
 		atOnceNow, most := 0, 0
-		w.api.on(func(string) fault {
+		w.store.hook(func(_ context.Context, op string, _ *Row) error {
+			if op != "put" {
+				return nil
+			}
 			w.mu.Lock()
 			atOnceNow++
 			most = max(most, atOnceNow)
@@ -395,7 +454,7 @@ func TestWorkReadsAgainAtOnceIfThereIsMore(t *testing.T) {
 			w.mu.Lock()
 			atOnceNow--
 			w.mu.Unlock()
-			return fault{work: true}
+			return nil
 		})
 		w.l.Work()
 		time.Sleep(800 * time.Millisecond)

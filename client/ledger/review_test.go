@@ -1,0 +1,57 @@
+package ledger
+
+// This file holds tests of how rows are corrected after a clock was set.
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// What the shop is to hear is told soon, although the clock was wrong when the row was written.
+func TestReviewCorrectsWhatIsToBeTold(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		time.Sleep(10 * time.Second)
+		w.clock.setBy(10*daily, 0)
+		w.isPaid("o")
+		w.store.change(Key{"shop", "o"}, func(row *Row) { row.Telling.Next = w.now(time.Minute); row.place(w.l.env(w.acc)) })
+		w.clock.setBy(-10*daily, 0)
+		require.Greater(t, w.row().QueueDue, w.now(9*daily))
+		time.Sleep(2 * time.Minute)
+		assert.Empty(t, s.told(), "a refusal may be that long ago")
+		time.Sleep(75 * time.Minute)
+		assert.Equal(t, []string{"imp_o paid"}, s.events())
+	})
+}
+
+// The account's row is corrected, too: else its lists would not be read.
+func TestReviewCorrectsTheMark(t *testing.T) {
+	t.Parallel()
+	inSweep(t, func(w *world, _ *fakeShop) {
+		w.clock.setBy(10*daily, 0)
+		time.Sleep(2 * time.Second) // the lists are read
+		w.clock.setBy(-10*daily, 0)
+		w.book.read()
+		time.Sleep(6 * time.Minute)
+		assert.NotZero(t, w.lines("PAGE"))
+	})
+}
+
+// A review that the store ends is done again.
+func TestReviewIsDoneAgainAfterAFailure(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		time.Sleep(10 * time.Second)
+		w.clock.setBy(10*daily, 0)
+		w.isPaid("o")
+		w.failsAt("list", 1)
+		w.clock.setBy(-10*daily, 0)
+		time.Sleep(2 * time.Second)
+		w.store.hook(nil)
+		time.Sleep(10 * time.Second)
+		assert.Equal(t, []string{"imp_o paid"}, s.events())
+	})
+}
