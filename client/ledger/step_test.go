@@ -623,6 +623,7 @@ func TestMergeOfTelling(t *testing.T) {
 		{"heard", is(Paid, has(h(tell.Paid, "", 0))), is(Paid, has(h(tell.Paid, "", 5))), "paid+", false},
 		{"one is behind", is(Issued), is(Paid, has(h(tell.Paid, "", 0))), "paid", false},
 		{"heard, and paid back", is(Paid, has(h(tell.Paid, "", 5))), is(Refunded, has(h(tell.Paid, "", 0), h(tell.Cancelled, "1", 0))), "paid+ cancelled1", false},
+		{"paid back once more", is(Refunded, has(h(tell.Paid, "", 0))), is(Refunded, has(h(tell.Paid, "", 5), h(tell.Cancelled, "1", 0))), "paid+ cancelled1", false},
 		{"expired, and paid", is(Expired, has(h(tell.Expired, "", 5))), is(Paid, has(h(tell.Expired, "", 0), h(tell.Paid, "", 0))), "expired+ paid", true},
 		{"void, and paid", is(Void), is(Paid, has(h(tell.Paid, "", 0))), "paid", true},
 		{"late", is(Paid, func(a *Attempt) { a.Late = true }), is(Paid), "", true},

@@ -304,6 +304,18 @@ func TestSweepByOneNode(t *testing.T) {
 	})
 }
 
+// Another node may have been first with the account's row.
+func TestSweepNeedsTheClaim(t *testing.T) {
+	t.Parallel()
+	inIdleShop(t, func(w *world, _ *fakeShop) {
+		w.acc.Tells.Sweep = time.Minute
+		row := w.store.get(Key{"shop", markOrder})
+		w.store.change(row.Key(), func(*Row) {})
+		assert.False(t, w.l.workOn(t.Context(), row))
+		assert.Zero(t, w.lines("PAGE"))
+	})
+}
+
 // The mark is made once. Nothing is told before it is in the store.
 func TestMarkOfAnAccount(t *testing.T) {
 	t.Parallel()

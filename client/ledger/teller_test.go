@@ -140,17 +140,23 @@ func (w *world) notice(impUID, status string, change ...func(*Notice)) {
 }
 
 // isPaid stores a row of another order whose payment is paid, and which the shop is to hear of.
-func (w *world) isPaid(order string) {
+func (w *world) isPaid(order string, change ...func(*Row)) {
 	a := w.issued("a", "imp_"+order)
 	w.seen("imp_"+order, client.StatusReady, paid, func(p *Seen) { p.Order = order })
 	a.State, a.Status, a.PaidAt, a.Verified, a.Next = Paid, "paid", w.now(0)/1000, w.now(0), 0
 	a.Happenings = []Happening{{Event: tell.Paid, Seen: w.now(0)}}
 	row := &Row{Format: Format, Account: "shop", Order: order, Version: 1, Attempts: []Attempt{a}}
 	row.Telling.Since = w.now(0)
+	for _, c := range change {
+		c(row)
+	}
 	prepare(row, 1, w.l.env(w.acc))
 	w.store.set(row)
 	w.l.telling.wake()
 }
+
+// stale has the payment of a row looked up before the shop is told.
+func stale(row *Row) { row.Attempts[0].Verified = 0 }
 
 func TestNoticeIsTold(t *testing.T) {
 	t.Parallel()
@@ -365,9 +371,7 @@ func TestLookUpThatFailsBeforeTheMessage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inShop(t, func(w *world, s *fakeShop) {
-				w.isPaid("o")
-				w.store.change(Key{"shop", "o"}, func(row *Row) { row.Attempts[0].Verified = 0 })
-				c.harm(w)
+				w.isPaid("o", stale, func(*Row) { c.harm(w) })
 				time.Sleep(time.Hour)
 				assert.Empty(t, s.told())
 				tl := w.row().Telling
@@ -567,9 +571,7 @@ func TestNothingIsToldWithoutAClaim(t *testing.T) {
 func TestWaitingIsReported(t *testing.T) {
 	t.Parallel()
 	inShop(t, func(w *world, s *fakeShop) {
-		w.isPaid("o")
-		w.store.change(Key{"shop", "o"}, func(row *Row) { row.Attempts[0].Verified = 0 })
-		w.api.change("imp_o", func(p *Seen) { p.Amount = "1" })
+		w.isPaid("o", stale, func(*Row) { w.api.change("imp_o", func(p *Seen) { p.Amount = "1" }) })
 		time.Sleep(time.Minute)
 		assert.Empty(t, s.told())
 		assert.Equal(t, PersonQueue("shop"), w.row().Queue)
