@@ -183,7 +183,9 @@ func TestMismatchWaitsForAPerson(t *testing.T) {
 
 func TestNextToTell(t *testing.T) {
 	t.Parallel()
-	h := func(event tell.Event, seen, done int64) Happening { return Happening{Event: event, Seen: seen, Done: done} }
+	h := func(event tell.Event, seen, done int64) Happening {
+		return Happening{Event: event, Seen: seen, Done: done}
+	}
 	attempt := func(s State, list ...Happening) Attempt { return Attempt{State: s, Happenings: list} }
 	for _, c := range []struct {
 		name     string

@@ -41,8 +41,8 @@ func full(t *testing.T) *Row {
 		n++
 		switch v.Kind() {
 		case reflect.Struct:
-			for i := range v.NumField() {
-				fill(v.Field(i))
+			for _, field := range v.Fields() {
+				fill(field)
 			}
 		case reflect.Pointer:
 			v.Set(reflect.New(v.Type().Elem()))
@@ -94,8 +94,8 @@ func TestRowCloneIsDeep(t *testing.T) {
 	spoil = func(v reflect.Value) { // changes everything that a pointer or a slice leads to
 		switch v.Kind() {
 		case reflect.Struct:
-			for i := range v.NumField() {
-				spoil(v.Field(i))
+			for _, field := range v.Fields() {
+				spoil(field)
 			}
 		case reflect.Pointer:
 			spoil(v.Elem())
