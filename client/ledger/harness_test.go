@@ -108,6 +108,17 @@ func (w *world) reported() (list []string) {
 	return list
 }
 
+// configure changes the account, as a new configuration does.
+func (w *world) configure(change func(acc *Account)) {
+	acc := *w.acc
+	if acc.Tells != nil {
+		acc.Tells = new(*acc.Tells)
+	}
+	change(&acc)
+	w.acc = &acc
+	w.use(Settings{Accounts: map[string]*Account{"shop": w.acc}})
+}
+
 // put stores a row as it is.
 func (w *world) put(attempts ...Attempt) *Row {
 	row := &Row{Format: Format, Account: "shop", Order: "o", Version: 1, Due: 1, Attempts: attempts}

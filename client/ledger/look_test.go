@@ -149,7 +149,9 @@ func TestExpiredIsNotTold(t *testing.T) {
 		"somebody else voids it": func(w *world) { w.api.status("imp_1", client.StatusCancelled) },
 		"it fails":               func(w *world) { w.api.status("imp_1", client.StatusFailed) },
 		"it is unknown":          func(w *world) { w.api.change("imp_1", func(p *Seen) { p.ImpUID = "gone" }) },
-		"expired is not wanted":  func(w *world) { w.acc.Tells.Events = []tell.Event{tell.Paid} },
+		"expired is not wanted": func(w *world) {
+			w.configure(func(acc *Account) { acc.Tells.Events = []tell.Event{tell.Paid} })
+		},
 		"its deadline is not known": func(w *world) {
 			w.store.change(Key{"shop", "o"}, func(row *Row) { row.Attempts[0].Deadline = 0 })
 		},

@@ -166,7 +166,7 @@ func TestFloodOfNotices(t *testing.T) {
 				if c.change != nil {
 					w.api.change("imp_1", c.change)
 				}
-				w.acc.API = stopping{w.api, func() { time.Sleep(30 * time.Millisecond) }}
+				w.configure(func(acc *Account) { acc.API = stopping{w.api, func() { time.Sleep(30 * time.Millisecond) }} })
 				for i := range 1200 {
 					w.notice("imp_1", c.notice, func(n *Notice) {
 						if c.forged {
@@ -212,7 +212,7 @@ func TestNoticeBeforeTheAnswerIsWritten(t *testing.T) {
 			}
 			return fault{work: true}
 		})
-		w.acc.API = slow{w.api}
+		w.configure(func(acc *Account) { acc.API = slow{w.api} })
 		_, err := w.issue()
 		require.NoError(t, err)
 		time.Sleep(30 * time.Second)

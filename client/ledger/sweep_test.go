@@ -31,9 +31,25 @@ func inSweep(t *testing.T, test func(w *world, s *fakeShop)) {
 		w.l.Work()
 		time.Sleep(2 * time.Second)
 		w.book.read()
-		w.api.asked = nil
+		w.asked()
 		test(w, s)
 	})
+}
+
+// asked returns the times of the pages that were asked for since the last call.
+func (w *world) asked() (list [][2]int64) {
+	synctest.Wait()
+	w.api.mu.Lock()
+	defer w.api.mu.Unlock()
+	list, w.api.asked = w.api.asked, nil
+	return list
+}
+
+// pages sets how many payments a page has, and whether it is in no order.
+func (f *fakeAPI) pages(of int, unsorted bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pageOf, f.unsorted = of, unsorted
 }
 
 // isIssued stores a row of another order that has a barcode.
@@ -95,14 +111,15 @@ func TestSweepFromWhen(t *testing.T) {
 		born := w.mark().Born
 		assert.Equal(t, w.now(-2*time.Second)/1000-602, born, "some minutes before the account's first start")
 		sweep := func() [2]int64 {
-			w.api.asked = nil
+			w.asked()
 			w.pass(5 * time.Minute)
-			require.Len(t, w.api.asked, 2, "paid and cancelled")
-			assert.Equal(t, w.api.asked[0], w.api.asked[1])
-			assert.InDelta(t, w.now(0)/1000, w.api.asked[0][1], 2, "to now")
-			assert.Equal(t, w.api.asked[0][1], w.mark().Paid)
-			assert.Equal(t, w.api.asked[0][1], w.mark().Cancelled)
-			return w.api.asked[0]
+			asked := w.asked()
+			require.Len(t, asked, 2, "paid and cancelled")
+			assert.Equal(t, asked[0], asked[1])
+			assert.InDelta(t, w.now(0)/1000, asked[0][1], 2, "to now")
+			assert.Equal(t, asked[0][1], w.mark().Paid)
+			assert.Equal(t, asked[0][1], w.mark().Cancelled)
+			return asked[0]
 		}
 		assert.Equal(t, born, sweep()[0])
 		w.pass(23 * time.Hour)
@@ -145,7 +162,7 @@ func TestSweepReadsEveryPage(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			inSweep(t, func(w *world, s *fakeShop) {
-				w.api.pageOf, w.api.unsorted = 3, c.mixed
+				w.api.pages(3, c.mixed)
 				began := w.now(0)
 				for i, second := range c.paid {
 					order := fmt.Sprint("o", i)
@@ -156,7 +173,7 @@ func TestSweepReadsEveryPage(t *testing.T) {
 				}
 				time.Sleep(5 * time.Minute)
 				assert.Len(t, s.told(), len(c.paid))
-				assert.Equal(t, c.pages, len(w.api.asked)-1, "and one of the cancelled ones")
+				assert.Equal(t, c.pages, len(w.asked())-1, "and one of the cancelled ones")
 			})
 		})
 	}
@@ -166,7 +183,7 @@ func TestSweepReadsEveryPage(t *testing.T) {
 func TestSweepOfAListThatChanges(t *testing.T) {
 	t.Parallel()
 	inSweep(t, func(w *world, s *fakeShop) {
-		w.api.pageOf = 2
+		w.api.pages(2, false)
 		for i := range 8 {
 			order := fmt.Sprint("o", i)
 			w.isIssued(order)
@@ -196,7 +213,7 @@ func TestSweepOfAPageThatIsEmpty(t *testing.T) {
 	inSweep(t, func(w *world, s *fakeShop) {
 		w.put(w.issued("a", "imp_1"))
 		w.seen("imp_1", client.StatusReady, w.at(0))
-		w.acc.API = unreadablePage{w.api}
+		w.configure(func(acc *Account) { acc.API = unreadablePage{w.api} })
 		time.Sleep(5 * time.Minute)
 		assert.Equal(t, []string{"imp_1 paid"}, s.events())
 		assert.Empty(t, w.reported())
@@ -223,7 +240,7 @@ func TestSweepThatFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inSweep(t, func(w *world, s *fakeShop) {
-				w.acc.Tells.Sweep = time.Second
+				w.configure(func(acc *Account) { acc.Tells.Sweep = time.Second })
 				time.Sleep(5 * time.Minute)
 				w.book.read()
 				before := w.mark()
@@ -282,13 +299,12 @@ func TestSweepIsOff(t *testing.T) {
 		w.pass(time.Hour)
 		time.Sleep(20 * time.Minute)
 		assert.Zero(t, w.lines("PAGE"))
-		off := *w.acc
-		off.Tells = nil
-		w.use(Settings{Accounts: map[string]*Account{"shop": &off}})
+		on := w.acc
+		w.configure(func(acc *Account) { acc.Tells = nil })
 		time.Sleep(20 * time.Minute)
+		w.acc = on
 		assert.Zero(t, w.lines("PAGE"))
-		w.acc.Tells.Sweep = time.Minute
-		w.use(Settings{Accounts: map[string]*Account{"shop": w.acc}})
+		w.configure(func(acc *Account) { acc.Tells.Sweep = time.Minute })
 		time.Sleep(11 * time.Minute)
 		assert.NotZero(t, w.lines("PAGE"))
 	})

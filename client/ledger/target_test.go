@@ -41,6 +41,8 @@ func TestShopThatIsDown(t *testing.T) {
 					}
 					s.mu.Unlock()
 					time.Sleep(takes)
+					s.mu.Lock()
+					defer s.mu.Unlock()
 					if down {
 						return unheard
 					}
@@ -52,6 +54,7 @@ func TestShopThatIsDown(t *testing.T) {
 				}
 				w.l.Work()
 				time.Sleep(10 * time.Minute)
+				s.told()
 				require.GreaterOrEqual(t, len(probes), 7)
 				before := time.Duration(0)
 				for i, pause := range []int{5, 10, 20, 40, 60, 60, 60} {
@@ -59,7 +62,6 @@ func TestShopThatIsDown(t *testing.T) {
 					before = probes[i]
 				}
 				assert.Equal(t, 1, most)
-				s.told()
 
 				s.mu.Lock()
 				down, s.most = false, 0
@@ -96,7 +98,7 @@ func TestPoisonedOrder(t *testing.T) {
 			poisoned++
 			return unheard
 		})
-		w.acc.Tells.Concurrency = 1
+		w.configure(func(acc *Account) { acc.Tells.Concurrency = 1 })
 		w.isPaid("poison")
 		for i := range 100 {
 			time.Sleep(3 * time.Second)

@@ -395,7 +395,7 @@ func TestLookUpThatFailsBeforeTheMessage(t *testing.T) {
 func TestRefusedOrderWaitsForAPerson(t *testing.T) {
 	t.Parallel()
 	inShop(t, func(w *world, s *fakeShop) {
-		w.acc.Tells.Retry = 4 * time.Minute
+		w.configure(func(acc *Account) { acc.Tells.Retry = 4 * time.Minute })
 		var at []time.Duration
 		began := time.Now()
 		s.on(func(m *tell.Message) *Reply {
@@ -407,6 +407,7 @@ func TestRefusedOrderWaitsForAPerson(t *testing.T) {
 		})
 		w.isPaid("o")
 		time.Sleep(30 * time.Minute)
+		synctest.Wait()
 		require.Len(t, at, 5, "after four pauses of about 0:05, 0:30, 2:00 and 10:00 the time is over")
 		for i, pause := range w.acc.Tells.Intervals[:4] {
 			assert.InEpsilon(t, pause.Seconds(), (at[i+1] - at[i]).Seconds(), 0.11+1.5/pause.Seconds(), i)
@@ -421,6 +422,7 @@ func TestRefusedOrderWaitsForAPerson(t *testing.T) {
 		assert.Len(t, rows, 1)
 		w.isPaid("o2")
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		assert.Len(t, at, 5, "it is left alone")
 
 		s.on(nil)
