@@ -58,6 +58,7 @@ type env struct {
 	mark     Mark                    // of the account, if somebody is
 	atTill   int64                   // the row's
 	earliest func(asked int64) int64 // the earliest second of the API's in which a payment can begin that is asked for then
+	jitter   func(time.Duration) time.Duration
 }
 
 // ago returns the time since a moment.

@@ -35,11 +35,12 @@ type Options struct {
 	// Report, if set, is told what an operator should see.
 	Report func(Event)
 
-	// For tests: the clock, how work is done beside an answer, how ids are made, and the first
-	// pause before the store is opened again.
+	// For tests: the clock, how work is done beside an answer, how ids are made, how a pause is
+	// changed a little, and the first pause before the store is opened again.
 	clock       clock
 	spawn       func(func())
 	newID       func() string
+	jitter      func(time.Duration) time.Duration
 	reopenPause time.Duration
 }
 
@@ -96,6 +97,9 @@ func New(opts Options) *Ledger {
 	}
 	if opts.newID == nil {
 		opts.newID = signedurl.NewID
+	}
+	if opts.jitter == nil {
+		opts.jitter = jitter
 	}
 	opts.reopenPause = cmp.Or(opts.reopenPause, time.Second)
 	l := &Ledger{
@@ -155,6 +159,7 @@ func (l *Ledger) env(acc *Account) *env {
 		now: l.noteClock().wall, api: acc.API.Now().Unix(), timeout: acc.Timeout, keep: cmp.Or(l.present().Keep, DefaultKeep), keys: acc.Keys,
 		tells: acc.Tells, mark: l.markOf(acc.Name),
 		earliest: func(asked int64) int64 { return acc.API.EarliestStart(time.UnixMilli(asked)) },
+		jitter:   l.opts.jitter,
 	}
 }
 

@@ -22,6 +22,7 @@ type order struct {
 	hold    hold
 	row     *Row     // this call's copy
 	was     uint64   // the version of the stored row that it was made from
+	waited  bool     // that one waited for a person
 	changed bool     // the copy knows more than the stored row, or holds it
 	dropped []string // ids of attempts that were never sent, or were refused
 	fresh   []string // imp_uids of barcodes that the store does not have yet
@@ -41,12 +42,16 @@ func (o *order) env() *env {
 }
 
 // read reads the row.
-func (o *order) read(ctx context.Context) (err error) {
-	if o.row, err = o.l.get(ctx, o.key); err == nil {
-		o.was = o.row.Version
+func (o *order) read(ctx context.Context) error {
+	row, err := o.l.get(ctx, o.key)
+	if err == nil {
+		o.take(row)
 	}
 	return err
 }
+
+// take makes a row as it is stored this call's copy.
+func (o *order) take(row *Row) { o.row, o.was, o.waited = row, row.Version, row.Telling.Waiting != 0 }
 
 // write writes the copy and, with take, the hold. The error is errAgain if the row was written
 // meanwhile.
@@ -92,7 +97,7 @@ func (o *order) settle(ctx context.Context) error {
 	err := o.l.put(ctx, mine, o.was, true) // as a rule nobody else has written while this call had the hold
 	if errors.Is(err, ErrConflict) {
 		err = o.l.update(ctx, o.acc, o.key, true, func(row *Row, e *env) {
-			merge(row, mine)
+			merge(row, mine, o.waited)
 			finish(row, e)
 		})
 	}

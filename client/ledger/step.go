@@ -261,14 +261,19 @@ func begin(row *Row) step {
 }
 
 // merge brings into a row, as it is stored now, what another copy knows more of: states only rise. A
-// payment stays that attempt's for which it was found first.
-func merge(stored, mine *Row) {
+// payment stays that attempt's for which it was found first. waited says that the row waited for a person
+// when the copy was made.
+func merge(stored, mine *Row, waited bool) {
 	stored.AtTill, stored.Tries = max(stored.AtTill, mine.AtTill), mine.Tries
-	if t := &mine.Telling; t.Waiting != 0 {
+	retried := waited && stored.Telling.Waiting == 0 // meanwhile
+	if t := &mine.Telling; t.Waiting != 0 && !retried {
 		stored.Telling.Waiting, stored.Telling.Cause = t.Waiting, t.Cause
 	}
 	stored.mergeHints(mine)
 	for _, a := range mine.Attempts {
+		if retried { // what the copy saw may have to wait again: the payment is looked at anew
+			a.Verified = 0
+		}
 		i := stored.find(&a)
 		if i < 0 {
 			stored.Attempts = append(stored.Attempts, a)

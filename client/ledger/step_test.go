@@ -489,12 +489,12 @@ func TestMergeOnlyRaises(t *testing.T) {
 		{"given up", []Attempt{asked}, []Attempt{flagged(asked, false, true)}, "a askedx"},
 	} {
 		stored, mine := row(c.stored...), row(c.mine...)
-		merge(stored, mine)
+		merge(stored, mine, false)
 		assert.Equal(t, c.want, describe(stored), c.name)
 	}
 	stored, mine := row(one), row(one)
 	stored.AtTill, stored.Tries, mine.Tries, stored.Attempts[0].Looks = 7, 1, 2, 5
-	merge(stored, mine)
+	merge(stored, mine, false)
 	assert.EqualValues(t, 7, stored.AtTill)
 	assert.Equal(t, 2, stored.Tries)
 	assert.Equal(t, 5, stored.Attempts[0].Looks)

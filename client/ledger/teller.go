@@ -44,7 +44,7 @@ func (l *Ledger) tellDue(ctx context.Context, acc *Account) {
 	ready := l.budget(acc.Name).ready()
 	for _, row := range rows {
 		o := l.order(acc, row.Order)
-		o.row, o.was = row, row.Version
+		o.take(row)
 		if room == 0 || !ready && o.needsLook() || !t.begin(o.key, now.monotonic) {
 			continue
 		}
@@ -159,20 +159,21 @@ func (o *order) told(ctx context.Context, impUID string, seen *Seen, about *Happ
 // note brings the shop's answer into the row.
 func (t *Telling) note(sent bool, reply Reply, e *env) {
 	switch {
+	case t.Waiting != 0: // since the message was sent; its cause stays
 	case reply.Verdict == Heard:
 		t.Tries, t.Looks, t.Spent, t.Next, t.Cause = 0, 0, 0, 0, ""
 	case reply.Verdict == Refused && t.Spent >= e.tells.Retry.Milliseconds():
 		t.Waiting, t.Cause = e.now, causeRetry+": "+reply.Cause
 	case reply.Verdict == Refused:
 		t.Tries++
-		pause := jitter(e.tells.Intervals[min(t.Tries, len(e.tells.Intervals))-1])
+		pause := e.jitter(e.tells.Intervals[min(t.Tries, len(e.tells.Intervals))-1])
 		t.Spent += pause.Milliseconds()
 		t.Next, t.Cause = e.in(pause), reply.Cause
 	case reply.Cause != "":
 		t.Cause = reply.Cause
 		if !sent && reply.Verdict == Withdrawn { // the look-up failed
 			t.Looks++
-			t.Next = e.in(jitter(pauseAfter(t.Looks)))
+			t.Next = e.in(e.jitter(pauseAfter(t.Looks)))
 		}
 	}
 }

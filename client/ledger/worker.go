@@ -112,7 +112,7 @@ func (l *Ledger) workOn(ctx context.Context, row *Row) bool {
 		return l.sweepAccount(ctx, acc, row)
 	}
 	o := l.order(acc, row.Order)
-	o.row, o.was = row, row.Version
+	o.take(row)
 	if o.hold.heldByAnother(row, l.opts.clock.Now()) != 0 {
 		return false // a call that is under way writes it
 	}

@@ -1,0 +1,90 @@
+package ledger
+
+// This file holds a test of each mistake that the model run has found in telling the shop.
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/tell"
+)
+
+// told is what a step knows at noon of an account whose shop is told.
+func told(t testing.TB) *env {
+	t.Helper()
+	e := at(t)
+	e.tells = &Tells{Timeout: time.Second, Events: []tell.Event{tell.Paid, tell.Cancelled, tell.Expired}, Retry: time.Hour, Intervals: []time.Duration{time.Minute}}
+	e.jitter = func(d time.Duration) time.Duration { return d }
+	return e
+}
+
+func TestRetryIsNotTakenBackByAnOlderCopy(t *testing.T) {
+	t.Parallel()
+	e := told(t)
+	waits := Attempt{ID: "a", State: Paid, ImpUID: "imp_1", Happenings: []Happening{{Event: tell.Paid, Seen: noon}}}
+	stored, mine := row(waits), row(waits)
+	stored.Telling = Telling{Waiting: noon, Cause: causeAmount}
+	mine.Telling = stored.Telling
+	mine.observe(0, &Seen{Status: client.StatusPaid, Amount: "900"}, e)
+	assert.True(t, stored.retry(false))
+
+	merge(stored, mine, true)
+	assert.Zero(t, stored.Telling.Waiting)
+	assert.False(t, e.isVerified(&stored.Attempts[0]), "what the older copy saw has to wait again: it is looked at anew")
+
+	merge(stored, mine, false)
+	assert.Equal(t, Telling{Waiting: noon, Cause: causeAmount}, stored.Telling, "the copy has found it")
+	assert.True(t, e.isVerified(&stored.Attempts[0]))
+}
+
+func TestCopyKnowsThatItsRowWaited(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		waits := w.issued("a", "imp_1")
+		waits.State, waits.Happenings = Paid, []Happening{{Event: tell.Paid, Seen: w.now(0)}}
+		r := w.put(waits)
+		r.Telling.Waiting = w.now(0)
+		w.store.set(r)
+		o := w.l.order(w.acc, "o")
+		assert.NoError(t, o.read(context.Background()))
+		r.Telling.Waiting = 0
+		w.store.set(r)
+		o.changed, o.was = true, 0 // it was written meanwhile
+		assert.NoError(t, o.settle(context.Background()))
+		assert.Zero(t, w.row().Telling.Waiting)
+	})
+}
+
+func TestCauseOfWaitingOutlastsAnAnswer(t *testing.T) {
+	t.Parallel()
+	for _, reply := range []Reply{{Verdict: Heard}, {Verdict: Refused, Cause: "no"}, {Verdict: Unheard, Cause: "down"}} {
+		waits := Telling{Waiting: noon, Cause: causeAmount}
+		waits.note(true, reply, told(t))
+		assert.Equal(t, Telling{Waiting: noon, Cause: causeAmount}, waits)
+	}
+}
+
+// The process of the first claim was stopped, and that of the second is telling the shop.
+func TestLateAnswerKeepsAnothersClaim(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, _ *fakeShop) {
+		paid := w.issued("a", "imp_1")
+		paid.State, paid.Next, paid.Happenings = Paid, 0, []Happening{{Event: tell.Paid, Seen: w.now(0)}}
+		r := w.put(paid)
+		r.Telling.Until = w.now(20 * time.Second)
+		w.store.set(r)
+		o := w.l.order(w.acc, "o")
+		o.take(r.Clone())
+		o.row.Telling.Until = w.now(time.Second)
+		o.told(context.Background(), "imp_1", nil, nil, Reply{Verdict: Withdrawn})
+		assert.Equal(t, w.now(20*time.Second), w.row().Telling.Until)
+
+		o.row.Telling.Until = w.now(20 * time.Second)
+		o.told(context.Background(), "imp_1", nil, nil, Reply{Verdict: Withdrawn})
+		assert.Zero(t, w.row().Telling.Until, "its own")
+	})
+}
