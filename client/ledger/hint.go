@@ -31,7 +31,7 @@ func (r *Row) hint(h Hint, e *env) bool {
 		if old.ImpUID != h.ImpUID || old.Status != h.Status {
 			continue
 		}
-		next := max(e.now, old.Looked+lookAtMost.Milliseconds())
+		next := max(e.now, min(old.Looked, e.now)+lookAtMost.Milliseconds()) // a clock may have been set back
 		if old.Cancellation == h.Cancellation && (h.Amount == "" || old.Amount != "") && old.Next <= next {
 			return false
 		}
@@ -94,8 +94,10 @@ func (h *Hint) isMet(seen *Seen) bool {
 	case client.StatusPaid:
 		return seen.state().paid()
 	case client.StatusCancelled:
-		return (seen.Status == client.StatusCancelled || seen.Refunded) && (h.Cancellation == "" || len(seen.Cancellations) == 0 ||
-			slices.ContainsFunc(seen.Cancellations, func(c client.OutlineCancellation) bool { return c.ID == h.Cancellation }))
+		if h.Cancellation != "" && len(seen.Cancellations) > 0 {
+			return slices.ContainsFunc(seen.Cancellations, func(c client.OutlineCancellation) bool { return c.ID == h.Cancellation })
+		}
+		return seen.Status == client.StatusCancelled || seen.Refunded // of a part: then it may still be called paid
 	default:
 		return true
 	}
@@ -114,8 +116,13 @@ func (o *order) lookAtHints(ctx context.Context) (failed error) {
 		}
 		failed = cmp.Or(failed, err)
 		e := o.env()
-		h.Looks, h.Looked = h.Looks+1, e.now
-		h.Next = e.in(lookAfter[min(h.Looks, len(lookAfter)-1)])
+		h.Looked = e.now
+		if err != nil { // the API tells nothing: it has not failed to show the payment
+			h.Next = e.in(pauseAfter(o.row.Tries + 1))
+		} else {
+			h.Looks++
+			h.Next = e.in(lookAfter[min(h.Looks, len(lookAfter)-1)])
+		}
 		over := err == nil && e.ago(h.At) >= hintLife
 		if over && !met {
 			o.report("a notice says what the API has not shown for a day: "+cmp.Or(h.Status, "a payment"), h.ImpUID, nil)
@@ -158,8 +165,11 @@ func (r *Row) adoptHinted(h *Hint, seen *Seen, e *env) int {
 	if h.Amount == "" || !seen.CVS {
 		return -1
 	}
-	if i := r.find(&Attempt{ID: h.ID}); i >= 0 && r.Attempts[i].ImpUID == "" && r.Attempts[i].Amount == seen.Amount && adopt(r, i, []Seen{*seen}, e) {
+	switch i := r.find(&Attempt{ID: h.ID}); {
+	case i >= 0 && r.Attempts[i].ImpUID == "" && r.Attempts[i].Amount == seen.Amount && adopt(r, i, []Seen{*seen}, e):
 		return r.find(&Attempt{ImpUID: h.ImpUID})
+	case i >= 0 && r.Attempts[i].ImpUID != "" && h.Amount != seen.Amount: // the URL is that of another payment
+		return -1
 	}
 	a := Attempt{
 		ID: h.ID, State: Issued, ImpUID: h.ImpUID, Amount: h.Amount, Deadline: h.Expires, Fields: seen.Fields,

@@ -88,3 +88,47 @@ func TestLateAnswerKeepsAnothersClaim(t *testing.T) {
 		assert.Zero(t, w.row().Telling.Until, "its own")
 	})
 }
+
+func TestNoticeIsLookedAtSoonAfterAClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	e, r := told(t), row()
+	r.Hints = []Hint{{ImpUID: "imp_1", Status: "paid", Looked: noon + time.Hour.Milliseconds(), Next: noon + 2*time.Hour.Milliseconds()}}
+	assert.True(t, r.hint(Hint{ImpUID: "imp_1", Status: "paid"}, e))
+	assert.Equal(t, e.in(lookAtMost), r.Hints[0].Next)
+}
+
+func TestNoticeOutlastsAnAPIThatIsDown(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		a := w.issued("a", "imp_1")
+		a.Deadline, a.Next = w.now(daily)/1000, w.now(daily)
+		w.put(a)
+		w.seen("imp_1", client.StatusPaid, paid)
+		w.api.on(func(string) fault { return fault{err: errSilent} })
+		_, err := w.l.Notice(context.Background(), w.acc, &Notice{ImpUID: "imp_1", Status: "paid"})
+		assert.NoError(t, err)
+		time.Sleep(50 * time.Minute)
+		w.api.on(func(string) fault { return fault{work: true} })
+		time.Sleep(retryLimit + time.Minute)
+		assert.Len(t, s.told(), 1, "not an hour later")
+	})
+}
+
+func TestRefundOfAPartMeetsItsNotice(t *testing.T) {
+	t.Parallel()
+	h := Hint{Status: string(client.StatusCancelled), Cancellation: "c1"}
+	seen := Seen{Status: client.StatusPaid, Refunded: true, Cancellations: []client.OutlineCancellation{{ID: "c1"}}}
+	assert.True(t, h.isMet(&seen), "the API may call it paid all the same")
+	seen.Cancellations[0].ID = "c0"
+	assert.False(t, h.isMet(&seen))
+	h.Cancellation = ""
+	assert.True(t, h.isMet(&seen))
+}
+
+func TestURLOfAnotherPaymentSaysNothing(t *testing.T) {
+	t.Parallel()
+	e, r := told(t), row(Attempt{ID: "a", State: Void, ImpUID: "imp_1"}, Attempt{ID: "b", State: Asked, Closed: true, Amount: "900"})
+	seen := &Seen{ImpUID: "imp_2", Order: r.Order, Amount: "900", Status: client.StatusPaid, CVS: true}
+	assert.Negative(t, r.adoptHinted(&Hint{ImpUID: "imp_2", ID: "a", Amount: "15000"}, seen, e))
+	assert.Equal(t, 1, r.adoptHinted(&Hint{ImpUID: "imp_2", ID: "b", Amount: "900"}, seen, e))
+}
