@@ -168,6 +168,15 @@ func (e *env) due(r *Row) int64 {
 	return due
 }
 
+// missingAgain returns when a barcode that is to be looked at, and that the API does not know, is looked
+// at again; 0 for one that is not.
+func (e *env) missingAgain(a *Attempt) int64 {
+	if a.State != Issued || a.Looks == 0 || e.plan(a) > e.now {
+		return 0
+	}
+	return e.in(watchAfter[0] << min(a.Looks, 6))
+}
+
 // replan corrects a row whose times lie in the future, because a clock was set back since, and
 // plans anew what it must.
 func (e *env) replan(r *Row) {
@@ -189,7 +198,7 @@ func (e *env) replan(r *Row) {
 			a.Next = e.plan(a)
 		}
 		if a.Next != 0 { // also if the plan has no further moment: the last look is still to come
-			a.Next = min(a.Next, max(e.plan(a), again))
+			a.Next = min(a.Next, max(e.plan(a), again, e.missingAgain(a)))
 		}
 	}
 	for i := range r.Hints {

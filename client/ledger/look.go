@@ -55,7 +55,7 @@ func (o *order) lookAt(ctx context.Context, i int) error {
 	}
 	seen, err := o.acc.lookUp(ctx, a.ImpUID)
 	switch {
-	case errors.Is(err, client.ErrNotFound) && a.open() && e.over(a):
+	case errors.Is(err, client.ErrNotFound) && (a.State == Expired && a.Closed || a.open() && e.over(a)):
 		a.raise(Failed, e)
 		return nil
 	case errors.Is(err, client.ErrNotFound) && a.open(): // it may be a look-up that lags
@@ -90,8 +90,10 @@ func (o *order) saw(ctx context.Context, i int, seen *Seen) error {
 		return o.voidDue(ctx, i)
 	case state == Issued && a.open() && e.over(a):
 		a.raise(Expired, e)
-	case state == Issued && a.State == Expired && a.Overdue: // the API refuses to void it
-		if e.ago(a.Since) >= voidAgain { // and nobody paid it
+	case !state.paid() && a.State == Expired && a.Overdue: // the API has refused to void it
+		waited := e.ago(a.Since)
+		o.row.observe(i, seen, e)
+		if a.State != Expired || waited >= voidAgain { // and nobody paid it
 			o.row.happen(i, tell.Expired, "", a.Deadline, e)
 		}
 	case state.paid() || a.open() || state == a.State:

@@ -125,6 +125,44 @@ func TestRefundOfAPartMeetsItsNotice(t *testing.T) {
 	assert.True(t, h.isMet(&seen))
 }
 
+func TestBarcodeThatTheAPIDoesNotKnowIsNotLookedAtAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	for name, r := range map[string]struct {
+		change func(*Attempt)
+		status client.Status
+		calls  int
+		state  State
+		told   int
+	}{
+		"its deadline has just passed": {func(*Attempt) {}, "", 4, Failed, 0},
+		"the API has refused to void it": {func(a *Attempt) {
+			a.State, a.Closed, a.Overdue, a.Since = Expired, true, true, a.Asked-2*time.Hour.Milliseconds()
+		}, "", 3, Failed, 0},
+		"the API has cancelled it then": {func(a *Attempt) {
+			a.State, a.Closed, a.Overdue, a.Since = Expired, true, true, a.Asked-2*time.Hour.Milliseconds()
+		}, client.StatusCancelled, 3, Void, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inShop(t, func(w *world, s *fakeShop) {
+				a := w.issued("a", "imp_1")
+				a.Deadline, a.Next = w.now(-lapseAfter)/1000-1, w.now(0)
+				r.change(&a)
+				if r.status != "" {
+					w.seen("imp_1", r.status)
+				}
+				calls := 0
+				w.api.on(func(string) fault { calls++; return fault{work: true} })
+				w.put(a)
+				time.Sleep(8 * time.Minute)
+				assert.LessOrEqual(t, calls, r.calls)
+				assert.Equal(t, r.state, w.row().Attempts[0].State)
+				assert.Len(t, s.told(), r.told)
+			})
+		})
+	}
+}
+
 func TestURLOfAnotherPaymentSaysNothing(t *testing.T) {
 	t.Parallel()
 	e, r := told(t), row(Attempt{ID: "a", State: Void, ImpUID: "imp_1"}, Attempt{ID: "b", State: Asked, Closed: true, Amount: "900"})
