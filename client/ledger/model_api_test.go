@@ -60,57 +60,73 @@ func (s nodeStore) Put(_ context.Context, row *Row, was uint64, lazy bool) error
 	} else if w.mutation != notSynced {
 		w.pause(w.short(500 * time.Millisecond))
 	}
-	write := func() error {
-		key, version := row.Key(), uint64(0)
-		stored := s.rows[key]
-		if stored != nil {
-			version = stored.Version
-		}
-		if version != was && w.mutation != noVersion {
-			return ErrConflict
-		}
-		w.changed = true
-		if w.running != nil && row.Holder != "" {
-			w.running.held = w.now
-		}
-		s.before[key] = stored
-		if s.rows[key] = row; row.Empty() {
-			delete(s.rows, key)
-		}
-		if w.tracing {
-			w.log("row %s", inShort(row))
-		}
+	if w.mutation == notSynced && !lazy && w.rng.IntN(4) == 0 { // it returns before it is durable: a crash loses it
+		n, began := w.running.node, w.running.node.ledger
+		w.after(w.span(0, MaxLazy), func() {
+			if n.ledger == began {
+				_ = s.write(row, was)
+			}
+		})
 		return nil
 	}
-	if w.mutation == notSynced && !lazy { // it returns before it is durable: a crash loses it
-		n, began := w.running.node, w.running.node.ledger
-		if w.rng.IntN(4) == 0 {
-			w.after(w.span(0, MaxLazy), func() {
-				if n.ledger == began {
-					_ = write()
-				}
-			})
-			return nil
-		}
+	if stored := s.rows[row.Key()]; w.mutation == lostHints && !lazy && stored != nil && row.Holder == stored.Holder && len(row.Hints) > len(stored.Hints) && w.rng.IntN(2) == 0 {
+		return nil
 	}
-	err := write()
+	err := s.write(row, was)
 	w.pause(w.short(500 * time.Millisecond))
 	return err
 }
 
+// write is the moment at which a row is written.
+func (s nodeStore) write(row *Row, was uint64) error {
+	w, key, version := s.w, row.Key(), uint64(0)
+	stored := s.rows[key]
+	if stored != nil {
+		version = stored.Version
+	}
+	if version != was && w.mutation != noVersion && (w.mutation != noClaim || !isClaim(stored, row)) {
+		return ErrConflict
+	}
+	if w.running != nil && isClaim(stored, row) {
+		w.running.claimed = w.now
+	}
+	w.mutation.apply(stored, row)
+	w.changed = true
+	if w.running != nil && row.Holder != "" {
+		w.running.held = w.now
+	}
+	s.before[key] = stored
+	if s.rows[key] = row; row.Empty() {
+		delete(s.rows, key)
+	}
+	w.rouse(row)
+	if w.tracing {
+		w.log("row %s", inShort(row))
+	}
+	return nil
+}
+
 func (s nodeStore) Due(_ context.Context, queue Queue, now int64, limit int) (list []*Row, _ error) {
 	s.w.pause(s.w.short(500 * time.Millisecond))
-	for _, key := range s.w.keys() {
-		if row := s.rows[key]; row != nil && isDue(row, queue, now) && len(list) < limit && s.shown(row) {
+	for _, key := range s.w.allKeys() {
+		if row := s.rows[key]; row != nil && isDue(row, queue, now) && s.shown(row) {
 			list = append(list, row.Clone())
 		}
 	}
-	return list, nil
+	if len(list) > 1 {
+		slices.SortStableFunc(list, func(a, b *Row) int {
+			if queue == Looks {
+				return cmp.Compare(a.Due, b.Due)
+			}
+			return cmp.Compare(a.QueueDue, b.QueueDue)
+		})
+	}
+	return list[:min(limit, len(list))], nil
 }
 
 func (s nodeStore) List(_ context.Context, after Key, limit int) (list []*Row, _ error) {
 	s.w.pause(s.w.short(500 * time.Millisecond))
-	for _, key := range s.w.keys() {
+	for _, key := range s.w.allKeys() {
 		if row := s.rows[key]; row != nil && key.Order > after.Order && len(list) < limit && s.shown(row) {
 			list = append(list, row.Clone())
 		}
@@ -120,7 +136,7 @@ func (s nodeStore) List(_ context.Context, after Key, limit int) (list []*Row, _
 
 // shown reports whether the worker sees a row. One mutation hides what is only watched.
 func (s nodeStore) shown(row *Row) bool {
-	if s.w.mutation != noWatch {
+	if s.w.mutation != noWatch || row.Mark != nil {
 		return true
 	}
 	return slices.ContainsFunc(row.Attempts, func(a Attempt) bool { return a.State == Asked && !a.Closed || a.open() })
@@ -146,7 +162,19 @@ func inShort(r *Row) string {
 		if a.Closed {
 			b.WriteString(" closed")
 		}
+		for _, h := range a.Happenings {
+			fmt.Fprintf(&b, " %s%s", h.Event, h.Cancellation)
+			if h.Done == 0 {
+				b.WriteString("?")
+			}
+		}
 		b.WriteString("]")
+	}
+	for _, h := range r.Hints {
+		fmt.Fprintf(&b, " hint %s %s %s next %+.1f", h.ImpUID, h.Status, h.Cancellation, float64(h.Next-epoch)/1000)
+	}
+	if t := &r.Telling; r.Queue != "" {
+		fmt.Fprintf(&b, " in %q at %+.1f, cause %q", r.Queue, float64(r.QueueDue-epoch)/1000, t.Cause)
 	}
 	return b.String()
 }
@@ -168,6 +196,14 @@ type modelPayment struct {
 	started, deadline                       int64 // seconds by the API's clock
 	made, voided, paid, forgotten           int64
 	payAt                                   int64 // when the customer at the till has paid
+
+	other     string         // what the API shows as its amount once it is paid, "" for the true one
+	sandbox   bool           // it shows then that it is one of a test channel
+	freak     bool           // it was paid although it was void, or its deadline had passed
+	refunds   []*modelRefund // in their order
+	staysPaid bool           // the API calls it paid after a refund of a part
+	looks     []modelLook    // what look-ups have shown of it, in their order
+	told      []*modelTold   // the messages about it that have come to the shop
 }
 
 // modelCall is a POST or DELETE that was sent.
@@ -190,6 +226,9 @@ func (p *modelPayment) status(at int64) client.Status {
 	case p.made > at, p.forgotten != 0 && p.forgotten <= at:
 		return ""
 	case p.paid != 0 && p.paid <= at:
+		if _, back := p.refunded(at); back != 0 && (back == p.won() || !p.staysPaid) {
+			return client.StatusCancelled
+		}
 		return client.StatusPaid
 	case p.voided != 0 && p.voided <= at:
 		return client.StatusCancelled
@@ -218,12 +257,21 @@ func (m *modelAPI) find(impUID string) *modelPayment {
 
 // seen is a payment as a look-up shows it.
 func (m *modelAPI) seen(p *modelPayment, at int64) Seen {
+	s := m.listed(p, at)
+	s.Answer = m.answer(p)
+	return s
+}
+
+// listed is a payment as a list shows it.
+func (m *modelAPI) listed(p *modelPayment, at int64) Seen {
 	_, pgID, _ := strings.Cut(p.pg, ".")
-	return Seen{
+	s := Seen{
 		PGID:   pgID,
 		ImpUID: p.impUID, Order: p.order, Amount: p.amount, Barcode: cmp.Or(p.own, "9"+p.impUID), Status: p.status(at), StartedAt: p.started, CVS: true,
-		Fields: []string{"imp_uid", "status", "amount"}, Answer: m.answer(p),
+		Fields: []string{"imp_uid", "status", "amount"}, CancelAmount: "0",
 	}
+	m.showPaid(p, &s, at)
+	return s
 }
 
 func (m *modelAPI) answer(p *modelPayment) *client.Response {
@@ -355,7 +403,7 @@ func (a nodeAPI) issue(c *modelCall, r *Request, id string) client.Response {
 	}
 	p := &modelPayment{
 		impUID: fmt.Sprint("imp", len(a.payments)+1), attempt: id, order: r.Order, amount: r.Amount, own: r.Own, pg: r.PG,
-		started: a.second(), deadline: r.Deadline, made: w.now,
+		started: a.second(), deadline: r.Deadline, made: w.now, staysPaid: w.profile.staysPaid,
 	}
 	a.payments = append(a.payments, p)
 	c.payment = p
@@ -432,7 +480,11 @@ func (a nodeAPI) Payment(_ context.Context, impUID string) (Seen, error) {
 		return Seen{}, errNoSuch
 	}
 	seen := a.seen(p, a.w.now-lag)
+	if a.w.mutation == believes {
+		a.believe(p, &seen)
+	}
 	a.w.log("%s is %s", impUID, seen.Status)
+	p.look(a.w, &seen)
 	a.w.pause(a.w.short(time.Second))
 	return seen, nil
 }
@@ -444,18 +496,12 @@ func (a nodeAPI) Payments(_ context.Context, order string) (list []Seen, _ error
 	}
 	for _, p := range slices.Backward(a.payments) {
 		if p.order == order && p.status(a.w.now-lag) != "" {
-			s := a.seen(p, a.w.now-lag)
-			s.Answer = nil
-			list = append(list, s)
+			list = append(list, a.listed(p, a.w.now-lag))
 		}
 	}
 	a.w.log("list of %d", len(list))
 	a.w.pause(a.w.short(time.Second))
 	return list, nil
-}
-
-func (a nodeAPI) Page(context.Context, client.Status, int64, int64, int) ([]Seen, bool, error) {
-	return nil, false, nil
 }
 
 func (a nodeAPI) Void(_ context.Context, impUID string, maySend func() error) (*client.Response, error) {
@@ -487,6 +533,7 @@ func (a nodeAPI) void(p *modelPayment) client.Response {
 	case p.status(w.now) != client.StatusReady:
 		return refusal
 	case w.profile.keepsExpired && !a.live(p):
+		a.endItself(p)
 		return refusal
 	case w.mutation == noVoid:
 		return client.Response{Status: 200}
@@ -497,6 +544,7 @@ func (a nodeAPI) void(p *modelPayment) client.Response {
 	p.voided = w.now
 	w.counts.voided++
 	w.log("%s is void", p.impUID)
+	w.voidedAtAPI(p)
 	if w.chance(w.profile.apiFaults / 2) {
 		return serverError
 	}

@@ -54,6 +54,7 @@ func (w *model) check() {
 }
 
 func (w *model) checkRow(row *Row) {
+	w.checkWaiting(row)
 	if row.Due <= 0 || row.Due > w.latest()+longestDue.Milliseconds() {
 		w.fail("a row is due", "order %s is due %s", row.Order, time.UnixMilli(row.Due))
 	}
@@ -187,14 +188,23 @@ func (w *model) visit(n *node) {
 			w.counts.turnedAway++
 			return
 		}
-		p.payAt = w.now + w.span(0, atTill*9/10)
+		p.payAt = w.now + w.span(0, w.patience())
 		w.after(p.payAt-w.now, func() {
 			if p.status(w.now) == client.StatusReady {
-				w.log("%s is paid", p.impUID)
-				p.paid, w.changed = w.now, true
-				w.counts.paid++
+				w.pay(p)
 			}
 		})
+		if w.shop != nil && w.rng.IntN(8) == 0 { // before it is paid
+			w.after(w.span(0, 10*time.Second), func() { w.send(&Notice{ImpUID: p.impUID, Status: "paid"}) })
+		}
 		l.MarkAtTill(context.Background(), key)
 	})
+}
+
+// patience is how long a customer at the till takes at most.
+func (w *model) patience() time.Duration {
+	if w.shop != nil && w.rng.IntN(2) == 0 {
+		return 10 * time.Second
+	}
+	return atTill * 9 / 10
 }

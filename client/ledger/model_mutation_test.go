@@ -25,13 +25,20 @@ const (
 	noFreshness mutation = "a call is sent however old its hold is"
 	staleReuse  mutation = "a read returns the version before, now and then"
 	notSynced   mutation = "a write returns before it is durable, now and then"
+	noSweep     mutation = "a list of payments is always empty"
+	believes    mutation = "a look-up shows what a notice says"
+	noOrder     mutation = "a refund stands before the payment"
+	noClaim     mutation = "an order is claimed for telling whatever version is stored"
+	staleClaim  mutation = "the shop is told however old the claim is"
+	doneFirst   mutation = "an event counts as told before it is"
+	lostHints   mutation = "a notice is answered and not noted, now and then"
 )
 
 func TestModelRunFindsWhatIsBroken(t *testing.T) {
 	t.Parallel()
 	const number = shortRun / 20
-	for _, m := range []mutation{noHold, noVersion, noVoid, noWatch, noFreshness, staleReuse, notSynced} {
-		_, found := playAll(number, m, false)
+	for _, m := range []mutation{noHold, noVersion, noVoid, noWatch, noFreshness, staleReuse, notSynced, noSweep, believes, noOrder, noClaim, staleClaim, doneFirst, lostHints} {
+		_, found := playAll(number, m, !*long) // the long form counts
 		if !assert.NotEmpty(t, found, m) {
 			continue
 		}

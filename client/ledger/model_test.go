@@ -1,12 +1,13 @@
 package ledger
 
 // This file holds the model run: the code of this package, on two nodes that share a store, with an
-// API, apps, customers, crashes and clocks that are drawn at random. A history is the same each time
+// API, apps, customers, a shop that is told, crashes and clocks that are drawn at random. A history is the same each time
 // for a seed. The long form is
 //
 //	go test -run '^TestModelRun$' -v -timeout 60m ./client/ledger -long -seed 2
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"maps"
@@ -36,6 +37,8 @@ const (
 	keepFor    = 3 * 24 * time.Hour
 	longestDue = 5 * 24 * time.Hour
 
+	longestRest = 15 * time.Second // of who has nothing to do
+
 	longestHistory = 100_000 // steps
 )
 
@@ -61,6 +64,8 @@ type profile struct {
 	life          []int64       // seconds from the beginning to a deadline, 0 for an unknown one
 	asks          int
 	orders        int
+	staysPaid     bool         // it calls a payment paid of which a part was paid back
+	tells         *tellProfile // nil if nobody is told
 }
 
 func drawProfile(r *rand.Rand) profile {
@@ -70,7 +75,7 @@ func drawProfile(r *rand.Rand) profile {
 		clocks: clocks(r.IntN(2)), nodeFaults: []int{0, 5, 15, 30}[r.IntN(4)], apiFaults: []int{0, 20, 60, 150}[r.IntN(4)],
 		slowestPost: pick(timeout*4/10, timeout*4/10, 3*timeout, 9*timeout), slowestDelete: pick(timeout/2, 3*timeout),
 		longestLag: pick(0, 0, timeout/2, timeout/2, 3*timeout), life: lives[r.IntN(len(lives))], asks: 2 + r.IntN(8), orders: 1 + r.IntN(8)/7,
-		keepsExpired: r.IntN(2) == 0,
+		keepsExpired: r.IntN(2) == 0, staysPaid: r.IntN(2) == 0, tells: drawTells(r),
 	}
 }
 
@@ -84,6 +89,7 @@ func newModel(history uint64, m mutation, c *counts) *model {
 	w.profile = drawProfile(w.rng)
 	w.store = &modelStore{w: w, rows: map[Key]*Row{}, before: map[Key]*Row{}}
 	w.api = &modelAPI{w: w, answers: map[*client.Response]*modelPayment{}, ahead: w.rng.Int64N(60) - 30}
+	w.shop = newShop(w)
 	for number := 1; number <= 2; number++ {
 		n := &node{w: w, number: number, skew: w.rng.Int64N(50)}
 		n.acc = &Account{API: nodeAPI{w.api, n}, Timeout: timeout, Keys: modelKeys}
@@ -98,7 +104,7 @@ func history(number uint64, m mutation, c *counts, tracing bool) *model {
 	w := newModel(number, m, c)
 	w.tracing = tracing
 	defer w.end()
-	w.log("%+v", w.profile)
+	w.log("%+v %+v", w.profile, w.profile.tells)
 	w.schedule()
 	c.histories++
 	w.run(w.now + w.span(20*time.Second, 150*time.Second))
@@ -116,23 +122,38 @@ func history(number uint64, m mutation, c *counts, tracing bool) *model {
 	if w.profile.clocks == wild { // the looks of the first hour may have been taken for done
 		watched += watchEvery
 	}
+	w.hear()
 	w.runIdle(watched.Milliseconds(), 300)
 	w.checkWatched()
 	if w.rng.IntN(10) == 0 {
 		w.forget()
 	}
-	for day := 0; day < 45 && len(w.store.rows) > 0 && w.problem == ""; day++ {
+	for day := 0; day < 45 && w.hasRows() && w.problem == ""; day++ {
 		w.runIdle(daily.Milliseconds(), 320)
+		w.operate(true)
 	}
-	for _, row := range w.store.rows {
-		w.fail("a row ends", "%s", inShort(row))
+	for _, key := range w.keys() {
+		if row := w.store.rows[key]; row != nil {
+			w.fail("a row ends", "%s", inShort(row))
+		}
 	}
 	w.checkPaid()
+	w.checkHeard(w.now, false)
 	return w
 }
 
 // keys returns the orders.
 func (w *model) keys() []Key { return []Key{{"", "o1"}, {"", "o2"}}[:w.profile.orders] }
+
+// allKeys returns the keys of all rows, in their order.
+func (w *model) allKeys() []Key {
+	return []Key{{"", markOrder}, {"", "o1"}, {"", "o2"}}[:1+w.profile.orders]
+}
+
+// hasRows reports whether an order has a row.
+func (w *model) hasRows() bool {
+	return slices.ContainsFunc(w.keys(), func(key Key) bool { return w.store.rows[key] != nil })
+}
 
 func (w *model) anyNode() *node { return w.nodes[w.rng.IntN(len(w.nodes))] }
 
@@ -178,11 +199,25 @@ func (w *model) schedule() {
 			}
 		})
 	}
-	for range w.rng.IntN(4) {
-		w.after(w.span(time.Second, 2*time.Minute), func() { w.visit(w.anyNode()) })
+	visits := []time.Duration{0, 0, 0, 2 * time.Minute, 2 * time.Minute, 2 * time.Minute}[w.rng.IntN(4):][:3]
+	if w.shop != nil { // there is more to see of what was paid early
+		visits = append(visits, 20*time.Second, 20*time.Second)
+	}
+	for _, latest := range visits {
+		if latest != 0 {
+			w.after(w.span(time.Second, latest), func() { w.visit(w.anyNode()) })
+		}
 	}
 	if w.rng.IntN(10) == 0 {
 		w.after(w.span(0, 2*time.Minute), w.forget)
+	}
+	if w.shop != nil {
+		for range w.rng.IntN(4) {
+			w.after(w.span(0, 3*time.Minute), w.forge)
+		}
+		if w.rng.IntN(3) == 0 {
+			w.after(w.span(time.Minute, 3*time.Minute), func() { w.operate(w.rng.IntN(2) == 0) })
+		}
 	}
 	if w.profile.clocks == calm {
 		return
@@ -214,12 +249,18 @@ func (w *model) setClock(n *node) {
 	}
 	w.log("the clock of node %d is set by %d ms", n.number, by)
 	n.skew += by
+	if a := n.idle[TellQueue("")]; a != nil {
+		a.at = min(a.at, w.now+poll.Milliseconds())
+	}
 }
 
 // heal ends all faults.
 func (w *model) heal() {
 	w.log("all is well from now on")
-	w.faults, w.longest = false, 15*time.Second
+	w.faults, w.longest = false, longestRest
+	if w.shop != nil {
+		w.shop.heals = w.now + (5 * time.Minute).Milliseconds()
+	}
 	for _, n := range w.nodes {
 		n.skew, n.stoppedUntil, n.doomed = 0, 0, false
 		n.start()
@@ -327,7 +368,7 @@ func (w *model) checkPaid() {
 	for _, key := range w.keys() {
 		paid := 0
 		for _, p := range w.api.payments {
-			if p.order == key.Order && p.paid != 0 {
+			if p.order == key.Order && p.paid != 0 && !p.freak {
 				paid++
 			}
 		}
@@ -348,6 +389,9 @@ type counts struct {
 	posts, late, lost, withdrawn, deletes, refusedVoids    int
 	voided, paid, paidTwice, turnedAway, stuck             int
 	crashes, pauses, clocksSet, lags, claims               int
+	notices, noticesLost, forged, pages                    int
+	messages, unheard, refusals, doubles, mustHear         int
+	refunds, paidVoid, toldLate, toldExpired, retried      int
 	reports                                                map[string]int
 }
 
@@ -387,6 +431,20 @@ func (c *counts) rows() []struct {
 		{"clocks set", &c.clocksSet},
 		{"look-ups that lagged", &c.lags},
 		{"claims of a row by a worker", &c.claims},
+		{"payments paid back, or a part", &c.refunds},
+		{"payments paid although they were void", &c.paidVoid},
+		{"notices noted", &c.notices},
+		{"notices lost", &c.noticesLost},
+		{"notices forged", &c.forged},
+		{"pages of lists", &c.pages},
+		{"messages to the shop", &c.messages},
+		{"of these, not heard", &c.unheard},
+		{"of these, refused", &c.refusals},
+		{"of these, heard before", &c.doubles},
+		{"of these, that a barcode has expired", &c.toldExpired},
+		{"of these, late", &c.toldLate},
+		{"events that the shop had to hear", &c.mustHear},
+		{"orders that a person retried", &c.retried},
 	}
 }
 
@@ -469,6 +527,6 @@ func TestModelRun(t *testing.T) {
 	t.Logf("model run, seed %d, in %s%s", *seed, time.Since(began).Round(time.Second), sum)
 	if len(found) > 0 {
 		w := history(uint64(found[0].history), none, newCounts(), true)
-		require.Emptyf(t, w.problem, "seed %d, history %d\n%s", *seed, found[0].history, strings.Join(w.trace, "\n"))
+		require.Emptyf(t, cmp.Or(w.problem, found[0].problem), "seed %d, history %d\n%s", *seed, found[0].history, strings.Join(w.trace, "\n"))
 	}
 }

@@ -31,6 +31,7 @@ type model struct {
 	nodes   []*node
 	store   *modelStore
 	api     *modelAPI
+	shop    *modelShop // nil if nobody is told
 	ids     int
 	began   int // of the steps that are counted
 
@@ -59,6 +60,10 @@ type actor struct {
 	held   int64  // when it last wrote a row that is held
 	sent   string // the id of the attempt that it sent last
 	looked int64  // when it last asked the API, less the lag of the answer
+
+	tells   bool    // it tells the shop
+	claimed int64   // when it last claimed a row for that
+	frozen  *moment // the time that it sees, for a mutation
 }
 
 // event is something that happens to the world at a moment.
@@ -127,7 +132,7 @@ func (w *model) pause(d int64) {
 		panic(errKilled)
 	}
 	a.at = w.now + d
-	if w.chance(w.profile.nodeFaults) {
+	if w.chance(w.profile.nodeFaults) || (a.tells || a.name == "notice") && w.shop.strikes() {
 		a.node.strike()
 	}
 	if !a.yield(struct{}{}) {
@@ -231,10 +236,21 @@ type node struct {
 	skew         int64 // its wall clock minus the true time
 	zero         int64 // the true time at which its monotonic clock was 0
 	stoppedUntil int64
-	doomed       bool // it crashes as soon as the coroutine yields
+	doomed       bool             // it crashes as soon as the coroutine yields
+	idle         map[Queue]*actor // the worker and the teller, while they wait for something to do
 }
 
 func (n *node) Now() moment {
+	if a := n.w.running; n.w.mutation == staleClaim && a != nil && a.tells {
+		if a.frozen == nil {
+			a.frozen = new(n.trueNow())
+		}
+		return *a.frozen
+	}
+	return n.trueNow()
+}
+
+func (n *node) trueNow() moment {
 	return moment{n.w.now + n.skew, time.Duration(n.w.now-n.zero) * time.Millisecond}
 }
 
@@ -303,16 +319,30 @@ func (n *node) start() {
 		clock:  n,
 		spawn: func(do func()) {
 			if a := w.running; !a.killed {
-				w.spawn(n, a.name+", after it", do)
+				w.spawn(n, a.name+", after it", do).tells = a.name == "teller"
 			}
 		},
-		newID: func() string { w.ids++; return fmt.Sprint("id", w.ids) },
+		newID:  func() string { w.ids++; return fmt.Sprint("id", w.ids) },
+		jitter: func(d time.Duration) time.Duration { return d*9/10 + time.Duration(w.rng.Int64N(int64(d/5+1))) },
 	})
-	n.ledger.Use(&Settings{Accounts: map[string]*Account{"": n.acc}, Keep: keepFor})
+	n.idle = make(map[Queue]*actor)
+	n.use()
 	if err := n.ledger.Open(); err != nil {
 		panic(err)
 	}
 	w.spawn(n, "worker", n.work)
+	if w.shop != nil {
+		w.spawn(n, "teller", n.tell)
+	}
+}
+
+// use loads the node's configuration.
+func (n *node) use() {
+	if w := n.w; w.shop != nil {
+		n.acc = new(*n.acc)
+		n.acc.Tells = w.shop.tells(n)
+	}
+	n.ledger.Use(&Settings{Accounts: map[string]*Account{"": n.acc}, Keep: keepFor})
 }
 
 func (w *model) report(e Event) {
@@ -321,33 +351,79 @@ func (w *model) report(e Event) {
 	}
 	w.log("REPORT %s %s %v", e.Message, e.ImpUID, e.Err)
 	w.counts.reports[e.Message]++
+	w.checkAlarm(&e)
 	if e.Message == "the ledger is down" || e.Err != nil && len(e.Err.Error()) >= 5 && e.Err.Error()[:5] == "panic" {
 		w.fail("no panic, and no failure of the store", "%s: %v", e.Message, e.Err)
 	}
 }
 
-// work is Ledger.Work without goroutines.
+// work is the worker of Ledger.Work without goroutines.
 func (n *node) work() {
 	ctx, l := context.Background(), n.ledger
 	for {
 		l.reviewIfNeeded(ctx)
 		rows, _ := nodeStore{n.w.store}.Due(ctx, Looks, n.Now().wall, batch)
 		n.w.rng.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
-		for _, row := range rows {
-			n.w.counts.claims++
-			l.workOn(ctx, row)
+		for i, row := range rows {
+			if row.Mark == nil {
+				n.w.counts.claims++
+			}
+			if i == len(rows)-1 {
+				l.workOn(ctx, row)
+			} else {
+				n.w.spawn(n, "worker, beside it", func() { l.workOn(ctx, row) })
+			}
 		}
-		_ = n.Sleep(ctx, n.untilDue(), nil)
+		n.rest(Looks, l.working)
 	}
 }
 
-// untilDue is the pause of the worker.
-func (n *node) untilDue() time.Duration {
-	next := n.Now().wall + n.w.longest.Milliseconds()
+// tell is the teller of Ledger.Work without goroutines.
+func (n *node) tell() {
+	for {
+		n.ledger.tellAll(context.Background())
+		n.rest(TellQueue(""), n.ledger.telling)
+	}
+}
+
+// rest is the pause of the worker or the teller.
+func (n *node) rest(queue Queue, wake bell) {
+	now, longest := n.Now().wall, n.w.longest
+	if queue != Looks { // there is seldom something to tell
+		longest = max(longest, longestRest)
+	}
+	next := now + longest.Milliseconds()
 	for _, row := range n.w.store.rows {
-		if (nodeStore{n.w.store}).shown(row) {
-			next = min(next, row.Due)
+		if at := place(row, queue); at != 0 && (nodeStore{n.w.store}).shown(row) {
+			next = min(next, at)
 		}
 	}
-	return max(poll, time.Duration(next-n.Now().wall)*time.Millisecond)
+	a := n.w.running
+	n.idle[queue] = a
+	_ = n.Sleep(context.Background(), max(poll, time.Duration(next-now)*time.Millisecond), wake)
+	delete(n.idle, queue)
+}
+
+// place is the place of a row in a queue, 0 if it does not stand there.
+func place(row *Row, queue Queue) int64 {
+	switch queue {
+	case Looks:
+		return row.Due
+	case row.Queue:
+		return row.QueueDue
+	default:
+		return 0
+	}
+}
+
+// rouse has who waits for something to do look earlier, because a row is due earlier: workers and
+// tellers look every second, and here only when there is something.
+func (w *model) rouse(row *Row) {
+	for _, n := range w.nodes {
+		for queue, a := range n.idle {
+			if at := place(row, queue); at != 0 {
+				a.at = min(a.at, max(w.now+poll.Milliseconds(), at-n.skew))
+			}
+		}
+	}
 }
