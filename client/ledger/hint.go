@@ -156,7 +156,8 @@ func (o *order) lookAtHint(ctx context.Context, h *Hint) (met bool, err error) {
 	if i < 0 {
 		return true, nil
 	}
-	return h.isMet(seen), o.saw(ctx, i, seen)
+	lags := h.Status != "" && seen.state().rank() < o.row.Attempts[i].State.rank() // it may show a void of before the payment
+	return h.isMet(seen) && !lags, o.saw(ctx, i, seen)
 }
 
 // adoptHinted adds the payment of a signed notice to a row that does not know it, because its answer

@@ -170,3 +170,23 @@ func TestURLOfAnotherPaymentSaysNothing(t *testing.T) {
 	assert.Negative(t, r.adoptHinted(&Hint{ImpUID: "imp_2", ID: "a", Amount: "15000"}, seen, e))
 	assert.Equal(t, 1, r.adoptHinted(&Hint{ImpUID: "imp_2", ID: "b", Amount: "900"}, seen, e))
 }
+
+func TestNoticeIsNotMetByALookUpThatLags(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		a := w.issued("a", "imp_1")
+		a.State, a.Next, a.Verified = Paid, 0, w.now(0)
+		a.Happenings = []Happening{{Event: tell.Paid, Seen: w.now(0), Done: w.now(0)}}
+		w.put(a)
+		p := w.seen("imp_1", client.StatusCancelled) // void, as it was before the payment
+		_, err := w.l.Notice(context.Background(), w.acc, &Notice{ImpUID: "imp_1", Status: "cancelled", CancellationID: "c1"})
+		assert.NoError(t, err)
+		time.Sleep(time.Second)
+		w.api.mu.Lock()
+		paid(p)
+		p.Refunded, p.Cancellations = true, []client.OutlineCancellation{{ID: "c1", CancelledAt: p.PaidAt}}
+		w.api.mu.Unlock()
+		time.Sleep(time.Minute)
+		assert.Len(t, s.told(), 1)
+	})
+}
