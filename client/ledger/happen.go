@@ -33,7 +33,7 @@ func (r *Row) observe(i int, seen *Seen, e *env) {
 	a := &r.Attempts[i]
 	state := seen.state()
 	a.raise(state, e)
-	if state.rank() < a.State.rank() && (a.State != Expired || state != Issued) {
+	if a.isAheadOf(state) {
 		return // the look-up lags
 	}
 	a.Verified, a.Status, a.PaidAt, a.CancelAmount = e.now, seen.Status, seen.PaidAt, seen.CancelAmount
@@ -51,6 +51,12 @@ func (r *Row) observe(i int, seen *Seen, e *env) {
 	if cause := a.mismatch(seen, e); cause != "" && r.pending() {
 		r.Telling.Waiting, r.Telling.Cause = cmp.Or(r.Telling.Waiting, e.now), cause
 	}
+}
+
+// isAheadOf reports whether a look-up shows the attempt as it was before. A barcode that has expired stays
+// ready at the API.
+func (a *Attempt) isAheadOf(state State) bool {
+	return state.rank() < a.State.rank() && (a.State != Expired || state != Issued)
 }
 
 // cancellations returns each refund of a payment that had been paid, with an id.

@@ -94,10 +94,9 @@ func (h *Hint) isMet(seen *Seen) bool {
 	case client.StatusPaid:
 		return seen.state().paid()
 	case client.StatusCancelled:
-		if h.Cancellation != "" && len(seen.Cancellations) > 0 {
-			return slices.ContainsFunc(seen.Cancellations, func(c client.OutlineCancellation) bool { return c.ID == h.Cancellation })
-		}
-		return seen.Status == client.StatusCancelled || seen.Refunded // of a part: then it may still be called paid
+		named := h.Cancellation == "" || len(seen.Cancellations) == 0 ||
+			slices.ContainsFunc(seen.Cancellations, func(c client.OutlineCancellation) bool { return c.ID == h.Cancellation })
+		return named && (seen.Status == client.StatusCancelled || seen.Refunded) // of a part: then it may still be called paid
 	default:
 		return true
 	}
@@ -156,7 +155,7 @@ func (o *order) lookAtHint(ctx context.Context, h *Hint) (met bool, err error) {
 	if i < 0 {
 		return true, nil
 	}
-	lags := h.Status != "" && seen.state().rank() < o.row.Attempts[i].State.rank() // it may show a void of before the payment
+	lags := h.Status != "" && o.row.Attempts[i].isAheadOf(seen.state()) // it may show a void of before the payment
 	return h.isMet(seen) && !lags, o.saw(ctx, i, seen)
 }
 

@@ -236,13 +236,13 @@ func TestHintsOfTwoCopies(t *testing.T) {
 	} {
 		stored, mine := row(one), row(one)
 		stored.Hints, mine.Hints = c.stored, c.mine
-		merge(stored, mine)
+		merge(stored, mine, false)
 		assert.Equal(t, c.want, stored.Hints, c.name)
 	}
 	stored, mine := row(one), row(one)
 	stored.Hints = []Hint{h, other}
 	mine.Attempts[0].Verified, mine.Attempts[0].Status = noon-1000, client.StatusCancelled
-	merge(stored, mine)
+	merge(stored, mine, false)
 	assert.Equal(t, noon+4000, stored.Hints[0].Next, "what was seen is not looked at again at once")
 	assert.Equal(t, noon, stored.Hints[1].Next)
 }

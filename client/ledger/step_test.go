@@ -631,7 +631,7 @@ func TestMergeOfTelling(t *testing.T) {
 		for name, pair := range map[string][2]Attempt{"": {c.a, c.b}, ", the other way round": {c.b, c.a}} {
 			stored, mine := row(pair[0]), row(pair[1])
 			stored, mine = stored.Clone(), mine.Clone()
-			merge(stored, mine)
+			merge(stored, mine, false)
 			assert.Equal(t, c.events, happened(&stored.Attempts[0]), c.name+name)
 			assert.Equal(t, c.late, stored.Attempts[0].Late, c.name+name)
 		}
@@ -642,7 +642,7 @@ func TestMergeOfTelling(t *testing.T) {
 		{is(Paid, func(a *Attempt) { a.Overdue, a.Accepted = true, true }), is(Refunded)},
 	} {
 		stored := row(both[0])
-		merge(stored, row(both[1]))
+		merge(stored, row(both[1]), false)
 		assert.True(t, stored.Attempts[0].Overdue)
 		assert.True(t, stored.Attempts[0].Accepted)
 	}
@@ -651,7 +651,7 @@ func TestMergeOfTelling(t *testing.T) {
 	newer := is(Paid, func(a *Attempt) { a.Verified, a.Status, a.PaidAt, a.CancelAmount = noon, "paid", 2, "2" })
 	for _, pair := range [][2]Attempt{{older, newer}, {newer, older}} {
 		stored := row(pair[0])
-		merge(stored, row(pair[1]))
+		merge(stored, row(pair[1]), false)
 		got := stored.Attempts[0]
 		assert.Equal(t, []any{noon, client.StatusPaid, int64(2), "2"}, []any{got.Verified, got.Status, got.PaidAt, got.CancelAmount})
 	}
@@ -659,9 +659,9 @@ func TestMergeOfTelling(t *testing.T) {
 	stored, mine := row(is(Paid)), row(is(Paid))
 	mine.Telling = Telling{Waiting: 7, Cause: causeAmount, Next: 9}
 	stored.Telling = Telling{Until: 3, Tries: 2}
-	merge(stored, mine)
+	merge(stored, mine, false)
 	assert.Equal(t, Telling{Until: 3, Tries: 2, Waiting: 7, Cause: causeAmount}, stored.Telling)
 	mine.Telling = Telling{}
-	merge(stored, mine)
+	merge(stored, mine, false)
 	assert.EqualValues(t, 7, stored.Telling.Waiting, "what the stored row knows stays")
 }

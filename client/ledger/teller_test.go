@@ -437,7 +437,7 @@ func TestRefusedOrderWaitsForAPerson(t *testing.T) {
 func TestPausesAfterRefusals(t *testing.T) {
 	t.Parallel()
 	e := at(t)
-	e.tells = &Tells{Retry: time.Hour, Intervals: []time.Duration{time.Second, time.Minute}}
+	e.tells, e.jitter = &Tells{Retry: time.Hour, Intervals: []time.Duration{time.Second, time.Minute}}, jitter
 	var tl Telling
 	spread := make(map[int64]bool)
 	for n := range 30 {
