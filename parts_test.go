@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
@@ -75,11 +76,16 @@ func phpFPM(t *testing.T) string {
 func TestPHPExampleWorksWithFPM(t *testing.T) {
 	t.Parallel()
 	socket, root := phpFPM(t), t.TempDir()
-	script, err := os.ReadFile("testdata/php/confirm.php")
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(root, "confirm.php"), script, 0o600))
+	for _, name := range []string{"confirm.php", "payment.php"} {
+		script, err := os.ReadFile("testdata/php/" + name)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(root, name), script, 0o600))
+	}
 	require.NoError(t, os.WriteFile(filepath.Join(root, "index.php"), []byte("<h1>the shop</h1>"), 0o600))
-	g := startExample(t, "php-shop", map[string]string{"/srv/shop/public": root, "unix//run/php/php-fpm.sock": "unix/" + socket})
+	g := startExample(t, "php-shop", map[string]string{
+		"/srv/shop/public": root, "unix//run/php/php-fpm.sock": "unix/" + socket, "8082": port(gatewaytest.Address(t)),
+		"require heard true\n\t\t}": "require heard true\n\t\t}\n\t\tintervals 100ms",
+	})
 	for order, want := range map[string]struct {
 		status int
 		detail string
@@ -102,6 +108,17 @@ func TestPHPExampleWorksWithFPM(t *testing.T) {
 		i.ConfirmURL = strings.Replace(i.ConfirmURL, "/cvs/confirm", "/cvs/confrim", 1)
 		assert.Equal(t, 404, g.Confirm(t, i).Status, "the front controller answers 200")
 	}
+	for _, order := range []string{"paid", "again"} { // the second one is told again when its script works
+		scan, err := g.API.Scan(t.Context(), emulator.ScanRequest{Barcode: g.MustIssue(t, order).Barcode, PayType: emulator.PayTypeCash})
+		require.NoError(t, err)
+		require.True(t, scan.Accepted)
+		told := filepath.Join(root, "told-"+order)
+		require.Eventually(t, func() bool { _, err := os.Stat(told); return err == nil }, 20*time.Second, 10*time.Millisecond)
+		content, err := os.ReadFile(told)
+		require.NoError(t, err)
+		assert.Equal(t, "paid 15000\n", string(content))
+	}
+	assert.Equal(t, 404, g.Do(t, http.MethodGet, g.Outside+"/payment.php", "", "").Status)
 	assert.Equal(t, 404, g.Do(t, http.MethodGet, g.Outside+"/confirm.php", "", "").Status)
 	assert.Contains(t, g.Do(t, http.MethodGet, g.Outside+"/", "", "").Body, "the shop")
 }
