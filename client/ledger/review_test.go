@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // What the shop is to hear is told soon, although the clock was wrong when the row was written.
@@ -20,6 +21,23 @@ func TestReviewCorrectsWhatIsToBeTold(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		assert.Empty(t, s.told(), "a refusal may be that long ago")
 		time.Sleep(75 * time.Minute)
+		assert.Equal(t, []string{"imp_o paid"}, s.events())
+	})
+}
+
+// The place in the queue is corrected also if the next look is in time.
+func TestReviewCorrectsThePlaceInTheQueue(t *testing.T) {
+	t.Parallel()
+	inIdleShop(t, func(w *world, s *fakeShop) {
+		w.isPaid("o")
+		w.store.change(Key{"shop", "o"}, func(row *Row) {
+			row.Due, row.Telling.Since, row.QueueDue = w.now(time.Hour), w.now(daily), w.now(daily)
+		})
+		w.l.tellAll(t.Context())
+		assert.Empty(t, s.told())
+		require.True(t, w.l.review(t.Context()))
+		assert.Equal(t, w.now(0), w.row().QueueDue)
+		w.l.tellAll(t.Context())
 		assert.Equal(t, []string{"imp_o paid"}, s.events())
 	})
 }

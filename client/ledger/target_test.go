@@ -171,6 +171,9 @@ func TestTarget(t *testing.T) {
 	}
 	assert.Equal(t, 0, target.room(8, 15*time.Second-1))
 	assert.Equal(t, 1, target.room(8, 15*time.Second))
+	assert.False(t, target.begin(key(1), 12*time.Second))
+	target.end(key(7), Heard, 12*time.Second)
+	assert.True(t, target.begin(key(1), 12*time.Second), "it is up again: the oldest order comes first")
 	for n := range maxTried + 5 {
 		target.end(key(n), Unheard, 10*time.Second)
 	}

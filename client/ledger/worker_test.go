@@ -312,9 +312,11 @@ func TestWorkerNeedsTheMark(t *testing.T) {
 		w.acc.Tells = &Tells{Intervals: []time.Duration{time.Second}}
 		row := w.put(due(w.issued("a", "imp_1")))
 		w.seen("imp_1", client.StatusReady, paid)
-		w.failsAt("put", 1)
+		w.store.set(&Row{Format: Format + 1, Account: "shop", Order: markOrder, Version: 1, Mark: &Mark{}})
 		assert.False(t, w.l.workOn(t.Context(), row))
+		w.l.tellAll(t.Context())
 		assert.Zero(t, w.lines("GET"))
+		assert.False(t, w.l.Down())
 	})
 }
 
