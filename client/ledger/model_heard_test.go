@@ -138,7 +138,7 @@ func (w *model) mustHear(p *modelPayment, event *modelTold, promptly bool) bool 
 		case n.impUID != p.impUID || !sameDay:
 		case event.event == tell.Paid && (n.status == "paid" || n.status == "cancelled" && n.at >= p.paid):
 			return true
-		case event.event == tell.Cancelled && n.status == "cancelled" && n.cancellation == event.cancellation:
+		case event.event == tell.Cancelled && n.status == "cancelled" && n.cancellation == event.cancellation && n.at >= event.at: // not forged
 			return true
 		}
 	}
