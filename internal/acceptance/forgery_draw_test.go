@@ -4,8 +4,10 @@ package acceptance
 // and the ways to alter them.
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -21,7 +23,9 @@ import (
 // drawer draws the webhooks of one goroutine.
 type drawer struct {
 	*forgery
-	rng *rand.Rand
+	rng    *rand.Rand
+	notice bool   // draws notices, not confirm webhooks
+	status string // that the notices name; "" for any
 }
 
 func pick[T any](d *drawer, list []T) T { return list[d.rng.IntN(len(list))] }
@@ -47,6 +51,11 @@ type kind struct {
 	asked  bool // whether the shop has the last word
 	claims bool // whether it claims an imp_uid that is not the order's
 	shoot  func(*drawer) shot
+
+	// For notices.
+	confirmOnly bool // altered so, a notice is as good as before
+	vouched     bool // its signature is genuine, whatever it says: the payment is looked at
+	misplaced   bool // it is a signed confirm webhook, which may not go to the next handler either
 }
 
 // shot is one webhook.
@@ -59,9 +68,70 @@ type shot struct {
 // webhook returns the genuine webhook of an order. It goes to a site that looks up unsigned
 // webhooks, or to one that does not: the answer must be the same.
 func (d *drawer) webhook(o *order) shot {
+	if d.notice {
+		return shot{
+			method: http.MethodPost, base: d.g.Outside, path: "/cvs/notice", query: o.notice.query(),
+			contentType: gatewaytest.JSONType, body: d.body(o.Issued),
+		}
+	}
 	return shot{
 		method: http.MethodPost, base: d.among(d.g.Outside, d.lookup), path: "/cvs/confirm", query: o.query(),
 		contentType: gatewaytest.JSONType, body: o.Webhook(),
+	}
+}
+
+// signed returns the query of the URL of an order's webhook, unsuited the one of the other purpose.
+func (d *drawer) signed(o *order) signedQuery {
+	if d.notice {
+		return o.notice
+	}
+	return o.signedQuery
+}
+
+func (d *drawer) unsuited(o *order) signedQuery {
+	if d.notice {
+		return o.signedQuery
+	}
+	return o.notice
+}
+
+func (d *drawer) purpose() signedurl.Purpose {
+	if d.notice {
+		return signedurl.Notice
+	}
+	return signedurl.Confirm
+}
+
+// body returns the webhook's body of a barcode.
+func (d *drawer) body(i gatewaytest.Issued) string {
+	if !d.notice {
+		return i.Webhook()
+	}
+	body, _ := json.Marshal(struct {
+		ImpUID      string `json:"imp_uid"`
+		MerchantUID string `json:"merchant_uid"`
+		Status      string `json:"status"`
+	}{i.ImpUID, i.MerchantUID, cmp.Or(d.status, d.among("paid", "paid", "cancelled"))})
+	return string(body)
+}
+
+// at returns a path for confirm webhooks, or the corresponding one for notices.
+func (d *drawer) at(path string) string {
+	if d.notice {
+		path = strings.NewReplacer("confirm", "notice", "Confirm", "Notice", "notice", "confirm").Replace(path)
+	}
+	return path
+}
+
+// altered alters a body. A notice is altered until it is another one, and in what it has: the members
+// of a confirm webhook mean nothing in it.
+func (d *drawer) altered(body string, alter func() string) string {
+	for {
+		text := alter()
+		lower := strings.ToLower(text)
+		if !d.notice || text != body && !strings.Contains(lower, "extra") && !strings.Contains(lower, "paytype") {
+			return text
+		}
 	}
 }
 
@@ -93,7 +163,7 @@ func withSig(alter func(d *drawer, sig string) string) func(*drawer) shot {
 func withSigned(alter func(d *drawer, o *order, q *signedQuery)) func(*drawer) shot {
 	return func(d *drawer) shot {
 		o := pick(d, d.open)
-		q := o.signedQuery
+		q := d.signed(o)
 		alter(d, o, &q)
 		s := d.webhook(o)
 		s.query = q.query()
@@ -126,7 +196,8 @@ func withBody(alter func(d *drawer, o *order, doc string) string) func(*drawer) 
 	return func(d *drawer) shot {
 		o := pick(d, d.open)
 		s := d.webhook(o)
-		s.body = alter(d, o, s.body)
+		body := s.body
+		s.body = d.altered(body, func() string { return alter(d, o, body) })
 		return s
 	}
 }
@@ -136,7 +207,8 @@ func withForm(alter func(d *drawer, o *order, form string) string) func(*drawer)
 	return func(d *drawer) shot {
 		o := pick(d, d.open)
 		s := d.webhook(o)
-		s.contentType, s.body = gatewaytest.FormType, alter(d, o, form(o))
+		body := d.form(o)
+		s.contentType, s.body = gatewaytest.FormType, d.altered(body, func() string { return alter(d, o, body) })
 		return s
 	}
 }
@@ -150,12 +222,15 @@ func withNumber(number func(d *drawer, o *order) string) func(*drawer) shot {
 		if lie.MerchantUID = number(d, o); lie.MerchantUID == o.MerchantUID {
 			lie.MerchantUID += "x"
 		}
-		s.body = lie.Webhook()
+		s.body = d.body(lie)
 		return s
 	}
 }
 
-func form(o *order) string {
+func (d *drawer) form(o *order) string {
+	if d.notice {
+		return url.Values{"imp_uid": {o.ImpUID}, "merchant_uid": {o.MerchantUID}, "status": {cmp.Or(d.status, "paid")}}.Encode()
+	}
 	return url.Values{
 		"event": {"Galaxia.Cvs.Confirm"}, "imp_uid": {o.ImpUID}, "merchant_uid": {o.MerchantUID}, "status": {"ready"},
 		"extra[barcode]": {o.Barcode}, "extra[payType]": {"cash"},

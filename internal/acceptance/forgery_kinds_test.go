@@ -30,7 +30,7 @@ var genuines = []kind{
 		o := pick(d, d.odd)
 		s := d.webhook(o)
 		if d.rng.IntN(3) == 0 {
-			s.contentType, s.body = gatewaytest.FormType, form(o)
+			s.contentType, s.body = gatewaytest.FormType, d.form(o)
 		}
 		return s
 	}},
@@ -38,35 +38,39 @@ var genuines = []kind{
 		o := *pick(d, d.open)
 		o.id = ""
 		s := d.webhook(&o)
-		s.query = o.signedBy(d.current, signedurl.Confirm).query()
+		s.query = o.signedBy(d.current, d.purpose()).query()
 		return s
 	}},
 	{name: "genuine, as a form", want: 200, shoot: func(d *drawer) shot {
 		o := pick(d, d.open)
 		s := d.webhook(o)
 		s.contentType = gatewaytest.FormType + d.among("", "; charset=UTF-8", ";charset=\"utf-8\"")
-		s.body = d.among("", "&", "&&") + strings.NewReplacer("merchant_uid", d.among("merchant_uid", "%6derchant%5Fuid"), "-", "%2D").Replace(form(o)) + d.among("", "&", "&x=1&y[]=1&y[]=2")
+		s.body = d.among("", "&", "&&") + strings.NewReplacer("merchant_uid", d.among("merchant_uid", "%6derchant%5Fuid"), "-", "%2D").Replace(d.form(o)) + d.among("", "&", "&x=1&y[]=1&y[]=2")
 		return s
 	}},
 	{name: "genuine, spelled otherwise", want: 200, shoot: func(d *drawer) shot {
 		o := pick(d, slices.Concat(d.odd[:8], d.open))
 		s := d.webhook(o)
 		s.contentType = d.among(gatewaytest.JSONType, "application/json;charset=UTF-8", "Application/JSON; charset=\"utf-8\"")
-		s.body = fmt.Sprintf("%s{\"x\":%s, \"%s\" : \"%s\",\t\"imp_uid\":\"%s\",\"event\":\"Galaxia\\u002eCvs.Confirm\",\"status\":\"ready\"%s}%s",
+		event := `"event":"Galaxia\u002eCvs.Confirm","status":"ready"`
+		if d.notice {
+			event = d.among(`"status":"p\u0061id"`, `"status":1`, `"status":"a new word"`, `"status":null`, `"cancellation_id":"x"`)
+		}
+		s.body = fmt.Sprintf("%s{\"x\":%s, \"%s\" : \"%s\",\t\"imp_uid\":\"%s\",%s%s}%s",
 			d.among("", " ", "\r\n\t"), d.among("1e308", "-0", "[[[[{}]]]]", `{"merchant_uid":"a","Merchant_UID_":1}`, `"\ud83d\ude00"`, "null"),
-			d.among("merchant_uid", escapes("merchant_uid")), escapes(o.MerchantUID), o.ImpUID,
+			d.among("merchant_uid", escapes("merchant_uid")), escapes(o.MerchantUID), o.ImpUID, event,
 			d.among("", `,"extra":null`, `,"extra":{}`, `,"extra":{"payType":"cash","barcode":1e5}`), d.among("", "\n", "  "))
 		return s
 	}},
 	{name: "genuine, at a path that is nearly right", want: 200, shoot: func(d *drawer) shot {
 		s := d.any()
-		s.path = d.among("/cvs/confirm/", "//cvs/confirm", "/cvs//confirm/", "/CVS/Confirm", "/Cvs/confirm/", "/cvs%2Fconfirm%2F")
+		s.path = d.at(d.among("/cvs/confirm/", "//cvs/confirm", "/cvs//confirm/", "/CVS/Confirm", "/Cvs/confirm/", "/cvs%2Fconfirm%2F"))
 		return s
 	}},
 	{name: "genuine, with an amount or a new kind of payment", want: 200, shoot: func(d *drawer) shot {
 		o := pick(d, d.open)
 		s := d.webhook(o)
-		if d.rng.IntN(2) == 0 {
+		if d.notice || d.rng.IntN(2) == 0 {
 			s.body = d.either(s.body, `"amount":`+d.among(o.amount, o.amount+".0", `"`+o.amount+`"`, "null", `""`))
 		} else {
 			s.body = strings.Replace(s.body, `"card"`, d.among(`"coin"`, `"CARD"`, `"card "`, `"card,cash"`, "1", `["card"]`, "null"), 1)
@@ -91,7 +95,7 @@ var genuines = []kind{
 	{name: "genuine, signed with the previous key", want: 200, shoot: func(d *drawer) shot {
 		o := pick(d, d.open)
 		s := d.webhook(o)
-		s.query = o.signedBy(d.previous, signedurl.Confirm).query()
+		s.query = o.signedBy(d.previous, d.purpose()).query()
 		return s
 	}},
 	{name: "genuine, unsigned and looked up", want: 200, shoot: func(d *drawer) shot {
@@ -139,8 +143,8 @@ var attacks = []kind{
 	})},
 	{name: "another order's signature", want: 403, shoot: func(d *drawer) shot {
 		o, other := d.two(d.twins) // of the same amount
-		q := o.signedQuery
-		q.sig = other.signedQuery.sig
+		q := d.signed(o)
+		q.sig = d.signed(other).sig
 		s := d.webhook(o)
 		s.query = q.query()
 		return s
@@ -148,20 +152,20 @@ var attacks = []kind{
 	{name: "another order's URL, replayed", want: 403, shoot: func(d *drawer) shot {
 		o, other := d.two(d.open)
 		s := d.webhook(o)
-		s.query = pick(d, []*order{other, pick(d, d.void), pick(d, d.paid), pick(d, d.expired), pick(d, d.second)}).query()
+		s.query = d.signed(pick(d, []*order{other, pick(d, d.void), pick(d, d.paid), pick(d, d.expired), pick(d, d.second)})).query()
 		return s
 	}},
 	{name: "another account's signature", want: 403, shoot: func(d *drawer) shot {
 		o, twin := d.twin()
-		q := twin.signedQuery
+		q := d.signed(twin)
 		switch d.rng.IntN(3) {
 		case 0:
 			q.account = "" // the second's for the unnamed one
 		case 1:
-			q, o = o.signedQuery, twin
+			q, o = d.signed(o), twin
 			q.account = "second"
 		default:
-			q = o.signedBy(d.secondKeys, signedurl.Confirm)
+			q = o.signedBy(d.secondKeys, d.purpose())
 		}
 		s := d.webhook(o)
 		s.query = q.query()
@@ -173,20 +177,20 @@ var attacks = []kind{
 	{name: "account that does not exist, signed", want: 403, shoot: withSigned(func(d *drawer, o *order, q *signedQuery) {
 		o2 := *o
 		o2.signedQuery.account = "third"
-		*q = o2.signedBy(pick(d, []signedurl.Keys{d.current, d.foreign}), signedurl.Confirm)
+		*q = o2.signedBy(pick(d, []signedurl.Keys{d.current, d.foreign}), d.purpose())
 	})},
-	{name: "the unnamed account's, where only the second's is answered", want: 403, shoot: func(d *drawer) shot {
+	{name: "the unnamed account's, where only the second's is answered", confirmOnly: true, want: 403, shoot: func(d *drawer) shot {
 		o, _ := d.twin()
 		s := d.webhook(o)
 		s.base = d.only
 		return s
 	}},
 	{name: "another key's signature", want: 403, shoot: withSigned(func(d *drawer, o *order, q *signedQuery) {
-		*q = o.signedBy(pick(d, []signedurl.Keys{d.foreign, d.secret, d.secondKeys}), signedurl.Confirm)
+		*q = o.signedBy(pick(d, []signedurl.Keys{d.foreign, d.secret, d.secondKeys}), d.purpose())
 	})},
-	{name: "the notice's signature", want: 403, shoot: withSigned(func(_ *drawer, o *order, q *signedQuery) { *q = o.notice })},
+	{name: "the other purpose's signature", want: 403, shoot: withSigned(func(d *drawer, o *order, q *signedQuery) { *q = d.unsuited(o) })},
 	{name: "another purpose's signature", want: 403, shoot: withSigned(func(d *drawer, o *order, q *signedQuery) {
-		*q = o.signedBy(d.current, signedurl.Purpose(d.among("notice", "", "Confirm", "confirm ", "void")))
+		*q = o.signedBy(d.current, signedurl.Purpose(d.at(d.among("notice", "", "Confirm", "confirm ", "void"))))
 	})},
 	{name: "amount swapped", want: 403, shoot: withSigned(func(d *drawer, o *order, q *signedQuery) {
 		q.amount = d.among("1", o.amount+"0", o.amount[1:], pick(d, d.second).amount, "0", "-1", "")
@@ -199,7 +203,7 @@ var attacks = []kind{
 	})},
 	{name: "an expired barcode's expiry swapped", want: 403, shoot: func(d *drawer) shot {
 		o := pick(d, d.expired)
-		q := o.signedQuery
+		q := d.signed(o)
 		q.expires = d.among("4000000000", "", "0", strconv.FormatInt(time.Now().Unix()+60, 10), pick(d, d.open).expires)
 		s := d.webhook(o)
 		s.query = q.query()
@@ -207,7 +211,7 @@ var attacks = []kind{
 	}},
 	{name: "at another path", want: 404, shoot: func(d *drawer) shot {
 		s := d.any()
-		s.base, s.path = d.among(d.g.Outside, d.lookup, d.quiet), d.among("/", "/cvs", "/cvs/confirm/x", "/cvs/confirmed", "/x/cvs/confirm", "/cvs/confirm;x", "/cvs/confirm%00", "/cvs/notice")
+		s.base, s.path = d.among(d.g.Outside, d.lookup, d.quiet), d.at(d.among("/", "/cvs", "/cvs/confirm/x", "/cvs/confirmed", "/x/cvs/confirm", "/cvs/confirm;x", "/cvs/confirm%00", "/cvs/notice"))
 		return s
 	}},
 
@@ -228,35 +232,36 @@ var attacks = []kind{
 		s := d.unsigned(d.lookup, o)
 		lie := o.Issued
 		lie.MerchantUID = pick(d, slices.Concat(leavers, oddNumbers))
-		s.body = lie.Webhook()
+		s.body = d.body(lie)
 		return s
 	}},
-	{name: "order number that leaves its place, rightly signed", want: 409, shoot: func(d *drawer) shot {
+	{name: "order number that leaves its place, rightly signed", vouched: true, want: 409, shoot: func(d *drawer) shot {
 		// cvs_proxy issues no such number, but another holder of its key might.
 		o := *pick(d, d.open)
 		o.MerchantUID = pick(d, leavers)
-		o.signedQuery = o.signedBy(d.current, signedurl.Confirm)
-		return d.webhook(&o)
+		s := d.webhook(&o)
+		s.query = o.signedBy(d.current, d.purpose()).query()
+		return s
 	}},
 	{name: "order number with control characters or outer spaces, rightly signed", want: 400, shoot: func(d *drawer) shot {
 		o := *pick(d, d.open)
 		o.MerchantUID = d.among("a\r\nX-Cvs-Amount: 1", "a\nb", "a\rb", "a\x00b", "\x7fa", "a\u0085b", "a\tb", "a\x1b[2J", " ", "\u00a0", o.MerchantUID+" ", " "+o.MerchantUID, o.MerchantUID+"\u00a0", strings.Repeat("a", 41))
-		o.signedQuery = o.signedBy(d.current, signedurl.Confirm)
 		s := d.webhook(&o)
+		s.query = o.signedBy(d.current, d.purpose()).query()
 		if d.rng.IntN(3) == 0 {
-			s.contentType, s.body = gatewaytest.FormType, form(&o)
+			s.contentType, s.body = gatewaytest.FormType, d.form(&o)
 		}
 		return s
 	}},
 	{name: "control characters or outer spaces in imp_uid", want: 400, shoot: withBody(func(d *drawer, o *order, doc string) string {
 		return strings.Replace(doc, o.ImpUID, o.ImpUID+d.among(`\r\nX-Cvs-Amount: 1`, `\u0000`, `\n`, `\u007f`, `\u0085`, " ", `\u2003`, strings.Repeat("1", 65)), 1)
 	})},
-	{name: "imp_uid claimed, which no signature covers", want: 409, asked: true, claims: true, shoot: func(d *drawer) shot {
+	{name: "imp_uid claimed, which no signature covers", vouched: true, want: 409, asked: true, claims: true, shoot: func(d *drawer) shot {
 		o := pick(d, d.lent)
 		s := d.webhook(o)
 		lie := o.Issued
 		lie.ImpUID = d.among("imp_0", pick(d, d.open).ImpUID, pick(d, d.second).ImpUID, strings.ToUpper(o.ImpUID), o.ImpUID+"0", "../"+o.ImpUID, "가")
-		s.body = lie.Webhook()
+		s.body = d.body(lie)
 		return s
 	}},
 
@@ -266,7 +271,7 @@ var attacks = []kind{
 		s := d.unsigned(d.lookup, o)
 		lie := o.Issued
 		lie.MerchantUID = other.MerchantUID
-		s.body = lie.Webhook()
+		s.body = d.body(lie)
 		return s
 	}},
 	{name: "unsigned, of another account", want: 403, shoot: func(d *drawer) shot {
@@ -278,7 +283,7 @@ var attacks = []kind{
 		s := d.unsigned(d.lookup, o)
 		lie := o.Issued
 		lie.ImpUID = d.among("imp_0", "imp_", "imp_"+strconv.Itoa(d.rng.Int()), o.MerchantUID, strings.ToUpper(o.ImpUID), o.ImpUID+"?x=1", o.ImpUID+"#", o.ImpUID+"/", "/"+o.ImpUID)
-		s.body = lie.Webhook()
+		s.body = d.body(lie)
 		return s
 	}},
 	{name: "unsigned, imp_uid aimed at the API's URL", want: 403, shoot: func(d *drawer) shot {
@@ -286,17 +291,17 @@ var attacks = []kind{
 		s := d.unsigned(d.lookup, o)
 		lie := o.Issued
 		lie.ImpUID = d.among("..", ".", "../users/getToken", "a/../"+o.ImpUID, `..\`+o.ImpUID, "find/"+o.MerchantUID, "status/ready", "%2e%2e", "%2e%2e/cvs", o.ImpUID+"?include_sandbox=false", "find%2F"+o.MerchantUID, "//evil.example/", "..;/x")
-		s.body = lie.Webhook()
+		s.body = d.body(lie)
 		return s
 	}},
 	{name: "unsigned, of a void barcode", want: 409, shoot: func(d *drawer) shot { return d.unsigned(d.lookup, pick(d, d.void)) }},
 	{name: "unsigned, of a paid barcode", want: 409, shoot: func(d *drawer) shot { return d.unsigned(d.lookup, pick(d, d.paid)) }},
 
 	// Barcodes that may not be paid.
-	{name: "a void barcode's", want: 409, asked: true, shoot: func(d *drawer) shot { return d.webhook(pick(d, d.void)) }},
-	{name: "a paid barcode's", want: 409, asked: true, shoot: func(d *drawer) shot { return d.webhook(pick(d, d.paid)) }},
-	{name: "an expired barcode's", want: 410, shoot: func(d *drawer) shot { return d.webhook(pick(d, d.expired)) }},
-	{name: "an older barcode's, at another amount", want: 409, asked: true, shoot: func(d *drawer) shot { return d.webhook(pick(d, d.reissued)) }},
+	{name: "a void barcode's", vouched: true, want: 409, asked: true, shoot: func(d *drawer) shot { return d.webhook(pick(d, d.void)) }},
+	{name: "a paid barcode's", vouched: true, want: 409, asked: true, shoot: func(d *drawer) shot { return d.webhook(pick(d, d.paid)) }},
+	{name: "an expired barcode's", vouched: true, want: 410, shoot: func(d *drawer) shot { return d.webhook(pick(d, d.expired)) }},
+	{name: "an older barcode's, at another amount", vouched: true, want: 409, asked: true, shoot: func(d *drawer) shot { return d.webhook(pick(d, d.reissued)) }},
 
 	// JSON.
 	{name: "JSON, member repeated", want: 400, shoot: withBody(func(d *drawer, _ *order, doc string) string {
@@ -363,17 +368,23 @@ var attacks = []kind{
 	{name: "JSON, members of another type", want: 400, shoot: withBody(func(d *drawer, o *order, doc string) string {
 		value := d.among("1", "null", "true", `["`+o.MerchantUID+`"]`, `{"a":1}`, `""`, `" "`, "[]")
 		member := d.among(`"imp_uid":"`+o.ImpUID+`"`, `"merchant_uid":"`+o.MerchantUID+`"`, `"status":"ready"`, `"event":"Galaxia.Cvs.Confirm"`)
+		if d.notice { // which need not have the others
+			member = `"imp_uid":"` + o.ImpUID + `"`
+		}
 		name, _, _ := strings.Cut(member, ":")
 		return d.among(strings.Replace(doc, member, name+":"+value, 1), strings.Replace(doc, member, `"x":1`, 1), strings.Replace(doc, `{"barcode":"`+o.Barcode+`","payType":"card"}`, d.among(`"x"`, "[]", "1", "true"), 1))
 	})},
 	{name: "JSON, another event or status", want: 400, shoot: withBody(func(d *drawer, _ *order, doc string) string {
+		if d.notice { // which has no event, and may have any status
+			return d.either(doc, `"event":`+d.among(`"Galaxia.Cvs.Paid"`, `"galaxia.cvs.confirm"`, `"*"`, `""`, "null", "1", `["Galaxia.Cvs.Confirm"]`))
+		}
 		return d.among(strings.Replace(doc, "ready", d.among("paid", "Ready", "READY", "ready ", " ready", "cancelled", `ready\u0000`, "r\u0435ady"), 1),
 			strings.Replace(doc, "Galaxia.Cvs.Confirm", d.among("Galaxia.Cvs.Paid", "galaxia.cvs.confirm", "Galaxia.Cvs.Confirm ", "Galaxia.Cvs.ConfirmX", "*"), 1))
 	})},
-	{name: "an amount in the body that is not the signed one", want: 403, shoot: withBody(func(d *drawer, o *order, doc string) string {
+	{name: "an amount in the body that is not the signed one", confirmOnly: true, want: 403, shoot: withBody(func(d *drawer, o *order, doc string) string {
 		return d.either(doc, `"amount":`+d.among("1", "0", "-"+o.amount, o.amount+"0", o.amount+".5", `"`+o.amount+`1"`, "1e300"))
 	})},
-	{name: "an amount in the body that is none", want: 400, shoot: withBody(func(d *drawer, o *order, doc string) string {
+	{name: "an amount in the body that is none", confirmOnly: true, want: 400, shoot: withBody(func(d *drawer, o *order, doc string) string {
 		return d.either(doc, `"amount":`+d.among(`"15,000"`, "true", "[1]", `{"total":1}`, `"`+o.amount+` "`, `"0x10"`))
 	})},
 
@@ -407,7 +418,7 @@ var attacks = []kind{
 		if d.rng.IntN(2) == 0 {
 			s.contentType = gatewaytest.FormType
 		} else {
-			s.body = form(o)
+			s.body = d.form(o)
 		}
 		return s
 	}},

@@ -66,6 +66,7 @@ type forgery struct {
 	reissued, lent           []*order // voided and issued anew at another amount; victims of a claimed imp_uid
 	foreign, secret, current signedurl.Keys
 	previous, secondKeys     signedurl.Keys
+	prefix                   string       // of the order numbers
 	strayed                  atomic.Int64 // requests at the API at a path that nobody may choose
 
 	mu         sync.Mutex
@@ -139,6 +140,19 @@ func newForgery(t *testing.T, pool int) *forgery {
 		lookup: "http://" + gatewaytest.Address(t), only: "http://" + gatewaytest.Address(t), quiet: "http://" + gatewaytest.Address(t),
 		truth: make(map[string]*order), figures: make(map[string]*figure),
 	}
+	f.prepareKeys(t)
+	inside := f.start(t)
+	f.fill(t, inside, pool)
+	for _, uid := range unfitNumbers {
+		body, _ := json.Marshal(map[string]any{"merchant_uid": uid, "amount": 1000})
+		require.Equal(t, 400, f.g.Do(t, http.MethodPost, f.g.Inside+"/cvs", gatewaytest.JSONType, string(body)).Status, "%q", uid)
+	}
+	return f
+}
+
+// prepareKeys makes the keys that sign, and those of forgers.
+func (f *forgery) prepareKeys(t *testing.T) {
+	t.Helper()
 	for _, k := range []struct {
 		keys   *signedurl.Keys
 		secret string
@@ -153,28 +167,31 @@ func newForgery(t *testing.T, pool int) *forgery {
 		*k.keys, err = signedurl.NewKeys(k.secret)
 		require.NoError(t, err)
 	}
-	inside := f.start(t)
+}
+
+// fill issues the barcodes of both accounts. The second one's cvs_proxy is at inside.
+func (f *forgery) fill(t *testing.T, inside string, pool int) {
+	t.Helper()
 	for n := range pool {
-		uid := strconv.Itoa(n)
+		uid := f.prefix + strconv.Itoa(n)
 		f.open = append(f.open, f.issue(t, f.g.Inside, "open-"+uid, 10_000+n, "open"))
 		f.second = append(f.second, f.issue(t, inside, "second-"+uid, 20_000+n, "open"))
 		f.twins = append(f.twins, f.issue(t, f.g.Inside, "twin-"+uid, 15_000, "open"))
 		f.secondTwins = append(f.secondTwins, f.issue(t, inside, "twin-"+uid, 15_000, "open"))
 	}
 	for n := range 8 {
-		uid := strconv.Itoa(n)
+		uid := f.prefix + strconv.Itoa(n)
 		for list, state := range map[*[]*order]string{&f.void: "void", &f.paid: "paid", &f.expired: "expired", &f.lent: "lent", &f.reissued: "reissued"} {
 			*list = append(*list, f.issue(t, f.g.Inside, state+"-"+uid, 30_000+n, state))
 		}
 	}
+	if f.prefix != "" { // they are issued already
+		f.odd = f.open
+		return
+	}
 	for n, uid := range oddNumbers {
 		f.odd = append(f.odd, f.issue(t, f.g.Inside, uid, 40_000+n, "open"))
 	}
-	for _, uid := range unfitNumbers {
-		body, _ := json.Marshal(map[string]any{"merchant_uid": uid, "amount": 1000})
-		require.Equal(t, 400, f.g.Do(t, http.MethodPost, f.g.Inside+"/cvs", gatewaytest.JSONType, string(body)).Status, "%q", uid)
-	}
-	return f
 }
 
 // apiRequests matches every request that the gateway may send to the API in this run.
@@ -242,7 +259,7 @@ func (f *forgery) issue(t *testing.T, inside, uid string, amount int, state stri
 	switch state {
 	case "expired": // as if it had been issued long ago
 		o.expires = strconv.FormatInt(time.Now().Add(-time.Hour).Unix(), 10)
-		o.signedQuery = o.signedBy(f.current, signedurl.Confirm)
+		o.signedQuery, o.notice = o.signedBy(f.current, signedurl.Confirm), o.signedBy(f.current, signedurl.Notice)
 	case "void":
 		require.Equal(t, 200, f.g.Do(t, http.MethodDelete, inside+"/cvs/"+o.ImpUID, "", "").Status)
 	case "reissued": // for less; its first URL is still signed
@@ -284,23 +301,10 @@ func (f *forgery) fire(t *testing.T, k kind, d *drawer, genuine bool) {
 	if s.want == 0 {
 		s.want = k.want
 	}
-	r, err := http.NewRequestWithContext(context.Background(), s.method, s.base+s.path, strings.NewReader(s.body))
-	if err != nil {
-		t.Errorf("%s: %v", k.name, err)
+	a, sent := f.send(t, s)
+	if !sent {
 		return
 	}
-	r.URL.RawQuery = s.query
-	if r.Header = s.header.Clone(); r.Header == nil {
-		r.Header = make(http.Header)
-	}
-	if s.contentType != "" {
-		r.Header["Content-Type"] = append([]string{s.contentType}, r.Header["Content-Type"]...)
-	}
-	if s.trailer != nil { // needs a chunked body
-		r.Trailer, r.ContentLength = s.trailer, -1
-		r.Body, r.GetBody = io.NopCloser(strings.NewReader(s.body)), nil
-	}
-	a := f.g.Send(t, r)
 	accepted := a.Status == 200 || strings.Contains(a.Body, `"accepted":true`)
 
 	f.mu.Lock()
@@ -326,8 +330,29 @@ func (f *forgery) fire(t *testing.T, k kind, d *drawer, genuine bool) {
 	count(&f.claims, k.claims)
 	if (a.Status != s.want || accepted != genuine) && f.complaints < 20 {
 		f.complaints++
-		t.Errorf("%s: %d, want %d: %s\n%s %s%s?%s\n%q %.300q", k.name, a.Status, s.want, a.Body, s.method, s.base, s.path, s.query, r.Header, s.body)
+		t.Errorf("%s: %d, want %d: %s\n%s %s%s?%s\n%q %.300q", k.name, a.Status, s.want, a.Body, s.method, s.base, s.path, s.query, s.header, s.body)
 	}
+}
+
+// send sends a webhook as it is.
+func (f *forgery) send(t *testing.T, s shot) (a gatewaytest.Answer, sent bool) {
+	r, err := http.NewRequestWithContext(context.Background(), s.method, s.base+s.path, strings.NewReader(s.body))
+	if err != nil {
+		t.Error(err)
+		return a, false
+	}
+	r.URL.RawQuery = s.query
+	if r.Header = s.header.Clone(); r.Header == nil {
+		r.Header = make(http.Header)
+	}
+	if s.contentType != "" {
+		r.Header["Content-Type"] = append([]string{s.contentType}, r.Header["Content-Type"]...)
+	}
+	if s.trailer != nil { // needs a chunked body
+		r.Trailer, r.ContentLength = s.trailer, -1
+		r.Body, r.GetBody = io.NopCloser(strings.NewReader(s.body)), nil
+	}
+	return f.g.Send(t, r), true
 }
 
 // conclude compares the order checks with the true values, and prints the table.

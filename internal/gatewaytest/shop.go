@@ -3,6 +3,7 @@ package gatewaytest
 // This file holds the merchant's shop, and simple answers of a shop and of the API.
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -34,6 +35,7 @@ func NewShop(t testing.TB, payable http.HandlerFunc) *Shop {
 		s.mu.Lock()
 		s.Requests, s.Bodies = append(s.Requests, r.Clone(context.Background())), append(s.Bodies, string(body))
 		s.mu.Unlock()
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		s.Payable(w, r)
 	}))
 	t.Cleanup(s.Close)
