@@ -77,6 +77,9 @@ type Store struct {
 	file    *os.File // the one of db
 	opening [8]byte  // random; a hold that another opening wrote is dead
 
+	syncing chan struct{} // has something during a commit
+	durable atomic.Int64  // the last transaction that is synced
+
 	writes  chan *write           // to the committer
 	closing chan struct{}         // closed when Close begins
 	stopped chan struct{}         // closed when the committer has ended
@@ -89,11 +92,12 @@ var _ ledger.Store = (*Store)(nil)
 // Open opens a ledger's file, and creates it if it is missing, readable for its owner only. The
 // directory must exist. An error of the file system is in the chain of the error that it returns.
 func Open(path string, o Options) (*Store, error) {
-	s := &Store{writes: make(chan *write), closing: make(chan struct{}), stopped: make(chan struct{})}
+	s := &Store{syncing: make(chan struct{}, 1), writes: make(chan *write), closing: make(chan struct{}), stopped: make(chan struct{})}
 	_, _ = rand.Read(s.opening[:]) // never fails
 	if err := s.open(path, o.bbolt()); err != nil {
 		return nil, fmt.Errorf("opening the ledger %s: %w", path, err)
 	}
+	_ = s.db.View(func(tx *bbolt.Tx) error { s.durable.Store(int64(tx.ID())); return nil })
 	s.close = sync.OnceValue(func() error {
 		close(s.closing)
 		<-s.stopped

@@ -107,6 +107,39 @@ func TestPutIsInTheFileWhenItReturns(t *testing.T) {
 	}
 }
 
+// bbolt shows a commit to readers before its last sync has ended.
+func TestWhatIsReadIsSynced(t *testing.T) {
+	t.Parallel()
+	s := openNew(t, Options{})
+	require.NoError(t, s.Put(t.Context(), issued(1), 0, false))
+	s.syncing <- struct{}{} // a commit is under way, up to its last sync
+	w, err := s.newWrite(issued(2), 0, false)
+	require.NoError(t, err)
+	require.NoError(t, s.db.Update(func(tx *bbolt.Tx) error { return s.apply(tx, []*write{w}) }))
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	for _, order := range []string{issued(2).Order, "none"} {
+		_, err = s.Get(ctx, ledger.Key{Order: order})
+		assert.ErrorIs(t, err, context.DeadlineExceeded, order)
+	}
+	<-s.syncing
+	_, err = s.Get(t.Context(), issued(2).Key())
+	assert.ErrorIs(t, err, errNotSynced, "the sync has failed")
+	s.syncing <- struct{}{}
+	read := make(chan error)
+	go func() {
+		_, err := s.Get(t.Context(), issued(2).Key())
+		read <- err
+	}()
+	s.durable.Add(1)
+	<-s.syncing
+	assert.NoError(t, <-read)
+	require.NoError(t, s.Put(t.Context(), issued(3), 0, false))
+	_, err = s.Get(t.Context(), issued(3).Key())
+	assert.NoError(t, err)
+}
+
 func TestHoldOfAnEarlierOpeningIsDead(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ledger.db")

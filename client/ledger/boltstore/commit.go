@@ -125,21 +125,11 @@ func (s *Store) drain(batch []*write) []*write {
 	}
 }
 
-// commit does writes in one transaction, and tells each what became of it. After a failure the
-// kernel may hold what the disk does not have, and say nothing of it any more, so the Store ends.
+// commit does writes in one transaction, and tells each what became of it.
 func (s *Store) commit(batch []*write) {
 	err := s.down()
 	if err == nil {
-		err = guard(func() error {
-			return s.db.Update(func(tx *bbolt.Tx) error { return s.apply(tx, batch) })
-		})
-		if errors.Is(err, errNoChange) {
-			err = nil
-		}
-		if err != nil {
-			err = fmt.Errorf("writing to the ledger: %w", err)
-			s.failed.Store(&err)
-		}
+		err = s.update(batch)
 	}
 	for _, w := range batch {
 		if err != nil {
@@ -147,6 +137,30 @@ func (s *Store) commit(batch []*write) {
 		}
 		w.done <- w.err
 	}
+}
+
+// update does writes in one transaction. After a failure the kernel may hold what the disk does not
+// have, and say nothing of it any more, so the Store ends.
+func (s *Store) update(batch []*write) error {
+	s.syncing <- struct{}{}
+	defer func() { <-s.syncing }()
+	var id int
+	err := guard(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			id = tx.ID()
+			return s.apply(tx, batch)
+		})
+	})
+	switch {
+	case errors.Is(err, errNoChange):
+		return nil
+	case err != nil:
+		err = fmt.Errorf("writing to the ledger: %w", err)
+		s.failed.Store(&err)
+		return err
+	}
+	s.durable.Store(int64(id))
+	return nil
 }
 
 // apply does writes, each on top of those before it. It returns errNoChange if there is nothing to

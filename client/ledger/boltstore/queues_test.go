@@ -116,6 +116,7 @@ func TestDueDoesNotReadRowsOfANewerFormat(t *testing.T) {
 	require.NoError(t, s.db.Update(func(tx *bbolt.Tx) error {
 		return tx.Bucket(rowsBucket).Put(rowKey(newer.Key()), []byte("unreadable"))
 	}))
+	s.durable.Add(1)
 	for _, queue := range []ledger.Queue{ledger.Looks, "q"} {
 		assert.Equal(t, []string{issued(2).Order}, orders(t, s, queue, 10))
 	}

@@ -17,14 +17,22 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 )
 
-// read runs a function in a transaction.
+// read runs a function in a transaction. What it read is synced: bbolt shows a commit to readers before
+// the last sync of it has ended, and whoever finds there what he was about to write relies on it.
 func (s *Store) read(ctx context.Context, do func(b buckets) error) error {
 	if err := cmp.Or(ctx.Err(), s.down()); err != nil {
 		return err
 	}
+	var id int
 	err := guard(func() error {
-		return s.db.View(func(tx *bbolt.Tx) error { return do(bucketsOf(tx)) })
+		return s.db.View(func(tx *bbolt.Tx) error {
+			id = tx.ID()
+			return do(bucketsOf(tx))
+		})
 	})
+	if err == nil || errors.Is(err, ledger.ErrNotFound) {
+		err = cmp.Or(s.awaitSync(ctx, int64(id)), err)
+	}
 	switch {
 	case err == nil, errors.Is(err, ledger.ErrNotFound):
 		return err
@@ -32,6 +40,25 @@ func (s *Store) read(ctx context.Context, do func(b buckets) error) error {
 		return errClosed
 	}
 	return fmt.Errorf("reading the ledger: %w", err)
+}
+
+var errNotSynced = errors.New("what was read is not synced")
+
+// awaitSync waits until a transaction that was read is synced.
+func (s *Store) awaitSync(ctx context.Context, id int64) error {
+	if id <= s.durable.Load() {
+		return nil
+	}
+	select {
+	case s.syncing <- struct{}{}: // the commit has ended
+		<-s.syncing
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if id <= s.durable.Load() {
+		return nil
+	}
+	return cmp.Or(s.down(), errNotSynced)
 }
 
 // row returns the row with a key of the bucket rows.
