@@ -31,12 +31,17 @@ const (
 	sendsPost   = "POST /cvs"
 	sendsDelete = "DELETE /cvs"
 	sendsAnswer = "answer"
+	sendsKept   = "answer to a notice"
 )
+
+// noticeField is a header field that an answer to a notice has for this run. Its value is the imp_uid.
+const noticeField = "X-Notice-Of"
 
 // sending is the moment before a process sends something that depends on the ledger.
 type sending struct {
 	what      string
 	order, id string // of the attempt
+	impUID    string // of a notice
 	line      int    // of the trace
 }
 
@@ -47,6 +52,7 @@ var (
 	orderSent  = regexp.MustCompile(`\bmerchant_uid=([\w-]+)`)
 	idSent     = regexp.MustCompile(`confirm_url=\S*?cvs_id(?:=|%3D)([\w-]{16})`)
 	impUIDSent = regexp.MustCompile(`^DELETE /cvs/(imp_[\w.-]+)`)
+	noticeKept = regexp.MustCompile(`^HTTP/1\.1 200 [^{]*` + noticeField + `: (imp_[\w.-]+)[^{]*\{"kept":true\}`)
 	impUIDTold = regexp.MustCompile(`^HTTP/1\.1 200 [^{]*\{[^$]*"imp_uid":"(imp_[\w.-]+)"`)
 )
 
@@ -64,7 +70,7 @@ func sendings(calls []*tracedCall, payment issuedFor) (list []sending) {
 		}
 		header, isPost := headers[c.file]
 		id, order := idSent.FindStringSubmatch(text), orderSent.FindStringSubmatch(text)
-		voids, tells := impUIDSent.FindStringSubmatch(text), impUIDTold.FindStringSubmatch(text)
+		voids, tells, kept := impUIDSent.FindStringSubmatch(text), impUIDTold.FindStringSubmatch(text), noticeKept.FindStringSubmatch(text)
 		s := sending{line: c.begin}
 		switch {
 		case isPost && id != nil && order != nil:
@@ -76,6 +82,9 @@ func sendings(calls []*tracedCall, payment issuedFor) (list []sending) {
 		case tells != nil:
 			s.what = sendsAnswer
 			s.order, s.id = payment(tells[1])
+		case kept != nil:
+			s.what, s.impUID = sendsKept, kept[1]
+			s.order, s.id = payment(kept[1])
 		default:
 			continue
 		}
@@ -86,6 +95,12 @@ func sendings(calls []*tracedCall, payment issuedFor) (list []sending) {
 
 // missing returns what a row lacks of that which a sending depends on, or "".
 func (s sending) missing(row *ledger.Row) string {
+	if s.what == sendsKept {
+		if !slices.ContainsFunc(row.Hints, func(h ledger.Hint) bool { return h.ImpUID == s.impUID }) {
+			return "nothing says that the payment is to be looked at"
+		}
+		return ""
+	}
 	i := slices.IndexFunc(row.Attempts, func(a ledger.Attempt) bool { return a.ID == s.id })
 	if i < 0 {
 		return "the attempt is missing"
@@ -128,7 +143,7 @@ func judgeTrace(t *testing.T, title string, calls []*tracedCall, path string, pa
 		}
 	}
 	figures := table{title: title}
-	for _, what := range []string{sendsPost, sendsDelete, sendsAnswer} {
+	for _, what := range []string{sendsPost, sendsDelete, sendsAnswer, sendsKept} {
 		figures.row("sent: "+what, sent[what])
 	}
 	for _, name := range []string{"pwrite64", "fdatasync", "fsync", "ftruncate"} {
