@@ -27,6 +27,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
+	"github.com/caddy-cvs/caddy-cvs/client/ledger/boltstore"
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
 	"github.com/caddy-cvs/caddy-cvs/client/tell"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
@@ -470,6 +471,22 @@ func TestNoticeWhileTheLedgerIsDown(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(g.Log(t), "the ledger cannot be read"), "at most once a minute:\n%s", g.LazyLog(t))
 	k.set(nil, false)
 	assert.Equal(t, 200, g.Do(t, http.MethodPost, signed, gatewaytest.JSONType, notice(i.ImpUID, "order-1")).Status)
+}
+
+// A request may outlive its configuration, and the ledger with it.
+func TestNoticeAfterTheLedgerIsClosed(t *testing.T) {
+	t.Parallel()
+	g := gatewaytest.Start(t, gatewaytest.Setup{Proxy: gatewaytest.UsualProxy + "\nnotice_url OUTSIDE/cvs/notice", Notice: gatewaytest.UsualNotice})
+	i := g.MustIssue(t, "order-1")
+	signed := noticeURL(t, g, i)
+	require.NoError(t, openLedger(t, g).Close())
+	assert.Equal(t, 503, g.Do(t, http.MethodPost, signed, gatewaytest.JSONType, notice(i.ImpUID, "order-1")).Status)
+	again, err := boltstore.Open(g.Ledger, boltstore.Options{})
+	require.NoError(t, err)
+	defer again.Close()
+	row, err := again.Get(t.Context(), ledger.Key{Order: "order-1"})
+	require.NoError(t, err)
+	assert.Empty(t, row.Hints)
 }
 
 // Without the ledger's word that a notice is kept there is no 200.
