@@ -581,6 +581,26 @@ func TestWaitingIsReported(t *testing.T) {
 	})
 }
 
+// An order that came to wait while a message was on its way is reported by whoever found it.
+func TestWaitingIsReportedOnce(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		s.on(func(*tell.Message) *Reply {
+			time.Sleep(5 * time.Second)
+			return &Reply{Verdict: Refused, Cause: "no"}
+		})
+		w.isPaid("o")
+		require.Len(t, s.told(), 1)
+		w.api.change("imp_o", func(p *Seen) { p.Amount = "1" })
+		time.Sleep(time.Second)
+		w.notice("imp_o", "cancelled")
+		time.Sleep(time.Minute)
+		assert.Empty(t, s.told())
+		assert.Equal(t, PersonQueue("shop"), w.row().Queue)
+		assert.Equal(t, []string{"an order waits for a person before the shop is told of it: " + causeAmount}, w.reported())
+	})
+}
+
 // The text of a refusal is the operator's: it holds the cause, and never a word of the API's.
 func TestCauseIsKept(t *testing.T) {
 	t.Parallel()
