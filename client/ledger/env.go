@@ -181,6 +181,7 @@ func (e *env) missingAgain(a *Attempt) int64 {
 // plans anew what it must.
 func (e *env) replan(r *Row) {
 	if r.Mark != nil {
+		r.Mark.Since, r.Mark.Born = min(r.Mark.Since, e.now), min(r.Mark.Born, e.api)
 		if e.tells != nil {
 			r.Due = min(r.Due, e.in(e.tells.Sweep))
 		}

@@ -17,13 +17,30 @@ import (
 const (
 	hintLife   = 24 * time.Hour  // how long a payment is looked at that does not become what a notice says
 	lookAtMost = 5 * time.Second // how often, while one notice after the other comes
+	// unsignedAtMost is how often at last, while one unsigned notice after the other says what is not so.
+	unsignedAtMost = time.Minute
+	// maxForeign is how many payments that are not the row's own it keeps hints of.
+	maxForeign = 20
 )
 
 // errOtherOrder means that the API shows a payment of the row as another order's.
 var errOtherOrder = errors.New("a look-up by imp_uid shows another order")
 
+// hasRoom reports whether the row can take a hint. Whoever has a signed URL may name any payment.
+func (r *Row) hasRoom(h *Hint) bool {
+	foreign := 0
+	for i := range r.Hints {
+		if other := &r.Hints[i]; other.ImpUID == h.ImpUID {
+			return true
+		} else if r.find(&Attempt{ImpUID: other.ImpUID}) < 0 {
+			foreign++
+		}
+	}
+	return foreign < maxForeign || r.find(&Attempt{ImpUID: h.ImpUID}) >= 0
+}
+
 // hint adds a hint, and reports whether the row has changed. One that the row has is looked at again,
-// but not more often than lookAtMost: anybody may send notices.
+// but not more often than lookAtMost, and soon less often if it is not signed: anybody may send notices.
 func (r *Row) hint(h Hint, e *env) bool {
 	h.At, h.Next = e.now, e.now
 	for i := range r.Hints {
@@ -31,13 +48,17 @@ func (r *Row) hint(h Hint, e *env) bool {
 		if old.ImpUID != h.ImpUID || old.Status != h.Status {
 			continue
 		}
-		next := max(e.now, min(old.Looked, e.now)+lookAtMost.Milliseconds()) // a clock may have been set back
+		pause := lookAtMost
+		if h.Amount == "" {
+			pause = min(lookAtMost<<min(old.Looks, 10), unsignedAtMost)
+		}
+		next := max(e.now, min(old.Looked, e.now)+pause.Milliseconds()) // a clock may have been set back
 		if old.Cancellation == h.Cancellation && (h.Amount == "" || old.Amount != "") && old.Next <= next {
 			return false
 		}
-		old.Cancellation, old.Looks, old.Next = h.Cancellation, 0, next
+		old.Cancellation, old.Next = h.Cancellation, next
 		if h.Amount != "" {
-			old.ID, old.Amount, old.Expires = h.ID, h.Amount, h.Expires
+			old.Looks, old.ID, old.Amount, old.Expires = 0, h.ID, h.Amount, h.Expires
 		}
 		return true
 	}
@@ -123,8 +144,10 @@ func (o *order) lookAtHints(ctx context.Context) (failed error) {
 			h.Next = e.in(lookAfter[min(h.Looks, len(lookAfter)-1)])
 		}
 		over := err == nil && e.ago(h.At) >= hintLife
-		if over && !met {
-			o.report("a notice says what the API has not shown for a day: "+cmp.Or(h.Status, "a payment"), h.ImpUID, nil)
+		if over && !met { // anybody may have sent an unsigned one
+			o.l.opts.Report(Event{
+				Message: "a notice says what the API has not shown for a day: " + cmp.Or(h.Status, "a payment"), Key: o.key, ImpUID: h.ImpUID, Notice: h.Amount == "",
+			})
 		}
 		if o.row.Hints[i] = h; met || over {
 			o.row.Hints = slices.Delete(o.row.Hints, i, i+1)

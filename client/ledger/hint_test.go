@@ -3,12 +3,15 @@ package ledger
 // This file holds tests of hints: what is looked at, how often, and what becomes of it.
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
 )
 
 func TestHintIsMet(t *testing.T) {
@@ -245,4 +248,43 @@ func TestHintsOfTwoCopies(t *testing.T) {
 	merge(stored, mine, false)
 	assert.Equal(t, noon+4000, stored.Hints[0].Next, "what was seen is not looked at again at once")
 	assert.Equal(t, noon, stored.Hints[1].Next)
+}
+
+// Whoever has a signed URL may name any payment: a row keeps hints of so many only.
+func TestRowKeepsHintsOfFewForeignPayments(t *testing.T) {
+	t.Parallel()
+	inIdleShop(t, func(w *world, _ *fakeShop) {
+		w.put(w.issued("a", "imp_1"))
+		signed := signedurl.Claims{Account: "shop", Amount: "15000", ID: "a"}
+		notice := func(impUID string) error {
+			_, err := w.l.Notice(t.Context(), w.acc, &Notice{ImpUID: impUID, Status: "paid", Order: "o", Signed: &signed})
+			return err
+		}
+		for n := range maxForeign {
+			require.NoError(t, notice(fmt.Sprintf("imp_x%d", n)))
+		}
+		require.ErrorIs(t, notice("imp_y"), ErrBusy)
+		require.NoError(t, notice("imp_x3"), "it is kept already")
+		require.NoError(t, notice("imp_1"), "the row's own")
+		assert.Len(t, w.row().Hints, maxForeign+1)
+	})
+}
+
+// Unsigned notices that say what is not so have a payment looked at less and less often; a signed one at once.
+func TestUnsignedNoticesLookLessOften(t *testing.T) {
+	t.Parallel()
+	e := at(t)
+	r := row(Attempt{ID: "a", State: Issued, ImpUID: "imp_1"})
+	h := Hint{ImpUID: "imp_1", Status: "paid"}
+	require.True(t, r.hint(h, e))
+	for looks, pause := range []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, time.Minute, time.Minute} {
+		r.Hints[0].Looks, r.Hints[0].Looked, r.Hints[0].Next = looks, e.now, e.in(time.Hour)
+		require.True(t, r.hint(h, e))
+		assert.Equal(t, e.in(pause), r.Hints[0].Next)
+		assert.False(t, r.hint(h, e))
+	}
+	h.Amount = "15000"
+	require.True(t, r.hint(h, e))
+	assert.Equal(t, e.in(lookAtMost), r.Hints[0].Next)
+	assert.Zero(t, r.Hints[0].Looks)
 }

@@ -54,15 +54,27 @@ func (l *Ledger) Cancelled(ctx context.Context, acc *Account, impUID, cancellati
 	}
 }
 
-// note writes a hint, unless the row has it as it would be written.
+// note writes a hint, unless the row has it as it would be written. The error is ErrBusy if the row has no
+// room for it.
 func (l *Ledger) note(ctx context.Context, acc *Account, key Key, h Hint, lazy bool) error {
 	row, err := l.get(ctx, key)
 	if err != nil {
 		return err
 	}
-	e := l.env(acc)
-	if !row.hint(h, e) {
+	switch room := row.hasRoom(&h); {
+	case !room:
+		return ErrBusy
+	case !row.hint(h, l.env(acc)):
 		return nil
 	}
-	return l.update(ctx, acc, key, lazy, func(row *Row, e *env) { row.hint(h, e) })
+	full := false
+	err = l.update(ctx, acc, key, lazy, func(row *Row, e *env) {
+		if full = !row.hasRoom(&h); !full {
+			row.hint(h, e)
+		}
+	})
+	if err == nil && full {
+		return ErrBusy
+	}
+	return err
 }

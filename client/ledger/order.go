@@ -25,6 +25,7 @@ type order struct {
 	waited  bool     // that one waited for a person
 	changed bool     // the copy knows more than the stored row, or holds it
 	dropped []string // ids of attempts that were never sent, or were refused
+	again   int64    // when the shop is told again, after a message
 	fresh   []string // imp_uids of barcodes that the store does not have yet
 }
 

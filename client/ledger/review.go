@@ -68,7 +68,10 @@ func (l *Ledger) correct(ctx context.Context, row *Row) {
 	planned, e := row.Clone(), l.env(acc)
 	e.atTill = row.AtTill
 	e.replan(planned)
-	if planned.Due < row.Due || planned.QueueDue < row.QueueDue {
-		_ = l.update(ctx, acc, row.Key(), true, func(row *Row, e *env) { e.replan(row) })
+	if row.Mark != nil && *planned.Mark != *row.Mark {
+		l.setMark(row.Account, *planned.Mark)
+	} else if planned.Due >= row.Due && planned.QueueDue >= row.QueueDue {
+		return
 	}
+	_ = l.update(ctx, acc, row.Key(), true, func(row *Row, e *env) { e.replan(row) })
 }

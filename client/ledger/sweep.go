@@ -44,10 +44,14 @@ func (l *Ledger) hasMark(ctx context.Context, acc *Account) bool {
 	if err != nil {
 		return false
 	}
+	l.setMark(acc.Name, mark)
+	return true
+}
+
+func (l *Ledger) setMark(account string, mark Mark) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.marks[acc.Name] = mark
-	return true
+	l.marks[account] = mark
 }
 
 // sweepAccount claims an account's row, reads its lists, and writes how far they were read. It reports

@@ -355,3 +355,32 @@ func TestMarkOfAnAccount(t *testing.T) {
 		assert.Zero(t, other.markOf("elsewhere"))
 	})
 }
+
+// A mark that was made by a clock that was ahead would make history of what happens now.
+func TestMarkOfAClockThatWasAhead(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		w.clock.setBy(-10*daily, 0)
+		time.Sleep(2 * time.Second) // every row is read again
+		assert.LessOrEqual(t, w.mark().Since, w.now(0))
+		assert.LessOrEqual(t, w.mark().Born, w.now(0)/1000)
+		assert.Equal(t, w.mark().Since, w.l.markOf("shop").Since)
+		w.isPaid("o")
+		time.Sleep(2 * time.Second)
+		assert.Equal(t, []string{"imp_o paid"}, s.events())
+	})
+}
+
+// A pause of less than a second is kept.
+func TestShortIntervals(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		w.acc.Tells.Intervals = []time.Duration{100 * time.Millisecond}
+		for range 3 {
+			s.replies = append(s.replies, Reply{Verdict: Refused, Cause: "no"})
+		}
+		w.isPaid("o")
+		time.Sleep(1500 * time.Millisecond)
+		assert.Len(t, s.told(), 4)
+	})
+}

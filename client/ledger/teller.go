@@ -49,7 +49,14 @@ func (l *Ledger) tellDue(ctx context.Context, acc *Account) {
 			continue
 		}
 		room--
-		l.opts.spawn(func() { t.end(o.key, o.tell(), l.opts.clock.Now().monotonic); l.telling.wake() })
+		l.opts.spawn(func() {
+			t.end(o.key, o.tell(), l.opts.clock.Now().monotonic)
+			l.telling.wake()
+			if pause := milliseconds(o.again - l.opts.clock.Now().wall); 0 < pause && pause < poll { // it is due before the next look at the queue
+				_ = l.opts.clock.Sleep(ctx, pause, nil)
+				l.telling.wake()
+			}
+		})
 	}
 }
 
@@ -150,6 +157,7 @@ func (o *order) told(ctx context.Context, impUID string, seen *Seen, about *Happ
 		row.Telling.note(about != nil, reply, e)
 		t = row.Telling
 	})
+	o.again = t.Next
 	if t.Waiting != 0 && waited == 0 {
 		o.report("an order waits for a person before the shop is told of it: "+t.Cause, impUID, nil)
 	}
