@@ -394,7 +394,7 @@ func TestJSONRejectsMistakes(t *testing.T) {
 		{"notice: tell null", usableApp, `{"handler":"cvs_notice","tell":null}`, inNotice + "need a tell: the URL at which the app is told of payments"},
 		{"notice: account unknown", usableApp, noticeWith(`"account":"second"`), inNotice + `account "second" is not configured in the global option cvs`},
 		{"notice: ledger off", appWith(`"ledger":{"store":"off"}`), noticeWith(`"sandbox":"allow"`), inNotice + "cvs_notice keeps notices in the ledger: remove ledger off from the global option cvs"},
-		{"notice: twice", usableApp, noticeWith(`"sandbox":"allow"`) + `]},{"handle":[` + noticeWith(`"sandbox":"reject"`), strings.Replace(inNotice, "route 0", "route 1", 1) + "the unnamed account has another cvs_notice: an account has one, on one server"},
+		{"notice: twice", usableApp, noticeWith(`"sandbox":"allow"`) + `]},{"handle":[` + noticeWith(`"sandbox":"reject"`), strings.Replace(inNotice, "route 0", "route 1", 1) + "the unnamed account has another cvs_notice, with other options: an account has one"},
 		{"notice: events empty", usableApp, noticeWith(`"events":[]`), inNotice + "events is empty: name one, or leave it out for all"},
 		{"notice: events unknown", usableApp, noticeWith(`"events":["refunded"]`), inNotice + `events: "refunded" is none of: paid, cancelled, expired`},
 		{"notice: events twice", usableApp, noticeWith(`"events":["paid","expired","paid"]`), inNotice + "events: paid is given twice"},

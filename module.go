@@ -94,6 +94,7 @@ type account struct {
 	limit  time.Duration // within which a call is answered and logged
 
 	inLedger *ledger.Account
+	notice   string // the configuration of its cvs_notice, "" for none
 }
 
 // CaddyModule returns the Caddy module information.

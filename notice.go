@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
@@ -26,7 +27,7 @@ func init() {
 // Notice receives PortOne's notices of an account's barcodes, and tells the merchant's app what has
 // happened to their payments, at least once. A notice says only which payment to look up: what the
 // app is told is what the API says. Other requests, such as notices of card payments, go to the next
-// handler. Each account has at most one cvs_notice.
+// handler. Each account has at most one cvs_notice, which may stand on several servers.
 type Notice struct {
 	// Account is the account whose payments the app is told of. Default: the unnamed one
 	Account string `json:"account,omitempty"`
@@ -121,7 +122,7 @@ func (n *Notice) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := app.addTells(n.account, tells); err != nil {
+	if err := app.addTells(n.account, string(caddyconfig.JSON(n, nil)), tells); err != nil {
 		return err
 	}
 	n.webhooks = webhookReceiver{app: app, purpose: signedurl.Notice}
@@ -130,17 +131,19 @@ func (n *Notice) Provision(ctx caddy.Context) error {
 }
 
 // addTells gives the tells of an account to the ledger, which is opened after the whole configuration is
-// provisioned.
-func (a *App) addTells(acc *account, tells *ledger.Tells) error {
+// provisioned. A site with several addresses, such as http and https, has the same cvs_notice on each server.
+func (a *App) addTells(acc *account, config string, tells *ledger.Tells) error {
+	const problem = "has another cvs_notice, with other options: an account has one"
 	switch {
 	case a.Ledger.Store == ledgerOff:
 		return errors.New("cvs_notice keeps notices in the ledger: remove ledger off from the global option cvs")
-	case acc.inLedger.Tells != nil && acc.name == "":
-		return errors.New("the unnamed account has another cvs_notice: an account has one, on one server")
-	case acc.inLedger.Tells != nil:
-		return fmt.Errorf("account %s has another cvs_notice: an account has one, on one server", acc.name)
+	case acc.inLedger.Tells == nil:
+		a.ledger.needed, acc.notice, acc.inLedger.Tells = true, config, tells
+	case acc.notice != config && acc.name == "":
+		return errors.New("the unnamed account " + problem)
+	case acc.notice != config:
+		return fmt.Errorf("account %s %s", acc.name, problem)
 	}
-	a.ledger.needed, acc.inLedger.Tells = true, tells
 	return nil
 }
 

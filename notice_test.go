@@ -583,3 +583,15 @@ func TestNoticeWithoutTheLedger(t *testing.T) {
 	assert.Error(t, err)
 	assert.False(t, known)
 }
+
+// A site with several addresses has the same cvs_notice on each of its servers.
+func TestSameNoticeOnTwoServers(t *testing.T) {
+	t.Parallel()
+	other := "http://" + gatewaytest.Address(t)
+	g, keeper := startNotice(t, gatewaytest.Setup{Notice: gatewaytest.UsualNotice, Sites: other + " {\ncvs_notice /cvs/notice {" + gatewaytest.UsualNotice + "\n}\n}"})
+	for _, site := range []string{g.Outside, other} {
+		a := g.Do(t, http.MethodPost, site+"/cvs/notice", gatewaytest.JSONType, `{"imp_uid":"imp_known","merchant_uid":"o","status":"paid"}`)
+		assert.Equal(t, http.StatusOK, a.Status, a.Body)
+		assert.Len(t, keeper.take(), 1)
+	}
+}
