@@ -176,7 +176,7 @@ func (o *order) lookAtHint(ctx context.Context, h *Hint) (met bool, err error) {
 		i = o.row.adoptHinted(h, seen, o.env())
 	}
 	if i < 0 {
-		return true, nil
+		return h.Amount != "", nil // without a signature the payment was known a moment ago: its call may still have to write it
 	}
 	lags := h.Status != "" && o.row.Attempts[i].isAheadOf(seen.state()) // it may show a void of before the payment
 	return h.isMet(seen) && !lags, o.saw(ctx, i, seen)
@@ -201,7 +201,7 @@ func (r *Row) adoptHinted(h *Hint, seen *Seen, e *env) int {
 	if r.find(&Attempt{ID: h.ID}) >= 0 {
 		a.ID = "" // one call, and two payments, or one that does not look like the call's
 	}
-	a.Voiding = len(r.open()) > 0 && seen.state() == Issued // the order has a barcode
+	a.Voiding = (len(r.open()) > 0 || r.undecided() >= 0) && seen.state() == Issued // the order has a barcode, or may have one
 	if a.Next = e.plan(&a); a.Voiding {
 		a.Next = e.now
 	}

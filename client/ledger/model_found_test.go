@@ -190,3 +190,30 @@ func TestNoticeIsNotMetByALookUpThatLags(t *testing.T) {
 		assert.Len(t, s.told(), 1)
 	})
 }
+
+func TestNoticeOutlastsACallThatIsStillToWriteItsPayment(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		w.seen("imp_1", client.StatusPaid, paid)
+		asked := w.issued("a", "")
+		asked.State, asked.Closed, asked.Next = Asked, true, w.now(daily)
+		w.put(asked)
+		w.l.fresh[payment{"shop", "imp_1"}] = Key{"shop", "o"}
+		_, err := w.l.Notice(context.Background(), w.acc, &Notice{ImpUID: "imp_1", Status: "paid"})
+		assert.NoError(t, err)
+		time.Sleep(time.Second)
+		w.store.change(Key{"shop", "o"}, func(r *Row) { r.Attempts[0].State, r.Attempts[0].ImpUID = Issued, "imp_1" })
+		time.Sleep(time.Minute)
+		assert.Len(t, s.told(), 1)
+	})
+}
+
+func TestPaymentOfANoticeGivesWayToAnAttemptWithoutOutcome(t *testing.T) {
+	t.Parallel()
+	ready := &Seen{ImpUID: "imp_2", Amount: "15000", Status: client.StatusReady, CVS: true}
+	for undecided, want := range map[bool]string{true: "imp_2 issued!, a/imp_1 void, b asked", false: "imp_2 issued, a/imp_1 void, b askedx"} {
+		r := row(Attempt{ID: "a", State: Void, ImpUID: "imp_1"}, Attempt{ID: "b", State: Asked, Closed: !undecided})
+		assert.Zero(t, r.adoptHinted(&Hint{ImpUID: "imp_2", ID: "a", Amount: "15000"}, ready, told(t)))
+		assert.Equal(t, want, describe(r))
+	}
+}
