@@ -100,6 +100,7 @@ func (s nodeStore) write(row *Row, was uint64) error {
 		delete(s.rows, key)
 	}
 	w.rouse(row)
+	w.note(row)
 	if w.tracing {
 		w.log("row %s", inShort(row))
 	}
@@ -199,6 +200,7 @@ type modelPayment struct {
 
 	other     string         // what the API shows as its amount once it is paid, "" for the true one
 	sandbox   bool           // it shows then that it is one of a test channel
+	noted     bool           // a row has had it
 	freak     bool           // it was paid although it was void, or its deadline had passed
 	refunds   []*modelRefund // in their order
 	staysPaid bool           // the API calls it paid after a refund of a part

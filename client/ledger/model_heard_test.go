@@ -6,6 +6,7 @@ package ledger
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/tell"
@@ -108,7 +109,7 @@ func (w *model) checkHeard(until int64, promptly bool) {
 		return
 	}
 	for _, p := range w.api.payments {
-		if p.attempt == "" || p.paid == 0 || p.paid > until || p.other != "" && len(p.looks) == 0 { // no list shows that this is the attempt's
+		if p.attempt == "" || p.paid == 0 || p.paid > until || p.other != "" && !p.noted { // no list shows that this is the attempt's
 			continue
 		}
 		for _, event := range p.chain(until, w.shop.profile.events) {
@@ -133,7 +134,7 @@ func (w *model) mustHear(p *modelPayment, event *modelTold, promptly bool) bool 
 		return true
 	}
 	for _, n := range w.shop.notices {
-		sameDay := event.at-n.at < daily.Milliseconds()
+		sameDay := event.at-n.at < daily.Milliseconds() && (event.at-n.at < time.Minute.Milliseconds() || !promptly)
 		switch {
 		case n.impUID != p.impUID || !sameDay:
 		case event.event == tell.Paid && (n.status == "paid" || n.status == "cancelled" && n.at >= p.paid):

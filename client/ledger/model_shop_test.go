@@ -297,6 +297,18 @@ func (a nodeAPI) Page(_ context.Context, status client.Status, from, to int64, p
 	return list[:min(pageOfModel, len(list))], len(list) > pageOfModel, nil
 }
 
+// note notes which payments a row has had.
+func (w *model) note(row *Row) {
+	if w.shop == nil || w.shop.profile.oddPayments == 0 {
+		return
+	}
+	for i := range row.Attempts {
+		if p := w.api.find(row.Attempts[i].ImpUID); p != nil {
+			p.noted = true
+		}
+	}
+}
+
 // pay has a payment be paid. Some are odd: a person has to decide about them.
 func (w *model) pay(p *modelPayment) {
 	w.log("%s is paid", p.impUID)
