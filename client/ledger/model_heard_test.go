@@ -172,7 +172,8 @@ func (w *model) checkAlarm(e *Event) {
 	word, is := strings.CutPrefix(e.Message, "a notice says what the API has not shown for a day: ")
 	p := w.api.find(e.ImpUID)
 	forged := w.shop != nil && w.shop.forged[e.ImpUID+" "+word]
-	if is && w.profile.clocks == calm && p != nil && p.paid != 0 && !forged && (word == "paid" || word == "cancelled" && !p.freak) {
+	unknown := p != nil && p.other != "" && !p.noted // no list shows that it is the attempt's
+	if is && w.profile.clocks == calm && p != nil && p.paid != 0 && !forged && !unknown && (word == "paid" || word == "cancelled" && !p.freak) {
 		w.fail("no alarm about a true notice", "%s of %s", word, p.impUID)
 	}
 }
