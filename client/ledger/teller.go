@@ -158,6 +158,9 @@ func (o *order) told(ctx context.Context, impUID string, seen *Seen, about *Happ
 		t = row.Telling
 	})
 	o.again = t.Next
+	if about == nil && t.Looks == tellAfter {
+		o.report("a payment could not be looked up several times before the shop is told, and will be again", impUID, nil)
+	}
 	if t.Waiting != 0 && waited == 0 {
 		o.report("an order waits for a person before the shop is told of it: "+t.Cause, impUID, nil)
 	}

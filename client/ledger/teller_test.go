@@ -382,6 +382,7 @@ func TestLookUpThatFailsBeforeTheMessage(t *testing.T) {
 				assert.Zero(t, tl.Waiting)
 				looks := w.lines("GET imp_o")
 				assert.InDelta(t, 11, looks, 2, "after ever longer pauses")
+				assert.Equal(t, []string{"a payment could not be looked up several times before the shop is told, and will be again imp_o"}, w.reported())
 				w.api.on(nil)
 				w.api.change("imp_o", paid, func(p *Seen) { p.Order = "o" })
 				time.Sleep(11 * time.Minute)
