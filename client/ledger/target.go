@@ -4,6 +4,8 @@ package ledger
 // their way to it.
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"time"
 )
@@ -64,11 +66,29 @@ func (t *target) room(concurrency int, now time.Duration) int {
 	return max(concurrency-len(t.onWay), 0)
 }
 
-// held returns how many orders are left alone.
-func (t *target) held() int {
+// window returns how many orders are to be read, to find as many as may be told: some of them may be
+// left alone.
+func (t *target) window(room int) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.onWay) + len(t.later)
+	if t.isDown() {
+		return maxTried
+	}
+	return room + len(t.onWay) + len(t.later)
+}
+
+// sort puts those orders first, while the shop is down, that it failed to hear least often. Among these
+// it is the turn of the oldest, and then of the newest: it may be the older ones that make the shop fail.
+func (t *target) sort(rows []*Row) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.isDown() {
+		return
+	}
+	if t.misses%2 == 0 {
+		slices.Reverse(rows)
+	}
+	slices.SortStableFunc(rows, func(a, b *Row) int { return cmp.Compare(t.tried[a.Key()], t.tried[b.Key()]) })
 }
 
 // begin takes an order, unless it is taken or left alone.

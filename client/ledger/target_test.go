@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -154,7 +155,7 @@ func TestTarget(t *testing.T) {
 	assert.False(t, target.begin(key(1), 0), "it is on its way")
 	assert.Equal(t, 7, target.room(8, 0))
 	assert.Equal(t, 0, target.room(1, 0))
-	assert.Equal(t, 1, target.held())
+	assert.Equal(t, 8, target.window(7))
 	target.end(key(1), Withdrawn, 0)
 	assert.True(t, target.begin(key(1), 0), "nothing was sent")
 	target.end(key(1), Refused, 0)
@@ -179,4 +180,31 @@ func TestTarget(t *testing.T) {
 	}
 	assert.LessOrEqual(t, len(target.tried), maxTried)
 	assert.LessOrEqual(t, len(target.later), maxTried)
+}
+
+// Orders that make the shop fail keep no other one from being told, however long they were the only ones,
+// and however many they are.
+func TestPoisonedOrdersWithoutOthers(t *testing.T) {
+	t.Parallel()
+	for _, poisoned := range []int{1, 3, 20, 500} {
+		inIdleShop(t, func(w *world, s *fakeShop) {
+			s.on(func(m *tell.Message) *Reply {
+				if strings.HasPrefix(m.MerchantUID, "poison") {
+					return unheard
+				}
+				return nil
+			})
+			for i := range poisoned {
+				w.isPaid(fmt.Sprint("poison", i))
+			}
+			w.l.Work()
+			time.Sleep(time.Hour)
+			s.told()
+			for i := range 5 {
+				w.isPaid(fmt.Sprint(i))
+				time.Sleep(3 * time.Minute)
+				assert.Contains(t, s.events(), fmt.Sprintf("imp_%d paid", i), poisoned)
+			}
+		})
+	}
 }

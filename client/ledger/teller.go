@@ -35,12 +35,13 @@ func (l *Ledger) tellDue(ctx context.Context, acc *Account) {
 	}
 	var rows []*Row
 	err := l.use(ctx, func(ctx context.Context, s Store) (err error) {
-		rows, err = s.Due(ctx, TellQueue(acc.Name), now.wall, room+t.held())
+		rows, err = s.Due(ctx, TellQueue(acc.Name), now.wall, t.window(room))
 		return err
 	})
 	if err != nil {
 		return
 	}
+	t.sort(rows)
 	ready := l.budget(acc.Name).ready()
 	for _, row := range rows {
 		o := l.order(acc, row.Order)
