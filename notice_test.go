@@ -298,6 +298,24 @@ func noticeSite(t *testing.T, s gatewaytest.Setup, directives string) (*gatewayt
 
 const theNotice = "cvs_notice /cvs/notice {\n" + gatewaytest.UsualNotice + "\n}\n"
 
+// A confirm webhook at a wrong path does not reach the shop's app, also if the site has a cvs_notice.
+func TestMisroutedConfirmDoesNotReachTheAppOfASiteWithNotice(t *testing.T) {
+	t.Parallel()
+	for _, directives := range []string{onlyConfirm + theNotice, "handle /cvs/* {\n" + onlyConfirm + theNotice + "}\n"} {
+		g, _, at := noticeSite(t, gatewaytest.Setup{}, directives)
+		i := g.MustIssue(t, "order-1")
+		for _, path := range []string{"/cvs/confirmm", "/cvs/notice"} {
+			for contentType, body := range map[string]string{
+				gatewaytest.JSONType: i.Webhook(), gatewaytest.FormType: "event=Galaxia.Cvs.Confirm&imp_uid=" + i.ImpUID + "&merchant_uid=order-1&status=ready",
+			} {
+				a := g.Do(t, http.MethodPost, at+path+i.ConfirmURL[strings.Index(i.ConfirmURL, "?"):], contentType, body)
+				assert.Equal(t, 404, a.Status, "%s: %s", path, a.Body)
+			}
+		}
+		assert.Zero(t, g.Shop.Count())
+	}
+}
+
 // Everything that is not a barcode's notice reaches the shop's app byte for byte, and so does its
 // answer: notices of card payments come to the same URL in many shops.
 func TestNoticePassesOnWhatIsForeign(t *testing.T) {

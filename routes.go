@@ -59,9 +59,15 @@ func takesWebhooks(h caddyhttp.MiddlewareHandler) bool {
 	}
 }
 
-// standsBefore reports whether a request that u passes on can still reach another handler of this
-// module.
-func (w *walk) standsBefore(u *Unrouted, routes caddyhttp.RouteList) bool {
+// takesConfirms leaves out cvs_notice, which passes a confirm webhook on.
+func takesConfirms(h caddyhttp.MiddlewareHandler) bool {
+	_, isNotice := h.(*Notice)
+	return takesWebhooks(h) && !isNotice
+}
+
+// standsBefore reports whether a request that u passes on can still reach a handler for which takes returns
+// true.
+func (w *walk) standsBefore(u *Unrouted, routes caddyhttp.RouteList, takes func(caddyhttp.MiddlewareHandler) bool) bool {
 	self := func(h caddyhttp.MiddlewareHandler) bool { return h == caddyhttp.MiddlewareHandler(u) }
 	for i, route := range routes {
 		for j, handler := range route.Handlers {
@@ -69,11 +75,11 @@ func (w *walk) standsBefore(u *Unrouted, routes caddyhttp.RouteList) bool {
 			if !self(handler) && !newWalk(w.server).has(within, self) {
 				continue
 			}
-			if !self(handler) && w.standsBefore(u, within) || newWalk(w.server).hasAny(route.Handlers[j+1:], takesWebhooks) {
+			if !self(handler) && w.standsBefore(u, within, takes) || newWalk(w.server).hasAny(route.Handlers[j+1:], takes) {
 				return true
 			}
 			return !route.Terminal && slices.ContainsFunc(routes[i+1:], func(next caddyhttp.Route) bool {
-				return (route.Group == "" || next.Group != route.Group) && newWalk(w.server).hasAny(next.Handlers, takesWebhooks)
+				return (route.Group == "" || next.Group != route.Group) && newWalk(w.server).hasAny(next.Handlers, takes)
 			})
 		}
 	}

@@ -30,9 +30,9 @@ func init() {
 // matcher.
 type Unrouted struct {
 	logger *zap.Logger
-	// isLast reports whether no other cvs handler comes after this one in the server's
-	// routes. It inspects the routes once, and keeps the result.
-	isLast func(*caddyhttp.Server) bool
+	// isLast reports whether no other cvs handler, or none for a confirm webhook, comes after this
+	// one in the server's routes. It inspects the routes once, and keeps the results.
+	isLast func(server *caddyhttp.Server, confirm bool) bool
 }
 
 // CaddyModule returns the Caddy module information.
@@ -47,10 +47,13 @@ func (Unrouted) CaddyModule() caddy.ModuleInfo {
 func (u *Unrouted) Provision(ctx caddy.Context) error {
 	u.logger = ctx.Logger()
 	var once sync.Once
-	var last bool
-	u.isLast = func(server *caddyhttp.Server) bool {
-		once.Do(func() { last = server != nil && !newWalk(server).standsBefore(u, routesOf(server)) })
-		return last
+	var last, lastForConfirms bool
+	u.isLast = func(server *caddyhttp.Server, confirm bool) bool {
+		once.Do(func() {
+			last = server != nil && !newWalk(server).standsBefore(u, routesOf(server), takesWebhooks)
+			lastForConfirms = server != nil && !newWalk(server).standsBefore(u, routesOf(server), takesConfirms)
+		})
+		return last || confirm && lastForConfirms
 	}
 	return nil
 }
@@ -60,13 +63,18 @@ func (u *Unrouted) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 		return next.ServeHTTP(w, r)
 	}
 	skipAccessLog(r)
-	if r.Method != http.MethodPost || isNotice(peek(w, r)) {
+	var body []byte
+	if r.Method == http.MethodPost {
+		body = peek(w, r)
+	}
+	if r.Method != http.MethodPost || isNotice(body) {
 		if !isGuarded(r) {
 			logPassed(u.logger, r)
 		}
 		return next.ServeHTTP(w, r)
 	}
-	if server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); u.isLast(server) {
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if u.isLast(server, mentions(body, "event", webhook.EventConfirm)) {
 		take(r)
 		return answerMisrouted(u.logger, w, r)
 	}
