@@ -40,7 +40,8 @@ func (r *Row) hasRoom(h *Hint) bool {
 }
 
 // hint adds a hint, and reports whether the row has changed. One that the row has is looked at again,
-// but not more often than lookAtMost, and soon less often if it is not signed: anybody may send notices.
+// but not more often than lookAtMost, and soon less often if it is not signed: anybody may send notices. It
+// is written also while the worker is looking at it: that look may miss what this notice is of.
 func (r *Row) hint(h Hint, e *env) bool {
 	h.At, h.Next = e.now, e.now
 	for i := range r.Hints {
@@ -53,7 +54,8 @@ func (r *Row) hint(h Hint, e *env) bool {
 			pause = min(lookAtMost<<min(old.Looks, 10), unsignedAtMost)
 		}
 		next := max(e.now, min(old.Looked, e.now)+pause.Milliseconds()) // a clock may have been set back
-		if old.Cancellation == h.Cancellation && (h.Amount == "" || old.Amount != "") && old.Next <= next {
+		isLookedAt := old.Next <= e.now && r.Due > e.now
+		if old.Cancellation == h.Cancellation && (h.Amount == "" || old.Amount != "") && old.Next <= next && !isLookedAt {
 			return false
 		}
 		old.Cancellation, old.Next = h.Cancellation, next

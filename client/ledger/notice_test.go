@@ -277,3 +277,25 @@ func TestHintStaysWhileTheAPIIsSilent(t *testing.T) {
 		assert.Empty(t, w.row().Hints)
 	})
 }
+
+// A notice that comes while the payment is being looked at may be of what came after that.
+func TestNoticeDuringTheLookUp(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		w.put(w.issued("a", "imp_1"))
+		w.seen("imp_1", client.StatusReady, paid, cancels("c1", w.now(0)/1000+2))
+		again := true
+		w.configure(func(acc *Account) {
+			acc.API = stopping{w.api, func() {
+				if again {
+					again = false
+					w.api.change("imp_1", cancels("c2", w.now(0)/1000+3))
+					w.notice("imp_1", "cancelled")
+				}
+			}}
+		})
+		w.notice("imp_1", "cancelled")
+		time.Sleep(20 * time.Second)
+		assert.Equal(t, []string{"imp_1 paid", "imp_1 cancelled c1", "imp_1 cancelled c2"}, s.events())
+	})
+}
