@@ -159,7 +159,7 @@ func (r *Row) retry(acceptAmount bool) bool {
 	if r.Telling.Waiting == 0 {
 		return false
 	}
-	r.Telling = Telling{Since: r.Telling.Since}
+	r.Telling = Telling{Since: r.Telling.Since, Until: r.Telling.Until} // a message may be on its way
 	for i := range r.Attempts {
 		if a := &r.Attempts[i]; slices.ContainsFunc(a.Happenings, func(h Happening) bool { return h.Done == 0 }) {
 			a.Verified = 0

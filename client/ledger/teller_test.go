@@ -613,3 +613,27 @@ func TestCauseIsKept(t *testing.T) {
 		assert.True(t, strings.HasPrefix(string(w.row().Queue), "tell "))
 	})
 }
+
+// A person may retry while a message is on its way, and another node look at the queue.
+func TestRetryDuringAMessage(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		other := w.node()
+		s.on(func(*tell.Message) *Reply {
+			w.store.change(Key{"shop", "o"}, func(row *Row) { // the other node has looked at it
+				row.Telling.Waiting, row.Telling.Cause = w.now(0), causeSandbox
+				row.Version++
+			})
+			waited, err := w.l.Retry(t.Context(), Key{"shop", "o"}, false)
+			require.NoError(t, err)
+			assert.True(t, waited)
+			s.on(nil)
+			other.Work()
+			time.Sleep(5 * time.Second)
+			return nil
+		})
+		w.isPaid("o")
+		time.Sleep(30 * time.Second)
+		assert.Len(t, s.told(), 1)
+	})
+}
