@@ -125,14 +125,15 @@ func (h *Hint) isMet(seen *Seen) bool {
 	}
 }
 
-// lookAtHints looks at the payments of the hints that are due.
+// lookAtHints looks at the payments of the hints that are due, at each payment once.
 func (o *order) lookAtHints(ctx context.Context) (failed error) {
+	looked := make(map[string]*Seen)
 	for i := 0; i < len(o.row.Hints); i++ {
 		h := o.row.Hints[i]
 		if h.Next > o.env().now {
 			continue
 		}
-		met, err := o.lookAtHint(ctx, &h)
+		met, err := o.lookAtHint(ctx, &h, looked)
 		if errors.Is(err, errAgain) {
 			return err
 		}
@@ -159,8 +160,12 @@ func (o *order) lookAtHints(ctx context.Context) (failed error) {
 	return failed
 }
 
-// lookAtHint looks at one payment, and reports whether it is as the hint says.
-func (o *order) lookAtHint(ctx context.Context, h *Hint) (met bool, err error) {
+// lookAtHint looks at one payment, unless another hint has had it looked at, and reports whether it is as
+// the hint says.
+func (o *order) lookAtHint(ctx context.Context, h *Hint, looked map[string]*Seen) (met bool, err error) {
+	if seen := looked[h.ImpUID]; seen != nil {
+		return o.isMet(h, seen), nil
+	}
 	seen, err := o.acc.lookUp(ctx, h.ImpUID)
 	switch {
 	case errors.Is(err, client.ErrNotFound):
@@ -180,8 +185,14 @@ func (o *order) lookAtHint(ctx context.Context, h *Hint) (met bool, err error) {
 	if i < 0 {
 		return h.Amount != "", nil // without a signature the payment was known a moment ago: its call may still have to write it
 	}
-	lags := h.Status != "" && o.row.Attempts[i].isAheadOf(seen.state()) // it may show a void of before the payment
-	return h.isMet(seen) && !lags, o.saw(ctx, i, seen)
+	met, looked[h.ImpUID] = o.isMet(h, seen), seen
+	return met, o.saw(ctx, i, seen)
+}
+
+// isMet reports whether a look-up at a payment of the row's shows what the hint says.
+func (o *order) isMet(h *Hint, seen *Seen) bool {
+	lags := h.Status != "" && o.row.Attempts[o.row.find(&Attempt{ImpUID: h.ImpUID})].isAheadOf(seen.state()) // it may show a void of before the payment
+	return h.isMet(seen) && !lags
 }
 
 // adoptHinted adds the payment of a signed notice to a row that does not know it, because its answer

@@ -143,9 +143,10 @@ func TestFloodOfNotices(t *testing.T) {
 	for name, c := range map[string]struct {
 		status client.Status
 		change func(*Seen)
-		notice string
-		forged bool // each with another cancellation_id
+		notice string // "" for each word in turn
+		forged bool   // each with another cancellation_id
 	}{
+		"ready, and said to be all":    {client.StatusReady, nil, "", true},
 		"ready":                        {client.StatusReady, nil, "ready", false},
 		"ready, and said to be paid":   {client.StatusReady, nil, "paid", false},
 		"paid":                         {client.StatusPaid, paid, "paid", false},
@@ -169,7 +170,9 @@ func TestFloodOfNotices(t *testing.T) {
 				w.configure(func(acc *Account) { acc.API = stopping{w.api, func() { time.Sleep(30 * time.Millisecond) }} })
 				for i := range 1200 {
 					w.notice("imp_1", c.notice, func(n *Notice) {
-						if c.forged {
+						if c.notice == "" {
+							n.Status = []string{"ready", "paid", "cancelled", "failed", "settled"}[i%5]
+						} else if c.forged {
 							n.CancellationID = fmt.Sprint(i)
 						}
 					})
