@@ -3,6 +3,7 @@ package ledger
 // This file holds what an operator sees of the rows, and how what waits for a person is retried.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -23,6 +24,7 @@ type Filter struct {
 
 const (
 	maxScanned = 20_000 // rows that one call of Barcodes reads
+	maxQueued  = 5000   // rows of queues that it sorts
 	maxCounted = 1000   // of each account by Waiting
 )
 
@@ -46,6 +48,11 @@ func (l *Ledger) Barcodes(ctx context.Context, f Filter) (rows []*Row, next Key,
 	if f.Order != "" {
 		rows, err = l.ofOrder(ctx, &f)
 		return rows, Key{}, err
+	}
+	if f.Waiting || f.Pending {
+		if rows, next, found, err := l.inQueues(ctx, &f); found || err != nil {
+			return rows, next, err
+		}
 	}
 	for after, scanned := f.After, 0; scanned < maxScanned; {
 		var page []*Row
@@ -71,6 +78,42 @@ func (l *Ledger) Barcodes(ctx context.Context, f Filter) (rows []*Row, next Key,
 		next = after
 	}
 	return rows, next, nil
+}
+
+// inQueues does what Barcodes does for rows that stand in queues: an operator is not to look for a few of
+// them in a large ledger. found is false if there are too many.
+func (l *Ledger) inQueues(ctx context.Context, f *Filter) (rows []*Row, next Key, found bool, err error) {
+	var queued []*Row
+	for account := range l.present().Accounts {
+		queues := []Queue{PersonQueue(account), TellQueue(account)}
+		if f.Waiting {
+			queues = queues[:1]
+		}
+		for _, q := range queues {
+			err := l.use(ctx, func(ctx context.Context, s Store) error {
+				page, err := s.Due(ctx, q, math.MaxInt64, maxQueued-len(queued))
+				queued = append(queued, page...)
+				return err
+			})
+			if err != nil || len(queued) >= maxQueued {
+				return nil, Key{}, false, err
+			}
+		}
+	}
+	slices.SortFunc(queued, func(a, b *Row) int { return a.Key().compare(b.Key()) })
+	for _, row := range queued {
+		if f.After.compare(row.Key()) < 0 && f.lets(row) {
+			if rows = append(rows, row); len(rows) == f.Limit {
+				return rows, row.Key(), true, nil
+			}
+		}
+	}
+	return rows, Key{}, true, nil
+}
+
+// compare compares keys in the order of Store.List.
+func (k Key) compare(other Key) int {
+	return cmp.Or(cmp.Compare(k.Account, other.Account), cmp.Compare(k.Order, other.Order))
 }
 
 // ofOrder returns the rows of an order number, which several accounts may have.

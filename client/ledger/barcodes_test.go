@@ -99,6 +99,46 @@ func TestBarcodesOfALargeLedger(t *testing.T) {
 	})
 }
 
+// What an operator looks for at night is a few orders among many.
+func TestBarcodesThatWaitInALargeLedger(t *testing.T) {
+	t.Parallel()
+	inIdleShop(t, func(w *world, _ *fakeShop) {
+		list := make([]*Row, maxScanned+100)
+		for i := range list {
+			list[i] = &Row{Format: Format, Account: "shop", Order: fmt.Sprintf("%06d", i), Version: 1, Attempts: []Attempt{{State: Void}}}
+		}
+		w.isPaid("z1")
+		for _, order := range []string{"z2", "z4", "z3"} {
+			w.waits("shop", order, causeAmount)
+		}
+		w.l.store = fixedStore{w.store, list}
+		orders := func(f Filter) (list []string, next Key) {
+			rows, next, err := w.l.Barcodes(t.Context(), f)
+			require.NoError(t, err)
+			for _, row := range rows {
+				list = append(list, row.Order)
+			}
+			return list, next
+		}
+		found, next := orders(Filter{Waiting: true, Limit: 2})
+		assert.Equal(t, []string{"z2", "z3"}, found)
+		found, next = orders(Filter{Waiting: true, Limit: 2, After: next})
+		assert.Equal(t, []string{"z4"}, found)
+		assert.Zero(t, next)
+		found, _ = orders(Filter{Pending: true, Limit: 100})
+		assert.Equal(t, []string{"z1", "z2", "z3", "z4"}, found)
+
+		for i := range maxQueued {
+			w.isPaid(fmt.Sprint("y", i))
+		}
+		found, next = orders(Filter{Pending: true, Limit: 100})
+		assert.Empty(t, found, "they are looked for in all rows")
+		assert.NotZero(t, next)
+		found, _ = orders(Filter{Waiting: true, Limit: 100})
+		assert.Equal(t, []string{"z2", "z3", "z4"}, found)
+	})
+}
+
 // fixedStore lists rows that are in order.
 type fixedStore struct {
 	*mapStore
