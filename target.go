@@ -131,6 +131,8 @@ func validateAnswer(accept []string, requirements []Requirement) error {
 	switch {
 	case accept != nil && len(accept) == 0:
 		return errors.New("accept is empty: no status would mean yes")
+	case requirements != nil && len(requirements) == 0:
+		return errors.New("requirements is empty: name one, or leave it out")
 	case slices.ContainsFunc(requirements, func(r Requirement) bool { return r.Path == "" }):
 		return errors.New("require needs a path")
 	}
