@@ -136,7 +136,10 @@ var errLags = errors.New("the look-up shows an earlier state of the payment")
 // wrote meanwhile. If this process was stopped, another one may be telling the order now: its claim
 // stays. It returns the verdict.
 func (o *order) told(ctx context.Context, impUID string, seen *Seen, about *Happening, reply Reply) Verdict {
-	claim := o.row.Telling.Until
+	claim, looked := o.row.Telling.Until, int64(0)
+	if i := o.row.find(&Attempt{ImpUID: impUID}); seen != nil && i >= 0 {
+		looked = o.row.Attempts[i].Verified
+	}
 	var t Telling
 	var waited int64
 	_ = o.l.update(ctx, o.acc, o.key, true, func(row *Row, e *env) {
@@ -145,7 +148,7 @@ func (o *order) told(ctx context.Context, impUID string, seen *Seen, about *Happ
 		}
 		i := row.find(&Attempt{ImpUID: impUID})
 		if impUID != "" && i >= 0 {
-			if seen != nil {
+			if seen != nil && row.Attempts[i].Verified < looked { // else another look-up has shown more meanwhile
 				row.observe(i, seen, e)
 			}
 			if about != nil && reply.Verdict == Heard {

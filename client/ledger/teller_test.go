@@ -637,3 +637,37 @@ func TestRetryDuringAMessage(t *testing.T) {
 		assert.Len(t, s.told(), 1)
 	})
 }
+
+// While a message is on its way, another look-up may show more. What the one before the message showed does
+// not replace it.
+func TestLookUpBeforeAMessageIsOlderThanOneMeanwhile(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		w.put(w.issued("a", "imp_1"))
+		w.seen("imp_1", client.StatusReady, paid)
+		w.notice("imp_1", "paid")
+		assert.Equal(t, []string{"imp_1 paid"}, s.events())
+		w.api.change("imp_1", cancels("c1", w.now(0)/1000+2))
+		s.on(func(m *tell.Message) *Reply {
+			if m.CancellationID == "c1" {
+				time.Sleep(9 * time.Second)
+			}
+			return nil
+		})
+		w.store.change(Key{"shop", "o"}, func(row *Row) {
+			a := &row.Attempts[0]
+			a.State, a.Verified = Refunded, 0
+			a.Happenings = append(a.Happenings, Happening{Event: tell.Cancelled, Cancellation: "c1", Seen: w.now(0)})
+			row.Version++
+			prepare(row, row.Version, w.l.env(w.acc))
+		})
+		time.Sleep(3 * time.Second)
+		w.api.change("imp_1", cancels("c2", w.now(0)/1000+3))
+		w.notice("imp_1", "cancelled", func(n *Notice) { n.CancellationID = "c2" })
+		time.Sleep(20 * time.Second)
+		told := s.told()
+		require.Len(t, told, 2)
+		assert.Equal(t, []string{"c1", "500"}, []string{told[0].CancellationID, told[0].CancelAmount})
+		assert.Equal(t, []string{"c2", "1000"}, []string{told[1].CancellationID, told[1].CancelAmount})
+	})
+}
