@@ -21,6 +21,9 @@ const (
 	bornBefore = 10 * time.Minute
 )
 
+// causeAsked is why nothing is told of an order that is pending.
+const causeAsked = "the order is asking for another barcode"
+
 // The causes for which an order waits for a person.
 const (
 	causeAmount  = "the payment has another amount than the barcode"
@@ -134,9 +137,10 @@ func (r *Row) pending() bool {
 }
 
 // isMoot reports whether an event need not be told any more: an order that got another barcode, or
-// was paid, has not expired.
+// was paid, has not expired. An attempt without an outcome has no barcode, and may never have one.
 func (r *Row) isMoot(i int, h *Happening) bool {
-	return h.Event == tell.Expired && (i != len(r.Attempts)-1 || slices.ContainsFunc(r.Attempts, func(a Attempt) bool { return a.State.paid() }))
+	return h.Event == tell.Expired && (slices.ContainsFunc(r.Attempts[i+1:], func(a Attempt) bool { return a.State != Asked }) ||
+		slices.ContainsFunc(r.Attempts, func(a Attempt) bool { return a.State.paid() }))
 }
 
 // toTell returns the event that the shop is to hear next, nil if there is none, and its attempt. What
@@ -151,6 +155,9 @@ func (r *Row) toTell(e *env) (i int, next *Happening) {
 		}
 		// The order of the list is that of the events, also if a clock was set between them.
 		first := slices.IndexFunc(list, func(h Happening) bool { return h.Done == 0 })
+		if first >= 0 && list[first].Event == tell.Expired && r.undecided() > n {
+			continue // it is not known yet whether the order gets another barcode
+		}
 		if first >= 0 && (next == nil || list[first].Seen < next.Seen) {
 			i, next = n, &list[first]
 		}

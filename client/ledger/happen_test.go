@@ -201,7 +201,7 @@ func TestNextToTell(t *testing.T) {
 		{"cancelled, by a clock that was set back", []Attempt{attempt(Refunded, h(tell.Paid, 5, 0), h(tell.Cancelled, 1, 0))}, 0, tell.Paid},
 		{"the earlier one of two", []Attempt{attempt(Paid, h(tell.Paid, 2, 0)), attempt(Paid, h(tell.Paid, 1, 0))}, 1, tell.Paid},
 		{"expired", []Attempt{attempt(Void), attempt(Expired, h(tell.Expired, 1, 0))}, 1, tell.Expired},
-		{"expired, and a newer barcode", []Attempt{attempt(Expired, h(tell.Expired, 1, 0)), attempt(Asked)}, 0, ""},
+		{"expired, and a newer barcode", []Attempt{attempt(Expired, h(tell.Expired, 1, 0)), attempt(Issued)}, 0, ""},
 		{"expired, and another one is paid", []Attempt{attempt(Paid, h(tell.Paid, 1, 2)), attempt(Expired, h(tell.Expired, 1, 0))}, 0, ""},
 		{"expired, and paid since", []Attempt{attempt(Paid, h(tell.Expired, 1, 0), h(tell.Paid, 2, 0))}, 0, tell.Paid},
 	} {

@@ -87,7 +87,7 @@ func (o *order) tell() (verdict Verdict) {
 	}()
 	i, h := o.row.toTell(e)
 	if h == nil {
-		return o.told(ctx, "", nil, nil, Reply{Verdict: Withdrawn})
+		return o.told(ctx, "", nil, nil, Reply{Verdict: Withdrawn, Cause: causeAsked})
 	}
 	impUID := o.row.Attempts[i].ImpUID
 	var seen *Seen

@@ -548,6 +548,39 @@ func TestMootEventIsDone(t *testing.T) {
 	})
 }
 
+// An attempt that never has a barcode, because the API refuses it or its outcome is never found, does not
+// keep the shop from hearing that the order's barcode has expired. While its outcome is open, the shop waits.
+func TestAttemptWithoutABarcodeMakesNothingMoot(t *testing.T) {
+	t.Parallel()
+	for becomes, told := range map[string][]string{"refused": {"imp_1 expired"}, "closed": {"imp_1 expired"}, "issued": nil} {
+		inShop(t, func(w *world, s *fakeShop) {
+			a := w.issued("a", "imp_1")
+			a.State, a.Happenings, a.Verified, a.Next = Void, []Happening{{Event: tell.Expired, Seen: w.now(0)}}, w.now(0), 0
+			b := Attempt{ID: "b", State: Asked, Amount: "15000", Asked: w.now(0), Since: w.now(0), Next: w.now(time.Hour)}
+			row := w.put(a, b)
+			prepare(row, 1, w.l.env(w.acc))
+			w.store.set(row)
+			time.Sleep(5 * time.Second)
+			assert.Empty(t, s.told())
+			assert.LessOrEqual(t, w.lines("put"), 2, "it is looked at again after a pause")
+			w.store.change(Key{"shop", "o"}, func(row *Row) {
+				switch b := &row.Attempts[1]; becomes {
+				case "refused":
+					row.Attempts = row.Attempts[:1]
+				case "closed":
+					b.Closed = true
+				case "issued":
+					b.State, b.ImpUID, b.Deadline = Issued, "imp_2", w.now(time.Hour)/1000
+				}
+				row.Version++
+			})
+			time.Sleep(20 * time.Second)
+			assert.Equal(t, told, s.events(), becomes)
+			assert.False(t, w.row().pending(), becomes)
+		})
+	}
+}
+
 // Nothing is told to anybody while the store is down, and a store that fails at the claim neither.
 func TestNothingIsToldWithoutAClaim(t *testing.T) {
 	t.Parallel()
