@@ -98,12 +98,21 @@ func (o *order) saw(ctx context.Context, i int, seen *Seen) error {
 		}
 	case state.paid() || a.open() || state == a.State:
 		o.reportPaid(a, state)
+		lapsed := e.wants(tell.Expired) && a.lapsed(seen)
 		o.row.observe(i, seen, e)
-		o.row.yieldToPaid(e)
+		if o.row.yieldToPaid(e); lapsed {
+			o.row.happen(i, tell.Expired, "", a.Deadline, e)
+		}
 	}
 	a.Looks++
 	a.Next = e.plan(a)
 	return nil
+}
+
+// lapsed reports whether a look-up shows for the first time that the barcode is void because of its
+// deadline: the API did it, or this gateway, and then did not learn of it.
+func (a *Attempt) lapsed(seen *Seen) bool {
+	return seen.state() == Void && a.open() && a.Deadline != 0 && (a.Overdue || !a.Voiding && seen.CancelledAt >= a.Deadline)
 }
 
 // reportPaid tells the operator of a payment that should not have been possible. It may have become

@@ -117,6 +117,36 @@ func TestExpiredAndTheAPIRefusesToVoid(t *testing.T) {
 	}
 }
 
+// The barcode may be void already when it is looked at after its deadline.
+func TestExpiredAndVoidAlready(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before func(w *world)
+		want   []string
+	}{
+		"by the gateway, which was killed then": {func(w *world) {
+			w.store.change(Key{"shop", "o"}, func(row *Row) { row.Attempts[0].Voiding, row.Attempts[0].Overdue = true, true })
+		}, []string{"imp_1 expired"}},
+		"by the API, at the deadline": {func(*world) {}, []string{"imp_1 expired"}},
+		"by the API, before": {func(w *world) {
+			w.api.change("imp_1", func(p *Seen) { p.CancelledAt -= 10 })
+		}, nil},
+	} {
+		inShop(t, func(w *world, s *fakeShop) {
+			a := w.issued("a", "imp_1")
+			w.put(a)
+			w.seen("imp_1", client.StatusReady)
+			w.afterDeadline(5 * time.Second)
+			w.api.change("imp_1", func(p *Seen) { p.Status, p.CancelledAt = client.StatusCancelled, a.Deadline+1 })
+			c.before(w)
+			w.notice("imp_1", "cancelled")
+			time.Sleep(10 * time.Second)
+			assert.Equal(t, "a/imp_1 void", w.states(), name)
+			assert.Equal(t, c.want, s.events(), name)
+		})
+	}
+}
+
 // The shop is told of a deadline only if the barcode was the order's last one and its end is nobody's
 // doing.
 func TestExpiredIsNotTold(t *testing.T) {
