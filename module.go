@@ -95,6 +95,7 @@ type account struct {
 
 	inLedger *ledger.Account
 	notice   string // the configuration of its cvs_notice, "" for none
+	bypasses bool // a cvs_proxy issues barcodes that the ledger does not know
 }
 
 // CaddyModule returns the Caddy module information.
@@ -229,6 +230,9 @@ func (a *App) Start() error {
 	}
 	for _, acc := range a.accounts {
 		acc.client.TakeOver()
+		if acc.bypasses && acc.inLedger.Tells != nil {
+			a.logger.Warn("the ledger does not know the barcodes of a cvs_proxy with repeat pass: without a signed notice of a payment, cvs_notice never tells it; use repeat reuse", zap.String("account", acc.name))
+		}
 	}
 	for server, guarded := range a.servers {
 		a.warnAboutRoutes(server, guarded)

@@ -613,3 +613,25 @@ func TestSameNoticeOnTwoServers(t *testing.T) {
 		assert.Len(t, keeper.take(), 1)
 	}
 }
+
+// Without a row in the ledger, neither the sweep nor a deadline has the shop told.
+func TestNoticeBesideRepeatPassIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	const warning = "the ledger does not know the barcodes of a cvs_proxy with repeat pass"
+	for _, c := range []struct {
+		repeat, notice string
+		warns          bool
+	}{
+		{"pass", gatewaytest.UsualNotice, true},
+		{"reuse", gatewaytest.UsualNotice, false},
+		{"pass", "", false},
+	} {
+		g, config := gatewaytest.Prepare(t, gatewaytest.Setup{Proxy: gatewaytest.UsualProxy + "\nrepeat " + c.repeat, Notice: c.notice})
+		gatewaytest.Provisioned(t, gatewaytest.Adapt(t, config), func(ctx caddy.Context) {
+			app, err := loadApp(ctx)
+			require.NoError(t, err)
+			require.NoError(t, app.Start())
+		})
+		assert.Equal(t, c.warns, strings.Contains(g.Log(t), warning), "%+v", c)
+	}
+}

@@ -121,6 +121,7 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 	}
 	p.MaxBody = cmp.Or(p.MaxBody, defaultMaxBody)
 	p.Repeat = cmp.Or(p.Repeat, repeatReuse)
+	p.account.bypasses = p.account.bypasses || p.Repeat == repeatPass
 	app.ledger.needed = app.ledger.needed || app.Ledger.Store != ledgerOff || p.Repeat == repeatReuse
 	for i := range p.Serve {
 		if err := p.Serve[i].provision(ctx); err != nil {
