@@ -70,15 +70,16 @@ type Ledger struct {
 	store    Store       // nil while it is down
 	missed   []missed    // what was done while it was down
 	waiting  map[Key]*waiting
-	fresh    map[payment]Key       // payments of answers that are not written yet
-	occupied map[Key]bool          // orders of requests under way
-	doubts   map[Key]time.Duration // when a call without the store ended in doubt
-	marks    map[string]Mark       // of the accounts of which the shop is told
-	targets  map[string]*target    // by account
-	budgets  map[string]*budget    // by account
-	limit    int                   // rows that the worker reads at once; its own
-	reviewed moment                // when every row was read last; zero if never
-	clockSet bool                  // a clock was set since, or that reading did not come to its end
+	fresh    map[payment]Key          // payments of answers that are not written yet
+	occupied map[Key]bool             // orders of requests under way
+	doubts   map[Key]time.Duration    // when a call without the store ended in doubt
+	marks    map[string]Mark          // of the accounts of which the shop is told
+	tells    map[string]time.Duration // since when a configuration tells an account's shop, by the monotonic clock
+	targets  map[string]*target       // by account
+	budgets  map[string]*budget       // by account
+	limit    int                      // rows that the worker reads at once; its own
+	reviewed moment                   // when every row was read last; zero if never
+	clockSet bool                     // a clock was set since, or that reading did not come to its end
 	ended    bool
 	closed   chan struct{}  // closed by Close
 	places   chan struct{}  // taken by the orders that the worker works on
@@ -104,7 +105,7 @@ func New(opts Options) *Ledger {
 	opts.reopenPause = cmp.Or(opts.reopenPause, time.Second)
 	l := &Ledger{
 		opts: opts, waiting: make(map[Key]*waiting), fresh: make(map[payment]Key), occupied: make(map[Key]bool), doubts: make(map[Key]time.Duration),
-		marks: make(map[string]Mark), targets: make(map[string]*target), budgets: make(map[string]*budget),
+		marks: make(map[string]Mark), tells: make(map[string]time.Duration), targets: make(map[string]*target), budgets: make(map[string]*budget),
 		closed: make(chan struct{}), places: make(chan struct{}, atOnce), working: make(bell, 1), telling: make(bell, 1),
 	}
 	if opts.spawn == nil {
@@ -128,6 +129,11 @@ func (l *Ledger) Use(s *Settings) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.settings = append(slices.DeleteFunc(l.settings, func(other *Settings) bool { return other == s }), s)
+	for name, acc := range s.Accounts {
+		if _, known := l.tells[name]; !known && acc.Tells != nil {
+			l.tells[name] = l.opts.clock.Now().monotonic
+		}
+	}
 	for _, t := range l.targets { // it may be another one, or mended
 		t.forget()
 	}
@@ -201,9 +207,6 @@ func (b bell) wake() {
 	default:
 	}
 }
-
-// time returns the moment by the wall clock.
-func (m moment) time() time.Time { return time.UnixMilli(m.wall) }
 
 // milliseconds is the time between two moments by the wall clock.
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }

@@ -27,7 +27,7 @@ func (l *Ledger) markOf(account string) Mark {
 }
 
 // hasMark reports whether the account's mark is known. The first node that tells an account's shop
-// makes it: what is older is told to nobody.
+// makes it: what is older than its configuration is told to nobody. The store may be down at first.
 func (l *Ledger) hasMark(ctx context.Context, acc *Account) bool {
 	if l.markOf(acc.Name).Since != 0 {
 		return true
@@ -35,8 +35,9 @@ func (l *Ledger) hasMark(ctx context.Context, acc *Account) bool {
 	var mark Mark
 	err := l.update(ctx, acc, Key{acc.Name, markOrder}, false, func(row *Row, e *env) {
 		if row.Mark == nil {
-			born := acc.API.EarliestStart(l.opts.clock.Now().time()) - int64(bornBefore/time.Second)
-			row.Mark = &Mark{Since: e.now, Born: born, Paid: born, Cancelled: born}
+			since := e.now - l.toldFor(acc.Name).Milliseconds()
+			born := acc.API.EarliestStart(time.UnixMilli(since)) - int64(bornBefore/time.Second)
+			row.Mark = &Mark{Since: since, Born: born, Paid: born, Cancelled: born}
 			row.Due = e.now
 		}
 		mark = *row.Mark
@@ -46,6 +47,17 @@ func (l *Ledger) hasMark(ctx context.Context, acc *Account) bool {
 	}
 	l.setMark(acc.Name, mark)
 	return true
+}
+
+// toldFor returns for how long a configuration of this process has told an account's shop.
+func (l *Ledger) toldFor(account string) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	since, known := l.tells[account]
+	if !known {
+		return 0
+	}
+	return l.opts.clock.Now().monotonic - since
 }
 
 func (l *Ledger) setMark(account string, mark Mark) {

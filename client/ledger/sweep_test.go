@@ -384,3 +384,29 @@ func TestShortIntervals(t *testing.T) {
 		assert.Len(t, s.told(), 4)
 	})
 }
+
+// What is paid while the store is down at the first start is no history.
+func TestPaidBeforeTheStoreIsUpForTheFirstTime(t *testing.T) {
+	t.Parallel()
+	inIdleShop(t, func(w *world, s *fakeShop) {
+		delete(w.store.rows, Key{"shop", markOrder}) // it is new
+		w.l.setMark("shop", Mark{})
+		w.store.hook(broken)
+		w.configure(func(acc *Account) { acc.Tells.Sweep = 5 * time.Minute })
+		w.l.Work()
+		time.Sleep(time.Minute)
+		require.True(t, w.l.Down())
+		_, err := w.issue()
+		require.NoError(t, err)
+		w.pass(10 * time.Minute)
+		require.Len(t, w.api.live(), 1)
+		w.api.change(w.api.live()[0], paid)
+		w.pass(time.Hour)
+		assert.Empty(t, s.told())
+		w.store.hook(nil)
+		time.Sleep(time.Minute)
+		require.False(t, w.l.Down())
+		w.pass(10 * time.Minute)
+		assert.Len(t, s.told(), 1)
+	})
+}
