@@ -306,6 +306,7 @@ const scenarios = [
 	['At two tills at once', 'Paid', /The second till: Acceptable, but not paid.*The other till was faster/s, 'paid'],
 	['Voided while scanning', 'Acceptable, but not paid', /Void/, 'cancelled'],
 	['After the deadline', 'The deadline has passed', /^\s*$/, 'ready'],
+	['Paid in spite of the void', 'Paid', /200 OK/, 'paid'], // this one is not void
 	['Lose the notice', 'Paid', /the webhook was not sent/, 'paid'],
 	['Notice twice', 'Paid', /Notice webhook, again/, 'paid'],
 	['Forged signature', 'The gateway refused', /403 Forbidden/, 'ready'],

@@ -666,7 +666,7 @@ func TestPageOffersOnlyValidScenarios(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
 	offered := regexp.MustCompile(`name="scenario" value="(\w+)"`).FindAllStringSubmatch(s.page(""), -1)
-	if len(offered) != 9 {
+	if len(offered) != 10 {
 		t.Fatalf("%d scenarios", len(offered))
 	}
 	for _, scenario := range offered {

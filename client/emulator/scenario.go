@@ -13,6 +13,7 @@ const (
 	ScenarioTwice             Scenario = "twice"           // two tills scan the barcode at the same moment
 	ScenarioVoid              Scenario = "void"            // the merchant voids the barcode while the till waits for the answer
 	ScenarioLate              Scenario = "late"            // the barcode's deadline is set to a time before the scan, and is not set back
+	ScenarioAfterVoid         Scenario = "after_void"      // the till has asked before the barcode was voided: a void barcode is paid
 	ScenarioRepeatedNotice    Scenario = "repeated_notice" // the notice is sent twice, or once more if the payment is paid already
 	ScenarioLostNotice        Scenario = "lost_notice"     // the payment is made, and its notice is never sent
 	ScenarioForgedSignature   Scenario = "forged_signature"
@@ -26,7 +27,7 @@ const forgedPrefix = "forged_"
 
 // scenarios are the values that a scan may name.
 var scenarios = []Scenario{
-	ScenarioTwice, ScenarioVoid, ScenarioLate, ScenarioRepeatedNotice, ScenarioLostNotice,
+	ScenarioTwice, ScenarioVoid, ScenarioLate, ScenarioAfterVoid, ScenarioRepeatedNotice, ScenarioLostNotice,
 	ScenarioForgedSignature, ScenarioForgedAmount, ScenarioForgedMerchantUID, ScenarioForgedUnsigned,
 }
 

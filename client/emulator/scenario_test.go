@@ -49,6 +49,26 @@ func TestScenarioVoidPreventsPayment(t *testing.T) {
 	}
 }
 
+func TestScenarioAfterVoidPaysVoidBarcode(t *testing.T) {
+	t.Parallel()
+	s := newSandbox(t, emulator.Options{})
+	g := newGateway(t, status(409))
+	barcode := s.order("order", g)
+	s.do("DELETE", "/cvs/"+barcode.field("imp_uid"), "", "")
+	result := s.scenario(barcode, emulator.ScenarioAfterVoid)
+	if !result.Accepted || result.Confirm != nil || len(result.Notice) != 1 || result.Payment.Status != "paid" || result.Payment.PaidAt == 0 || result.Payment.CancelledAt != 0 {
+		t.Errorf("%+v", result)
+	}
+	_, err := s.Scan(t.Context(), emulator.ScanRequest{Barcode: barcode.field("vbank_num"), Scenario: emulator.ScenarioAfterVoid})
+	if !errors.Is(err, emulator.ErrPaid) {
+		t.Errorf("paid twice: %v", err)
+	}
+	refused := s.scenario(s.order("another", g), emulator.ScenarioAfterVoid)
+	if refused.Accepted || refused.Confirm == nil {
+		t.Errorf("a barcode that is not void: %+v", refused)
+	}
+}
+
 func TestScenarioLateExpiresBarcode(t *testing.T) {
 	t.Parallel()
 	s := newSandbox(t, emulator.Options{})
@@ -143,7 +163,7 @@ func TestScanRejectsUnknownScenario(t *testing.T) {
 	for _, scenario := range []string{"thrice", "forged_", "forged"} {
 		a := s.do("POST", "/till", asForm, "barcode=1&scenario="+scenario)
 		a.expect(t, 400, -1)
-		if !strings.Contains(a.raw, "twice, void, late, repeated_notice, lost_notice, forged_signature") {
+		if !strings.Contains(a.raw, "twice, void, late, after_void, repeated_notice, lost_notice, forged_signature") {
 			t.Errorf("%s does not say what there is", a.raw)
 		}
 	}

@@ -225,20 +225,21 @@ func (s *store) expire(barcode string, now int64) {
 	}
 }
 
-// pay marks a payment as paid. It fails if the payment was voided or paid since the scan.
-func (s *store) pay(impUID, payType string, now time.Time) (payment, error) {
+// pay marks a payment as paid. It fails if the payment was paid since the scan, or voided, unless a void one may be paid.
+func (s *store) pay(impUID, payType string, void bool, now time.Time) (payment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.byUID[impUID]
 	if p == nil {
 		return payment{}, ErrUnknownBarcode
 	}
-	if err := p.closedError(); err != nil {
+	if err := p.closedError(); err != nil && (!void || !errors.Is(err, ErrVoid)) {
 		return *p, err
 	}
 	// Assumption: the API lets a second barcode of the same order be paid. Only the gateway refuses it.
 	p.keepHistory(now)
 	p.Status, p.PaidAt, p.PayType, p.FailReason = statusPaid, now.Unix(), payType, ""
+	p.CancelledAt, p.cancelReason = 0, "" // of a void
 	p.pgTID = randomDigits(20)
 	if payType == PayTypeCard {
 		p.applyNum = randomDigits(8)

@@ -110,6 +110,11 @@ func (e *Emulator) scan(ctx context.Context, req ScanRequest) (ScanResult, error
 		result.Notice = e.notify(context.WithoutCancel(ctx), p, notice{})
 		return result, nil
 	}
+	if errors.Is(err, ErrVoid) && req.Scenario == ScenarioAfterVoid {
+		result := newResult(req, p)
+		e.completeScan(ctx, p, req, "", &result)
+		return result, nil
+	}
 	if err != nil {
 		return ScanResult{}, err
 	}
@@ -143,7 +148,7 @@ func (e *Emulator) completeScan(ctx context.Context, p payment, req ScanRequest,
 	result.Reason = reason
 	if reason == "" {
 		// If two tills have scanned one barcode, this fails for the second.
-		if paid, err := e.store.pay(p.ImpUID, req.PayType, e.opts.Now()); err != nil {
+		if paid, err := e.store.pay(p.ImpUID, req.PayType, req.Scenario == ScenarioAfterVoid, e.opts.Now()); err != nil {
 			result.Reason = err.Error()
 		} else {
 			result.Accepted = true

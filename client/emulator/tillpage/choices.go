@@ -34,6 +34,10 @@ func (l language) scenarios() []choice {
 			About: l.t("기한이 지금 끝나고, 게이트웨이에 묻지 않습니다.", "It ends now, and the gateway is not asked."),
 		},
 		{
+			Value: "after_void", Name: l.t("말소된 뒤에도 결제", "Paid in spite of the void"),
+			About: l.t("말소되기 전에 물어본 계산대입니다.", "The till had asked before it."),
+		},
+		{
 			Value: "lost_notice", Name: l.t("통보 유실", "Lose the notice"),
 			About: l.t("결제되지만, 통보는 보내지 않습니다.", "It is paid, and no notice is ever sent."),
 		},
