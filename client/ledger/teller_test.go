@@ -704,3 +704,21 @@ func TestLookUpBeforeAMessageIsOlderThanOneMeanwhile(t *testing.T) {
 		assert.Equal(t, []string{"c2", "1000"}, []string{told[1].CancellationID, told[1].CancelAmount})
 	})
 }
+
+// The process ends after the API has voided a barcode whose deadline has passed, and before that is
+// written. A notice then has the payment looked at: what the look-up shows is told, too.
+func TestExpiredIsToldIfALookUpShowsTheVoid(t *testing.T) {
+	t.Parallel()
+	inShop(t, func(w *world, s *fakeShop) {
+		a := w.issued("a1", "imp_1")
+		a.Deadline, a.Voiding, a.Overdue = w.now(-time.Minute)/1000, true, true
+		w.put(a)
+		w.seen("imp_1", client.StatusCancelled)
+		w.notice("imp_1", "paid")
+		time.Sleep(time.Minute)
+		told := s.told()
+		require.Len(t, told, 1)
+		assert.Equal(t, tell.Expired, told[0].Event)
+		assert.Equal(t, "cancelled", told[0].Status)
+	})
+}
