@@ -5,6 +5,8 @@ package acceptance
 // This file holds what the crash run does to the gateway's process.
 
 import (
+	"cmp"
+	"os"
 	"os/exec"
 	"syscall"
 	"testing"
@@ -18,14 +20,16 @@ import (
 
 // gatewayProcess is the gateway. It has the same addresses and the same files after each start.
 type gatewayProcess struct {
-	config string
-	cmd    *exec.Cmd
-	starts int
+	config  string
+	program string // another binary than this one; "" for this one
+	cmd     *exec.Cmd
+	starts  int
 }
 
 func (p *gatewayProcess) start(t *testing.T) {
 	t.Helper()
-	p.cmd = gatewaytest.StartProcess(t, p.config)
+	program := cmp.Or(p.program, os.Args[0])
+	p.cmd = gatewaytest.StartProgram(t, program, p.config)
 	p.starts++
 }
 

@@ -53,7 +53,18 @@ func StartProcess(t *testing.T, config string, env ...string) *exec.Cmd {
 // as strace -D does.
 func StartProcessUnder(t *testing.T, command []string, config string, env ...string) *exec.Cmd {
 	t.Helper()
-	command = append(slices.Clone(command), os.Args[0])
+	return startProcess(t, append(slices.Clone(command), os.Args[0]), config, env)
+}
+
+// StartProgram is StartProcess with another binary of the same tests, such as one that was built with a
+// line of the product changed.
+func StartProgram(t *testing.T, program, config string, env ...string) *exec.Cmd {
+	t.Helper()
+	return startProcess(t, []string{program}, config, env)
+}
+
+func startProcess(t *testing.T, command []string, config string, env []string) *exec.Cmd {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	cmd.Env = append(append(os.Environ(), caddyVariable+"=1"), env...)
 	cmd.Stdin = strings.NewReader(config)
