@@ -1,0 +1,120 @@
+//go:build !race
+
+package acceptance
+
+// This file holds the end of the delivery run: the figures, and how often each fault must strike.
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
+)
+
+// report prints the figures, and fails if a fault struck too seldom.
+func (c *deliveryRun) report(t *testing.T, j *deliveryJudge) {
+	t.Helper()
+	c.shop.requireSound(t)
+	figures := table{title: "delivery run"}
+	figures.row("seconds", int(time.Since(c.began).Seconds()))
+	for _, s := range deliveryStories {
+		c.figure(t, &figures, "order: "+s.name, c.stories[s.name], c.size.orders*s.times/25/2)
+	}
+	for _, d := range deliveryDisruptions {
+		c.figure(t, &figures, d.name, c.counts.counts[d.name], c.times(d))
+	}
+	for _, name := range []string{
+		noticeLost, noticeDoubled, noticeEarly, noticeReversed, noticeForm, noticeRepeated, foreignCard, foreignUnknown, refundServed, shopStubborn,
+	} {
+		c.figure(t, &figures, name, c.counts.counts[name], c.least(1, 50))
+	}
+	for _, f := range deliveryForgeries {
+		c.figure(t, &figures, f.name, c.counts.counts[f.name], c.least(1, 50))
+	}
+	for _, name := range shopFaults {
+		c.figure(t, &figures, name, c.counts.counts[name], c.least(2, 50))
+	}
+	for _, m := range deliveryFaults {
+		for _, at := range m.at {
+			least := 1
+			if at == emulator.EndpointVoid || !c.size.full && at == emulator.EndpointList {
+				least = c.least(0, 1)
+			}
+			c.figure(t, &figures, "API: "+m.nameAt(at), c.counts.counts[m.nameAt(at)], least)
+		}
+	}
+	c.work(t, &figures, j)
+	for _, name := range deliveryMistakes {
+		figures.row(name, j.counts.counts[name])
+	}
+	figures.print(t)
+}
+
+// least is the least number in this form of the run.
+func (c *deliveryRun) least(inShort, inLong int) int {
+	if c.size.full {
+		return inLong
+	}
+	return inShort
+}
+
+// figure prints how often a fault struck, and fails if that was too seldom.
+func (c *deliveryRun) figure(t *testing.T, figures *table, name string, n, least int) {
+	t.Helper()
+	figures.row(name, fmt.Sprintf("%d (least %d)", n, least))
+	if n < least {
+		t.Errorf("%q: %d times, and must be at least %d times", name, n, least)
+	}
+}
+
+// work prints what the gateway did.
+func (c *deliveryRun) work(t *testing.T, figures *table, j *deliveryJudge) {
+	t.Helper()
+	forbidden, paid := 0, 0
+	for _, o := range c.orders {
+		if o.forbidden {
+			forbidden++
+		}
+	}
+	var delays []time.Duration
+	for impUID, at := range c.paid {
+		paid++
+		if told, ok := j.first[deliveryEvent{impUID, "paid", ""}]; ok {
+			delays = append(delays, told.Sub(at))
+		}
+	}
+	slices.Sort(delays)
+	figures.row("starts of the gateway", c.process.starts)
+	figures.row("orders that waited for a person, and were told again", c.retried)
+	figures.row("left: pending", c.left.pending)
+	figures.row("left: waiting for a person (of a test channel)", fmt.Sprintf("%d (%d)", c.left.waiting, forbidden))
+	figures.row("payments", paid)
+	figures.row("messages to the shop", len(j.told))
+	figures.row("events that the shop knows", j.heard)
+	figures.row("doubles", j.doubles)
+	figures.row("paid after a void that the shop was not told of, not late", j.notLate)
+	if len(delays) > 0 {
+		figures.row("from paid to told, median", delays[len(delays)/2].Round(time.Millisecond))
+		figures.row("from paid to told, 99th of 100", delays[len(delays)*99/100].Round(time.Millisecond))
+		figures.row("from paid to told, longest", delays[len(delays)-1].Round(time.Millisecond))
+	}
+	for _, endpoint := range []emulator.Endpoint{emulator.EndpointPayment, emulator.EndpointFindAll, emulator.EndpointVoid, emulator.EndpointList} {
+		n := c.api.count(endpoint)
+		figures.row("calls of the API, "+string(endpoint), fmt.Sprintf("%d, %.2f each", n, float64(n)/float64(max(paid, 1))))
+	}
+	secret := gatewaytest.FindSecrets()
+	assert.Empty(t, secret, "the run wrote a secret")
+	c.foreign(j)
+}
+
+// foreign brings into the judgement what the shop has found itself.
+func (c *deliveryRun) foreign(j *deliveryJudge) {
+	for _, misplaced := range c.shop.misplaced {
+		j.note(foreignMistaken, "", misplaced)
+	}
+}
