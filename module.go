@@ -95,7 +95,7 @@ type account struct {
 
 	inLedger *ledger.Account
 	notice   string // the configuration of its cvs_notice, "" for none
-	bypasses bool // a cvs_proxy issues barcodes that the ledger does not know
+	bypasses bool   // a cvs_proxy issues barcodes that the ledger does not know
 }
 
 // CaddyModule returns the Caddy module information.
