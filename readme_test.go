@@ -1,13 +1,15 @@
 package caddycvs
 
-// This file holds the test of the README's section about what an app does: the requests and answers in
-// it are those that an app sends and gets.
+// This file holds tests of the README's words about what an app does and what goes wrong: the requests
+// and answers in it are those that an app sends and gets, and each row of what goes wrong has its tests.
 
 import (
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -88,4 +90,73 @@ func TestREADMEShowsTheAppsRequests(t *testing.T) {
 		}
 		assert.Contains(t, string(readme), "```http\n"+text+"```\n", name)
 	}
+}
+
+// failureTests are the tests of each row of the README's table of what goes wrong with a notice, by the
+// row's first words.
+var failureTests = map[string][]string{
+	"the notice is lost":                      {"TestQuickstartShopHearsOfPaymentsWithoutNotices", "TestSweepFindsWhatNoNoticeTold", "TestDeliveryRun"},
+	"it comes twice":                          {"TestDoubledNotice", "TestDeliveryRun"},
+	"it comes before the payment":             {"TestPaidWhileTheLookUpLags", "TestHintThatIsNotMetForADay"},
+	"it is forged":                            {"TestNoticeForgeryRun", "TestFloodOfNotices"},
+	"it names the order in its signed URL":    {"TestKnownPaymentOfAnotherOrder", "TestPaymentThatTheRowDoesNotKnow"},
+	"it comes before the answer":              {"TestNoticeBeforeTheAnswerIsWritten", "TestPaymentThatTheRowDoesNotKnow", "TestNoticeByWhatIsKnown"},
+	"the refund's notice comes before":        {"TestEventsOfAnOrderFollowEachOther", "TestObserveByState"},
+	"PortOne is down":                         {"TestHintStaysWhileTheAPIIsSilent", "TestWorkerKeepsRetryAfter", "TestWorkerMakesFiftyCallsASecond"},
+	"the shop is down":                        {"TestShopThatIsDown", "TestTellVerdict", "TestTellToAShopThatIsDown", "TestDeliveryRun"},
+	"the shop heard, and its answer was lost": {"TestTellVerdict", "TestDeliveryRun"},
+	"one order makes the shop fail":           {"TestPoisonedOrder"},
+	"Caddy is killed":                         {"TestGatewaySyncsBeforeItSends", "TestAnswerThatCannotBeWritten", "TestDeliveryRun"},
+	"Caddy stands still":                      {"TestMessageIsWithdrawnAfterAStop", "TestTwoNodesNeverTellOneOrderAtOnce"},
+	"the disk is full":                        {"TestNoticeWhileTheLedgerIsDown"},
+	"an expired or voided barcode is paid":    {"TestExpiredIsTold", "TestDeliveryRun"},
+	"two barcodes of an order are paid":       {"TestTwoPaidBarcodes"},
+	"the clock was set":                       {"TestTellingAfterAClockWasSetBack", "TestSweepCorrectsRowsAfterTheClockWasSet"},
+}
+
+func TestREADMEsFailuresHaveTests(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	_, table, found := strings.Cut(string(readme), "**What goes wrong, and what follows.**")
+	require.True(t, found)
+	table, _, _ = strings.Cut(table, "\n**History.**")
+	exists := testFunctions(t)
+	rows := 0
+	for line := range strings.SplitSeq(table, "\n") {
+		row, isRow := strings.CutPrefix(line, "| ")
+		if !isRow || strings.HasPrefix(row, "what goes wrong") {
+			continue
+		}
+		rows++
+		tested := false
+		for words, tests := range failureTests {
+			if !strings.HasPrefix(row, words) {
+				continue
+			}
+			tested = true
+			for _, name := range tests {
+				assert.True(t, exists[name], "%s, for: %s", name, row)
+			}
+		}
+		assert.True(t, tested, row)
+	}
+	assert.Len(t, failureTests, rows)
+}
+
+// testFunctions returns the names of all tests of the module.
+func testFunctions(t *testing.T) map[string]bool {
+	t.Helper()
+	names, function := make(map[string]bool), regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, match := range function.FindAllSubmatch(source, -1) {
+			names[string(match[1])] = true
+		}
+		return err
+	}))
+	return names
 }
