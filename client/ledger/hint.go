@@ -60,7 +60,7 @@ func (r *Row) hint(h Hint, e *env) bool {
 		}
 		old.Cancellation, old.Next = h.Cancellation, next
 		if h.Amount != "" {
-			old.Looks, old.ID, old.Amount, old.Expires = 0, h.ID, h.Amount, h.Expires
+			old.At, old.Looks, old.ID, old.Amount, old.Expires = e.now, 0, h.ID, h.Amount, h.Expires
 		}
 		return true
 	}

@@ -284,7 +284,9 @@ func TestUnsignedNoticesLookLessOften(t *testing.T) {
 		assert.False(t, r.hint(h, e))
 	}
 	h.Amount = "15000"
+	r.Hints[0].At = e.in(-hintLife)
 	require.True(t, r.hint(h, e))
 	assert.Equal(t, e.in(lookAtMost), r.Hints[0].Next)
 	assert.Zero(t, r.Hints[0].Looks)
+	assert.Equal(t, e.now, r.Hints[0].At, "its day begins anew, whatever was forged before")
 }
