@@ -5,6 +5,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -391,6 +392,13 @@ func TestPaidBeforeTheStoreIsUpForTheFirstTime(t *testing.T) {
 	inIdleShop(t, func(w *world, s *fakeShop) {
 		delete(w.store.rows, Key{"shop", markOrder}) // it is new
 		w.l.setMark("shop", Mark{})
+		var up atomic.Bool
+		w.opens = func() (Store, error) {
+			if !up.Load() {
+				return nil, errBroken
+			}
+			return w.store, nil
+		}
 		w.store.hook(broken)
 		w.configure(func(acc *Account) { acc.Tells.Sweep = 5 * time.Minute })
 		w.l.Work()
@@ -404,6 +412,7 @@ func TestPaidBeforeTheStoreIsUpForTheFirstTime(t *testing.T) {
 		w.pass(time.Hour)
 		assert.Empty(t, s.told())
 		w.store.hook(nil)
+		up.Store(true)
 		time.Sleep(time.Minute)
 		require.False(t, w.l.Down())
 		w.pass(10 * time.Minute)
