@@ -633,3 +633,11 @@ func (f *fakeAPI) live() (list []string) {
 	}
 	return list
 }
+
+// listedTime is the time by which the API lists a payment.
+func (s *Seen) listedTime(status client.Status) int64 {
+	if status == client.StatusPaid {
+		return s.PaidAt
+	}
+	return s.CancelledAt
+}

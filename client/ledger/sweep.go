@@ -4,6 +4,7 @@ package ledger
 // time, so that nothing depends on a notice.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,7 +104,9 @@ func (l *Ledger) sweepLists(ctx context.Context, acc *Account, mark *Mark, to in
 
 // sweepList reads one list, ascending, to an end that does not move. It goes on behind the last time
 // seen, and by page only within one second: a payment that leaves the list while it is read would
-// make the pages skip another one. The mark is set when all that was found is written.
+// make the pages skip another one. The list of cancelled payments is sorted by their last change, which
+// may be another time than that of the refund, so it is read by page: what a page skips, the next
+// sweep finds. The mark is set when all that was found is written.
 func (l *Ledger) sweepList(ctx context.Context, acc *Account, status client.Status, mark *int64, born, to int64) error {
 	from := max(min(*mark, to)-int64(sweepOverlap/time.Second), min(born, to), to-int64(sweepRange/time.Second)) // a clock may have been wrong
 	for page := 1; ; {
@@ -120,24 +123,21 @@ func (l *Ledger) sweepList(ctx context.Context, acc *Account, status client.Stat
 			*mark = to
 			return nil
 		}
-		times := make([]int64, len(list))
-		for i := range list {
-			times[i] = list[i].listedTime(status)
-		}
-		if n := len(times); n > 0 && slices.IsSorted(times) && times[n-1] > from {
-			from, page = times[n-1], 1
+		if last := lastPaid(list); status == client.StatusPaid && last > from {
+			from, page = last, 1
 		} else {
 			page++
 		}
 	}
 }
 
-// listedTime is the time by which the API lists a payment.
-func (s *Seen) listedTime(status client.Status) int64 {
-	if status == client.StatusPaid {
-		return s.PaidAt
+// lastPaid returns the time of the last payment of a page, 0 if the page is not sorted by it.
+func lastPaid(list []Seen) int64 {
+	byTime := func(a, b Seen) int { return cmp.Compare(a.PaidAt, b.PaidAt) }
+	if len(list) == 0 || !slices.IsSortedFunc(list, byTime) {
+		return 0
 	}
-	return s.CancelledAt
+	return list[len(list)-1].PaidAt
 }
 
 // compare has a payment of a list looked at if its row does not know what it shows. A payment that
