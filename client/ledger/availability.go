@@ -6,12 +6,17 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
 	maxMissed   = 10_000
 	reopenLimit = 30 * time.Second
+
+	// caughtUpAtOnce is how many orders are written at once of those that a store has missed.
+	caughtUpAtOnce = 100
 )
 
 // missed is an attempt that was made while the store was down.
@@ -65,7 +70,7 @@ func (l *Ledger) trust(store Store) bool {
 		case len(batch) == 0:
 			return true
 		}
-		if rest := l.catchUp(store, batch); rest != nil {
+		if rest := l.catchUp(store, batch); len(rest) > 0 {
 			l.mu.Lock()
 			l.missed = append(rest, l.missed...)
 			l.mu.Unlock()
@@ -75,21 +80,49 @@ func (l *Ledger) trust(store Store) bool {
 	}
 }
 
-// catchUp writes what was missed, and returns what could not be written.
+// catchUp writes what was missed, and returns what could not be written. Several orders are written at
+// once, so that they share a sync: on a slow disk more would be missed meanwhile than is written.
 func (l *Ledger) catchUp(store Store, batch []missed) (rest []missed) {
-	for i, m := range batch {
-		acc := l.account(m.key.Account)
+	orders := make(map[Key][]missed)
+	for _, m := range batch {
+		orders[m.key] = append(orders[m.key], m)
+	}
+	var failed sync.Map // by order
+	var broken atomic.Bool
+	var working sync.WaitGroup
+	places := make(chan struct{}, caughtUpAtOnce)
+	for key, list := range orders {
+		places <- struct{}{}
+		working.Go(func() {
+			if broken.Load() || !l.writeMissed(store, list) {
+				broken.Store(true)
+				failed.Store(key, true)
+			}
+			<-places
+		})
+	}
+	working.Wait()
+	return slices.DeleteFunc(batch, func(m missed) bool {
+		_, left := failed.Load(m.key)
+		return !left
+	})
+}
+
+// writeMissed writes what was missed of one order, and reports whether it could.
+func (l *Ledger) writeMissed(store Store, list []missed) bool {
+	for i := range list {
+		acc := l.account(list[i].key.Account)
 		if acc == nil { // its account was taken out of the configuration
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
-		err := l.updateIn(ctx, store, acc, m.key, true, m.add)
+		err := l.updateIn(ctx, store, acc, list[i].key, true, list[i].add)
 		cancel()
 		if err != nil && !errors.Is(err, ErrBusy) {
-			return batch[i:]
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 // add brings what was missed into a row.
