@@ -49,3 +49,20 @@ type Store interface {
 	// Close ends the store. Writes that wait are done first.
 	Close() error
 }
+
+// Clock is implemented by a Store that several nodes share. Rows are dated by its clock.
+type Clock interface {
+	// Now returns the time in Unix milliseconds. It asks nobody: the Store compares its clock with
+	// this machine's from time to time. It works after Close, too.
+	Now() int64
+}
+
+// Movable is a Store whose rows can be moved to another one.
+type Movable interface {
+	Store
+	// Note returns a short value that is kept beside the rows. If there is none, initial is kept,
+	// durably, and returned, unless it is "".
+	Note(ctx context.Context, name, initial string) (string, error)
+	// SetNote keeps a value, and returns when that is durable.
+	SetNote(ctx context.Context, name, value string) error
+}
