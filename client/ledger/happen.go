@@ -98,7 +98,8 @@ func (r *Row) happen(i int, event tell.Event, cancellation string, at int64, e *
 		return
 	}
 	h := Happening{Event: event, Cancellation: cancellation, Seen: e.now}
-	if !e.wants(event) || at != 0 && at < e.mark.Born && a.Asked < e.mark.Since {
+	past := cmp.Or(r.Past, e.mark.past())
+	if !e.wants(event) || at != 0 && at < past.Born && a.Asked < past.Since {
 		h.Done = e.now
 	}
 	a.Happenings = append(a.Happenings, h)

@@ -44,6 +44,7 @@ type Row struct {
 	Queue     Queue     `json:"queue,omitzero"`      // the queue, beside Looks, in which the row stands; "" for none
 	QueueDue  int64     `json:"queue_due,omitzero"`  // its place there
 	Mark      *Mark     `json:"mark,omitzero"`       // of an account's row: see markOrder
+	Past      Past      `json:"past,omitzero"`       // of a row that was moved here: takes the place of its account's mark
 
 	Unknown jsontext.Value `json:",embed"` // members that a newer version wrote
 }

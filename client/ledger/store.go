@@ -61,8 +61,9 @@ type Clock interface {
 type Movable interface {
 	Store
 	// Note returns a short value that is kept beside the rows. If there is none, initial is kept,
-	// durably, and returned, unless it is "".
+	// durably, and returned, unless it is "". A name has at most 64 bytes of ASCII, a value at most
+	// 512 bytes of UTF-8 without NUL.
 	Note(ctx context.Context, name, initial string) (string, error)
-	// SetNote keeps a value, and returns when that is durable.
+	// SetNote keeps a value, and returns when that is durable. "" removes it.
 	SetNote(ctx context.Context, name, value string) error
 }

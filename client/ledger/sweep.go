@@ -108,7 +108,7 @@ func (l *Ledger) sweepLists(ctx context.Context, acc *Account, mark *Mark, to in
 // may be another time than that of the refund, so it is read by page: what a page skips, the next
 // sweep finds. The mark is set when all that was found is written.
 func (l *Ledger) sweepList(ctx context.Context, acc *Account, status client.Status, mark *int64, born, to int64) error {
-	from := max(min(*mark, to)-int64(sweepOverlap/time.Second), min(born, to), to-int64(sweepRange/time.Second)) // a clock may have been wrong
+	from := max(min(*mark, to)-int64(sweepOverlap/time.Second), min(born, *mark, to), to-int64(sweepRange/time.Second)) // a clock may have been wrong, and orders of before the birth may have been moved here
 	for page := 1; ; {
 		list, more, err := acc.API.Page(ctx, status, from, to, page)
 		if err != nil {

@@ -87,6 +87,15 @@ type Mark struct {
 	Cancelled int64 `json:"cancelled"` // likewise of cancelled ones
 }
 
+// Past says what of an order is history, of which the shop is not told: what took place before Born, if the
+// barcode was asked for before Since. Both are as in Mark.
+type Past struct {
+	Since int64 `json:"since"`
+	Born  int64 `json:"born"`
+}
+
+func (m *Mark) past() Past { return Past{m.Since, m.Born} }
+
 // Queue names an order in which a store lists rows by time.
 type Queue string
 

@@ -8,6 +8,7 @@ package boltstore
 // This file holds the Store: its options and errors, its beginning and end.
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -60,6 +61,9 @@ var (
 	// write a file that has it: an entry may be of a row that left the queue, or was removed.
 	queuesBucket = []byte("queues")
 
+	// notesBucket has name → value. Older versions do not know it.
+	notesBucket = []byte("notes")
+
 	formatKey = []byte("format") // in meta, as decimal digits
 )
 
@@ -67,6 +71,8 @@ var (
 type Options struct {
 	LockTimeout time.Duration // how long Open waits for another process to release the file; default 10s
 	NoSync      bool          // for tests: what was written is lost with a power cut
+	Existing    bool          // a missing file is an error, fs.ErrNotExist, and is not created
+	Moved       bool          // for ledger.Move: a file is opened also if its rows were moved away
 
 	tune func(*bbolt.Options) // for the tests of this package
 }
@@ -87,10 +93,11 @@ type Store struct {
 	close   func() error
 }
 
-var _ ledger.Store = (*Store)(nil)
+var _ ledger.Movable = (*Store)(nil)
 
 // Open opens a ledger's file, and creates it if it is missing, readable for its owner only. The
-// directory must exist. An error of the file system is in the chain of the error that it returns.
+// directory must exist. An error of the file system is in the chain of the error that it returns, and
+// ledger.ErrMoved if the rows of the file were moved away.
 func Open(path string, o Options) (*Store, error) {
 	s := &Store{syncing: make(chan struct{}, 1), writes: make(chan *write), closing: make(chan struct{}), stopped: make(chan struct{})}
 	_, _ = rand.Read(s.opening[:]) // never fails
@@ -106,6 +113,12 @@ func Open(path string, o Options) (*Store, error) {
 		return s.release(cause)
 	})
 	go s.run()
+	if o.Moved {
+		return s, nil
+	}
+	if err := ledger.CheckMoved(context.Background(), s); err != nil {
+		return nil, fmt.Errorf("opening the ledger %s: %w", path, errors.Join(err, s.Close()))
+	}
 	return s, nil
 }
 

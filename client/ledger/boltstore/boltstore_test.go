@@ -25,10 +25,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestStoreKeepsTheRulesOfAStore(t *testing.T) {
 	t.Parallel()
 	var paths sync.Map
-	storetest.Run(t, func(t *testing.T) ledger.Store {
+	open := func(t *testing.T) *Store {
 		path, _ := paths.LoadOrStore(t.Name(), filepath.Join(t.TempDir(), "ledger.db"))
 		return mustOpen(t, path.(string), Options{})
-	})
+	}
+	storetest.Run(t, func(t *testing.T) ledger.Store { return open(t) })
+	storetest.RunMovable(t, func(t *testing.T) ledger.Movable { return open(t) })
 }
 
 // mustOpen opens a ledger.

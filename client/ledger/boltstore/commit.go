@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 )
@@ -129,7 +130,7 @@ func (s *Store) drain(batch []*write) []*write {
 func (s *Store) commit(batch []*write) {
 	err := s.down()
 	if err == nil {
-		err = s.update(batch)
+		err = s.update(func(tx *bbolt.Tx) error { return s.apply(tx, batch) })
 	}
 	for _, w := range batch {
 		if err != nil {
@@ -139,21 +140,23 @@ func (s *Store) commit(batch []*write) {
 	}
 }
 
-// update does writes in one transaction. After a failure the kernel may hold what the disk does not
+// update changes the file in one transaction. After a failure the kernel may hold what the disk does not
 // have, and say nothing of it any more, so the Store ends.
-func (s *Store) update(batch []*write) error {
+func (s *Store) update(change func(*bbolt.Tx) error) error {
 	s.syncing <- struct{}{}
 	defer func() { <-s.syncing }()
 	var id int
 	err := guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error {
 			id = tx.ID()
-			return s.apply(tx, batch)
+			return change(tx)
 		})
 	})
 	switch {
 	case errors.Is(err, errNoChange):
 		return nil
+	case errors.Is(err, berrors.ErrDatabaseNotOpen): // a note came too late
+		return errClosed
 	case err != nil:
 		err = fmt.Errorf("writing to the ledger: %w", err)
 		s.failed.Store(&err)
@@ -205,7 +208,7 @@ func (s *Store) stored(b buckets, w *write) (old entries, err error) {
 }
 
 // buckets are the buckets of a transaction.
-type buckets struct{ rows, due, queues, imps *bbolt.Bucket }
+type buckets struct{ rows, due, queues, imps, notes *bbolt.Bucket }
 
 func bucketsOf(tx *bbolt.Tx) buckets {
 	return buckets{
@@ -213,6 +216,7 @@ func bucketsOf(tx *bbolt.Tx) buckets {
 		due:    tx.Bucket(dueBucket),
 		queues: tx.Bucket(queuesBucket),
 		imps:   tx.Bucket(impBucket),
+		notes:  tx.Bucket(notesBucket), // nil if there is none
 	}
 }
 

@@ -31,6 +31,11 @@ func (o Options) bbolt() *bbolt.Options {
 	if runtime.GOOS != "windows" && strconv.IntSize == 64 { // Windows would make the file as large
 		options.InitialMmapSize = mapSize
 	}
+	if o.Existing {
+		options.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			return os.OpenFile(name, flag&^os.O_CREATE, mode) //nolint:gosec // the configuration names it
+		}
+	}
 	if o.tune != nil {
 		o.tune(options)
 	}
@@ -74,7 +79,7 @@ func (s *Store) openDatabase(path string, options *bbolt.Options) error {
 	case errors.Is(err, berrors.ErrTimeout):
 		return ErrLocked
 	case errors.As(err, &system):
-		if fresh { // a full disk leaves half a file, which could not be opened later
+		if fresh && !errors.Is(err, fs.ErrNotExist) { // a full disk leaves half a file, which could not be opened later
 			_ = os.Remove(path)
 		}
 		return err
@@ -125,7 +130,7 @@ func (s *Store) inspect(tx *bbolt.Tx) (lack func(*bbolt.Tx) error, err error) {
 	switch {
 	case err != nil:
 		return nil, ErrNotLedger
-	case format > fileFormat:
+	case format > fileFormat && format != movedFormat:
 		return nil, fmt.Errorf("%w: its format is %d, this version knows %d", ErrNewer, format, fileFormat)
 	case tx.Bucket(queuesBucket) == nil:
 		return createQueues, nil

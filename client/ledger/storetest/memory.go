@@ -22,15 +22,18 @@ type Memory struct {
 	mu     sync.Mutex
 	closed bool
 	rows   map[ledger.Key]*ledger.Row
+	notes  map[string]string
 }
 
-var _ ledger.Store = (*Memory)(nil)
+var _ ledger.Movable = (*Memory)(nil)
 
 // NewMemory returns an empty store.
-func NewMemory() *Memory { return &Memory{rows: make(map[ledger.Key]*ledger.Row)} }
+func NewMemory() *Memory {
+	return &Memory{rows: make(map[ledger.Key]*ledger.Row), notes: make(map[string]string)}
+}
 
 // Reopen returns a store with the rows of one that was closed. Holds live on.
-func (m *Memory) Reopen() *Memory { return &Memory{rows: m.rows} }
+func (m *Memory) Reopen() *Memory { return &Memory{rows: m.rows, notes: m.notes} }
 
 // lock locks the store, or returns why it cannot be used.
 func (m *Memory) lock(ctx context.Context) error {
@@ -138,6 +141,28 @@ func (m *Memory) list(ctx context.Context, order func(a, b *ledger.Row) int, lim
 		rows[i] = row.Clone()
 	}
 	return rows, nil
+}
+
+// Note implements ledger.Movable.
+func (m *Memory) Note(ctx context.Context, name, initial string) (string, error) {
+	if err := m.lock(ctx); err != nil {
+		return "", err
+	}
+	defer m.mu.Unlock()
+	if m.notes[name] == "" {
+		m.notes[name] = initial
+	}
+	return m.notes[name], nil
+}
+
+// SetNote implements ledger.Movable.
+func (m *Memory) SetNote(ctx context.Context, name, value string) error {
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	m.notes[name] = value
+	return nil
 }
 
 // Close implements ledger.Store.

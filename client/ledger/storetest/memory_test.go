@@ -17,14 +17,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	var stores sync.Map
-	storetest.Run(t, func(t *testing.T) ledger.Store {
+	open := func(t *testing.T) *storetest.Memory {
 		m := storetest.NewMemory()
 		if closed, ok := stores.Swap(t.Name(), m); ok {
 			m = closed.(*storetest.Memory).Reopen()
 			stores.Store(t.Name(), m)
 		}
 		return m
-	})
+	}
+	storetest.Run(t, func(t *testing.T) ledger.Store { return open(t) })
+	storetest.RunMovable(t, func(t *testing.T) ledger.Movable { return open(t) })
 }
 
 // BenchmarkMemory reads a row and writes it again.

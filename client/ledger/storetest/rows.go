@@ -32,6 +32,7 @@ func fullRow() *ledger.Row {
 		Telling: ledger.Telling{Until: 1, Next: 2, Since: 3, Tries: 4, Looks: 7, Spent: 5, Cause: "원인", Waiting: 6},
 		Queue:   "tell 둘째\x00", QueueDue: 1_753_000_000_001,
 		Mark:    &ledger.Mark{Since: 4, Born: 1, Paid: 2, Cancelled: 3},
+		Past:    ledger.Past{Since: 3, Born: 2},
 		Unknown: jsontext.Value(`{"told":{"paid":3}}`),
 	}
 }
