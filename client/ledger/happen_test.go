@@ -25,6 +25,21 @@ func telling(t testing.TB) *env {
 	return e
 }
 
+// An order that was moved here says itself what is history.
+func TestObserveWhatWasMoved(t *testing.T) {
+	t.Parallel()
+	for past, want := range map[Past]string{
+		{}: "paid+",
+		{Since: noon - 3*daily.Milliseconds(), Born: api - 3*24*3600}:  "paid",
+		{Since: noon - 25*3600*1000, Born: api - 24*3600 - 3600 - 600}: "paid",
+		{Since: noon, Born: api}: "paid+",
+	} {
+		row := &Row{Past: past, Attempts: []Attempt{{State: Issued, ImpUID: "imp_1", Asked: noon - 2*daily.Milliseconds(), Amount: "15000"}}}
+		row.observe(0, shows(client.StatusPaid, paidAt(api-25*3600)), telling(t))
+		assert.Equal(t, want, happened(&row.Attempts[0]), past)
+	}
+}
+
 // happened describes what the shop is to hear of an attempt: "+" if it has heard it, or need not.
 func happened(a *Attempt) string {
 	var list []string

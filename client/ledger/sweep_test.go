@@ -125,6 +125,8 @@ func TestSweepFromWhen(t *testing.T) {
 		assert.Equal(t, born, sweep()[0])
 		w.pass(23 * time.Hour)
 		assert.Equal(t, born, sweep()[0])
+		w.store.change(Key{"shop", markOrder}, func(row *Row) { row.Mark.Paid, row.Mark.Cancelled = born-3600, born-3600 })
+		assert.Equal(t, born-3600, sweep()[0], "orders of before that were moved here")
 		w.pass(48 * time.Hour)
 		last := w.mark().Paid
 		assert.Equal(t, last-24*3600, sweep()[0])
