@@ -386,6 +386,30 @@ func TestMoveBesideOtherWriters(t *testing.T) {
 	}
 }
 
+// The row of the target's may have been removed when it is read.
+func TestMoveOfARowThatIsRemoved(t *testing.T) {
+	t.Parallel()
+	from, to := memory("a"), memory("b")
+	from.put(t, row("o", 1, attempt(1, ledger.Asked, "")))
+	refused := new(atomic.Bool)
+	_, err := move(t, from, to, func(m ledger.Movable) ledger.Movable { return removed{m, refused} })
+	require.NoError(t, err)
+	assert.Len(t, to.rows(t), 1)
+}
+
+// removed is a store whose row is removed after the first write was refused.
+type removed struct {
+	ledger.Movable
+	refused *atomic.Bool
+}
+
+func (s removed) Put(ctx context.Context, row *ledger.Row, was uint64, lazy bool) error {
+	if !s.refused.Swap(true) {
+		return ledger.ErrConflict
+	}
+	return s.Movable.Put(ctx, row, was, lazy)
+}
+
 // Nodes with files of the same name and a database: each file is moved once, and a node without one may start.
 func TestMoveSeveralIntoOne(t *testing.T) {
 	t.Parallel()
@@ -405,14 +429,14 @@ func TestMoveSeveralIntoOne(t *testing.T) {
 // themselves what is history of them.
 func TestMoveMarks(t *testing.T) {
 	t.Parallel()
-	theirs := ledger.Mark{Since: 600_000, Born: 1_500_000, Paid: 2_000_000, Cancelled: 800_000}
+	theirs := ledger.Mark{Since: 600_000, Born: 1_500_000, Paid: 2_000_000, Cancelled: 890_000}
 	from, to := memory("a"), memory("b")
 	from.put(t, full()...)
 	to.put(t, marked(20, theirs), row("told", 9, told(attempt(1, ledger.Paid, "imp_3"), 3000)))
 	mustMove(t, from, to)
 	rows := to.rows(t)
 	got := rows[ledger.Key{Account: "shop", Order: "\x00"}]
-	assert.Equal(t, ledger.Mark{Since: 600_000, Born: 1_500_000, Paid: 1_000_000 - 86_400, Cancelled: 800_000}, *got.Mark)
+	assert.Equal(t, ledger.Mark{Since: 600_000, Born: 1_500_000, Paid: 1_000_000 - 86_400, Cancelled: 900_000 - 86_400}, *got.Mark, "less a day, although not before the birth")
 	assert.EqualValues(t, 21, got.Version)
 	past := ledger.Past{Since: 500_000, Born: 400}
 	assert.Equal(t, past, rows[ledger.Key{Account: "shop", Order: "issued"}].Past)

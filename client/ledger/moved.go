@@ -3,6 +3,7 @@ package ledger
 // This file holds what a store keeps of having been moved.
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -34,10 +35,7 @@ func Moved(ctx context.Context, to Movable, name string) (bool, error) {
 // opens a store calls it, so that no node goes on with rows that are out of date, except for Move.
 func CheckMoved(ctx context.Context, s Movable) error {
 	away, err := noted(ctx, s, NoteMoved)
-	if err != nil {
-		return err
-	}
-	return away.err()
+	return cmp.Or(err, away.err())
 }
 
 // note is the value of a note about another store.

@@ -133,7 +133,7 @@ func (a *Attempt) add(older *Attempt, now int64) {
 	a.mergeTelling(&other)
 }
 
-// hasten has a barcode looked at at once that is to be voided.
+// hasten makes a barcode due that is to be voided.
 func (a *Attempt) hasten(now int64) {
 	if a.Voiding {
 		a.Next = now

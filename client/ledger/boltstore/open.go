@@ -33,7 +33,7 @@ func (o Options) bbolt() *bbolt.Options {
 	}
 	if o.Existing {
 		options.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
-			return os.OpenFile(name, flag&^os.O_CREATE, mode) //nolint:gosec // the configuration names it
+			return os.OpenFile(name, flag&^os.O_CREATE, mode)
 		}
 	}
 	if o.tune != nil {
