@@ -191,7 +191,7 @@ func TestUniteAnAttempt(t *testing.T) {
 
 	u = united(Row{Attempts: []Attempt{{State: Expired, ImpUID: "imp_1", Closed: true}}}, Row{Attempts: []Attempt{{State: Expired, ImpUID: "imp_1", Voiding: true}}})
 	a = u.Attempts[0]
-	assert.Equal(t, []any{true, false, int64(noon)}, []any{a.Closed, a.Voiding, a.Next}, "the API refuses to void it")
+	assert.Equal(t, []any{true, false, noon}, []any{a.Closed, a.Voiding, a.Next}, "the API refuses to void it")
 }
 
 func TestUniteVoidsWhatIsNotToBePaid(t *testing.T) {
