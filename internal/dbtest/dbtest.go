@@ -30,7 +30,8 @@ type Options struct {
 	// survives Kill, but not a power failure.
 	NoSync bool
 	// MaxConnections is how many connections the server accepts; 0 is the server's default.
-	// Postgres keeps 3 of them for superusers, MariaDB accepts one more of a superuser.
+	// Postgres keeps 3 of them for superusers; MariaDB accepts 10 at least, and one more of
+	// a superuser.
 	MaxConnections int
 	// Settings are other settings of the server, by their names in its documentation.
 	Settings map[string]string

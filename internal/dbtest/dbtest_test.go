@@ -1,8 +1,18 @@
 package dbtest
 
+// This file holds tests of a server's life: what it keeps, and what it leaves behind.
+
 import (
+	"bufio"
+	"context"
 	"database/sql"
+	"fmt"
+	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,27 +46,343 @@ func open(t *testing.T, kind Kind, dsn string) *sql.DB {
 	return db
 }
 
-func TestStart(t *testing.T) {
+// do runs statements.
+func do(t *testing.T, db *sql.DB, statements ...string) {
+	t.Helper()
+	for _, statement := range statements {
+		_, err := db.ExecContext(t.Context(), statement)
+		require.NoError(t, err, statement)
+	}
+}
+
+// brief is a context that ends while a server is paused.
+func brief(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// What is committed survives a kill and a stop, and nothing else does. The address stays.
+func TestServerKeepsWhatIsCommitted(t *testing.T) {
 	t.Parallel()
 	forEach(t, func(t *testing.T, kind Kind) {
-		began := time.Now()
 		s := Start(t, kind, Options{})
-		t.Log("start", time.Since(began))
+		require.Equal(t, kind, s.Kind())
+		require.ErrorIs(t, s.Start(), errRunning)
 		d := s.NewDatabase(t)
 		db := open(t, kind, d.DSN)
-		_, err := db.ExecContext(t.Context(), "CREATE TABLE a (b INT)")
+		do(t, db, "CREATE TABLE a (b INT)", "INSERT INTO a VALUES (1)", "INSERT INTO a VALUES (NULL)")
+		tx, err := db.BeginTx(t.Context(), nil)
 		require.NoError(t, err)
-		_, err = db.ExecContext(t.Context(), "INSERT INTO a VALUES (1), (NULL)")
+		_, err = tx.ExecContext(t.Context(), "INSERT INTO a VALUES (2)")
 		require.NoError(t, err)
-		assert.Equal(t, [][]string{{"1"}, {"NULL"}}, s.Query(t, d.Name, "SELECT b FROM a"))
-		began = time.Now()
+
+		addr := s.Addr()
 		require.NoError(t, s.Kill())
+		require.Error(t, tx.Commit())
 		require.Error(t, db.PingContext(t.Context()))
+		for _, down := range []func() error{s.Kill, s.Stop, s.Restart, s.Pause, s.Continue} {
+			require.ErrorIs(t, down(), errDown)
+		}
 		require.NoError(t, s.Start())
-		t.Log("restart", time.Since(began))
-		assert.Equal(t, [][]string{{"1"}, {"NULL"}}, s.Query(t, d.Name, "SELECT b FROM a"))
-		began = time.Now()
+		want := [][]string{{"1"}, {"NULL"}}
+		assert.Equal(t, want, s.Query(t, d.Name, "SELECT b FROM a"))
+		require.NoError(t, db.PingContext(t.Context()), "a user finds the server where it was")
+
+		require.NoError(t, s.Stop())
+		_, err = net.Dial("tcp", addr)
+		require.Error(t, err)
+		require.NoError(t, s.Start())
 		require.NoError(t, s.Restart())
-		t.Log("restart", time.Since(began))
+		assert.Equal(t, want, s.Query(t, d.Name, "SELECT b FROM a"))
+		assert.Equal(t, addr, s.Addr())
 	})
+}
+
+// A paused server answers nobody, also those that are connected, and goes on afterwards. It
+// can be killed.
+func TestPausedServerDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	forEach(t, func(t *testing.T, kind Kind) {
+		s := Start(t, kind, Options{NoSync: true})
+		d := s.NewDatabase(t)
+		connected, other := open(t, kind, d.DSN), open(t, kind, d.DSN)
+		idle, err := connected.Conn(t.Context())
+		require.NoError(t, err)
+		do(t, connected, "CREATE TABLE a (b INT)")
+
+		require.NoError(t, s.Pause())
+		_, err = connected.ExecContext(brief(t), "INSERT INTO a VALUES (1)")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, other.PingContext(brief(t)), context.DeadlineExceeded)
+		require.NoError(t, s.Continue())
+		require.NoError(t, idle.PingContext(t.Context()), "a connection of before the pause")
+		require.NoError(t, other.PingContext(t.Context()))
+
+		require.NoError(t, s.Pause())
+		require.NoError(t, s.Kill())
+		require.NoError(t, s.Start())
+		require.NoError(t, other.PingContext(t.Context()))
+	})
+}
+
+// A server is what its documentation says by default, and its options change that.
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	usual := map[Kind][]string{
+		Postgres: {"fsync=on", "full_page_writes=on", "synchronous_commit=on", "max_connections=100", "default_transaction_isolation=read committed"},
+		MariaDB: {
+			"innodb_flush_log_at_trx_commit=1", "innodb_doublewrite=ON", "performance_schema=OFF", "max_connections=151", "tx_isolation=REPEATABLE-READ",
+			"sql_mode=STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION",
+		},
+	}
+	changed := map[Kind]struct {
+		settings map[string]string
+		want     []string
+	}{
+		Postgres: {map[string]string{"default_transaction_isolation": "serializable"}, []string{"fsync=off", "synchronous_commit=on", "max_connections=13", "default_transaction_isolation=serializable"}},
+		MariaDB:  {map[string]string{"innodb_flush_log_at_trx_commit": "2"}, []string{"innodb_flush_method=nosync", "innodb_flush_log_at_trx_commit=2", "max_connections=13"}},
+	}
+	forEach(t, func(t *testing.T, kind Kind) {
+		check := func(s *Server, want []string) {
+			for _, setting := range want {
+				name, value, _ := strings.Cut(setting, "=")
+				query := "SELECT @@global." + name
+				if kind == Postgres {
+					query = "SHOW " + name
+				}
+				got := s.Query(t, "", query)[0][0]
+				got = strings.NewReplacer("\x00", "").Replace(got)
+				if got == "1" && (value == "ON") || got == "0" && value == "OFF" {
+					got = value
+				}
+				assert.Equal(t, value, got, name)
+			}
+		}
+		check(Start(t, kind, Options{}), usual[kind])
+		check(Start(t, kind, Options{NoSync: true, MaxConnections: 13, Settings: changed[kind].settings}), changed[kind].want)
+	})
+}
+
+// While users have all connections, a superuser still gets one.
+func TestFullServer(t *testing.T) {
+	t.Parallel()
+	forEach(t, func(t *testing.T, kind Kind) {
+		s := Start(t, kind, Options{NoSync: true, MaxConnections: 10})
+		d := s.NewDatabase(t)
+		db := open(t, kind, d.DSN)
+		var err error
+		for n := 0; err == nil; n++ {
+			require.LessOrEqual(t, n, 10)
+			_, err = db.Conn(t.Context())
+		}
+		require.Regexp(t, "(?i)too many connections|remaining connection slots", err.Error())
+		knocking, stop := context.WithCancel(t.Context())
+		defer stop()
+		go func() {
+			for knocking.Err() == nil {
+				_ = db.PingContext(knocking)
+			}
+		}()
+		for range 20 {
+			assert.Equal(t, [][]string{{"1"}}, s.Query(t, d.Name, "SELECT 1"))
+		}
+	})
+}
+
+// The error of a server that does not start has what it printed.
+func TestStartShowsWhatTheServerPrinted(t *testing.T) {
+	t.Parallel()
+	forEach(t, func(t *testing.T, kind Kind) {
+		p, err := find(kind)
+		if err != nil {
+			t.Skip(err)
+		}
+		_, err = newServer(p, Options{Settings: map[string]string{"no_such_setting": "1"}})
+		require.ErrorContains(t, err, "does not serve")
+		assert.Regexp(t, "no.such.setting", err)
+
+		p.create = "/bin/ls"
+		_, err = newServer(p, Options{})
+		require.ErrorContains(t, err, "/bin/ls failed")
+		assert.ErrorContains(t, err, "unrecognized option")
+		p.create = "/nothing/here"
+		_, err = newServer(p, Options{})
+		assert.ErrorIs(t, err, os.ErrNotExist)
+	})
+}
+
+// recorder is a test that notes why it ends.
+type recorder struct {
+	testing.TB
+	skipped, failed string
+}
+
+func (r *recorder) Helper() {}
+
+func (r *recorder) Skipf(format string, args ...any) {
+	r.skipped = fmt.Sprintf(format, args...)
+	runtime.Goexit()
+}
+
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.failed = fmt.Sprintf(format, args...)
+	runtime.Goexit()
+}
+
+func (r *recorder) Fatal(args ...any) {
+	r.failed = fmt.Sprint(args...)
+	runtime.Goexit()
+}
+
+// record runs what may end the test, and returns how it did.
+func record(t *testing.T, run func(t testing.TB)) *recorder {
+	t.Helper()
+	r, done := &recorder{TB: t}, make(chan struct{})
+	go func() {
+		defer close(done)
+		run(r)
+	}()
+	<-done
+	return r
+}
+
+// Without the programs, a test is skipped and says what to install. Not parallel: it changes PATH.
+func TestMissingServerSkips(t *testing.T) {
+	skipped := func(kind Kind) string {
+		return record(t, func(t testing.TB) { Start(t, kind, Options{}) }).skipped
+	}
+	assert.Equal(t, `what needs a oracle server did not run: there is no kind of server "oracle"`, skipped("oracle"))
+	t.Setenv("PATH", t.TempDir())
+	assert.False(t, Installed(MariaDB))
+	assert.Equal(t, "what needs a mariadb server did not run: mariadbd is not installed (Debian's package mariadb-server)", skipped(MariaDB))
+	defer func(dirs string) { postgresDirs = dirs }(postgresDirs)
+	postgresDirs = "/nothing/here/*/bin"
+	assert.False(t, Installed(Postgres))
+	assert.Equal(t, "what needs a postgres server did not run: postgres is not installed (Debian's package postgresql)", skipped(Postgres))
+
+	// The newest of several versions, by its number.
+	versions := t.TempDir()
+	for _, v := range []string{"9", "17", "16"} {
+		dir := filepath.Join(versions, v, "bin")
+		require.NoError(t, os.MkdirAll(dir, 0o755))
+		for _, name := range []string{"initdb", "postgres"} {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o755))
+		}
+	}
+	postgresDirs = filepath.Join(versions, "*", "bin")
+	p, err := find(Postgres)
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Join(versions, "17", "bin", "postgres"), p.server)
+}
+
+// Not parallel: it ends the shared servers.
+func TestSharedServer(t *testing.T) {
+	for _, kind := range Kinds {
+		s := Shared(t, kind)
+		require.Same(t, s, Shared(t, kind))
+		s.NewDatabase(t)
+		dir := s.dir
+		Stop()
+		require.NoDirExists(t, dir)
+		require.NotSame(t, s, Shared(t, kind))
+	}
+}
+
+// TestHeldServers is run by TestNothingIsLeftBehind, in a process of its own that is killed.
+func TestHeldServers(t *testing.T) {
+	if os.Getenv("DBTEST_HOLD") == "" {
+		return
+	}
+	for _, kind := range Kinds {
+		s := Start(t, kind, Options{NoSync: true})
+		db := open(t, kind, s.NewDatabase(t).DSN)
+		require.NoError(t, db.PingContext(t.Context()))
+		require.NoError(t, s.Kill(), "what a killed server leaves is removed, too")
+		require.NoError(t, s.Start())
+		require.NoError(t, db.PingContext(t.Context()))
+		require.NoError(t, s.Pause())
+		fmt.Println("server", s.dir, s.proc.cmd.Process.Pid)
+	}
+	fmt.Println("ready")
+	select {}
+}
+
+// A test binary that is killed leaves no process and no file, even of a paused server.
+func TestNothingIsLeftBehind(t *testing.T) {
+	t.Parallel()
+	for _, kind := range Kinds {
+		if _, err := find(kind); err != nil {
+			t.Skip(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHeldServers$", "-test.count=1")
+	cmd.Env = append(os.Environ(), "DBTEST_HOLD=1")
+	output, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	var dirs []string
+	var pids []int
+	lines := bufio.NewScanner(output)
+	for lines.Scan() && lines.Text() != "ready" {
+		var dir string
+		var pid int
+		if n, _ := fmt.Sscanf(lines.Text(), "server %s %d", &dir, &pid); n == 2 {
+			require.DirExists(t, dir)
+			dirs, pids = append(dirs, dir), append(pids, pid)
+			pids = append(pids, childrenOf(pid)...)
+		}
+	}
+	require.Len(t, dirs, 2, "the servers have started")
+	require.Greater(t, len(pids), 4, "Postgres has a process for each connection")
+	require.NoError(t, cmd.Process.Kill())
+	require.Error(t, cmd.Wait())
+	for _, dir := range dirs {
+		require.Eventually(t, func() bool { _, err := os.Stat(dir); return os.IsNotExist(err) }, 20*time.Second, 10*time.Millisecond, dir)
+	}
+	for _, pid := range pids {
+		assert.NoError(t, wait(pid, ""), "process %d", pid)
+	}
+}
+
+// Postgres leaves shared memory when it is killed.
+func TestKilledPostgresLeavesNoSharedMemory(t *testing.T) {
+	t.Parallel()
+	p, err := find(Postgres)
+	if err != nil {
+		t.Skip(err)
+	}
+	s, err := newServer(p, Options{NoSync: true})
+	require.NoError(t, err)
+	content, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
+	require.NoError(t, err)
+	segment := strings.Fields(strings.Split(string(content), "\n")[6])[1]
+	segments := func() []string {
+		var ids []string
+		content, err := os.ReadFile("/proc/sysvipc/shm")
+		require.NoError(t, err)
+		for line := range strings.Lines(string(content)) {
+			ids = append(ids, strings.Fields(line)[1])
+		}
+		return ids
+	}
+	require.NoError(t, s.Kill())
+	require.Contains(t, segments(), segment)
+	s.close()
+	require.NotContains(t, segments(), segment)
+}
+
+// A directory that other users cannot reach is of no use to root, and a long one has no socket.
+func TestDirectoryIsShortAndPassable(t *testing.T) {
+	parent := t.TempDir()
+	t.Setenv("TMPDIR", filepath.Join(parent, strings.Repeat("a", 60)))
+	dir, err := makeDir()
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(dir))
+	assert.Less(t, len(dir), 60)
+
+	require.NoError(t, os.Chmod(parent, 0o700))
+	assert.False(t, passable(filepath.Join(parent, "b")))
+	assert.True(t, passable("/"))
 }

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -92,6 +91,7 @@ func run(dir, log, program string, args ...string) (*process, error) {
 		return nil, err
 	}
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, output, output
+	cmd.Env = append(cmd.Env, "TMPDIR="+filepath.Dir(log)) // the tests' own may be closed to the other user
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -134,11 +134,8 @@ func (p *process) pause() error {
 	if err := p.signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(patience); state(p.cmd.Process.Pid) != "T"; {
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%s does not stop", p.cmd.Path)
-		}
-		time.Sleep(time.Millisecond)
+	if err := wait(p.cmd.Process.Pid, "T"); err != nil {
+		return err
 	}
 	return each(p.children(), syscall.SIGSTOP)
 }
@@ -150,20 +147,27 @@ func (p *process) goOn() error {
 // kill kills all processes, and waits until they are gone: Postgres does not start again while
 // one of them is left. Postgres has one for each connection, each in a group of its own.
 func (p *process) kill() error {
-	if err := p.pause(); err != nil {
-		return err
-	}
+	err := p.pause()
 	children := p.children()
-	err := errors.Join(each(children, syscall.SIGKILL), p.signal(syscall.SIGKILL))
+	err = errors.Join(err, each(children, syscall.SIGKILL), p.signal(syscall.SIGKILL))
 	for _, pid := range children {
-		for deadline := time.Now().Add(patience); !slices.Contains([]string{"", "Z", "X"}, state(pid)); {
-			if time.Now().After(deadline) {
-				return fmt.Errorf("process %d of %s does not end", pid, p.cmd.Path)
-			}
-			time.Sleep(time.Millisecond)
-		}
+		err = errors.Join(err, wait(pid, ended))
 	}
 	return err
+}
+
+// ended are the states of a process that has ended: what /proc says while its parent has not
+// asked how, or nothing.
+const ended = "ZX"
+
+// wait waits until a process is in one of the states, or has ended.
+func wait(pid int, states string) error {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if strings.Contains(states+ended, state(pid)) {
+			return nil
+		}
+	}
+	return fmt.Errorf("process %d is in state %s, not in one of %s", pid, state(pid), states)
 }
 
 func each(pids []int, s syscall.Signal) error {
@@ -175,13 +179,15 @@ func each(pids []int, s syscall.Signal) error {
 	return nil
 }
 
-// children returns the processes that the first one has started.
-func (p *process) children() []int {
+func (p *process) children() []int { return childrenOf(p.cmd.Process.Pid) }
+
+// childrenOf returns the processes that one has started.
+func childrenOf(parent int) []int {
 	var found []int
 	names, _ := filepath.Glob("/proc/[0-9]*")
 	for _, name := range names {
 		pid, err := strconv.Atoi(filepath.Base(name))
-		if fields := stat(pid); err == nil && len(fields) > 1 && fields[1] == strconv.Itoa(p.cmd.Process.Pid) {
+		if fields := stat(pid); err == nil && len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
 			found = append(found, pid)
 		}
 	}

@@ -20,6 +20,10 @@ type programs struct {
 	server string
 }
 
+// postgresDirs are where Debian keeps the programs of Postgres, out of PATH and in a folder for
+// each version.
+var postgresDirs = "/usr/lib/postgresql/*/bin"
+
 // find returns the programs of a kind of server, or an error that says what to install.
 func find(kind Kind) (programs, error) {
 	if runtime.GOOS != "linux" {
@@ -28,11 +32,13 @@ func find(kind Kind) (programs, error) {
 	p := programs{kind: kind}
 	switch kind {
 	case Postgres:
-		// Debian keeps them out of PATH, in a folder for each version. Both must be of one.
-		dirs, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+		dirs, _ := filepath.Glob(postgresDirs)
 		slices.SortFunc(dirs, func(a, b string) int { return version(b) - version(a) })
 		p.create = program("initdb", dirs...)
-		p.server = program("postgres", filepath.Dir(p.create))
+		if target, err := filepath.EvalSymlinks(p.create); err == nil {
+			p.create = target
+		}
+		p.server = program(filepath.Join(filepath.Dir(p.create), "postgres")) // of the same version
 		if p.create == "" || p.server == "" {
 			return p, missing("postgres", "postgresql")
 		}

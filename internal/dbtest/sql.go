@@ -7,12 +7,15 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
 )
 
@@ -85,7 +88,7 @@ func (s *Server) Exec(t testing.TB, database string, statements ...string) {
 }
 
 func (s *Server) exec(ctx context.Context, database string, statements ...string) error {
-	db, err := s.Superuser(database)
+	db, err := s.connect(ctx, database)
 	if err != nil {
 		return err
 	}
@@ -101,7 +104,7 @@ func (s *Server) exec(ctx context.Context, database string, statements ...string
 // Query runs a query as superuser, and returns its rows as text. A NULL is "NULL".
 func (s *Server) Query(t testing.TB, database, query string) [][]string {
 	t.Helper()
-	db, err := s.Superuser(database)
+	db, err := s.connect(t.Context(), database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,6 +114,35 @@ func (s *Server) Query(t testing.TB, database, query string) [][]string {
 		t.Fatalf("%s: %v", query, err)
 	}
 	return found
+}
+
+// connect connects as superuser. A user whom a full server is about to refuse has the
+// superuser's connection until then, so it asks again.
+func (s *Server) connect(ctx context.Context, database string) (*sql.DB, error) {
+	db, err := s.Superuser(database)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		err := db.PingContext(ctx)
+		if err == nil {
+			return db, nil
+		}
+		if !full(err) || ctx.Err() != nil {
+			return nil, errors.Join(err, db.Close())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// full returns whether an error is that of a server that has no connection left.
+func full(err error) bool {
+	var inPostgres *pgconn.PgError
+	var inMariaDB *mysql.MySQLError
+	return errors.As(err, &inPostgres) && inPostgres.Code == "53300" || errors.As(err, &inMariaDB) && inMariaDB.Number == 1040
 }
 
 func readAll(ctx context.Context, db *sql.DB, query string) ([][]string, error) {
