@@ -5,15 +5,17 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // dialect is what differs between the databases.
 type dialect struct {
-	name   string
-	schema []string // makes the tables
-	later  []string // adds what a table of an older version lacks
+	name    string
+	schema  []string // makes the tables
+	later   []string // adds what a table of an older version lacks
+	indexes []string // makes the indexes that do not come with the tables
 
 	// check returns what an operator should mend, "" for nothing.
 	check func(ctx context.Context, db *sql.DB) (warning string, err error)
@@ -28,14 +30,19 @@ type dialect struct {
 	conflicts map[string]bool // rolled back because of another transaction
 	refusals  map[string]bool // user, password, database, rights
 
-	now string // an expression: Unix milliseconds
+	// Parts of statements.
+	now         string // an expression: Unix milliseconds
+	durable     string // a condition, always true, whose evaluation makes the transaction durable
+	from        string // what a SELECT without a table needs before its WHERE
+	ignore      string // the end of an INSERT of an order that does nothing if it is there
+	replaceNote string // the end of an INSERT of a note that changes one that is there
 
 	insert, update, updateSame, remove string // writes of a row
 	addPayment, removePayment          string
 	version, payments                  string // reads of one column or two
 	get, byImpUID, due, queued         string
 	listAccount, listRest              string
-	note, addNote, setNote             string
+	note, addNote, setNote, removeNote string
 	readNow                            string
 }
 
@@ -45,18 +52,16 @@ const columns = "account, merchant_uid, version, writer, format, due, queue, que
 // The condition of the time. See the package's comment.
 const inTime = "ABS({now} - ?) <= ?"
 
-// statements fills in the statements. durable is a condition, always true, whose evaluation makes the
-// transaction durable; ignore is the end of an INSERT that does nothing if the key is there. from is
-// what a SELECT without a table needs before its WHERE.
-func (d *dialect) statements(durable, from, ignore string, bind func(string) string) *dialect {
+// statements fills in the statements. bind writes the places of the arguments as the database has them.
+func (d *dialect) statements(bind func(string) string) *dialect {
 	fill := func(statement string) string {
 		return bind(strings.NewReplacer(
-			"{durable}", durable, "{from}", from, "{in time}", strings.ReplaceAll(inTime, "{now}", d.now), "{now}", d.now, "{columns}", columns,
+			"{durable}", d.durable, "{from}", d.from, "{in time}", strings.ReplaceAll(inTime, "{now}", d.now), "{now}", d.now, "{columns}", columns,
 			"{key}", "account = ? AND merchant_uid = ?", "{was}", "version = ? AND format <= ?",
 		).Replace(statement))
 	}
 	const set = "UPDATE caddy_cvs_orders SET version = ?, writer = ?, format = ?, due = ?, queue = ?, queue_due = ?, imp_uids = ?, data = ? WHERE {key} AND {was} AND {in time}{durable}"
-	d.insert = fill("INSERT INTO caddy_cvs_orders ({columns}) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?{from} WHERE {in time}{durable} " + ignore)
+	d.insert = fill("INSERT INTO caddy_cvs_orders ({columns}) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?{from} WHERE {in time}{durable} " + d.ignore)
 	d.update = fill(set)
 	d.updateSame = fill(set + " AND imp_uids = ?")
 	d.remove = fill("DELETE FROM caddy_cvs_orders WHERE {key} AND {was} AND {in time}{durable}")
@@ -71,6 +76,9 @@ func (d *dialect) statements(durable, from, ignore string, bind func(string) str
 	d.listAccount = fill("SELECT data FROM caddy_cvs_orders WHERE account = ? AND merchant_uid > ? ORDER BY merchant_uid LIMIT ?")
 	d.listRest = fill("SELECT data FROM caddy_cvs_orders WHERE account > ? ORDER BY account, merchant_uid LIMIT ?")
 	d.note = fill("SELECT value FROM caddy_cvs_notes WHERE name = ?")
+	d.addNote = fill("INSERT INTO caddy_cvs_notes (name, value) SELECT ?, ?{from} WHERE NOT EXISTS (SELECT 1 FROM caddy_cvs_notes WHERE name = ?){durable}")
+	d.setNote = fill("INSERT INTO caddy_cvs_notes (name, value) SELECT ?, ?{from} WHERE 1 = 1{durable} " + d.replaceNote)
+	d.removeNote = fill("DELETE FROM caddy_cvs_notes WHERE name = ?{durable}")
 	d.readNow = fill("SELECT {now}")
 	return d
 }
@@ -98,4 +106,4 @@ func set(codes ...string) map[string]bool {
 }
 
 // script writes statements one below the other.
-func script(statements []string) string { return strings.Join(statements, ";\n") + ";\n" }
+func script(lists ...[]string) string { return strings.Join(slices.Concat(lists...), ";\n") + ";\n" }

@@ -89,11 +89,11 @@ var mariadb = (&dialect{
 	conflicts: set("1213", "1205", "1020", "1062"), // deadlock, lock wait, changed since it was read, duplicate
 	refusals:  set("1044", "1045", "1049", "1142", "1227", "1698"),
 	now:       "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000", // whatever the session's time zone
-	addNote:   "INSERT INTO caddy_cvs_notes (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name",
-	setNote:   "INSERT INTO caddy_cvs_notes (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)",
-}).statements(
-	"", " FROM DUAL", "ON DUPLICATE KEY UPDATE version = caddy_cvs_orders.version", func(statement string) string { return statement },
-)
+
+	from:        " FROM DUAL",
+	ignore:      "ON DUPLICATE KEY UPDATE version = caddy_cvs_orders.version",
+	replaceNote: "ON DUPLICATE KEY UPDATE value = VALUES(value)",
+}).statements(func(statement string) string { return statement })
 
 // checkMySQL looks for settings with which a write that was confirmed can be lost, and for a replica.
 func checkMySQL(ctx context.Context, db *sql.DB) (warning string, err error) {

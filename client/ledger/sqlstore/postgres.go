@@ -52,8 +52,6 @@ var postgres = (&dialect{
   data bytea NOT NULL,
   PRIMARY KEY (account, merchant_uid)
 )`,
-		`CREATE INDEX IF NOT EXISTS caddy_cvs_orders_due ON caddy_cvs_orders (due)`,
-		`CREATE INDEX IF NOT EXISTS caddy_cvs_orders_queue ON caddy_cvs_orders (queue, queue_due)`,
 		`CREATE TABLE IF NOT EXISTS caddy_cvs_payments (
   account bytea NOT NULL,
   imp_uid bytea NOT NULL,
@@ -61,14 +59,17 @@ var postgres = (&dialect{
   PRIMARY KEY (account, imp_uid, merchant_uid)
 )`,
 		`CREATE TABLE IF NOT EXISTS caddy_cvs_notes (
-  name varchar(64) PRIMARY KEY,
-  value varchar(1024) NOT NULL
+  name bytea PRIMARY KEY,
+  value bytea NOT NULL
 )`,
 	},
 	later: []string{
 		`ALTER TABLE caddy_cvs_orders ADD COLUMN IF NOT EXISTS writer bigint NOT NULL DEFAULT 0`,
 		`ALTER TABLE caddy_cvs_orders ADD COLUMN IF NOT EXISTS queue bytea NOT NULL DEFAULT ''`,
 		`ALTER TABLE caddy_cvs_orders ADD COLUMN IF NOT EXISTS queue_due bigint NOT NULL DEFAULT 0`,
+	},
+	indexes: []string{
+		`CREATE INDEX IF NOT EXISTS caddy_cvs_orders_due ON caddy_cvs_orders (due)`,
 		`CREATE INDEX IF NOT EXISTS caddy_cvs_orders_queue ON caddy_cvs_orders (queue, queue_due)`,
 	},
 	check: func(context.Context, *sql.DB) (string, error) { return "", nil },
@@ -85,9 +86,8 @@ var postgres = (&dialect{
 	conflicts: set("40001", "40P01", "55P03", "23505"),
 	refusals:  set("28000", "28P01", "3D000", "42501"),
 	now:       "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint)",
-	addNote:   "INSERT INTO caddy_cvs_notes (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
-	setNote:   "INSERT INTO caddy_cvs_notes (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-}).statements(
-	" AND (SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)) <> ''",
-	"", "ON CONFLICT DO NOTHING", numbered,
-)
+
+	durable:     " AND (SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)) <> ''",
+	ignore:      "ON CONFLICT DO NOTHING",
+	replaceNote: "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+}).statements(numbered)

@@ -8,7 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/maphash"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -33,9 +33,6 @@ var (
 	errSameVersion = fmt.Errorf("%w: its version is the old one", errRow)
 	errLong        = fmt.Errorf("%w: its account, order number, imp_uid or queue is too long", errRow)
 )
-
-// seed makes the number of a write a different one in each process.
-var seed = maphash.MakeSeed()
 
 // write is a Put.
 type write struct {
@@ -96,7 +93,7 @@ func newWrite(row *ledger.Row, was uint64, now int64) (*write, error) {
 	if w.impUIDsJSON, err = json.Marshal(w.impUIDs); err != nil {
 		return nil, fmt.Errorf("%w: %w", errRow, err)
 	}
-	w.writer = int64(maphash.Bytes(seed, data)) //nolint:gosec // all bits are kept
+	w.writer = rand.Int64() //nolint:gosec // no secret
 	queueDue := row.QueueDue
 	if row.Queue == ledger.Looks { // it stands in no other queue: the index need not change
 		queueDue = 0
@@ -194,7 +191,7 @@ func (s *Store) settled(ctx context.Context, w *write, again bool) error {
 		return err
 	}
 	switch {
-	case w.empty && version == 0 && (w.was == 0 || again), !w.empty && version == w.version && writer == w.writer:
+	case w.empty && version == 0 && (w.was == 0 || again), !w.empty && again && version == w.version && writer == w.writer:
 		return nil
 	case version == w.was: // it was refused because of the time
 		_ = s.measure(ctx)

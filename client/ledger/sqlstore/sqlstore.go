@@ -56,16 +56,18 @@ type Database struct {
 type Options struct {
 	// Warn, if set, is told what an operator should mend.
 	Warn func(message string)
+	// Moved opens also what was moved to another store: for ledger.Move.
+	Moved bool
 }
 
 // Store is a ledger.Store in a database.
 type Store struct {
 	*dialect
-	db     *sql.DB
-	clock  clock
-	ended  context.Context // ended by Close
-	work   sync.WaitGroup
-	close  func() error
+	db    *sql.DB
+	clock clock
+	ended context.Context // ended by Close
+	work  sync.WaitGroup
+	close func() error
 }
 
 var (
@@ -75,7 +77,7 @@ var (
 )
 
 // Schema returns the statements that make the tables, for a person to run who may do that.
-func (d *Database) Schema() string { return script(d.dialect.schema) }
+func (d *Database) Schema() string { return script(d.dialect.schema, d.dialect.indexes) }
 
 // Open connects to the database, and makes the tables that it lacks.
 func (d *Database) Open(o Options) (*Store, error) {
@@ -109,6 +111,11 @@ func (d *Database) Open(o Options) (*Store, error) {
 func (s *Store) prepare(ctx context.Context, o Options) error {
 	for _, do := range []func(context.Context) error{s.makeTables, s.checkFormat, s.measure} {
 		if err := do(ctx); err != nil {
+			return err
+		}
+	}
+	if !o.Moved {
+		if err := ledger.CheckMoved(ctx, s); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -36,23 +37,24 @@ func (s *Store) makeTables(ctx context.Context) error {
 	if err != nil || !lacks {
 		return err
 	}
-	statements := append(append([]string(nil), s.schema...), s.later...)
+	statements := slices.Concat(s.schema, s.later, s.indexes)
 	if err := s.transact(ctx, func(tx *sql.Tx) error { return s.runAll(ctx, tx, statements) }); err != nil {
 		if code, answered := s.code(err); answered && s.refusals[code] {
-			return fmt.Errorf("%w (%w): have somebody run this who may, and let this user SELECT, INSERT, UPDATE and DELETE:\n%s", errTables, err, script(s.schema)+s.laterScript(ctx))
+			return fmt.Errorf("%w (%w): have somebody run this who may, and let this user SELECT, INSERT, UPDATE and DELETE:\n%s", errTables, err, s.scriptFor(ctx))
 		}
 		return err
 	}
 	return nil
 }
 
-// laterScript is what is to be run besides if the table of the orders is an older one.
-func (s *Store) laterScript(ctx context.Context) string {
-	if rows, err := s.db.QueryContext(ctx, "SELECT account FROM caddy_cvs_orders WHERE 1 = 0"); err == nil {
-		_ = rows.Close()
-		return script(s.later)
+// scriptFor is what makes the tables, or what the table of an older version lacks.
+func (s *Store) scriptFor(ctx context.Context) string {
+	rows, err := s.db.QueryContext(ctx, "SELECT account FROM caddy_cvs_orders WHERE 1 = 0")
+	if err != nil {
+		return script(s.schema, s.indexes)
 	}
-	return ""
+	_ = rows.Close()
+	return script(s.schema, s.later, s.indexes)
 }
 
 // lacks reports whether a table or a column is missing.
@@ -103,22 +105,27 @@ func (s *Store) checkFormat(ctx context.Context) error {
 // Note implements ledger.Movable.
 func (s *Store) Note(ctx context.Context, name, initial string) (value string, err error) {
 	err = s.try(ctx, func(ctx context.Context) error {
-		err := s.db.QueryRowContext(ctx, s.note, name).Scan(&value)
+		read := func() error { return s.db.QueryRowContext(ctx, s.note, []byte(name)).Scan(&value) }
+		err := read()
 		if !errors.Is(err, sql.ErrNoRows) || initial == "" {
 			return ignoreNoRows(err)
 		}
-		if _, err := s.db.ExecContext(ctx, s.addNote, name, initial); err != nil {
+		if _, err := s.db.ExecContext(ctx, s.addNote, []byte(name), []byte(initial), []byte(name)); err != nil {
 			return err
 		}
-		return s.db.QueryRowContext(ctx, s.note, name).Scan(&value) // another node may have been first
+		return read() // another node may have been first
 	})
 	return value, err
 }
 
 // SetNote implements ledger.Movable.
 func (s *Store) SetNote(ctx context.Context, name, value string) error {
+	statement, args := s.setNote, []any{[]byte(name), []byte(value)}
+	if value == "" {
+		statement, args = s.removeNote, args[:1]
+	}
 	return s.try(ctx, func(ctx context.Context) error {
-		_, err := s.db.ExecContext(ctx, s.setNote, name, value)
+		_, err := s.db.ExecContext(ctx, statement, args...)
 		return err
 	})
 }

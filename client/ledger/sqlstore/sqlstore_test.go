@@ -1,0 +1,377 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client/ledger"
+	"github.com/caddy-cvs/caddy-cvs/client/ledger/storetest"
+	"github.com/caddy-cvs/caddy-cvs/internal/dbtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+
+// forEach tests with each kind of database.
+func forEach(t *testing.T, test func(t *testing.T, server *dbtest.Server)) {
+	t.Parallel()
+	for _, kind := range dbtest.Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			test(t, dbtest.Shared(t, kind))
+		})
+	}
+}
+
+// database reads an address.
+func database(t testing.TB, kind dbtest.Kind, dsn string) *Database {
+	t.Helper()
+	read := Postgres
+	if kind == dbtest.MariaDB {
+		read = MySQL
+	}
+	d, err := read(dsn)
+	require.NoError(t, err)
+	return d
+}
+
+// open opens a store until the test ends.
+func open(t testing.TB, d *Database) *Store {
+	t.Helper()
+	s, err := d.Open(Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, s.Close()) })
+	return s
+}
+
+// openNew opens a store in a new database.
+func openNew(t testing.TB, server *dbtest.Server) *Store {
+	t.Helper()
+	return open(t, database(t, server.Kind(), server.NewDatabase(t).DSN))
+}
+
+func newRow(order string, impUIDs ...string) *ledger.Row {
+	row := &ledger.Row{Format: ledger.Format, Order: order, Version: 1, Due: 1000, Attempts: []ledger.Attempt{{ID: "a", State: ledger.Asked, Amount: "15000"}}}
+	for _, id := range impUIDs {
+		row.Attempts = append(row.Attempts, ledger.Attempt{ID: "of " + id, State: ledger.Issued, ImpUID: id, Amount: "15000"})
+	}
+	return row
+}
+
+func TestStoreKeepsTheRulesOfAStore(t *testing.T) {
+	forEach(t, func(t *testing.T, server *dbtest.Server) {
+		opener := func() func(t *testing.T) *Store {
+			var databases sync.Map
+			return func(t *testing.T) *Store {
+				d, known := databases.Load(t.Name())
+				if !known {
+					d = database(t, server.Kind(), server.NewDatabase(t).DSN)
+					databases.Store(t.Name(), d)
+				}
+				s, err := d.(*Database).Open(Options{})
+				require.NoError(t, err)
+				return s
+			}
+		}
+		rows, notes := opener(), opener()
+		storetest.Run(t, func(t *testing.T) ledger.Store { return rows(t) })
+		storetest.RunMovable(t, func(t *testing.T) ledger.Movable { return notes(t) })
+	})
+}
+
+func TestAddressesAreRefusedWithoutBeingShown(t *testing.T) {
+	t.Parallel()
+	for _, dsn := range []string{"", "s3cret", "postgres://u:s3cret@host:port/shop", "postgres://u:s3%ret@host/shop", "host=h sslmode=s3cret"} {
+		if _, err := Postgres(dsn); assert.Error(t, err, dsn) || dsn == "" {
+			assert.NotContains(t, err.Error(), "s3", dsn)
+		}
+	}
+	for _, dsn := range []string{"", "s3cret", "u:s3cret@tcp(h)/", "u:s3cret@tcp(h)/shop?tls=s3cret"} {
+		if _, err := MySQL(dsn); assert.Error(t, err, dsn) {
+			assert.NotContains(t, err.Error(), "s3", dsn)
+		}
+	}
+}
+
+// What became of a statement whose connection was lost is found out.
+func TestLostConnections(t *testing.T) {
+	forEach(t, func(t *testing.T, server *dbtest.Server) {
+		proxy := dbtest.NewProxy(t, server.Addr())
+		s := open(t, database(t, server.Kind(), server.NewDatabase(t).At(proxy.Addr())))
+		for i, lose := range []func(string){proxy.LoseAnswer, proxy.LoseRequest} {
+			order := fmt.Sprintf("order %d", i)
+			for version, step := range []struct {
+				text string
+				row  *ledger.Row
+			}{
+				{"insert into caddy_cvs_orders", newRow(order)},
+				{"update caddy_cvs_orders", newRow(order)},
+				{"commit", newRow(order, "imp_"+order)},
+				{"delete from caddy_cvs_orders", &ledger.Row{Format: ledger.Format, Order: order}},
+			} {
+				step.row.Version = uint64(version + 1)
+				lose(step.text)
+				assert.NoError(t, s.Put(t.Context(), step.row, uint64(version), false), step.text)
+				assert.True(t, proxy.Lost(), step.text)
+				if step.row.Empty() {
+					_, err := s.Get(t.Context(), step.row.Key())
+					assert.ErrorIs(t, err, ledger.ErrNotFound)
+					continue
+				}
+				row, err := s.Get(t.Context(), step.row.Key())
+				require.NoError(t, err)
+				assert.Equal(t, step.row, row)
+			}
+		}
+		lost := newRow("read")
+		require.NoError(t, s.Put(t.Context(), lost, 0, false))
+		proxy.LoseAnswer("select data")
+		row, err := s.Get(t.Context(), lost.Key())
+		require.NoError(t, err)
+		assert.Equal(t, lost, row)
+	})
+}
+
+func TestTwoFirstRowsAtOnce(t *testing.T) {
+	forEach(t, func(t *testing.T, server *dbtest.Server) {
+		d := database(t, server.Kind(), server.NewDatabase(t).DSN)
+		stores := make([]*Store, 4)
+		var all sync.WaitGroup
+		for i := range stores { // they make the tables at once, too
+			all.Go(func() { stores[i] = open(t, d) })
+		}
+		all.Wait()
+		for order := range 10 {
+			won := make([]error, len(stores))
+			for i, s := range stores {
+				all.Go(func() {
+					row := newRow(fmt.Sprint(order), "imp_1")
+					row.Holder = fmt.Sprint(i)
+					won[i] = s.Put(context.WithoutCancel(t.Context()), row, 0, false)
+				})
+			}
+			all.Wait()
+			row, err := stores[0].Get(t.Context(), ledger.Key{Order: fmt.Sprint(order)})
+			require.NoError(t, err)
+			for i, err := range won {
+				if row.Holder == fmt.Sprint(i) {
+					assert.NoError(t, err)
+				} else {
+					assert.ErrorIs(t, err, ledger.ErrConflict)
+				}
+			}
+		}
+	})
+}
+
+// A transaction that the database rolls back for the sake of another one has not written.
+func TestSerializationFailuresAreConflicts(t *testing.T) {
+	forEach(t, func(t *testing.T, server *dbtest.Server) {
+		d := server.NewDatabase(t)
+		if server.Kind() == dbtest.Postgres {
+			server.Exec(t, "", "ALTER DATABASE "+d.Name+" SET default_transaction_isolation = 'serializable'")
+		}
+		s := open(t, database(t, server.Kind(), d.DSN))
+		require.NoError(t, s.Put(t.Context(), newRow("order", "imp_0"), 0, false))
+		for version := uint64(1); version < 20; version++ {
+			var all sync.WaitGroup
+			won := make([]error, 5)
+			for i := range won {
+				all.Go(func() {
+					row := newRow("order", fmt.Sprintf("imp_%d_%d", version, i))
+					row.Version = version + 1
+					won[i] = s.Put(context.WithoutCancel(t.Context()), row, version, false)
+				})
+			}
+			all.Wait()
+			done := 0
+			for _, err := range won {
+				if err == nil {
+					done++
+				} else {
+					assert.ErrorIs(t, err, ledger.ErrConflict)
+				}
+			}
+			require.Equal(t, 1, done)
+		}
+	})
+}
+
+// A writer that is mistaken about the time is refused, and learns it.
+func TestWriterWithAWrongTime(t *testing.T) {
+	forEach(t, func(t *testing.T, server *dbtest.Server) {
+		s := openNew(t, server)
+		require.NoError(t, s.Put(t.Context(), newRow("order"), 0, false))
+		for _, wrong := range []time.Duration{time.Minute, -time.Minute} {
+			s.clock.mu.Lock()
+			s.clock.known.milliseconds += wrong.Milliseconds()
+			s.clock.mu.Unlock()
+			later := newRow("order", "imp_1")
+			later.Version = 2
+			assert.ErrorIs(t, s.Put(t.Context(), later, 1, false), ledger.ErrConflict)
+			assert.NoError(t, s.Put(t.Context(), newRow(fmt.Sprint("another ", wrong)), 0, false))
+		}
+		assert.InDelta(t, time.Now().UnixMilli(), s.Now(), 900)
+	})
+}
+
+func TestOnlyAPersonCanMend(t *testing.T) {
+	forEach(t, func(t *testing.T, server *dbtest.Server) {
+		d := server.NewDatabase(t)
+		refused := func(dsn string) error {
+			t.Helper()
+			_, err := database(t, server.Kind(), dsn).Open(Options{})
+			require.ErrorIs(t, err, ErrSetup)
+			assert.NotContains(t, err.Error(), d.Password)
+			return err
+		}
+		_ = refused(server.DSN(d.Name, d.User, "wrong"))
+		_ = refused(server.DSN("missing", d.User, d.Password))
+
+		other := server.NewDatabase(t) // its user may look into d, and make no table
+		grants := []string{"GRANT SELECT ON " + d.Name + ".* TO " + other.User + "@'%'"}
+		schema := d.Name
+		if server.Kind() == dbtest.Postgres {
+			grants = []string{"GRANT CONNECT ON DATABASE " + d.Name + " TO " + other.User}
+			schema = ""
+		}
+		server.Exec(t, schema, grants...)
+		dsn := server.DSN(d.Name, other.User, other.Password)
+		err := refused(dsn)
+		assert.ErrorIs(t, err, errTables)
+		schemaText := database(t, server.Kind(), dsn).Schema()
+		assert.Contains(t, err.Error(), schemaText)
+		server.Exec(t, d.Name, strings.Split(strings.TrimSuffix(schemaText, ";\n"), ";\n")...)
+		if server.Kind() == dbtest.Postgres {
+			server.Exec(t, d.Name, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO "+other.User)
+		} else {
+			server.Exec(t, d.Name, "GRANT SELECT, INSERT, UPDATE, DELETE ON "+d.Name+".* TO "+other.User+"@'%'")
+		}
+		s := open(t, database(t, server.Kind(), dsn))
+		require.NoError(t, s.Put(t.Context(), newRow("order", "imp_1"), 0, false))
+
+		server.Exec(t, d.Name, "ALTER TABLE caddy_cvs_orders DROP COLUMN writer")
+		assert.Contains(t, refused(dsn).Error(), "ADD COLUMN")
+
+		require.NoError(t, s.SetNote(t.Context(), formatNote, "2"))
+		_, err = database(t, server.Kind(), server.DSN(d.Name, d.User, d.Password)).Open(Options{})
+		if server.Kind() == dbtest.MariaDB { // in Postgres the superuser's tables are not the user's
+			assert.ErrorIs(t, err, errNewer)
+		}
+		assert.ErrorIs(t, err, ErrSetup)
+	})
+}
+
+func TestTablesOfAnOlderVersion(t *testing.T) {
+	forEach(t, func(t *testing.T, server *dbtest.Server) {
+		dsn := server.NewDatabase(t).DSN
+		d := database(t, server.Kind(), dsn)
+		s := open(t, d)
+		row := newRow("order", "imp_1")
+		require.NoError(t, s.Put(t.Context(), row, 0, false))
+		for _, statement := range []string{"DROP COLUMN queue_due", "DROP COLUMN queue", "DROP COLUMN writer"} {
+			_, err := s.db.ExecContext(t.Context(), "ALTER TABLE caddy_cvs_orders "+statement)
+			require.NoError(t, err)
+		}
+		s = open(t, d)
+		read, err := s.Get(t.Context(), row.Key())
+		require.NoError(t, err)
+		assert.Equal(t, row, read)
+		row.Version, row.Queue, row.QueueDue = 2, "q", 5
+		require.NoError(t, s.Put(t.Context(), row, 1, false))
+		queued, err := s.Due(t.Context(), "q", 5, 1)
+		require.NoError(t, err)
+		assert.Equal(t, []*ledger.Row{row}, queued)
+	})
+}
+
+func TestReadOnlyDatabase(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Shared(t, dbtest.Postgres)
+	d := server.NewDatabase(t)
+	server.Exec(t, "", "ALTER DATABASE "+d.Name+" SET default_transaction_read_only = on")
+	_, err := database(t, dbtest.Postgres, d.DSN).Open(Options{})
+	require.Error(t, err)
+	assert.NotErrorIs(t, err, ErrSetup, "a failover may be under way")
+}
+
+// What was confirmed is there after a crash, whatever the server's default.
+func TestWhatWasWrittenSurvivesACrash(t *testing.T) {
+	t.Parallel()
+	for kind, settings := range map[dbtest.Kind]map[string]string{
+		dbtest.Postgres: {"synchronous_commit": "off", "wal_writer_delay": "10s"},
+		dbtest.MariaDB:  {},
+	} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			server := dbtest.Start(t, kind, dbtest.Options{Settings: settings})
+			d := database(t, kind, server.NewDatabase(t).DSN)
+			s := open(t, d)
+			require.NoError(t, s.Put(t.Context(), newRow("order"), 0, false))
+			later := newRow("order", "imp_1")
+			later.Version = 2
+			require.NoError(t, s.Put(t.Context(), later, 1, true))
+			require.NoError(t, server.Kill())
+			_, err := s.Get(t.Context(), later.Key())
+			require.Error(t, err)
+			require.NoError(t, server.Start())
+			row, err := open(t, d).Get(t.Context(), later.Key())
+			require.NoError(t, err)
+			assert.Equal(t, later, row)
+		})
+	}
+}
+
+func TestMariaDBThatMayLoseWrites(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Start(t, dbtest.MariaDB, dbtest.Options{Settings: map[string]string{"innodb_flush_log_at_trx_commit": "2"}})
+	d := database(t, dbtest.MariaDB, server.NewDatabase(t).DSN)
+	var warnings []string
+	s, err := d.Open(Options{Warn: func(message string) { warnings = append(warnings, message) }})
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	require.Len(t, warnings, 1)
+	assert.Contains(t, warnings[0], "innodb_flush_log_at_trx_commit is 2")
+
+	server.Exec(t, "", "SET GLOBAL read_only = 1")
+	_, err = d.Open(Options{})
+	require.ErrorContains(t, err, "read-only")
+	assert.NotErrorIs(t, err, ErrSetup)
+}
+
+func TestRowsThatCannotBeKept(t *testing.T) {
+	forEach(t, func(t *testing.T, server *dbtest.Server) {
+		s := openNew(t, server)
+		long := strings.Repeat("x", 600)
+		queued := newRow("order")
+		queued.Queue = ledger.Queue(long)
+		for _, row := range []*ledger.Row{newRow(long), newRow("order", long), queued} {
+			assert.ErrorIs(t, s.Put(t.Context(), row, 0, false), errLong)
+		}
+		require.NoError(t, s.Put(t.Context(), newRow("order", "imp_1"), 0, false))
+		server.Exec(t, databaseOf(t, s), "UPDATE caddy_cvs_orders SET data = 'x', imp_uids = 'x'")
+		_, err := s.Get(t.Context(), ledger.Key{Order: "order"})
+		assert.ErrorIs(t, err, errRow)
+		later := newRow("order")
+		later.Version = 2
+		assert.ErrorIs(t, s.Put(t.Context(), later, 1, false), errRow)
+	})
+}
+
+// databaseOf returns the name of a store's database.
+func databaseOf(t *testing.T, s *Store) (name string) {
+	t.Helper()
+	query := "SELECT current_database()"
+	if s.name == "MySQL" {
+		query = "SELECT DATABASE()"
+	}
+	require.NoError(t, s.db.QueryRowContext(t.Context(), query).Scan(&name))
+	return name
+}
