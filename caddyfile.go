@@ -63,9 +63,10 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //		account <name> {
 //			<any of the above>
 //		}
-//		ledger [<path>|off] {
+//		ledger [<path>|postgres <dsn>|mysql <dsn>|off] {
 //			keep    <duration>
 //			on_down issue|refuse
+//			from    <path>|postgres <dsn>|mysql <dsn>
 //		}
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -109,23 +110,37 @@ func (a *App) unmarshalAccount(d *caddyfile.Dispenser) error {
 func (a *App) unmarshalLedger(d *caddyfile.Dispenser) error {
 	start := *d
 	a.Ledger = new(Ledger)
-	if d.NextArg() {
-		if err := a.Ledger.setPlace(d.Val()); err != nil {
+	if words := d.RemainingArgs(); len(words) > 0 {
+		if err := a.Ledger.set("ledger", words); err != nil {
 			return d.WrapErr(err)
 		}
-	}
-	if d.NextArg() {
-		return d.ArgErr()
 	}
 	err := parseBlock(d, map[string]option{
 		"keep":    duration(&a.Ledger.Keep, validateKeep),
 		"on_down": text(&a.Ledger.OnDown, oneOf(onDownIssue, onDownRefuse)),
+		"from":    {parse: a.Ledger.unmarshalFrom},
 	})
 	if err != nil {
 		return err
 	}
 	if err := a.Ledger.validate(); err != nil {
 		return start.WrapErr(err)
+	}
+	return nil
+}
+
+// unmarshalFrom parses the place where the ledger was before. Its mistakes are those of its line.
+func (l *Ledger) unmarshalFrom(d *caddyfile.Dispenser) error {
+	words := d.RemainingArgs()
+	if len(words) == 0 {
+		return d.ArgErr()
+	}
+	l.From = new(LedgerPlace)
+	if err := l.From.set("from", words); err != nil {
+		return d.WrapErr(err)
+	}
+	if err := l.validateFrom(); err != nil {
+		return d.WrapErr(err)
 	}
 	return nil
 }

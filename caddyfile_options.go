@@ -20,6 +20,9 @@ import (
 // configuration can expand. A template without them is validated when it is parsed.
 var loadTimePlaceholder = regexp.MustCompile(`\{(env|file|system)\.[^{}]*\}`)
 
+// optionName matches what may be a mistyped option.
+var optionName = regexp.MustCompile(`^\w{1,32}$`)
+
 // option says how one option of a block is parsed. parse is called with the dispenser at the
 // option's name.
 type option struct {
@@ -47,6 +50,9 @@ func parseBlock(d *caddyfile.Dispenser, opts map[string]option) error {
 		}
 		if opt.elsewhere != "" {
 			return d.Errf("%s is not an option of this block: %s", name, opt.elsewhere)
+		}
+		if !known && !optionName.MatchString(name) { // it may be a secret, at the wrong place
+			return d.Errf("unrecognized option; there are: %s", strings.Join(optionNames(opts), ", "))
 		}
 		if !known {
 			return d.Errf("unrecognized option %s; there are: %s", name, strings.Join(optionNames(opts), ", "))

@@ -60,7 +60,7 @@ var blockTests = map[string]blockTest{
 		caddyfile: "{\n\tcvs {\n\t\taccount second {\n\t\t\tOPTIONS\n\t\t}\n\t}\n}\n",
 	},
 	"ledger": {
-		directive: "cvs", config: Ledger{}, options: ledgerOptions, jsonOnly: []string{"store", "path"},
+		directive: "cvs", config: Ledger{}, options: ledgerOptions, jsonOnly: []string{"store", "path", "dsn"},
 		caddyfile: "{\n\tcvs {\n\t\tledger {\n\t\t\tOPTIONS\n\t\t}\n\t}\n}\n",
 	},
 	"cvs_proxy": {
@@ -107,30 +107,68 @@ var accountOptions = map[string]optionTest{
 func globalOptions() map[string]optionTest {
 	options := maps.Clone(accountOptions)
 	options["account"] = optionTest{takes: oneArgument, valid: "second", rejects: wrongAccountNames, opensBlock: true, repeatable: true}
-	options["ledger"] = optionTest{valid: "/var/lib/shop/cvs.db", opensBlock: true, rejects: mergeMaps(
-		rejectEach("ledger takes a path with a slash, such as /var/lib/shop/cvs.db, or off", "", "on", "OFF", "cvs.db"),
-		rejectEach("this version keeps no ledger in a database: there are ledger <path>, for a file, and ledger off",
-			"postgres", "mysql", "postgres://cvs:password@db.example/cvs", "postgres://{env.FIXTURE_MID}@db.example/cvs"),
-		rejectEach("the path must be absolute, such as /var/lib/shop/cvs.db: a relative one would mean another file when Caddy is started in another directory",
-			"./cvs.db", "data/cvs.db", "cvs:password@tcp(db.example:3306)/cvs"),
-		rejectEach("the path must be that of a file, such as /var/lib/shop/cvs.db, not of a directory", "/", "/var/lib/shop/"),
+	options["ledger"] = optionTest{valid: "/var/lib/shop/cvs.db", opensBlock: true, rejects: mergeMaps(wrongPlaces("ledger"),
+		rejectEach("ledger takes a path with a slash, such as /var/lib/shop/cvs.db, postgres <dsn>, mysql <dsn> or off", "", "on", "OFF", "cvs.db"),
 		map[string]string{
-			"postgres {env.FIXTURE_MID}": "this version keeps no ledger in a database: there are ledger <path>, for a file, and ledger off",
-			"mysql {env.FIXTURE_MID}":    "this version keeps no ledger in a database: there are ledger <path>, for a file, and ledger off",
-			"off /var/lib/shop/cvs.db":   wrongCount("/var/lib/shop/cvs.db"),
-			"/var/lib/shop/cvs.db off":   wrongCount("off"),
-			"off {\nkeep 30d\n}":         offKeepsNothing,
-			"off {\non_down refuse\n}":   offKeepsNothing,
+			"off /var/lib/shop/cvs.db":            onePlace("ledger"),
+			"off {\nkeep 30d\n}":                  offKeepsNothing,
+			"off {\non_down refuse\n}":            offKeepsNothing,
+			"off {\nfrom /var/lib/shop/cvs.db\n}": offKeepsNothing,
 		},
 	)}
 	return options
 }
 
-const offKeepsNothing = "off keeps nothing: remove path, keep and on_down, or remove off"
+const (
+	offKeepsNothing = "off keeps nothing: remove path, dsn, keep, on_down and from, or remove off"
+	nameTheDatabase = "name the database with its address in a placeholder, such as {env.CVS_DATABASE} or {file./run/secrets/database}"
+	addressAsPath   = "this is not the path of a file: write postgres <dsn> or mysql <dsn> for a database, with its address in a placeholder, such as {env.CVS_DATABASE} or {file./run/secrets/database}"
+	fromOff         = "from cannot be off: with ledger off nothing was kept; remove from"
+	fromNeedsAPath  = "from needs a path, postgres <dsn> or mysql <dsn>: by default the file was cvs/ledger.db in Caddy's data directory, which caddy environ prints as caddy.AppDataDir"
+)
+
+func onePlace(option string) string {
+	return option + " takes one place: <path>, postgres <dsn> or mysql <dsn>"
+}
+
+// wrongPlaces are what an option rejects that names the place of a ledger. No error shows an address.
+func wrongPlaces(option string) map[string]string {
+	in := ""
+	if option == "from" {
+		in = "from: "
+	}
+	rejects := mergeMaps(
+		rejectEach(addressAsPath, fixtureSecrets["FIXTURE_POSTGRES"], fixtureSecrets["FIXTURE_MYSQL"], "postgres://{env.FIXTURE_MID}@db.example/cvs",
+			"host=h5-91.example user=u5-6b1e password=p5-d07c44", "u6-c2d9:p6-58e0b7@unix(/run/mysqld.sock)/n6-e41b"),
+		rejectEach(in+"the path must be absolute, such as /var/lib/shop/cvs.db: a relative one would mean another file when Caddy is started in another directory", "./cvs.db", "data/cvs.db"),
+		rejectEach(in+"the path must be that of a file, such as /var/lib/shop/cvs.db, not of a directory", "/", "/var/lib/shop/"),
+		map[string]string{
+			"postgres":                 in + "postgres needs a dsn: " + nameTheDatabase,
+			"mysql":                    in + "mysql needs a dsn: " + nameTheDatabase,
+			`mysql ""`:                 in + "mysql needs a dsn: " + nameTheDatabase,
+			"/var/lib/shop/cvs.db off": onePlace(option),
+			"/var/lib/shop/cvs.db {$FIXTURE_POSTGRES}":       onePlace(option),
+			"{$FIXTURE_POSTGRES}":                            addressAsPath,
+			"postgres {$FIXTURE_POSTGRES}":                   in + "dsn" + refusedLiteral,
+			"mysql {$FIXTURE_MYSQL}":                         in + "dsn" + refusedLiteral,
+			"mysql shop-{env.FIXTURE_MYSQL}":                 in + "dsn must be one placeholder such as {env.NAME} or {file./path}, and nothing else",
+			"postgres host=h5-91.example password=p5-d07c44": option + " postgres takes one word: the address of the database in a placeholder, such as {env.CVS_DATABASE}; what {$NAME} stands for is split at its spaces",
+		},
+	)
+	for word, name := range map[string]string{"postgresql": "postgres", "Postgres": "postgres", "pg": "postgres", "mariadb": "mysql", "MariaDB": "mysql", "MySQL": "mysql"} {
+		message := fmt.Sprintf("%s %s: write %[1]s %[3]s <dsn>", option, word, name)
+		rejects[word], rejects[word+" {env.FIXTURE_MYSQL}"], rejects[word+" {$FIXTURE_MYSQL}"] = message, message, message
+	}
+	return rejects
+}
 
 var ledgerOptions = map[string]optionTest{
 	"keep":    {takes: oneArgument, valid: "30d", rejects: mergeMaps(wrongDurations, rejectEach(shortKeep, "23h", "10m"))},
 	"on_down": {takes: oneArgument, valid: "refuse", rejects: rejectEach(`"VALUE" is none of: issue, refuse`, "reject", "ISSUE")},
+	"from": {valid: "/var/lib/shop/cvs.db", rejects: mergeMaps(wrongPlaces("from"),
+		rejectEach("from takes a path with a slash, such as /var/lib/shop/cvs.db, postgres <dsn>, mysql <dsn> or off", "", "on", "cvs.db"),
+		map[string]string{"": wrongCount("from"), "off": fromOff},
+	)},
 }
 
 const shortKeep = `keep must be 24h or more: in JSON write it as a text with a unit, such as "120d"; a number is in nanoseconds`
@@ -330,6 +368,12 @@ func TestBlocksRejectUnknownOption(t *testing.T) {
 			block.assertRejects(t, mistake{"bogus", 0, "unrecognized option bogus; there are: " + options})
 		})
 	}
+}
+
+// A secret may stand at the wrong place.
+func TestUnknownOptionThatMayBeASecretIsNotShown(t *testing.T) {
+	t.Parallel()
+	blockTests["ledger"].assertRejects(t, mistake{"{$FIXTURE_POSTGRES}", 0, "unrecognized option; there are: from, keep, on_down"})
 }
 
 func TestBlocksNameThePlaceOfTheLedger(t *testing.T) {

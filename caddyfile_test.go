@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -33,6 +34,10 @@ var fixtureSecrets = map[string]string{
 	"FIXTURE_PREVIOUS_KEY":  "g2-e61b0f93c8d2475a",
 	"FIXTURE_SHORT_KEY":     "g3-only-15chars",
 	"FIXTURE_SHOP_KEY":      "h1-c07a51f2e9",
+	"FIXTURE_POSTGRES":      "postgres://u5-6b1e:p5-d07c44@h5-91.example:5432/n5-3fa8?sslmode=disable",
+	"FIXTURE_MYSQL":         "u6-c2d9:p6-58e0b7@tcp(h6-27.example:3306)/n6-e41b",
+	"FIXTURE_BAD_POSTGRES":  "postgres://u7-80fd:p7-2c95e3@h7-64.example:port/n7-b9d2",
+	"FIXTURE_BAD_MYSQL":     "u8-1e7a:p8-f36d08@h8-5c.example/n8-4a70",
 	"FIXTURE_SECRET":        "whsec_bjEtNGY5YjBlNzEtZDI4Ni00YTMzLWIxYzU=",
 }
 
@@ -58,6 +63,9 @@ func init() {
 		panic(err)
 	}
 }
+
+// fixtureParts are the parts of the addresses of databases among the secrets.
+var fixtureParts = regexp.MustCompile(`\b[uphn][5-8]-[0-9a-f]+(\.example)?`)
 
 // A fixture's folder in testdata/caddyfile says what must become of its Caddyfile.
 const (
@@ -130,6 +138,7 @@ func assertNoSecret(t *testing.T, where, text string) {
 	for name, value := range fixtureSecrets {
 		assert.NotContains(t, text, value, "%s shows %s", where, name)
 	}
+	assert.NotRegexp(t, fixtureParts, text, where)
 }
 
 // Each fixture gives its expected result. Not parallel, because loading a configuration
@@ -306,7 +315,26 @@ func TestJSONRejectsMistakes(t *testing.T) {
 		{"ledger", appWith(`"ledger":{"store":"file","keep":"24h","on_down":"refuse"}`), ``, ``},
 		{"ledger: off", appWith(`"ledger":{"store":"off"}`), ``, ``},
 		{"ledger: null", appWith(`"ledger":null`), ``, ``},
-		{"ledger: store", appWith(`"ledger":{"store":"postgres"}`), ``, inApp + `ledger: store must be file or off, not "postgres": this version keeps no ledger in a database`},
+		{"ledger: postgres", appWith(`"ledger":{"store":"postgres","dsn":"{env.FIXTURE_POSTGRES}","from":{"store":"file","path":"/ledger.db"}}`), ``, ``},
+		{"ledger: mysql", appWith(`"ledger":{"store":"mysql","dsn":"{env.FIXTURE_MYSQL}","from":{"store":"postgres","dsn":"{env.FIXTURE_POSTGRES}"}}`), ``, ``},
+		{"ledger: store", appWith(`"ledger":{"store":"sqlite"}`), ``, inApp + `ledger: store must be file, postgres, mysql or off`},
+		{"ledger: store an address", appWith(`"ledger":{"store":"` + fixtureSecrets["FIXTURE_POSTGRES"] + `"}`), ``, inApp + `ledger: store must be file, postgres, mysql or off`},
+		{"ledger: store by another name", appWith(`"ledger":{"store":"MariaDB","dsn":"{env.FIXTURE_MYSQL}"}`), ``, inApp + `ledger: store must be mysql, not "MariaDB"`},
+		{"ledger: store without dsn", appWith(`"ledger":{"store":"postgres"}`), ``, inApp + "ledger: postgres needs a dsn: " + nameTheDatabase},
+		{"ledger: store with path", appWith(`"ledger":{"store":"postgres","path":"/ledger.db","dsn":"{env.FIXTURE_POSTGRES}"}`), ``, inApp + "ledger: path is for a file: remove it, or remove store postgres and dsn"},
+		{"ledger: dsn with a file", appWith(`"ledger":{"dsn":"{env.FIXTURE_POSTGRES}"}`), ``, inApp + "ledger: dsn is for a database: set store to postgres or mysql, or remove dsn"},
+		{"ledger: dsn with a path", appWith(`"ledger":{"store":"file","path":"/ledger.db","dsn":"{env.FIXTURE_POSTGRES}"}`), ``, inApp + "ledger: dsn is for a database: set store to postgres or mysql, or remove dsn"},
+		{"ledger: dsn literal", appWith(`"ledger":{"store":"postgres","dsn":"` + fixtureSecrets["FIXTURE_POSTGRES"] + `"}`), ``, inApp + "ledger: dsn" + refusedLiteral},
+		{"ledger: dsn unset", appWith(`"ledger":{"store":"mysql","dsn":"{env.FIXTURE_UNSET}"}`), ``, inApp + "ledger: dsn: evaluated placeholder {env.FIXTURE_UNSET} is empty: set the variable, or check that the file can be read"},
+		{"ledger: off with dsn", appWith(`"ledger":{"store":"off","dsn":"{env.FIXTURE_POSTGRES}"}`), ``, inApp + "ledger: " + offKeepsNothing},
+		{"ledger: off with from", appWith(`"ledger":{"store":"off","from":{"path":"/ledger.db"}}`), ``, inApp + "ledger: " + offKeepsNothing},
+		{"ledger: from without path", appWith(`"ledger":{"store":"postgres","dsn":"{env.FIXTURE_POSTGRES}","from":{}}`), ``, inApp + "ledger: " + fromNeedsAPath},
+		{"ledger: from store", appWith(`"ledger":{"from":{"store":"sqlite"}}`), ``, inApp + "ledger: from: store must be file, postgres, mysql or off"},
+		{"ledger: from literal", appWith(`"ledger":{"from":{"store":"mysql","dsn":"` + fixtureSecrets["FIXTURE_MYSQL"] + `"}}`), ``, inApp + "ledger: from: dsn" + refusedLiteral},
+		{"ledger: from unset", appWith(`"ledger":{"from":{"store":"mysql","dsn":"{env.FIXTURE_UNSET}"}}`), ``, inApp + "ledger: from: dsn: evaluated placeholder {env.FIXTURE_UNSET} is empty: set the variable, or check that the file can be read"},
+		{"ledger: from off", appWith(`"ledger":{"from":{"store":"off"}}`), ``, inApp + "ledger: " + fromOff},
+		{"ledger: from the same dsn", appWith(`"ledger":{"store":"mysql","dsn":"{env.FIXTURE_MYSQL}","from":{"store":"mysql","dsn":"{env.FIXTURE_MYSQL}"}}`), ``, inApp + "ledger: " + errFromItself.Error()},
+		{"ledger: from the same path", appWith(`"ledger":{"path":"{env.FIXTURE_DIRECTORY}/ledger.db","from":{"path":"` + os.TempDir() + `/./ledger.db"}}`), ``, inApp + "ledger: " + errFromItself.Error()},
 		{"ledger: off with path", appWith(`"ledger":{"store":"off","path":"/ledger.db"}`), ``, inApp + "ledger: " + offKeepsNothing},
 		{"ledger: off with keep", appWith(`"ledger":{"store":"off","keep":"30d"}`), ``, inApp + "ledger: " + offKeepsNothing},
 		{"ledger: off with on_down", appWith(`"ledger":{"store":"off","on_down":"issue"}`), ``, inApp + "ledger: " + offKeepsNothing},
@@ -316,7 +344,8 @@ func TestJSONRejectsMistakes(t *testing.T) {
 		{"ledger: keep without unit", appWith(`"ledger":{"keep":120}`), ``, inApp + "ledger: " + shortKeep},
 		{"ledger: keep negative", appWith(`"ledger":{"keep":"-30d"}`), ``, inApp + "ledger: " + shortKeep},
 		{"ledger: on_down", appWith(`"ledger":{"on_down":"reject"}`), ``, inApp + `ledger: on_down must be issue or refuse, not "reject"`},
-		{"ledger: unknown field", appWith(`"ledger":{"dsn":"{env.FIXTURE_MID}"}`), ``, appJSON + `json: unknown field "dsn"`},
+		{"ledger: unknown field", appWith(`"ledger":{"url":"{env.FIXTURE_MID}"}`), ``, appJSON + `json: unknown field "url"`},
+		{"ledger: from unknown field", appWith(`"ledger":{"from":{"keep":"30d"}}`), ``, appJSON + `json: unknown field "keep"`},
 		{"account: name", appWith(`"accounts":{"shop.example":` + usableApp + `}`), ``, inApp + `"shop.example" cannot name an account: use 1 to 64 letters, digits, '_' and '-'`},
 		{"account: without name", appWith(`"accounts":{"":` + usableApp + `}`), ``, inApp + `"" cannot name an account: use 1 to 64 letters, digits, '_' and '-'`},
 		{"account: null", `{"accounts":{"second":null}}`, ``, inApp + "account second: imp_key is missing: set it to a placeholder such as {env.PORTONE_IMP_KEY}"},

@@ -238,7 +238,7 @@ func TestREADMENamesEveryOption(t *testing.T) {
 func jsonOptions(module reflect.Type) []string {
 	var names []string
 	for _, field := range reflect.VisibleFields(module) {
-		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && !slices.Contains([]string{"url", "store", "path"}, name) {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && !slices.Contains([]string{"url", "store", "path", "dsn"}, name) {
 			names = append(names, name)
 		}
 	}

@@ -22,12 +22,17 @@ import (
 
 func TestLedgerDefaults(t *testing.T) {
 	t.Parallel()
+	file := LedgerPlace{Store: "file"}
+	const keep = caddy.Duration(120 * 24 * time.Hour)
 	for config, want := range map[string]Ledger{
-		usableApp:                            {Store: "file", Keep: caddy.Duration(120 * 24 * time.Hour), OnDown: "issue"},
-		appWith(`"ledger":{}`):               {Store: "file", Keep: caddy.Duration(120 * 24 * time.Hour), OnDown: "issue"},
-		appWith(`"ledger":{"keep":"30d"}`):   {Store: "file", Keep: caddy.Duration(30 * 24 * time.Hour), OnDown: "issue"},
-		appWith(`"ledger":{"path":"/x.db"}`): {Store: "file", Path: "/x.db", Keep: caddy.Duration(120 * 24 * time.Hour), OnDown: "issue"},
-		appWith(`"ledger":{"store":"off"}`):  {Store: "off"},
+		usableApp:                            {LedgerPlace: file, Keep: keep, OnDown: "issue"},
+		appWith(`"ledger":{}`):               {LedgerPlace: file, Keep: keep, OnDown: "issue"},
+		appWith(`"ledger":{"keep":"30d"}`):   {LedgerPlace: file, Keep: caddy.Duration(30 * 24 * time.Hour), OnDown: "issue"},
+		appWith(`"ledger":{"path":"/x.db"}`): {LedgerPlace: LedgerPlace{Store: "file", Path: "/x.db"}, Keep: keep, OnDown: "issue"},
+		appWith(`"ledger":{"store":"mysql","dsn":"{env.FIXTURE_MYSQL}","from":{"path":"/x.db"}}`): {
+			LedgerPlace: LedgerPlace{Store: "mysql", DSN: "{env.FIXTURE_MYSQL}"}, Keep: keep, OnDown: "issue", From: &LedgerPlace{Path: "/x.db"},
+		},
+		appWith(`"ledger":{"store":"off"}`): {LedgerPlace: LedgerPlace{Store: "off"}},
 	} {
 		gatewaytest.Provisioned(t, &caddy.Config{AppsRaw: caddy.ModuleMap{"cvs": json.RawMessage(config)}}, func(ctx caddy.Context) {
 			app, err := ctx.App("cvs")
@@ -48,11 +53,9 @@ func TestLedgerFile(t *testing.T) {
 		in("/x/..//new.db"): in("new.db"),
 		"{env.FIXTURE_DIRECTORY}/{env.FIXTURE_MID}.db": filepath.Join(fixtureSettings["FIXTURE_DIRECTORY"], fixtureSettings["FIXTURE_MID"]+".db"),
 	} {
-		l := Ledger{Path: path}
-		require.NoError(t, l.provision(), path)
-		file, err := l.file()
+		here, _, err := (&Ledger{LedgerPlace: LedgerPlace{Path: path}}).provision()
 		require.NoError(t, err, path)
-		assert.Equal(t, want, file)
+		assert.Equal(t, want, here.path)
 	}
 }
 
@@ -64,6 +67,8 @@ func TestLedgerErrorsShowNoAddress(t *testing.T) {
 	for path, message := range map[string]string{
 		"{env.FIXTURE_SHOP_KEY}":        "the path must be absolute",
 		"{env.FIXTURE_SHOP_KEY}/x":      "the path must be absolute",
+		"{env.FIXTURE_POSTGRES}":        "this is not the path of a file: write postgres <dsn> or mysql <dsn>",
+		"{env.FIXTURE_MYSQL}":           "this is not the path of a file: write postgres <dsn> or mysql <dsn>",
 		"{env.FIXTURE_UNSET}":           "path: evaluated placeholder {env.FIXTURE_UNSET} is empty",
 		dir:                             dir + " is a directory: name a file in it, such as " + dir + "/ledger.db",
 		dir + "/":                       "the path must be that of a file",
@@ -71,7 +76,7 @@ func TestLedgerErrorsShowNoAddress(t *testing.T) {
 		filepath.Join(dir, "no", "x"):   "the directory of the file is missing: create it",
 		filepath.Join(dir, "file", "x"): "not a directory",
 	} {
-		err := (&Ledger{Path: path}).provision()
+		_, _, err := (&Ledger{LedgerPlace: LedgerPlace{Path: path}}).provision()
 		require.ErrorContains(t, err, message, path)
 		assertNoSecret(t, "the error", err.Error())
 	}
@@ -93,7 +98,7 @@ func TestValidatingCreatesNoLedger(t *testing.T) {
 
 // RunMain must see a ledger at the default path.
 func TestDefaultLedgerIsSeen(t *testing.T) {
-	file, err := new(Ledger).file()
+	file, err := new(LedgerPlace).file()
 	require.NoError(t, err)
 	assert.True(t, filepath.IsAbs(file))
 	require.False(t, gatewaytest.HasDefaultLedger())
@@ -106,7 +111,7 @@ func TestDefaultLedgerIsSeen(t *testing.T) {
 // A relative data directory, as Caddy has it without a home, makes no relative path.
 func TestDefaultLedgerIsAbsolute(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", "data")
-	file, err := new(Ledger).file()
+	file, err := new(LedgerPlace).file()
 	require.NoError(t, err)
 	assert.True(t, filepath.IsAbs(file), file)
 }

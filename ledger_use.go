@@ -7,14 +7,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,29 +18,21 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
-	"github.com/caddy-cvs/caddy-cvs/client/ledger/boltstore"
 )
 
 // openedLedgers counts the ledgers that the process has opened.
 var openedLedgers atomic.Int64
 
-// ledgers holds each open ledger by the path of its file. Without a file its key is that of its
+// ledgers holds each open ledger by the key of its place. If nothing is kept, its key is that of its
 // accounts.
 var ledgers = caddy.NewUsagePool()
-
-var (
-	// lockTimeout is how long another process may hold the file until the site starts without it.
-	lockTimeout = 10 * time.Second
-	// lockTimeoutLater is the same for each later attempt to open the file. When Caddy stops, it
-	// waits for the end of the attempt.
-	lockTimeoutLater = time.Second
-)
 
 // pooledLedger is a ledger that outlives a reload.
 type pooledLedger struct {
 	*ledger.Ledger
-	stored bool  // it keeps something
-	opened int64 // counts the ledgers of the process
+	stored bool         // it keeps something
+	store  *storeOpener // nil if not
+	opened int64        // counts the ledgers of the process
 
 	mu      sync.Mutex
 	loggers []*zap.Logger // of the configurations in use, the newest last
@@ -75,12 +63,21 @@ func (p *pooledLedger) logger() *zap.Logger {
 }
 
 // Destruct closes the ledger when no configuration uses it any more.
-func (p *pooledLedger) Destruct() error { return p.Close() }
+func (p *pooledLedger) Destruct() error {
+	if p.store == nil {
+		return p.Close()
+	}
+	defer openPlaces.add(p.store.here.key, -1)
+	p.store.end() // Close waits for an attempt to open it
+	return p.Close()
+}
 
 // appLedger is the ledger of one configuration. It is opened when the configuration starts, or
 // when it is used for the first time: Caddy starts apps in no order.
 type appLedger struct {
-	needed   bool // there is a handler that issues barcodes by it, or keeps notices in it
+	needed   bool        // there is a handler that issues barcodes by it, or keeps notices in it
+	place    *knownPlace // nil if it keeps nothing
+	from     *knownPlace // where it was before; nil if nothing is to be moved
 	open     sync.Once
 	pool     string // the key in ledgers
 	used     *pooledLedger
@@ -107,11 +104,8 @@ func (a *App) acquireLedger() error {
 	for name, acc := range a.accounts {
 		l.settings.Accounts[name] = acc.inLedger
 	}
-	if l.pool = a.accountsKey(); a.Ledger.Store != ledgerOff {
-		var err error
-		if l.pool, err = a.Ledger.file(); err != nil {
-			return err
-		}
+	if l.pool = a.accountsKey(); l.place != nil {
+		l.pool = l.place.key
 	}
 	pooled, loaded, err := ledgers.LoadOrNew(l.pool, func() (caddy.Destructor, error) { return a.newLedger() })
 	if err != nil {
@@ -122,7 +116,8 @@ func (a *App) acquireLedger() error {
 	switch {
 	case loaded:
 		l.used.useLogger(a.logger)
-	case a.Ledger.Store != ledgerOff:
+		l.used.moveFrom(l.from)
+	case l.used.stored:
 		l.used.Work() // after Use: it postpones a row whose account it does not know
 	}
 	return nil
@@ -140,45 +135,32 @@ func (a *App) accountsKey() string {
 // newLedger opens the ledger. What the configuration is to blame for is an error. Otherwise the
 // site starts without it, and it is opened as soon as that is possible.
 func (a *App) newLedger() (*pooledLedger, error) {
-	p := &pooledLedger{stored: a.Ledger.Store != ledgerOff, opened: openedLedgers.Add(1), loggers: []*zap.Logger{a.logger}}
+	here := a.ledger.place
+	p := &pooledLedger{stored: here != nil, opened: openedLedgers.Add(1), loggers: []*zap.Logger{a.logger}}
 	if !p.stored {
 		p.Ledger = ledger.New(ledger.Options{Report: p.report})
 		return p, nil
 	}
-	path := a.ledger.pool
-	if a.Ledger.Path == "" {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return nil, err
-		}
-	}
-	p.Ledger = ledger.New(ledger.Options{Report: p.report, Open: opener(path)})
-	if err := p.Open(); isSetupError(err) {
-		return nil, errors.Join(err, p.Close())
-	} else if err != nil {
-		a.logger.Error("the ledger is down: barcodes are issued without it, or refused, as on_down says", zap.Error(err))
+	openPlaces.add(here.key, 1)
+	p.store = newStoreOpener(here, a.ledger.from, p.logger)
+	p.Ledger = ledger.New(ledger.Options{Report: p.report, Open: p.store.open})
+	kind := zap.String("store", here.store)
+	switch err := p.Open(); {
+	case err == nil:
+		a.logger.Info("the ledger is open", kind)
+	case isSetupError(err):
+		return nil, errors.Join(withRemedy(here, err), p.Destruct())
+	default:
+		a.logger.Error("the ledger is down: barcodes are issued without it, or refused, as on_down says", kind, zap.Error(err))
 	}
 	return p, nil
 }
 
-// opener returns a function that opens the file. Calls of it follow each other.
-func opener(path string) func() (ledger.Store, error) {
-	patience := lockTimeout
-	return func() (ledger.Store, error) {
-		defer func() { patience = lockTimeoutLater }()
-		return boltstore.Open(path, boltstore.Options{LockTimeout: patience})
+// moveFrom has the orders of another place moved into a ledger that is open already.
+func (p *pooledLedger) moveFrom(from *knownPlace) {
+	if p.stored && p.store.moveFrom(from) {
+		p.Reopen(fmt.Errorf("the orders of %s are moved into it first", from.name()))
 	}
-}
-
-// isSetupError reports whether the ledger can never be opened as it is configured.
-func isSetupError(err error) bool {
-	for _, fault := range []error{
-		fs.ErrNotExist, fs.ErrPermission, syscall.EROFS, syscall.ENOTDIR, syscall.EISDIR, boltstore.ErrNotLedger, boltstore.ErrNewer,
-	} {
-		if errors.Is(err, fault) {
-			return true
-		}
-	}
-	return false
 }
 
 // startLedger opens the ledger if a handler needs it.
@@ -204,6 +186,14 @@ func (a *App) releaseLedger() {
 	}
 }
 
+// hide returns an error that does not show the address of a database.
+func (p *pooledLedger) hide(err error) error {
+	if p.store == nil {
+		return err
+	}
+	return p.store.here.hide(err)
+}
+
 // report logs what an operator should see of the ledger.
 func (p *pooledLedger) report(e ledger.Event) {
 	fields := make([]zap.Field, 0, 4)
@@ -214,7 +204,7 @@ func (p *pooledLedger) report(e ledger.Event) {
 		fields = append(fields, zap.String("imp_uid", e.ImpUID))
 	}
 	if e.Err != nil {
-		fields = append(fields, zap.Error(e.Err))
+		fields = append(fields, zap.Error(p.hide(e.Err)))
 	}
 	log := p.logger().Error
 	if e.Notice {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-cvs/caddy-cvs/internal/dbtest"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
@@ -20,5 +21,5 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	lockTimeout, lockTimeoutLater = 100*time.Millisecond, 10*time.Millisecond
-	gatewaytest.RunMain(m)
+	gatewaytest.RunMain(dbtest.M{M: m})
 }

@@ -116,7 +116,8 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.Ledger == nil {
 		a.Ledger = new(Ledger)
 	}
-	if err := a.Ledger.provision(); err != nil {
+	var err error
+	if a.ledger.place, a.ledger.from, err = a.Ledger.provision(); err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
 	fallback, err := newTransport(ctx, 0)
@@ -226,7 +227,7 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 func (a *App) Start() error {
 	a.started = true
 	if err := a.startLedger(); err != nil {
-		return fmt.Errorf("ledger: %w: make the file usable for the user that runs Caddy, name another one with ledger <path>, or write ledger off", err)
+		return fmt.Errorf("ledger: %w", err)
 	}
 	for _, acc := range a.accounts {
 		acc.client.TakeOver()

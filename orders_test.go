@@ -288,7 +288,7 @@ func TestOnlyTheStartWaitsLongForALockedLedger(t *testing.T) {
 	other, err := boltstore.Open(path, boltstore.Options{})
 	require.NoError(t, err)
 	defer other.Close()
-	open := opener(path)
+	open := newStoreOpener(&knownPlace{store: ledgerFile, key: path, path: path}, nil, zap.NewNop).open
 	wait := func() time.Duration {
 		began := time.Now()
 		_, err := open()
@@ -377,22 +377,24 @@ func TestLedgerLogsWhereTheConfigurationInUseDoes(t *testing.T) {
 	path := gatewaytest.LedgerFile(t)
 	start := func() (*App, *observer.ObservedLogs) {
 		core, logs := observer.New(zap.InfoLevel)
-		a := &App{Ledger: &Ledger{Store: ledgerFile, Path: path}, ledger: &appLedger{needed: true}, logger: zap.New(core)}
+		here := &knownPlace{store: ledgerFile, key: path, path: path}
+		a := &App{Ledger: new(Ledger), ledger: &appLedger{needed: true, place: here}, logger: zap.New(core)}
 		require.NoError(t, a.startLedger())
 		return a, logs
 	}
 	first, stays := start()
 	second, ends := start()
 	report := func() { first.ledger.used.report(ledger.Event{Message: "canary"}) }
+	said := func(logs *observer.ObservedLogs) int { return logs.FilterMessage("canary").Len() }
 	report()
-	assert.Equal(t, 1, ends.Len(), "the newest")
+	assert.Equal(t, 1, said(ends), "the newest")
 	second.releaseLedger()
 	report()
-	assert.Equal(t, 1, ends.Len())
-	assert.Equal(t, 1, stays.Len())
+	assert.Equal(t, 1, said(ends))
+	assert.Equal(t, 1, said(stays))
 	first.releaseLedger()
 	report()
-	assert.Equal(t, 2, stays.Len(), "at the end")
+	assert.Equal(t, 2, said(stays), "at the end")
 }
 
 // The ledger never delays the answer to the till by more than a moment.

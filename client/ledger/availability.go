@@ -14,10 +14,15 @@ import (
 const (
 	maxMissed   = 10_000
 	reopenLimit = 30 * time.Second
+	reopenSoon  = 100 * time.Millisecond
 
 	// caughtUpAtOnce is how many orders are written at once of those that a store has missed.
 	caughtUpAtOnce = 100
 )
+
+// ErrSoon, in the chain of an error of Options.Open, says that the store can be opened in a moment: it is
+// tried again soon.
+var ErrSoon = errors.New("not yet")
 
 // missed is an attempt that was made while the store was down.
 type missed struct {
@@ -32,20 +37,32 @@ func (l *Ledger) Open() error {
 		err = ErrDown
 	}
 	if err != nil {
-		l.spawn(l.reopen)
+		l.spawn(func() { l.reopen(err) })
 	}
 	return err
 }
 
-// reopen opens the store again, until it succeeds.
-func (l *Ledger) reopen() {
-	for pause := l.opts.reopenPause; ; pause = min(2*pause, reopenLimit) {
+// Reopen takes the store out of use, and opens it again.
+func (l *Ledger) Reopen(reason error) {
+	if store := l.current(); store != nil {
+		l.fail(store, reason)
+	}
+}
+
+// reopen opens the store again, until it succeeds. err is why it is not open.
+func (l *Ledger) reopen(err error) {
+	for next := l.opts.reopenPause; ; {
+		pause := next
+		if next = min(2*next, reopenLimit); errors.Is(err, ErrSoon) {
+			pause, next = min(reopenSoon, l.opts.reopenPause), l.opts.reopenPause
+		}
 		select {
 		case <-l.closed:
 			return
 		case <-time.After(pause):
 		}
-		if store, err := l.opts.Open(); err == nil && l.trust(store) {
+		var store Store
+		if store, err = l.opts.Open(); err == nil && l.trust(store) {
 			l.opts.Report(Event{Message: "the ledger is up again", Notice: true})
 			return
 		}
@@ -174,7 +191,7 @@ func (l *Ledger) fail(store Store, err error) {
 	if !ended {
 		l.work.Go(func() {
 			_ = store.Close() // may wait for a disk that hangs
-			l.reopen()
+			l.reopen(err)
 		})
 	}
 	l.mu.Unlock()

@@ -41,14 +41,16 @@ type Gateway struct {
 	Shop      *Shop
 	LogFile   string // at debug level
 	Ledger    string // the ledger's file
+	Database  string // the placeholder of the database's address, "" if there is none
 	HTTP      *http.Client
 }
 
 // Setup changes parts of the usual gateway. The texts are parts of a Caddyfile; in them
 // INSIDE, OUTSIDE, API, SHOP, LOGS and LEDGER stand for the addresses, the log file and the
-// ledger's file.
+// ledger's file, and DATABASE for the placeholder of the database's address.
 type Setup struct {
 	Keys     string           // replaces imp_key and imp_secret
+	Database string           // address of a database, for "postgres DATABASE" or "mysql DATABASE" in Ledger; "" for none
 	Ledger   string           // replaces the place and the options of the ledger
 	Account  string           // more options of the unnamed account
 	Second   string           // options of the account "second"; "" for none
@@ -95,6 +97,9 @@ func Prepare(t testing.TB, s Setup) (*Gateway, string) {
 	g := &Gateway{
 		Inside: "http://" + Address(t), Outside: "http://" + Address(t),
 		Shop: NewShop(t, s.Payable), LogFile: LogFile(t), Ledger: LedgerFile(t), HTTP: HTTPClient(t),
+	}
+	if s.Database != "" {
+		g.Database = Placeholder(t, s.Database)
 	}
 	handler := s.API
 	if handler == nil {
@@ -175,7 +180,7 @@ OUTSIDE {
 
 // Fill replaces the names that Setup lists by what they stand for.
 func (g *Gateway) Fill(config string) string {
-	return strings.NewReplacer("INSIDE", g.Inside, "OUTSIDE", g.Outside, "API", g.APIURL, "SHOP", g.Shop.URL, "LOGS", g.LogFile, "LEDGER", g.Ledger).Replace(config)
+	return strings.NewReplacer("INSIDE", g.Inside, "OUTSIDE", g.Outside, "API", g.APIURL, "SHOP", g.Shop.URL, "LOGS", g.LogFile, "LEDGER", g.Ledger, "DATABASE", g.Database).Replace(config)
 }
 
 // provisioning guards Caddy's global state while a configuration is provisioned.

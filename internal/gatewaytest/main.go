@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -46,10 +47,10 @@ var written struct {
 	dir    string
 }
 
-// RunMain runs the tests of a package. It fails if one of them made the gateway write a
+// RunMain runs the tests of a package, which are a testing.M, or a dbtest.M. It fails if one of them made the gateway write a
 // secret, or use the ledger of this machine's own Caddy. A test package calls it in TestMain.
 // The package must import the Caddy module.
-func RunMain(m *testing.M) {
+func RunMain(m interface{ Run() int }) {
 	for name, value := range Canaries {
 		if err := os.Setenv(name, value); err != nil {
 			panic(err)
@@ -61,7 +62,7 @@ func RunMain(m *testing.M) {
 	os.Exit(runAll(m))
 }
 
-func runAll(m *testing.M) int {
+func runAll(m interface{ Run() int }) int {
 	dir, err := os.MkdirTemp("", "caddy-cvs-test")
 	if err != nil {
 		panic(err)
@@ -96,6 +97,22 @@ func AddSecret(text string) {
 	defer written.Unlock()
 	written.tokens[text] = true
 }
+
+// Placeholder returns a placeholder that stands for a secret until the test ends, for a secret that is
+// not the same in each run.
+func Placeholder(t testing.TB, secret string) string {
+	t.Helper()
+	AddSecret(secret)
+	name := fmt.Sprintf("CVS_TEST_SECRET_%d", placeholders.Add(1))
+	if err := os.Setenv(name, secret); err != nil { // not t.Setenv, which no parallel test may use
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Unsetenv(name) })
+	return "{env." + name + "}"
+}
+
+// placeholders counts those of Placeholder.
+var placeholders atomic.Int64
 
 // ExemptLog excludes a log file from the search: the test makes another handler print a
 // signed URL on purpose.
