@@ -17,6 +17,11 @@ import (
 // hostAddress matches what the name of a host was found to mean, with the port.
 var hostAddress = regexp.MustCompile(`\b\d{1,3}(\.\d{1,3}){3}(:\d+)?\b|\[[0-9a-fA-F.%\w]*:[0-9a-fA-F:.%\w]*\](:\d+)?`)
 
+// hidden takes the place of a part of an address. A port may stand behind it.
+const hidden = "***"
+
+var hiddenPort = regexp.MustCompile(`\*\*\*:\d+\b`)
+
 // hiddenError is an error whose text shows no part of an address.
 type hiddenError struct {
 	text string
@@ -31,7 +36,8 @@ func (p *knownPlace) hide(err error) error {
 	if p == nil || p.parts == nil || err == nil {
 		return err
 	}
-	return &hiddenError{hostAddress.ReplaceAllString(p.parts.ReplaceAllString(err.Error(), "***"), "***"), err}
+	text := hostAddress.ReplaceAllString(p.parts.ReplaceAllString(err.Error(), hidden), hidden)
+	return &hiddenError{hiddenPort.ReplaceAllString(text, hidden), err}
 }
 
 // partsPattern returns a pattern that matches the parts of an address that its driver can read.

@@ -48,9 +48,9 @@ type storeOpener struct {
 	moved map[string]bool // the places whose orders were moved, by key
 
 	// Of open, whose calls follow each other.
-	again  bool            // it was called before
-	began  time.Time       // when it began to wait for the source
-	said   map[string]bool // what was logged
+	again bool            // it was called before
+	began time.Time       // when it began to wait for the source
+	said  map[string]bool // what was logged
 }
 
 func newStoreOpener(here, from *knownPlace, logger func() *zap.Logger) *storeOpener {
@@ -165,7 +165,7 @@ func (o *storeOpener) moveWithin(ctx context.Context, from *knownPlace, target l
 		if moved, knownErr := known(); moved || knownErr != nil {
 			return knownErr
 		}
-		return fmt.Errorf("from: there is no ledger to move: correct the path, or remove from: %w", err)
+		return fmt.Errorf("%w: %w", errNothingToMove, err)
 	}
 	if err != nil {
 		return fmt.Errorf("from: %w", err)
@@ -227,13 +227,17 @@ func isSetupError(err error) bool {
 // withRemedy adds to an error of the start what to do, unless it says so itself.
 func withRemedy(p *knownPlace, err error) error {
 	switch {
-	case errors.Is(err, ledger.ErrMoved), errors.Is(err, sqlstore.ErrSetup), !isSetupError(err):
+	case errors.Is(err, sqlstore.ErrSetup): // it may be long
+		return fmt.Errorf("correct the address that the dsn stands for, or what its user may do: %w", err)
+	case errors.Is(err, ledger.ErrMoved), errors.Is(err, ledger.ErrNewerRows), errors.Is(err, errNothingToMove):
 		return err
-	case p.database != nil:
+	case errors.Is(err, ledger.ErrSameStore), p.database != nil:
 		return fmt.Errorf("%w: correct the place behind from, or remove from", err)
 	}
 	return fmt.Errorf("%w: make the file usable for the user that runs Caddy, name another one with ledger <path>, or write ledger off", err)
 }
+
+var errNothingToMove = errors.New("from: there is no ledger to move: correct the path, or remove from")
 
 // openPlaces counts the ledgers of this process by the keys of their places, until they are closed. A
 // ledger must not be moved while a configuration that ends still writes to it.

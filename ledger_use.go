@@ -83,6 +83,11 @@ type appLedger struct {
 	used     *pooledLedger
 	err      error
 	settings ledger.Settings
+
+	mu       sync.Mutex
+	calls    int  // under way, whose outcome is to be written
+	ended    bool // the configuration has
+	released bool
 }
 
 // theLedger returns the ledger, and opens it if it is not open yet.
@@ -175,13 +180,53 @@ func (a *App) startLedger() error {
 	return err
 }
 
-// releaseLedger closes the ledger if no other configuration uses it.
+// holdLedger is theLedger for a call whose outcome is to be written: a call goes on when its configuration is
+// replaced, maybe by one with another ledger. The caller must call done at its end.
+func (a *App) holdLedger() (orders *ledger.Ledger, done func(), err error) {
+	if orders, err = a.theLedger(); err != nil {
+		return nil, nil, err
+	}
+	l := a.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.released {
+		return nil, nil, errEnded
+	}
+	l.calls++
+	return orders, func() {
+		l.mu.Lock()
+		l.calls--
+		l.mu.Unlock()
+		a.closeLedger(false)
+	}, nil
+}
+
+var errEnded = errors.New("the configuration has ended")
+
+// releaseLedger closes the ledger if no other configuration uses it, as soon as no call under way needs it.
 func (a *App) releaseLedger() {
 	l := a.ledger
-	l.open.Do(func() { l.err = errors.New("the configuration has ended") })
-	if l.used != nil {
+	l.open.Do(func() { l.err = errEnded })
+	if l.used == nil {
+		return
+	}
+	l.used.retireLogger(a.logger)
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	a.closeLedger(isStopping())
+}
+
+// closeLedger closes the ledger when the configuration has ended and no call needs it. If Caddy ends, that
+// has waited for the calls.
+func (a *App) closeLedger(now bool) {
+	l := a.ledger
+	l.mu.Lock()
+	due := l.ended && !l.released && (now || l.calls == 0)
+	l.released = l.released || due
+	l.mu.Unlock()
+	if due {
 		l.used.Retire(&l.settings)
-		l.used.retireLogger(a.logger)
 		_, _ = ledgers.Delete(l.pool)
 	}
 }

@@ -18,10 +18,11 @@ func (p *Proxy) sendIssue(ctx context.Context, x *exchange) (*client.Response, e
 	if p.Repeat == repeatPass {
 		return p.account.client.IssueRaw(ctx, x.issue)
 	}
-	orders, err := p.app.theLedger()
+	orders, done, err := p.app.holdLedger()
 	if err != nil {
 		return nil, ledger.ErrDown
 	}
+	defer done()
 	answer, err := orders.Issue(ctx, p.account.inLedger, &ledger.Request{
 		Terms: ledger.TermsOf(x.issue), Issue: x.issue, Identity: p.account.pooled.String() + p.account.client.Identity(x.issue), ID: x.issue.ID,
 	})
@@ -61,9 +62,10 @@ func (p *Proxy) sendVoid(ctx context.Context, x *exchange) (*client.Response, er
 	if !p.app.ledger.needed {
 		return send(nil)
 	}
-	orders, err := p.app.theLedger()
+	orders, done, err := p.app.holdLedger()
 	if err != nil {
 		return send(nil)
 	}
+	defer done()
 	return orders.Void(ctx, p.account.inLedger, x.impUID, send)
 }

@@ -100,8 +100,11 @@ func (a *App) waitAtStop(ctx caddy.Context) {
 
 // finish waits for the pending calls if Caddy ends. At a reload they simply go on.
 func (a *App) finish(context.Context) error {
-	if a.started && (caddy.Exiting() || caddy.ActiveContext().Context == nil) {
+	if a.started && isStopping() {
 		a.pending.finish(a.logger)
 	}
 	return nil
 }
+
+// isStopping reports whether Caddy ends, and does not only replace its configuration.
+func isStopping() bool { return caddy.Exiting() || caddy.ActiveContext().Context == nil }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -285,6 +286,48 @@ func TestOpenThatFailsGoesOnTrying(t *testing.T) {
 		assert.False(t, other.Down())
 		require.NoError(t, other.Close())
 		assert.Equal(t, 1, w.store.closed)
+	})
+}
+
+// A store that will be there in a moment is not waited for longer and longer.
+func TestOpenThatWillSucceedSoonIsTriedOften(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		var errs []error // of the opens to come
+		other := New(Options{Open: func() (Store, error) {
+			if len(errs) == 0 {
+				return w.store, nil
+			}
+			err := errs[0]
+			errs = errs[1:]
+			return nil, err
+		}})
+		soon := fmt.Errorf("%w: %w", ErrSoon, errBroken)
+		errs = append(slices.Repeat([]error{soon}, 50), errBroken, errBroken, soon)
+		began := time.Now()
+		require.ErrorIs(t, other.Open(), ErrSoon)
+		for other.Down() {
+			time.Sleep(time.Millisecond)
+		}
+		assert.InDelta(t, (50*100*time.Millisecond + time.Second + 2*time.Second + 100*time.Millisecond).Milliseconds(), time.Since(began).Milliseconds(), 5)
+		require.NoError(t, other.Close())
+	})
+}
+
+func TestReopen(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		opened := 0
+		w.opens = func() (Store, error) { opened++; return w.store, nil }
+		w.l.Reopen(errBroken)
+		assert.True(t, w.l.Down())
+		w.l.Reopen(errBroken) // is under way
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.False(t, w.l.Down())
+		assert.Equal(t, 1, opened)
+		assert.Equal(t, 1, w.store.closed)
+		assert.Equal(t, []string{isDown, isUp}, w.reported())
 	})
 }
 
