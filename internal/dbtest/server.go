@@ -135,7 +135,7 @@ func (s *Server) Start() error {
 }
 
 // Stop ends the server as a service manager does: what it has is written, clients are not
-// waited for.
+// waited for. A paused server does not stop.
 func (s *Server) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
