@@ -28,6 +28,7 @@ var ErrSoon = errors.New("not yet")
 type missed struct {
 	key     Key
 	attempt Attempt
+	own     bool // it is dated by this machine's clock, because the store's was not known yet
 }
 
 // Open opens the store. After an error it goes on trying until Close.
@@ -70,8 +71,11 @@ func (l *Ledger) reopen(err error) {
 }
 
 // trust takes a store into use, after what was missed is written. It reports whether it could, and
-// closes the store if not.
+// closes the store if not. Its clock is used at once: what it has missed is dated by it.
 func (l *Ledger) trust(store Store) bool {
+	if clock, has := store.(Clock); has {
+		l.clock.Store(&clock)
+	}
 	for {
 		l.mu.Lock()
 		batch, ended := l.missed, l.ended
@@ -145,8 +149,12 @@ func (l *Ledger) writeMissed(store Store, list []missed) bool {
 // add brings what was missed into a row.
 func (m *missed) add(row *Row, e *env) {
 	if row.find(&m.attempt) < 0 {
-		m.attempt.Next = e.plan(&m.attempt)
-		row.Attempts = append(row.Attempts, m.attempt)
+		a := m.attempt
+		if m.own { // with a clock that is behind, an attempt would be given up while the API is still at work on it
+			a.Asked, a.Since = a.Asked+e.ahead, a.Since+e.ahead
+		}
+		a.Next = e.plan(&a)
+		row.Attempts = append(row.Attempts, a)
 	}
 }
 
@@ -267,7 +275,7 @@ func (l *Ledger) put(ctx context.Context, row *Row, was uint64, lazy bool) error
 
 // noteDue wakes the worker if a row that was written is due at once.
 func (l *Ledger) noteDue(row *Row, err error) {
-	now := l.opts.clock.Now().wall
+	now := l.now().wall
 	if err == nil && row.Due <= now {
 		l.working.wake()
 	}

@@ -168,7 +168,7 @@ func (l *Ledger) Retry(ctx context.Context, key Key, acceptAmount bool) (bool, e
 
 // RetryAll does the same for all orders that wait for a person, and returns their number.
 func (l *Ledger) RetryAll(ctx context.Context) (n int, err error) {
-	began := l.opts.clock.Now().wall
+	began := l.now().wall
 	for _, account := range slices.Sorted(maps.Keys(l.present().Accounts)) {
 		for {
 			var rows []*Row

@@ -29,7 +29,7 @@ func (l *Ledger) Standing(ctx context.Context, key Key, id, impUID string) (Stan
 		return Unknown, err
 	}
 	standing := row.standing(id, impUID)
-	if standing == Current && milliseconds(l.opts.clock.Now().wall-row.AtTill).Abs() < markAgain {
+	if standing == Current && milliseconds(l.now().wall-row.AtTill).Abs() < markAgain {
 		return Marked, nil
 	}
 	return standing, nil

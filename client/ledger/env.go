@@ -16,7 +16,7 @@ const (
 	// atTill is how long after an accepted confirm webhook the customer may still be paying.
 	atTill = 3 * time.Minute
 	// lapseAfter is how long after its deadline a barcode is voided for which no confirm webhook was
-	// accepted: the API's clock and this machine's differ.
+	// accepted: the API's clock and that of the rows differ.
 	lapseAfter = 10 * time.Second
 	// voidAgain is when a barcode that the API refuses to void after its deadline is looked at again.
 	voidAgain = time.Hour
@@ -49,7 +49,9 @@ var lookAfter = []time.Duration{0, 5 * time.Second, 30 * time.Second, 2 * time.M
 
 // env is what a step knows besides the row: it reads no clock itself.
 type env struct {
-	now      int64         // Unix milliseconds by this machine's clock
+	now      int64         // Unix milliseconds by the clock that dates rows
+	ahead    int64         // by how much that clock is ahead of this machine's
+	own      bool          // it is this machine's: no store was up that has one
 	api      int64         // Unix seconds by the API's clock
 	timeout  time.Duration // of one call
 	keep     time.Duration
@@ -67,7 +69,7 @@ func (e *env) ago(moment int64) time.Duration { return milliseconds(e.now - mome
 // in returns the moment that lies d ahead.
 func (e *env) in(d time.Duration) int64 { return e.now + d.Milliseconds() }
 
-// local returns the moment, by this machine's clock, of a second of the API's.
+// local returns the moment, by the clock that dates rows, of a second of the API's.
 func (e *env) local(second int64) int64 { return e.now + (second-e.api)*1000 }
 
 // settled is the time after which an attempt that was asked for and left no payment can make none

@@ -249,7 +249,8 @@ func (c *testClock) Now() moment {
 	m := c.system.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return moment{m.wall + c.set.Milliseconds(), m.monotonic + c.asleep}
+	wall := m.wall + c.set.Milliseconds()
+	return moment{wall: wall, machine: wall, monotonic: m.monotonic + c.asleep}
 }
 
 func (c *testClock) Sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) error {

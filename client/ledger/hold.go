@@ -51,7 +51,7 @@ func (h *hold) free(row *Row) {
 // maySend returns a function that allows to send while the hold is fresh.
 func (l *Ledger) maySend(h *hold) func() error {
 	return func() error {
-		if l.opts.clock.Now().within(freshness, h.written) {
+		if l.now().within(freshness, h.written) {
 			return nil
 		}
 		return errStale

@@ -37,23 +37,25 @@ func TestHoldKeepsOthersAway(t *testing.T) {
 	assert.Zero(t, r.HeldUntil)
 }
 
-func TestHoldIsFreshForTwoSecondsByBothClocks(t *testing.T) {
+func TestHoldIsFreshForTwoSecondsByEveryClock(t *testing.T) {
 	t.Parallel()
-	written := moment{noon, time.Hour}
+	written := moment{wall: noon, machine: noon - 600_000, monotonic: time.Hour}
 	for _, c := range []struct {
-		wall, monotonic time.Duration // since it was written
-		want            bool
+		wall, machine, monotonic time.Duration // since it was written
+		want                     bool
 	}{
-		{0, 0, true},
-		{2 * time.Second, 2 * time.Second, true},
-		{2*time.Second + time.Millisecond, time.Second, false},
-		{time.Second, 2*time.Second + 1, false}, // the wall clock was set back a little
-		{3 * time.Second, 0, false},             // the machine slept
-		{-3 * time.Second, 0, false},            // the wall clock was set back
-		{0, 3 * time.Second, false},
+		{0, 0, 0, true},
+		{2 * time.Second, 2 * time.Second, 2 * time.Second, true},
+		{2*time.Second + time.Millisecond, time.Second, time.Second, false},
+		{time.Second, 2*time.Second + time.Millisecond, time.Second, false},
+		{time.Second, time.Second, 2*time.Second + 1, false}, // the wall clock was set back a little
+		{0, 3 * time.Second, 0, false},                       // the machine slept, and the store's clock did not see it
+		{3 * time.Second, 0, 0, false},                       // the store's clock was set
+		{-3 * time.Second, -3 * time.Second, 0, false},       // the wall clock was set back
+		{0, 0, 3 * time.Second, false},
 	} {
-		now := moment{noon + c.wall.Milliseconds(), time.Hour + c.monotonic}
-		assert.Equal(t, c.want, now.within(freshness, written), "%v %v", c.wall, c.monotonic)
+		now := moment{wall: written.wall + c.wall.Milliseconds(), machine: written.machine + c.machine.Milliseconds(), monotonic: time.Hour + c.monotonic}
+		assert.Equal(t, c.want, now.within(freshness, written), "%+v", c)
 	}
 	assert.False(t, written.within(freshness, moment{}), "never written")
 }

@@ -86,7 +86,7 @@ func (a *asking) enter(ctx, bounded context.Context) (Answer, error) {
 		return Answer{}, err
 	}
 	a.entered++
-	now := a.l.opts.clock.Now()
+	now := a.l.now()
 	if until := a.hold.heldByAnother(a.row, now); until != 0 {
 		return Answer{}, a.pause(bounded, until)
 	}
@@ -141,7 +141,7 @@ func (a *asking) pause(ctx context.Context, until int64) error {
 	if err := a.settle(ctx); err != nil {
 		return err
 	}
-	now := a.l.opts.clock.Now()
+	now := a.l.now()
 	left := a.until - now.monotonic
 	if left <= 0 {
 		return ErrBusy

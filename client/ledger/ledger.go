@@ -14,6 +14,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -63,7 +64,8 @@ type Settings struct {
 // Ledger gives each order one barcode. It may be used by many goroutines at once.
 type Ledger struct {
 	opts     Options
-	identity singleflight.Group // the calls of Issue under way, by their identity
+	identity singleflight.Group    // the calls of Issue under way, by their identity
+	clock    atomic.Pointer[Clock] // the store's, also while that is down; nil if it has none, or was never up
 
 	mu       sync.Mutex
 	settings []*Settings // of the configurations in use, the newest last
@@ -161,10 +163,11 @@ func (l *Ledger) account(name string) *Account { return l.present().Accounts[nam
 
 // env returns the times and limits for an account.
 func (l *Ledger) env(acc *Account) *env {
+	now := l.noteClock()
 	return &env{
-		now: l.noteClock().wall, api: acc.API.Now().Unix(), timeout: acc.Timeout, keep: cmp.Or(l.present().Keep, DefaultKeep), keys: acc.Keys,
+		now: now.wall, ahead: now.ahead(), own: !now.shared, api: acc.API.Now().Unix(), timeout: acc.Timeout, keep: cmp.Or(l.present().Keep, DefaultKeep), keys: acc.Keys,
 		tells: acc.Tells, mark: l.markOf(acc.Name),
-		earliest: func(asked int64) int64 { return acc.API.EarliestStart(time.UnixMilli(asked)) },
+		earliest: func(asked int64) int64 { return acc.API.EarliestStart(time.UnixMilli(asked - now.ahead())) },
 		jitter:   l.opts.jitter,
 	}
 }
@@ -191,12 +194,26 @@ func (l *Ledger) Close() error {
 // payment names a payment of an account.
 type payment struct{ account, impUID string }
 
-// moment is a time by both clocks. The wall clock can be set; the other one stands still while
+// moment is a time by several clocks. A wall clock can be set; the monotonic one stands still while
 // some systems sleep.
 type moment struct {
-	wall      int64 // Unix milliseconds
+	wall      int64 // Unix milliseconds by the clock that dates rows: the store's if it has one
+	machine   int64 // likewise by this machine's
 	monotonic time.Duration
+	shared    bool // wall is by the store's
 }
+
+// now returns the time.
+func (l *Ledger) now() moment {
+	now := l.opts.clock.Now()
+	if clock := l.clock.Load(); clock != nil {
+		now.wall, now.shared = (*clock).Now(), true
+	}
+	return now
+}
+
+// ahead is by how much the clock that dates rows is ahead of this machine's, in milliseconds.
+func (m moment) ahead() int64 { return m.wall - m.machine }
 
 // bell wakes who waits. It rings once for all that came since.
 type bell chan struct{}
@@ -211,12 +228,13 @@ func (b bell) wake() {
 // milliseconds is the time between two moments by the wall clock.
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// within reports whether a moment lies no longer than d before m, by both clocks.
+// within reports whether a moment lies no longer than d before m, by every clock: the store's does not
+// tell that this machine has slept.
 func (m moment) within(d time.Duration, before moment) bool {
-	return milliseconds(m.wall-before.wall).Abs() <= d && m.monotonic-before.monotonic <= d
+	return milliseconds(m.wall-before.wall).Abs() <= d && milliseconds(m.machine-before.machine).Abs() <= d && m.monotonic-before.monotonic <= d
 }
 
-// clock tells the time, and waits.
+// clock tells this machine's time, and waits.
 type clock interface {
 	Now() moment
 	// Sleep waits for d, until wake is closed, or until ctx ends, which is its error.
@@ -228,7 +246,7 @@ type systemClock struct{ start time.Time }
 
 func (c systemClock) Now() moment {
 	now := time.Now()
-	return moment{now.UnixMilli(), now.Sub(c.start)}
+	return moment{wall: now.UnixMilli(), machine: now.UnixMilli(), monotonic: now.Sub(c.start)}
 }
 
 func (systemClock) Sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) error {

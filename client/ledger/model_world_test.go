@@ -251,7 +251,7 @@ func (n *node) Now() moment {
 }
 
 func (n *node) trueNow() moment {
-	return moment{n.w.now + n.skew, time.Duration(n.w.now-n.zero) * time.Millisecond}
+	return moment{wall: n.w.now + n.skew, machine: n.w.now + n.skew, monotonic: time.Duration(n.w.now-n.zero) * time.Millisecond}
 }
 
 func (n *node) Sleep(_ context.Context, d time.Duration, wake <-chan struct{}) error {

@@ -59,7 +59,7 @@ func (o *order) take(row *Row) { o.row, o.was, o.waited = row, row.Version, row.
 func (o *order) write(ctx context.Context, take bool) error {
 	e, changed := o.env(), o.changed
 	if take {
-		o.hold.take(o.row, o.l.opts.clock.Now())
+		o.hold.take(o.row, o.l.now())
 		o.changed = true
 	}
 	prepare(o.row, o.was, e)

@@ -27,7 +27,7 @@ func (l *Ledger) reviewIfNeeded(ctx context.Context) {
 // noteClock returns the time, and notes if a clock was set since every row was read. Each time by
 // which a row is planned is noted: the clock may be right again when the worker looks.
 func (l *Ledger) noteClock() moment {
-	now := l.opts.clock.Now()
+	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.clockSet = l.clockSet || !now.sameClock(l.reviewed)

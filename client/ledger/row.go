@@ -26,8 +26,8 @@ const Format = 1
 // MaxAttempts is the number of attempts that a row keeps.
 const MaxAttempts = 20
 
-// Row is what is kept of one order. Times are in Unix milliseconds by the clock of the machine
-// that wrote them, unless said otherwise.
+// Row is what is kept of one order. Times are in Unix milliseconds by the store's clock, or by
+// that of the machine that wrote them if the store has none, unless said otherwise.
 type Row struct {
 	Format    int       `json:"format"`
 	Account   string    `json:"account,omitzero"`

@@ -60,7 +60,7 @@ func (l *Ledger) sendWithout(ctx context.Context, acc *Account, r *Request) (Ans
 		l.doubt(Key{acc.Name, r.Order}, 2*e.settled())
 	}
 	if l.opts.Open != nil && (outcome == done || outcome == outcomeOpen) {
-		l.miss(ctx, acc, missed{Key{acc.Name, r.Order}, attempt})
+		l.miss(ctx, acc, missed{Key{acc.Name, r.Order}, attempt, e.own})
 	}
 	if seen.Answer != nil {
 		return Answer{Response: seen.Answer}, nil
@@ -81,7 +81,7 @@ func (l *Ledger) missReused(ctx context.Context, acc *Account, r *Request, seen 
 		reused.Deadline = seen.StartedAt + r.Deadline - e.api // as choose takes it
 	}
 	reused.raise(Issued, e)
-	l.miss(ctx, acc, missed{Key{acc.Name, r.Order}, reused})
+	l.miss(ctx, acc, missed{Key{acc.Name, r.Order}, reused, e.own})
 }
 
 // doubt remembers, in this process, that the outcome of an order's call is not known. What was

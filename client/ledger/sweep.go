@@ -37,7 +37,7 @@ func (l *Ledger) hasMark(ctx context.Context, acc *Account) bool {
 	err := l.update(ctx, acc, Key{acc.Name, markOrder}, false, func(row *Row, e *env) {
 		if row.Mark == nil {
 			since := e.now - l.toldFor(acc.Name).Milliseconds()
-			born := acc.API.EarliestStart(time.UnixMilli(since)) - int64(bornBefore/time.Second)
+			born := e.earliest(since) - int64(bornBefore/time.Second)
 			row.Mark = &Mark{Since: since, Born: born, Paid: born, Cancelled: born}
 			row.Due = e.now
 		}

@@ -28,7 +28,7 @@ func (l *Ledger) tellAll(ctx context.Context) {
 // tellDue begins with as many orders as may be told at once.
 func (l *Ledger) tellDue(ctx context.Context, acc *Account) {
 	t := l.target(acc.Name)
-	now := l.opts.clock.Now()
+	now := l.now()
 	room := t.room(acc.Tells.Concurrency, now.monotonic)
 	if room == 0 {
 		return
@@ -53,7 +53,7 @@ func (l *Ledger) tellDue(ctx context.Context, acc *Account) {
 		l.opts.spawn(func() {
 			t.end(o.key, o.tell(), l.opts.clock.Now().monotonic)
 			l.telling.wake()
-			if pause := milliseconds(o.again - l.opts.clock.Now().wall); 0 < pause && pause < poll { // it is due before the next look at the queue
+			if pause := milliseconds(o.again - l.now().wall); 0 < pause && pause < poll { // it is due before the next look at the queue
 				_ = l.opts.clock.Sleep(ctx, pause, nil)
 				l.telling.wake()
 			}
@@ -74,7 +74,7 @@ func (o *order) tell() (verdict Verdict) {
 	ctx := context.Background() // what has begun is finished: the shop may have heard it
 	e := o.env()
 	o.row.Telling.Until = e.in(e.tellLease())
-	claimed := o.l.opts.clock.Now()
+	claimed := o.l.now()
 	prepare(o.row, o.was, e)
 	if o.l.put(ctx, o.row, o.was, true) != nil { // written meanwhile, or down
 		return Withdrawn
@@ -100,7 +100,7 @@ func (o *order) tell() (verdict Verdict) {
 			return o.told(ctx, impUID, seen, nil, Reply{Verdict: Withdrawn})
 		}
 	}
-	if !o.l.opts.clock.Now().within(o.acc.Timeout+freshness, claimed) { // the process was stopped: another one may be telling it
+	if !o.l.now().within(o.acc.Timeout+freshness, claimed) { // the process was stopped: another one may be telling it
 		return o.told(ctx, impUID, seen, nil, Reply{Verdict: Withdrawn})
 	}
 	about := *h

@@ -81,7 +81,7 @@ const markOrder = "\x00"
 // Mark is how far an account's lists of payments have been read. Its row has the order number markOrder.
 // Times are Unix seconds by the API's clock, unless said otherwise.
 type Mark struct {
-	Since     int64 `json:"since"`     // since when the shop is told, in Unix milliseconds by this machine's clock
+	Since     int64 `json:"since"`     // since when the shop is told, in Unix milliseconds by the clock that dates rows
 	Born      int64 `json:"born"`      // likewise by the API's, some minutes earlier: what is older is history
 	Paid      int64 `json:"paid"`      // the time of the last payment seen in the list of paid ones
 	Cancelled int64 `json:"cancelled"` // likewise of cancelled ones

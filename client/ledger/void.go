@@ -60,7 +60,7 @@ func (a *asking) voidOnce(ctx context.Context, impUID string, send func(maySend 
 		return nil, err
 	}
 	a.entered++
-	if until := a.hold.heldByAnother(a.row, a.l.opts.clock.Now()); until != 0 {
+	if until := a.hold.heldByAnother(a.row, a.l.now()); until != 0 {
 		return nil, a.pause(ctx, until)
 	}
 	i := a.row.find(&Attempt{ImpUID: impUID})

@@ -63,7 +63,7 @@ func (l *Ledger) workOnce(ctx context.Context) int {
 	var rows []*Row
 	limit := max(l.limit, batch)
 	err := l.use(ctx, func(ctx context.Context, s Store) (err error) {
-		rows, err = s.Due(ctx, Looks, l.opts.clock.Now().wall, limit)
+		rows, err = s.Due(ctx, Looks, l.now().wall, limit)
 		return err
 	})
 	if err != nil {
@@ -113,7 +113,7 @@ func (l *Ledger) workOn(ctx context.Context, row *Row) bool {
 	}
 	o := l.order(acc, row.Order)
 	o.take(row)
-	if o.hold.heldByAnother(row, l.opts.clock.Now()) != 0 {
+	if o.hold.heldByAnother(row, l.now()) != 0 {
 		return false // a call that is under way writes it
 	}
 	if !l.postpone(ctx, row, lease) {
@@ -148,7 +148,7 @@ func (o *order) work(ctx context.Context) {
 // postpone claims a row: nobody else looks at it before d has passed.
 func (l *Ledger) postpone(ctx context.Context, row *Row, d time.Duration) bool {
 	was := row.Version
-	row.Version, row.Due = was+1, l.opts.clock.Now().wall+d.Milliseconds()
+	row.Version, row.Due = was+1, l.now().wall+d.Milliseconds()
 	return l.put(ctx, row, was, true) == nil
 }
 
