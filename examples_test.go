@@ -254,7 +254,7 @@ func TestContributingListsEveryFile(t *testing.T) {
 	require.True(t, found)
 	root, below, found := strings.Cut(house, "**The client**")
 	require.True(t, found)
-	for folder, part := range map[string]string{".": root, "client": below, "client/strict": below, "client/tell": below, "client/webhook": below, "client/emulator": below, "client/ledger": below, "client/ledger/boltstore": below, "client/ledger/storetest": below} {
+	for folder, part := range map[string]string{".": root, "client": below, "client/strict": below, "client/tell": below, "client/webhook": below, "client/emulator": below, "client/ledger": below, "client/ledger/boltstore": below, "client/ledger/sqlstore": below, "client/ledger/storetest": below} {
 		files, err := filepath.Glob(filepath.Join(folder, "*.go"))
 		require.NoError(t, err)
 		require.NotEmpty(t, files)
@@ -266,7 +266,7 @@ func TestContributingListsEveryFile(t *testing.T) {
 	}
 	for _, name := range regexp.MustCompile("`([a-z/_]+\\.go)`").FindAllStringSubmatch(house, -1) {
 		matches, _ := filepath.Glob(name[1])
-		for _, folder := range []string{"client", "client/strict", "client/tell", "client/webhook", "client/emulator", "client/ledger", "client/ledger/boltstore", "client/ledger/storetest", "."} {
+		for _, folder := range []string{"client", "client/strict", "client/tell", "client/webhook", "client/emulator", "client/ledger", "client/ledger/boltstore", "client/ledger/sqlstore", "client/ledger/storetest", "."} {
 			more, _ := filepath.Glob(filepath.Join(folder, name[1]))
 			matches = append(matches, more...)
 		}

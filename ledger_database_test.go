@@ -213,10 +213,24 @@ func TestReloadWithAnotherAddressOfTheSameDatabase(t *testing.T) {
 	})
 }
 
-// askOn issues orders until it is stopped, and asks twice for each. It returns their numbers.
+// askOn issues orders until it is stopped, about 200 a second, and asks twice for each. What a
+// configuration that has ended refuses is asked for again, as an app does. It returns their numbers.
 func askOn(t *testing.T, g *gatewaytest.Gateway) (stop func() []string) {
 	t.Helper()
 	const apps = 4
+	pace := time.NewTicker(5 * time.Millisecond)
+	t.Cleanup(pace.Stop)
+	ask := func(order string) gatewaytest.Answer {
+		for {
+			select {
+			case <-pace.C:
+			case <-t.Context().Done():
+			}
+			if answer := issueAgain(g, order); answer.Status != http.StatusServiceUnavailable || t.Context().Err() != nil {
+				return answer
+			}
+		}
+	}
 	var asking sync.WaitGroup
 	var mu sync.Mutex
 	var orders []string
@@ -230,7 +244,7 @@ func askOn(t *testing.T, g *gatewaytest.Gateway) (stop func() []string) {
 				default:
 				}
 				order := fmt.Sprintf("order-%d-%d", app, n)
-				first, second := issueAgain(g, order), issueAgain(g, order)
+				first, second := ask(order), ask(order)
 				if assert.Equal(t, http.StatusOK, first.Status, first.Body) && assert.Equal(t, http.StatusOK, second.Status, second.Body) {
 					assert.Equal(t, first.Payment(t)["imp_uid"], second.Payment(t)["imp_uid"])
 				}
@@ -240,11 +254,13 @@ func askOn(t *testing.T, g *gatewaytest.Gateway) (stop func() []string) {
 			}
 		})
 	}
-	return func() []string {
+	stop = sync.OnceValue(func() []string {
 		close(ended)
 		asking.Wait()
 		return orders
-	}
+	})
+	t.Cleanup(func() { stop() })
+	return stop
 }
 
 const movedLine = "the orders of the ledger were moved"

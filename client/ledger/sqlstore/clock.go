@@ -47,7 +47,7 @@ func (s *Store) measure(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer conn.Close() //nolint:errcheck // it goes back to the pool
+		defer conn.Close()
 		asked := time.Now()
 		var now int64
 		if err := conn.QueryRowContext(ctx, s.readNow).Scan(&now); err != nil {

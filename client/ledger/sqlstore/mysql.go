@@ -76,8 +76,7 @@ var mariadb = (&dialect{
 	},
 	check: checkMySQL,
 	code: func(err error) (string, bool) {
-		var answer *mysql.MySQLError
-		if errors.As(err, &answer) {
+		if answer, ok := errors.AsType[*mysql.MySQLError](err); ok {
 			return strconv.Itoa(int(answer.Number)), true
 		}
 		return "", false

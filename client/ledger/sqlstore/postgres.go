@@ -75,8 +75,7 @@ var postgres = (&dialect{
 	check: func(context.Context, *sql.DB) (string, error) { return "", nil },
 	lock:  `SELECT pg_advisory_xact_lock(7165344186430541)`, // a number of our own
 	code: func(err error) (string, bool) {
-		var answer *pgconn.PgError
-		if errors.As(err, &answer) {
+		if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
 			return answer.Code, true
 		}
 		return "", false

@@ -70,7 +70,7 @@ func (s *Store) read(ctx context.Context, query string, args []any) (list []*led
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err tells
+	defer rows.Close()
 	for rows.Next() {
 		var data []byte
 		if err := rows.Scan(&data); err != nil {

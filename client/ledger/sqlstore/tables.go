@@ -83,7 +83,7 @@ func (s *Store) runAll(ctx context.Context, tx *sql.Tx, statements []string) err
 	}
 	for _, statement := range statements {
 		_, err := tx.ExecContext(ctx, statement)
-		if code, answered := s.code(err); err != nil && !(answered && s.exists[code]) {
+		if code, answered := s.code(err); err != nil && (!answered || !s.exists[code]) {
 			return err
 		}
 	}
