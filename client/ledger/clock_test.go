@@ -11,6 +11,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client"
+	"github.com/caddy-cvs/caddy-cvs/client/tell"
 )
 
 // clockStore is a store with a clock.
@@ -175,6 +178,39 @@ func TestMachineThatSleepsLosesItsHoldWithAStoresClock(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, []string{"put held: n2 asked", "put: ", "put held: n3 asked", "POST", "put: n3/new_1 issued"}, w.book.read())
 	})
+}
+
+// All that looks at a row compares with the store's clock.
+func TestRowsAreReadByTheStoresClock(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []time.Duration{-10 * time.Minute, 10 * time.Minute} {
+		inWorld(t, func(w *world) {
+			c := w.share(ahead)
+			held := w.put(w.issued("a", "imp_1"))
+			held.Holder, held.HeldUntil, held.Due = "other", c.now()+2*timeout.Milliseconds(), c.now()
+			w.store.set(held)
+			w.seen("imp_1", client.StatusReady)
+			_, err := w.issue(amount("1"))
+			require.ErrorIs(t, err, ErrBusy)
+			held.HeldUntil += timeout.Milliseconds()
+			w.store.set(held)
+			_, err = w.l.Void(context.Background(), w.acc, "imp_1", func(func() error) (*client.Response, error) { panic("it is held") })
+			require.ErrorIs(t, err, ErrBusy)
+			assert.False(t, w.l.workOn(t.Context(), held))
+
+			waits := w.issued("b", "imp_2")
+			waits.State, waits.Next, waits.Happenings = Paid, 0, []Happening{{Event: tell.Paid, Seen: c.now()}}
+			person := &Row{Format: Format, Account: "shop", Order: "o2", Version: 1, Due: c.now(), Attempts: []Attempt{waits}}
+			person.Telling.Waiting, person.Queue, person.QueueDue = c.now(), PersonQueue("shop"), c.now()
+			w.store.set(person)
+			n, err := w.l.RetryAll(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, 1, n)
+			assert.Len(t, w.l.telling, 1, "the shop is to be told at once")
+			w.l.noteDue(&Row{Due: c.now() + 1}, nil)
+			assert.Empty(t, w.l.working)
+		})
+	}
 }
 
 // What was asked for before the store was ever up is dated by this machine's clock, and written by the
