@@ -5,6 +5,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -108,37 +109,61 @@ func (l *Ledger) catchUp(store Store, batch []missed) (rest []missed) {
 	for _, m := range batch {
 		orders[m.key] = append(orders[m.key], m)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	patient := patientStore{store, time.AfterFunc(storeLimit, cancel)}
 	var failed sync.Map // by order
-	var broken atomic.Bool
 	var working sync.WaitGroup
 	places := make(chan struct{}, caughtUpAtOnce)
 	for key, list := range orders {
 		places <- struct{}{}
 		working.Go(func() {
-			if broken.Load() || !l.writeMissed(store, list) {
-				broken.Store(true)
+			if ctx.Err() != nil || !l.writeMissed(ctx, patient, list) {
+				cancel()
 				failed.Store(key, true)
 			}
 			<-places
 		})
 	}
 	working.Wait()
+	patient.end.Stop()
 	return slices.DeleteFunc(batch, func(m missed) bool {
 		_, left := failed.Load(m.key)
 		return !left
 	})
 }
 
+// patientStore ends what is done with a store when nothing of it has succeeded for a while. What waits
+// for one of few connections waits longer than the store takes for it.
+type patientStore struct {
+	store Store
+	end   *time.Timer
+}
+
+func (s patientStore) get(ctx context.Context, key Key) (*Row, error) {
+	row, err := getOrNew(ctx, s.store, key)
+	return row, s.note(err)
+}
+
+func (s patientStore) put(ctx context.Context, row *Row, was uint64, lazy bool) error {
+	return s.note(s.store.Put(ctx, row, was, lazy))
+}
+
+func (s patientStore) note(err error) error {
+	if works(err) {
+		s.end.Reset(storeLimit)
+	}
+	return err
+}
+
 // writeMissed writes what was missed of one order, and reports whether it could.
-func (l *Ledger) writeMissed(store Store, list []missed) bool {
+func (l *Ledger) writeMissed(ctx context.Context, store rows, list []missed) bool {
 	for i := range list {
 		acc := l.account(list[i].key.Account)
 		if acc == nil { // its account was taken out of the configuration
 			continue
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 		err := l.updateIn(ctx, store, acc, list[i].key, true, list[i].add)
-		cancel()
 		if err != nil && !errors.Is(err, ErrBusy) {
 			return false
 		}
@@ -163,23 +188,40 @@ func (m *missed) isOf(other missed) bool {
 	return m.attempt.ImpUID != "" && m.key == other.key && m.attempt.ImpUID == other.attempt.ImpUID
 }
 
-// miss remembers an attempt that was made while the store was down, or writes it if the store is up
-// again.
-func (l *Ledger) miss(ctx context.Context, acc *Account, m missed) {
-	for {
-		l.mu.Lock()
-		down := l.store == nil
-		if down && !slices.ContainsFunc(l.missed, m.isOf) { // one that is answered again and again is noted once
-			if len(l.missed) >= maxMissed {
-				l.missed = l.missed[1:]
-			}
-			l.missed = append(l.missed, m)
-		}
-		l.mu.Unlock()
-		if down || !errors.Is(l.update(ctx, acc, m.key, true, m.add), ErrDown) {
-			return
-		}
+// remember notes an attempt that was made while the store was down, and reports whether it still is.
+func (l *Ledger) remember(m missed) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.store != nil {
+		return false
 	}
+	if !slices.ContainsFunc(l.missed, m.isOf) { // one that is answered again and again is noted once
+		if len(l.missed) >= maxMissed {
+			l.missed = l.missed[1:]
+		}
+		l.missed = append(l.missed, m)
+	}
+	return true
+}
+
+// miss remembers an attempt that was made while the store was down. If the store is up again, the attempt
+// is written behind the answer, and until then other requests of this process are kept from the order.
+func (l *Ledger) miss(acc *Account, m missed) {
+	if l.remember(m) {
+		return
+	}
+	l.mu.Lock()
+	l.occupied[m.key]++
+	l.mu.Unlock()
+	l.opts.spawn(func() {
+		defer l.vacate(m.key)
+		for {
+			err := l.update(context.Background(), acc, m.key, true, m.add)
+			if !errors.Is(err, ErrDown) && !errors.Is(err, errSlow) || l.remember(m) {
+				return
+			}
+		}
+	})
 }
 
 // fail takes a store out of use. Only opening it again tells what of it is true.
@@ -217,29 +259,67 @@ func (l *Ledger) current() Store {
 	return l.store
 }
 
-// use does something with the store. The error is do's own if it is no failure of the store, and
-// ErrDown otherwise.
+// errSlow means that the store works, and that something took too long all the same. Going without the
+// store would make a second barcode beside a node that uses it.
+var errSlow = fmt.Errorf("%w: the store is slow", ErrBusy)
+
+// patienceKey is the key of a *time.Duration in a context: how long the call still waits for the store.
+type patienceKey struct{}
+
+// impatient limits how long a call waits for the store in all. What is done behind its answer has a
+// context of its own.
+func impatient(ctx context.Context) context.Context {
+	return context.WithValue(ctx, patienceKey{}, new(storeLimit))
+}
+
+// works reports whether an error, or none, is that of a store that works.
+func works(err error) bool {
+	return err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) || errors.Is(err, ErrBusy)
+}
+
+// use reads from the store. The error is do's own if it is no failure of the store, errSlow if it took
+// too long, but that does not show that the store is down, and ErrDown otherwise.
 func (l *Ledger) use(ctx context.Context, do func(context.Context, Store) error) error {
+	return l.try(ctx, &l.reads, do)
+}
+
+// try is use. done counts what has succeeded of its kind: a database may read, and not write.
+func (l *Ledger) try(ctx context.Context, done *atomic.Int64, do func(context.Context, Store) error) error {
 	store := l.current()
 	if store == nil {
 		return ErrDown
 	}
-	err := within(ctx, store, do)
-	if errors.Is(err, context.DeadlineExceeded) { // the process itself may have been stopped meanwhile
-		err = within(ctx, store, do)
+	before := done.Load()
+	whole, err := l.within(ctx, store, do)
+	if whole && errors.Is(err, context.DeadlineExceeded) { // the process itself may have been stopped meanwhile
+		whole, err = l.within(ctx, store, do)
 	}
-	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) || errors.Is(err, ErrBusy) {
+	switch {
+	case works(err):
+		done.Add(1)
 		return err
+	case errors.Is(err, context.DeadlineExceeded) && (!whole || done.Load() != before):
+		return errSlow
 	}
 	l.fail(store, err)
 	return ErrDown
 }
 
-// within gives an operation of the store its time.
-func within(ctx context.Context, store Store, do func(context.Context, Store) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), opTimeout)
+// within gives an operation of the store its time, and reports whether the call was patient enough for
+// the whole of it.
+func (l *Ledger) within(ctx context.Context, store Store, do func(context.Context, Store) error) (whole bool, err error) {
+	limit := opTimeout
+	if left, has := ctx.Value(patienceKey{}).(*time.Duration); has {
+		limit = min(limit, *left)
+		began := l.opts.clock.Now().monotonic
+		defer func() { *left -= min(l.opts.clock.Now().monotonic-began, limit) }()
+	}
+	if limit <= 0 {
+		return false, context.DeadlineExceeded
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
-	return do(ctx, store)
+	return limit == opTimeout, do(ctx, store)
 }
 
 // get returns the row of an order, or a new one.
@@ -266,7 +346,7 @@ func getOrNew(ctx context.Context, s Store, key Key) (*Row, error) {
 
 // put writes a row that was read at a version.
 func (l *Ledger) put(ctx context.Context, row *Row, was uint64, lazy bool) error {
-	return l.use(ctx, func(ctx context.Context, s Store) error {
+	return l.try(ctx, &l.writes, func(ctx context.Context, s Store) error {
 		err := s.Put(ctx, row, was, lazy)
 		l.noteDue(row, err)
 		return err
@@ -295,15 +375,20 @@ func prepare(row *Row, was uint64, e *env) {
 	}
 }
 
-// update changes a row, whatever others write at the same time.
-func (l *Ledger) update(ctx context.Context, acc *Account, key Key, lazy bool, change func(*Row, *env)) error {
-	return l.use(ctx, func(ctx context.Context, s Store) error { return l.updateIn(ctx, s, acc, key, lazy, change) })
+// rows is where update reads and writes: the Ledger, or a store that is not in use yet.
+type rows interface {
+	get(ctx context.Context, key Key) (*Row, error)
+	put(ctx context.Context, row *Row, was uint64, lazy bool) error
 }
 
-// updateIn is update in a store that need not be in use yet.
-func (l *Ledger) updateIn(ctx context.Context, s Store, acc *Account, key Key, lazy bool, change func(*Row, *env)) error {
+// update changes a row, whatever others write at the same time.
+func (l *Ledger) update(ctx context.Context, acc *Account, key Key, lazy bool, change func(*Row, *env)) error {
+	return l.updateIn(ctx, l, acc, key, lazy, change)
+}
+
+func (l *Ledger) updateIn(ctx context.Context, in rows, acc *Account, key Key, lazy bool, change func(*Row, *env)) error {
 	for {
-		row, err := getOrNew(ctx, s, key)
+		row, err := in.get(ctx, key)
 		if err != nil {
 			return err
 		}
@@ -312,8 +397,7 @@ func (l *Ledger) updateIn(ctx context.Context, s Store, acc *Account, key Key, l
 		was := row.Version
 		change(row, e)
 		prepare(row, was, e)
-		if err = s.Put(ctx, row, was, lazy); !errors.Is(err, ErrConflict) {
-			l.noteDue(row, err)
+		if err = in.put(ctx, row, was, lazy); !errors.Is(err, ErrConflict) {
 			return err
 		}
 	}

@@ -239,7 +239,7 @@ func TestOnlySoMuchIsRemembered(t *testing.T) {
 		_, _ = w.issue()
 		for i := range maxMissed + 5 {
 			m := missed{key: Key{"shop", fmt.Sprint(i)}, attempt: Attempt{ID: fmt.Sprint(i), State: Issued, ImpUID: fmt.Sprint(i)}}
-			w.l.miss(t.Context(), w.acc, m)
+			w.l.miss(w.acc, m)
 		}
 		require.Len(t, w.l.missed, maxMissed)
 		assert.Equal(t, "5", w.l.missed[0].attempt.ID, "the oldest are forgotten")
@@ -255,7 +255,7 @@ func TestMissedAttemptOfARemovedAccountOrANewerRowIsLeft(t *testing.T) {
 		w.store.hook(broken)
 		_, _ = w.issue(func(q *Terms) { q.Order = "o3" })
 		for _, key := range []Key{{"elsewhere", "o"}, {"shop", "o"}, {"shop", "o2"}} {
-			w.l.miss(t.Context(), w.acc, missed{key: key, attempt: w.issued("b", "imp_2")})
+			w.l.miss(w.acc, missed{key: key, attempt: w.issued("b", "imp_2")})
 		}
 		w.store.hook(nil)
 		time.Sleep(2 * time.Second)

@@ -43,7 +43,8 @@ func (f *Filter) lets(r *Row) bool {
 
 // Barcodes returns the rows that a filter lets pass, at most Limit, and the key to go on after, the
 // zero Key at the end. Of a large ledger it may return fewer rows than there are, with a key to go
-// on after: it reads a limited number. The error is ErrDown.
+// on after: it reads a limited number. The error is ErrDown, or
+// ErrBusy if the store is slow.
 func (l *Ledger) Barcodes(ctx context.Context, f Filter) (rows []*Row, next Key, err error) {
 	if f.Order != "" {
 		rows, err = l.ofOrder(ctx, &f)
@@ -151,7 +152,7 @@ func (l *Ledger) Waiting(ctx context.Context) (person, pending int, err error) {
 
 // Retry has the shop told again at once about an order that waits for a person, and reports whether
 // it waited. With acceptAmount, a payment of another amount than the barcode's is told as it is. The
-// error is ErrDown, or ErrBusy for a row that only a newer version may write.
+// error is ErrDown, or ErrBusy for a row that only a newer version may write, or if the store is slow.
 func (l *Ledger) Retry(ctx context.Context, key Key, acceptAmount bool) (bool, error) {
 	acc := l.account(key.Account)
 	if acc == nil {

@@ -18,13 +18,14 @@ type Answer struct {
 
 // Issue answers a POST /cvs: with the order's barcode if it has one that is the same request's, and
 // else with a new one. Everything before the call that issues one takes a time-out at most, that
-// call twice as long. Identical requests at the same time are one. The error is one of this
+// call twice as long. Of this, it waits for the store for 2 s at most: the error is ErrBusy if that works,
+// and is slow. Identical requests at the same time are one. The error is one of this
 // package or of package client.
 func (l *Ledger) Issue(ctx context.Context, acc *Account, r *Request) (Answer, error) {
 	issued := false
 	got, err, _ := l.identity.Do(acc.Name+"\x00"+r.Identity, func() (any, error) {
 		issued = true
-		return l.issue(context.WithoutCancel(ctx), acc, r)
+		return l.issue(impatient(context.WithoutCancel(ctx)), acc, r)
 	})
 	answer := got.(Answer)
 	answer.Reused = answer.Reused || !issued && err == nil && answer.Response.Err() == nil
@@ -63,7 +64,7 @@ func (l *Ledger) ask(ctx context.Context, acc *Account, r *Request, until time.D
 	a := &asking{order: l.order(acc, r.Order), r: r, until: until}
 	bounded, cancel := context.WithTimeout(ctx, until-l.opts.clock.Now().monotonic)
 	defer cancel()
-	defer a.leave(ctx)
+	defer a.leave()
 	for {
 		answer, err := a.enter(ctx, bounded)
 		if !errors.Is(err, errAgain) {

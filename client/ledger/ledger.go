@@ -26,6 +26,9 @@ import (
 const (
 	DefaultKeep = 120 * 24 * time.Hour
 	opTimeout   = time.Second // of one operation of the store, which is tried twice
+	// storeLimit is how long a call waits for the store in all, and after how long without a success a
+	// store that catches up is down.
+	storeLimit = 2 * opTimeout
 )
 
 // Options are what a Ledger needs.
@@ -66,6 +69,8 @@ type Ledger struct {
 	opts     Options
 	identity singleflight.Group    // the calls of Issue under way, by their identity
 	clock    atomic.Pointer[Clock] // the store's, also while that is down; nil if it has none, or was never up
+	reads    atomic.Int64          // from the store that have succeeded
+	writes   atomic.Int64          // likewise to it
 
 	mu       sync.Mutex
 	settings []*Settings // of the configurations in use, the newest last
@@ -73,7 +78,7 @@ type Ledger struct {
 	missed   []missed    // what was done while it was down
 	waiting  map[Key]*waiting
 	fresh    map[payment]Key          // payments of answers that are not written yet
-	occupied map[Key]bool             // orders of requests under way
+	occupied map[Key]int              // orders of requests under way
 	doubts   map[Key]time.Duration    // when a call without the store ended in doubt
 	marks    map[string]Mark          // of the accounts of which the shop is told
 	tells    map[string]time.Duration // since when a configuration tells an account's shop, by the monotonic clock
@@ -106,7 +111,7 @@ func New(opts Options) *Ledger {
 	}
 	opts.reopenPause = cmp.Or(opts.reopenPause, time.Second)
 	l := &Ledger{
-		opts: opts, waiting: make(map[Key]*waiting), fresh: make(map[payment]Key), occupied: make(map[Key]bool), doubts: make(map[Key]time.Duration),
+		opts: opts, waiting: make(map[Key]*waiting), fresh: make(map[payment]Key), occupied: make(map[Key]int), doubts: make(map[Key]time.Duration),
 		marks: make(map[string]Mark), tells: make(map[string]time.Duration), targets: make(map[string]*target), budgets: make(map[string]*budget),
 		closed: make(chan struct{}), places: make(chan struct{}, atOnce), working: make(bell, 1), telling: make(bell, 1),
 	}

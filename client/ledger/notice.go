@@ -29,6 +29,7 @@ func (l *Ledger) Notice(ctx context.Context, acc *Account, n *Notice) (known boo
 	if slices.Contains([]client.Status{client.StatusReady, client.StatusPaid, client.StatusCancelled, client.StatusFailed}, client.Status(n.Status)) {
 		h.Status = n.Status
 	}
+	ctx = impatient(ctx)
 	number, err := l.orderOf(ctx, acc.Name, n.ImpUID)
 	switch {
 	case err == nil:

@@ -51,8 +51,22 @@ func (o *order) read(ctx context.Context) error {
 	return err
 }
 
-// take makes a row as it is stored this call's copy.
-func (o *order) take(row *Row) { o.row, o.was, o.waited = row, row.Version, row.Telling.Waiting != 0 }
+// take makes a row as it is stored this call's copy. A write that failed may have been done: then the row
+// has an attempt that was never sent.
+func (o *order) take(row *Row) {
+	o.row, o.was, o.waited = row, row.Version, row.Telling.Waiting != 0
+	o.changed = row.drop(o.dropped) || o.changed
+}
+
+// drop takes out attempts of which it is known that they have made nothing, and reports whether there were
+// any.
+func (r *Row) drop(ids []string) bool {
+	n := len(r.Attempts)
+	r.Attempts = slices.DeleteFunc(r.Attempts, func(a Attempt) bool {
+		return a.State == Asked && a.ID != "" && slices.Contains(ids, a.ID)
+	})
+	return len(r.Attempts) < n
+}
 
 // write writes the copy and, with take, the hold. The error is errAgain if the row was written
 // meanwhile.
@@ -85,9 +99,7 @@ func (o *order) settle(ctx context.Context) error {
 	defer o.written(o.fresh)
 	mine, dropped := o.row, o.dropped
 	finish := func(row *Row, e *env) {
-		row.Attempts = slices.DeleteFunc(row.Attempts, func(a Attempt) bool {
-			return a.State == Asked && a.ID != "" && slices.Contains(dropped, a.ID)
-		})
+		row.drop(dropped)
 		o.hold.free(row)
 		row.yieldToPaid(e)
 		e.replan(row)
@@ -124,9 +136,9 @@ func (o *order) written(impUIDs []string) {
 }
 
 // leave is settle after the answer.
-func (o *order) leave(ctx context.Context) {
+func (o *order) leave() {
 	if o.changed {
-		o.l.opts.spawn(func() { _ = o.settle(ctx) })
+		o.l.opts.spawn(func() { _ = o.settle(context.Background()) })
 	}
 }
 

@@ -60,7 +60,7 @@ func (l *Ledger) sendWithout(ctx context.Context, acc *Account, r *Request) (Ans
 		l.doubt(Key{acc.Name, r.Order}, 2*e.settled())
 	}
 	if l.opts.Open != nil && (outcome == done || outcome == outcomeOpen) {
-		l.miss(ctx, acc, missed{Key{acc.Name, r.Order}, attempt, e.own})
+		l.miss(acc, missed{Key{acc.Name, r.Order}, attempt, e.own})
 	}
 	if seen.Answer != nil {
 		return Answer{Response: seen.Answer}, nil
@@ -81,7 +81,7 @@ func (l *Ledger) missReused(ctx context.Context, acc *Account, r *Request, seen 
 		reused.Deadline = seen.StartedAt + r.Deadline - e.api // as choose takes it
 	}
 	reused.raise(Issued, e)
-	l.miss(ctx, acc, missed{Key{acc.Name, r.Order}, reused, e.own})
+	l.miss(acc, missed{Key{acc.Name, r.Order}, reused, e.own})
 }
 
 // doubt remembers, in this process, that the outcome of an order's call is not known. What was
@@ -155,8 +155,10 @@ func voidWithout(ctx context.Context, acc *Account, impUID string) error {
 func (l *Ledger) occupy(ctx context.Context, key Key, until time.Duration) error {
 	for {
 		l.mu.Lock()
-		taken := l.occupied[key]
-		l.occupied[key] = true
+		taken := l.occupied[key] > 0
+		if !taken {
+			l.occupied[key] = 1
+		}
 		l.mu.Unlock()
 		if !taken {
 			return nil
@@ -171,7 +173,13 @@ func (l *Ledger) occupy(ctx context.Context, key Key, until time.Duration) error
 // vacate ends occupy.
 func (l *Ledger) vacate(key Key) {
 	l.mu.Lock()
-	delete(l.occupied, key)
+	l.occupied[key]--
+	left := l.occupied[key]
+	if left == 0 {
+		delete(l.occupied, key)
+	}
 	l.mu.Unlock()
-	l.wake(key)
+	if left == 0 {
+		l.wake(key)
+	}
 }

@@ -16,12 +16,16 @@ func (l *Ledger) Void(ctx context.Context, acc *Account, impUID string, send fun
 	if l.Down() {
 		return send(nil)
 	}
+	ctx = impatient(ctx)
 	number, err := l.orderOf(ctx, acc.Name, impUID)
+	if errors.Is(err, ErrBusy) {
+		return nil, err
+	}
 	if err != nil {
 		return send(nil) // not this ledger's, or it is down
 	}
 	v := &asking{order: l.order(acc, number), until: l.opts.clock.Now().monotonic + acc.Timeout}
-	defer v.leave(ctx)
+	defer v.leave()
 	for {
 		resp, err := v.voidOnce(ctx, impUID, send)
 		switch {
