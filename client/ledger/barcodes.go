@@ -163,7 +163,7 @@ func (l *Ledger) Retry(ctx context.Context, key Key, acceptAmount bool) (bool, e
 		return false, err
 	}
 	waited := false
-	err = l.update(ctx, acc, key, false, func(row *Row, _ *env) { waited = row.retry(acceptAmount) })
+	err = l.update(ctx, acc, key, false, func(row *Row, _ *env) { waited = row.retry(acceptAmount) || waited })
 	return waited, err
 }
 

@@ -231,6 +231,9 @@ func (a *asking) forgetPaid(ctx, bounded context.Context) error {
 // payment and voided it. A look-up of the client may even have shown that one's payment.
 func (a *asking) stillMine(ctx context.Context, mine *Attempt) error {
 	row, err := a.l.get(ctx, a.key)
+	if errors.Is(err, errSlow) && !a.l.now().within(a.hold.length, a.hold.written) { // it is the order's barcode, if it still is, when the app asks again
+		return err
+	}
 	if err != nil {
 		return nil //nolint:nilerr // the API has answered, and nothing is known against it
 	}

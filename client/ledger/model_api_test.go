@@ -18,13 +18,48 @@ type modelStore struct {
 	w      *model
 	rows   map[Key]*Row
 	before map[Key]*Row // the version before, for a mutation
+	skew   int64        // its clock minus the true time
+	steady int64        // likewise when it is right
 }
 
 // nodeStore is the store as a call sees it: each use takes time, and the node may crash meanwhile.
 type nodeStore struct{ *modelStore }
 
+// sharedStore is a store with a clock. A node compares it with the monotonic clock of its machine every
+// ten seconds.
+type sharedStore struct {
+	nodeStore
+	n *node
+}
+
+func (s sharedStore) Now() int64 {
+	now := s.w.now - s.n.zero
+	if now-s.n.compared >= 10_000 {
+		s.n.compared, s.n.offset = now, s.w.now+s.skew+s.n.inexact-now
+	}
+	return now + s.n.offset
+}
+
+// isLate reports whether an operation takes too long for who waits for it, who then tries it again, and
+// succeeds: a store that fails twice is down. It may be done all the same.
+func (s nodeStore) isLate(do func()) bool {
+	w, a := s.w, s.w.running
+	if a.late = !a.late && w.chance(w.profile.storeFaults); !a.late {
+		return false
+	}
+	w.counts.slow++
+	if do != nil && w.rng.IntN(3) > 0 {
+		w.after(w.span(0, 3*opTimeout), do)
+	}
+	w.pause(opTimeout.Milliseconds())
+	return true
+}
+
 func (s nodeStore) Get(_ context.Context, key Key) (*Row, error) {
 	w := s.w
+	if s.isLate(nil) {
+		return nil, context.DeadlineExceeded
+	}
 	w.pause(w.short(500 * time.Millisecond))
 	row := s.rows[key]
 	if old := s.before[key]; w.mutation == staleReuse && row != nil && old != nil && len(old.Attempts) == len(row.Attempts) && w.rng.IntN(2) == 0 {
@@ -41,6 +76,9 @@ func (s nodeStore) Get(_ context.Context, key Key) (*Row, error) {
 }
 
 func (s nodeStore) GetByImpUID(_ context.Context, account, impUID string) (*Row, error) {
+	if s.isLate(nil) {
+		return nil, context.DeadlineExceeded
+	}
 	s.w.pause(s.w.short(500 * time.Millisecond))
 	for _, row := range s.rows {
 		if row.Account == account && slices.Contains(row.ImpUIDs(), impUID) {
@@ -55,6 +93,18 @@ func (s nodeStore) GetByImpUID(_ context.Context, account, impUID string) (*Row,
 func (s nodeStore) Put(_ context.Context, row *Row, was uint64, lazy bool) error {
 	w := s.w
 	row = row.Clone()
+	if w.chance(w.profile.storeFaults) { // another transaction was in the way
+		w.counts.conflicts++
+		return ErrConflict
+	}
+	done := func() {
+		if s.write(row, was) == nil {
+			w.counts.ambiguous++
+		}
+	}
+	if s.isLate(done) {
+		return context.DeadlineExceeded
+	}
 	if lazy {
 		w.pause(w.span(0, MaxLazy))
 	} else if w.mutation != notSynced {
@@ -91,6 +141,9 @@ func (s nodeStore) write(row *Row, was uint64) error {
 		w.running.claimed = w.now
 	}
 	w.mutation.apply(stored, row)
+	if w.mutation == ownHold && w.running != nil && row.Holder != "" && (stored == nil || stored.HeldUntil != row.HeldUntil) {
+		row.HeldUntil += w.running.node.skew - w.running.node.ahead()
+	}
 	w.changed = true
 	if w.running != nil && row.Holder != "" {
 		w.running.held = w.now

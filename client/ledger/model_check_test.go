@@ -69,7 +69,7 @@ func (w *model) checkRow(row *Row) {
 // latest is the latest time that a clock has shown.
 func (w *model) latest() int64 {
 	for _, n := range w.nodes {
-		w.api.latest = max(w.api.latest, w.now+n.skew)
+		w.api.latest = max(w.api.latest, w.now+n.ahead())
 	}
 	return w.api.latest
 }
@@ -99,7 +99,7 @@ func (w *model) ask(n *node, t Terms) (a *actor) {
 	a = w.spawn(n, "ask", func() {
 		w.counts.asks++
 		w.log("asks for %s, amount %s, own %q, pg %q, deadline %d", t.Order, t.Amount, t.Own, t.PG, t.Deadline)
-		answer, err := l.ask(context.Background(), n.acc, &Request{Terms: t}, n.Now().monotonic+timeout)
+		answer, err := l.ask(impatient(context.Background()), n.acc, &Request{Terms: t}, n.Now().monotonic+timeout)
 		w.answered(a, &t, answer, err)
 	})
 	return a

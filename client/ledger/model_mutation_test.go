@@ -22,6 +22,7 @@ const (
 	noVersion   mutation = "a row is written whatever version is stored"
 	noVoid      mutation = "a DELETE is answered with code 0 and does nothing"
 	noWatch     mutation = "what is only watched is never due"
+	ownHold     mutation = "a hold ends by the clock of its machine, although the store has one"
 	noFreshness mutation = "a call is sent however old its hold is"
 	staleReuse  mutation = "a read returns the version before, now and then"
 	notSynced   mutation = "a write returns before it is durable, now and then"
@@ -37,6 +38,7 @@ const (
 // breaks has an invariant that each mutation breaks, among others.
 var breaks = map[mutation]string{
 	noHold:      "one call at a time",
+	ownHold:     "one call at a time",
 	noVersion:   "one barcode that the till takes",
 	noVoid:      "what is noted as void is void",
 	noWatch:     "a row ends",

@@ -55,8 +55,10 @@ const (
 // profile is what may happen in a history.
 type profile struct {
 	clocks        clocks
-	nodeFaults    int // of 1000 times at which a coroutine waits
-	apiFaults     int // of 1000 calls, for each kind of fault
+	shared        bool // the store has a clock, and those of the machines are off
+	storeFaults   int  // of 1000 operations of the store, for each kind of fault
+	nodeFaults    int  // of 1000 times at which a coroutine waits
+	apiFaults     int  // of 1000 calls, for each kind of fault
 	slowestPost   time.Duration
 	slowestDelete time.Duration
 	longestLag    time.Duration // of a look-up
@@ -72,14 +74,14 @@ func drawProfile(r *rand.Rand) profile {
 	pick := func(list ...time.Duration) time.Duration { return list[r.IntN(len(list))] }
 	lives := [][]int64{{0}, {90, 600}, {1800, 7200}, {0, 1800}}
 	return profile{
-		clocks: clocks(r.IntN(2)), nodeFaults: []int{0, 5, 15, 30}[r.IntN(4)], apiFaults: []int{0, 20, 60, 150}[r.IntN(4)],
+		clocks: clocks(r.IntN(2)), shared: r.IntN(2) == 0, storeFaults: []int{0, 0, 20, 60}[r.IntN(4)], nodeFaults: []int{0, 5, 15, 30}[r.IntN(4)], apiFaults: []int{0, 20, 60, 150}[r.IntN(4)],
 		slowestPost: pick(timeout*4/10, timeout*4/10, 3*timeout, 9*timeout), slowestDelete: pick(timeout/2, 3*timeout),
 		longestLag: pick(0, 0, timeout/2, timeout/2, 3*timeout), life: lives[r.IntN(len(lives))], asks: 2 + r.IntN(8), orders: 1 + r.IntN(8)/7,
 		keepsExpired: r.IntN(2) == 0, staysPaid: r.IntN(2) == 0, tells: drawTells(r),
 	}
 }
 
-// strict reports whether the API does and shows everything in time, and no clock lies.
+// strict reports whether the API does and shows everything in time, and no clock lies that dates rows.
 func (p *profile) strict() bool {
 	return p.clocks == calm && p.slowestPost <= timeout*4/10 && p.longestLag <= timeout/2
 }
@@ -90,8 +92,10 @@ func newModel(history uint64, m mutation, c *counts) *model {
 	w.store = &modelStore{w: w, rows: map[Key]*Row{}, before: map[Key]*Row{}}
 	w.api = &modelAPI{w: w, answers: map[*client.Response]*modelPayment{}, ahead: w.rng.Int64N(60) - 30}
 	w.shop = newShop(w)
+	w.store.steady = w.span(-10*time.Minute, 10*time.Minute)
+	w.store.skew = w.store.steady
 	for number := 1; number <= 2; number++ {
-		n := &node{w: w, number: number, skew: w.rng.Int64N(50)}
+		n := &node{w: w, number: number, skew: w.anySkew(), inexact: w.rng.Int64N(50)}
 		n.acc = &Account{API: nodeAPI{w.api, n}, Timeout: timeout, Keys: modelKeys}
 		w.nodes = append(w.nodes, n)
 		n.start()
@@ -219,12 +223,31 @@ func (w *model) schedule() {
 			w.after(w.span(time.Minute, 3*time.Minute), func() { w.operate(w.rng.IntN(2) == 0) })
 		}
 	}
+	for range w.rng.IntN(4) {
+		if w.profile.shared { // whose clock does not matter
+			w.after(w.span(0, 90*time.Second), func() { w.setClock("a machine", &w.anyNode().skew) })
+		}
+	}
 	if w.profile.clocks == calm {
 		return
 	}
 	for range 1 + w.rng.IntN(4) {
-		w.after(w.span(0, 90*time.Second), func() { w.setClock(w.anyNode()) })
+		w.after(w.span(0, 90*time.Second), func() {
+			if w.profile.shared { // another host takes over
+				w.setClock("the store", &w.store.skew)
+			} else {
+				w.setClock("a machine", &w.anyNode().skew)
+			}
+		})
 	}
+}
+
+// anySkew is by how much the clock of a machine is off.
+func (w *model) anySkew() int64 {
+	if w.profile.shared {
+		return w.span(-10*time.Minute, 10*time.Minute)
+	}
+	return w.rng.Int64N(50)
 }
 
 // forget has the API forget a payment.
@@ -237,8 +260,8 @@ func (w *model) forget() {
 	}
 }
 
-// setClock sets a machine's wall clock.
-func (w *model) setClock(n *node) {
+// setClock sets a clock, of which skew is known.
+func (w *model) setClock(whose string, skew *int64) {
 	if !w.faults {
 		return
 	}
@@ -247,10 +270,12 @@ func (w *model) setClock(n *node) {
 	if w.rng.IntN(2) == 0 {
 		by = -by
 	}
-	w.log("the clock of node %d is set by %d ms", n.number, by)
-	n.skew += by
-	if a := n.idle[TellQueue("")]; a != nil {
-		a.at = min(a.at, w.now+poll.Milliseconds())
+	w.log("the clock of %s is set by %d ms", whose, by)
+	*skew += by
+	for _, n := range w.nodes {
+		if a := n.idle[TellQueue("")]; a != nil {
+			a.at = min(a.at, w.now+poll.Milliseconds())
+		}
 	}
 }
 
@@ -261,8 +286,9 @@ func (w *model) heal() {
 	if w.shop != nil {
 		w.shop.heals = w.now + (5 * time.Minute).Milliseconds()
 	}
+	w.store.skew = w.store.steady
 	for _, n := range w.nodes {
-		n.skew, n.stoppedUntil, n.doomed = 0, 0, false
+		n.skew, n.stoppedUntil, n.doomed = w.anySkew(), 0, false
 		n.start()
 	}
 }
@@ -279,22 +305,23 @@ func (w *model) outage() {
 
 // checkHealed checks that nothing stays held, and that each row is due soon enough.
 func (w *model) checkHealed() {
+	now := w.nodes[0].ledger.now()
 	for _, key := range w.keys() {
 		row := w.store.rows[key]
 		if row == nil {
 			continue
 		}
 		h := hold{length: longest(timeout)}
-		if h.heldByAnother(row, w.nodes[0].Now()) != 0 && w.profile.clocks == calm { // one that a fast clock has written may begin now
+		if h.heldByAnother(row, now) != 0 && w.profile.clocks == calm { // one that a fast clock has written may begin now
 			w.fail("no hold stays", "%s", inShort(row))
 		}
-		latest := w.now + keepFor.Milliseconds()
+		latest := now.wall + keepFor.Milliseconds()
 		for i := range row.Attempts {
 			if a := &row.Attempts[i]; a.State == Asked && !a.Closed {
 				w.fail("what is to be decided is decided", "%s", inShort(row))
 			}
 			if row.Attempts[i].Next != 0 {
-				latest = w.now + daily.Milliseconds()
+				latest = now.wall + daily.Milliseconds()
 			}
 		}
 		if row.Due > latest {
@@ -391,6 +418,7 @@ type counts struct {
 	crashes, pauses, clocksSet, lags, claims               int
 	notices, noticesLost, forged, pages                    int
 	messages, unheard, refusals, doubles, mustHear         int
+	slow, ambiguous, conflicts                             int
 	refunds, paidVoid, toldLate, toldExpired, retried      int
 	reports                                                map[string]int
 }
@@ -429,6 +457,9 @@ func (c *counts) rows() []struct {
 		{"crashes of a node", &c.crashes},
 		{"stops of a node (SIGSTOP, sleep)", &c.pauses},
 		{"clocks set", &c.clocksSet},
+		{"operations of the store that took too long", &c.slow},
+		{"of these, writes that were done all the same", &c.ambiguous},
+		{"writes that failed because of another transaction", &c.conflicts},
 		{"look-ups that lagged", &c.lags},
 		{"claims of a row by a worker", &c.claims},
 		{"payments paid back, or a part", &c.refunds},

@@ -59,6 +59,7 @@ type actor struct {
 
 	held   int64  // when it last wrote a row that is held
 	sent   string // the id of the attempt that it sent last
+	late   bool   // what it last asked of the store took too long
 	looked int64  // when it last asked the API, less the lag of the answer
 
 	tells   bool    // it tells the shop
@@ -234,6 +235,9 @@ type node struct {
 	ledger       *Ledger // nil while it is down
 	acc          *Account
 	skew         int64 // its wall clock minus the true time
+	inexact      int64 // by how much it takes the store's clock to be ahead of what that is
+	compared     int64 // when it last compared the store's clock, by its monotonic clock
+	offset       int64 // the store's clock minus the monotonic clock, then
 	zero         int64 // the true time at which its monotonic clock was 0
 	stoppedUntil int64
 	doomed       bool             // it crashes as soon as the coroutine yields
@@ -305,6 +309,22 @@ func (n *node) crash() {
 	w.after(w.span(0, 8*time.Second), n.start)
 }
 
+// open opens the store.
+func (n *node) open() Store {
+	if n.w.profile.shared {
+		return sharedStore{nodeStore{n.w.store}, n}
+	}
+	return nodeStore{n.w.store}
+}
+
+// ahead is by how much the clock by which the node dates rows is ahead of the true time.
+func (n *node) ahead() int64 {
+	if n.w.profile.shared {
+		return sharedStore{nodeStore{n.w.store}, n}.Now() - n.w.now
+	}
+	return n.skew
+}
+
 // start starts the process.
 func (n *node) start() {
 	w := n.w
@@ -312,9 +332,9 @@ func (n *node) start() {
 		return
 	}
 	w.log("node %d starts", n.number)
-	n.zero, n.stoppedUntil = w.now, 0
+	n.zero, n.stoppedUntil, n.compared = w.now, 0, -1<<60
 	n.ledger = New(Options{
-		Open:   func() (Store, error) { return nodeStore{w.store}, nil },
+		Open:   func() (Store, error) { return n.open(), nil },
 		Report: w.report,
 		clock:  n,
 		spawn: func(do func()) {
@@ -362,7 +382,7 @@ func (n *node) work() {
 	ctx, l := context.Background(), n.ledger
 	for {
 		l.reviewIfNeeded(ctx)
-		rows, _ := nodeStore{n.w.store}.Due(ctx, Looks, n.Now().wall, batch)
+		rows, _ := nodeStore{n.w.store}.Due(ctx, Looks, l.now().wall, batch)
 		n.w.rng.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
 		for i, row := range rows {
 			if row.Mark == nil {
@@ -388,7 +408,7 @@ func (n *node) tell() {
 
 // rest is the pause of the worker or the teller.
 func (n *node) rest(queue Queue, wake bell) {
-	now, longest := n.Now().wall, n.w.longest
+	now, longest := n.ledger.now().wall, n.w.longest
 	if queue != Looks { // there is seldom something to tell
 		longest = max(longest, longestRest)
 	}
@@ -422,7 +442,7 @@ func (w *model) rouse(row *Row) {
 	for _, n := range w.nodes {
 		for queue, a := range n.idle {
 			if at := place(row, queue); at != 0 {
-				a.at = min(a.at, max(w.now+poll.Milliseconds(), at-n.skew))
+				a.at = min(a.at, max(w.now+poll.Milliseconds(), at-n.ahead()))
 			}
 		}
 	}

@@ -141,9 +141,13 @@ func (o *order) told(ctx context.Context, impUID string, seen *Seen, about *Happ
 		looked = o.row.Attempts[i].Verified
 	}
 	var t Telling
-	var waited int64
+	waited := int64(-1)
 	_ = o.l.update(ctx, o.acc, o.key, true, func(row *Row, e *env) {
-		if waited = row.Telling.Waiting; row.Telling.Until == claim {
+		if waited < 0 { // before this was written: a write that failed may have been done
+			waited = row.Telling.Waiting
+		}
+		mine := row.Telling.Until == claim
+		if mine {
 			row.Telling.Until = 0
 		}
 		i := row.find(&Attempt{ImpUID: impUID})
@@ -158,7 +162,9 @@ func (o *order) told(ctx context.Context, impUID string, seen *Seen, about *Happ
 			}
 		}
 		row.toTell(e) // what is moot is done
-		row.Telling.note(about != nil, reply, e)
+		if mine || reply.Verdict == Heard { // else a refusal is noted already, or another one tells the shop
+			row.Telling.note(about != nil, reply, e)
+		}
 		t = row.Telling
 	})
 	o.again = t.Next
