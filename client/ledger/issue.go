@@ -188,7 +188,10 @@ func (a *asking) send(ctx, bounded context.Context) (Answer, error) {
 		if err := a.forgetPaid(ctx, bounded); err != nil {
 			return Answer{}, err
 		}
-		return answer, a.stillMine(ctx, &a.row.Attempts[len(a.row.Attempts)-1])
+		if err := a.stillMine(ctx, &a.row.Attempts[len(a.row.Attempts)-1]); err != nil {
+			return Answer{}, err
+		}
+		return answer, nil
 	case outcome == done || outcome == outcomeOpen: // the attempt has no outcome yet
 	case outcome == withdrawn:
 		a.dropped = append(a.dropped, attempt.ID)
@@ -231,7 +234,7 @@ func (a *asking) forgetPaid(ctx, bounded context.Context) error {
 // payment and voided it. A look-up of the client may even have shown that one's payment.
 func (a *asking) stillMine(ctx context.Context, mine *Attempt) error {
 	row, err := a.l.get(ctx, a.key)
-	if errors.Is(err, errSlow) && !a.l.now().within(a.hold.length, a.hold.written) { // it is the order's barcode, if it still is, when the app asks again
+	if errors.Is(err, errSlow) { // if it is the order's barcode, the app gets it when it asks again
 		return err
 	}
 	if err != nil {
