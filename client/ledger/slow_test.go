@@ -69,7 +69,7 @@ func TestNoCallWaitsLongerThanTwoSecondsForTheStore(t *testing.T) {
 	t.Parallel()
 	calls := map[string]func(w *world) error{
 		"issue": func(w *world) error {
-			_, err := w.issue(amount([]string{"15000", "1"}[rand.IntN(2)])) //nolint:gosec // no secret
+			_, err := w.issue(amount([]string{"15000", "1"}[rand.IntN(2)]))
 			return err
 		},
 		"void": func(w *world) error {
@@ -92,7 +92,7 @@ func TestNoCallWaitsLongerThanTwoSecondsForTheStore(t *testing.T) {
 			t.Parallel()
 			ends := make(map[string]int)
 			for history := range uint64(300) {
-				rng := rand.New(rand.NewPCG(1, history)) //nolint:gosec // no secret
+				rng := rand.New(rand.NewPCG(1, history))
 				inWorld(t, func(w *world) {
 					w.put(w.issued("a", "imp_1"))
 					w.seen("imp_1", client.StatusReady)
@@ -258,15 +258,7 @@ func TestStoreWithFewConnectionsCatchesUp(t *testing.T) {
 func TestAttemptOfAWriteThatWasDoneAllTheSameIsLeftOut(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {
-		fails := 1
-		w.store.hook(func(ctx context.Context, op string, row *Row) error {
-			if op != "put" || fails == 0 {
-				return nil
-			}
-			fails--
-			w.store.set(row)
-			return hang(ctx, op, row)
-		})
+		w.fails(func(*Row) bool { return true })
 		began := time.Now()
 		answer, err := w.issue()
 		require.NoError(t, err)
@@ -338,6 +330,46 @@ func TestMissedIsWrittenBehindTheAnswer(t *testing.T) {
 				assert.Equal(t, []string{"new_1"}, w.api.live())
 				assert.Empty(t, w.l.occupied)
 			})
+		})
+	}
+}
+
+// fails has the next write that is meant be done, and fail all the same.
+func (w *world) fails(meant func(*Row) bool) {
+	left := 1
+	w.store.hook(func(ctx context.Context, op string, row *Row) error {
+		if op != "put" || left == 0 || !meant(row) {
+			return nil
+		}
+		left--
+		w.store.set(row)
+		return hang(ctx, op, row)
+	})
+}
+
+// A refusal counts once, and is reported once, although its write was done when it failed.
+func TestRefusalOfAWriteThatWasDoneAllTheSameCountsOnce(t *testing.T) {
+	t.Parallel()
+	for retry, waits := range map[time.Duration]bool{time.Hour: false, 0: true} {
+		inIdleShop(t, func(w *world, s *fakeShop) {
+			s.replies = []Reply{{Verdict: Refused, Cause: "no"}, {Verdict: Refused, Cause: "no"}}
+			w.configure(func(acc *Account) { acc.Tells.Retry = retry })
+			w.isPaid("o")
+			w.fails(func(row *Row) bool { return row.Telling.Cause != "" })
+			w.l.tellAll(t.Context())
+			time.Sleep(storeLimit)
+			synctest.Wait()
+			told := w.row().Telling
+			assert.Equal(t, waits, told.Waiting != 0)
+			assert.Equal(t, waits, len(w.reported()) == 1)
+			if !waits {
+				assert.Equal(t, 1, told.Tries)
+				return
+			}
+			w.fails(func(*Row) bool { return true })
+			waited, err := w.l.Retry(t.Context(), Key{"shop", "o"}, false)
+			require.NoError(t, err)
+			assert.True(t, waited)
 		})
 	}
 }

@@ -161,7 +161,7 @@ func (o *order) told(ctx context.Context, impUID string, seen *Seen, about *Happ
 				}
 			}
 		}
-		row.toTell(e) // what is moot is done
+		row.toTell(e)                       // what is moot is done
 		if mine || reply.Verdict == Heard { // else a refusal is noted already, or another one tells the shop
 			row.Telling.note(about != nil, reply, e)
 		}
