@@ -21,14 +21,16 @@ import (
 type heldCall struct {
 	endpoint emulator.Endpoint
 	done     bool          // hold it after the API has done the work, before it answers
+	from     *gateway      // that sent it; set when it is there
 	arrived  chan struct{} // closed when it is there
 	released chan struct{} // closed by the operator
 }
 
 // holdHere holds a call if the operator waits for such a one.
-func (c *crashRun) holdHere(endpoint emulator.Endpoint, done bool) {
+func (c *crashRun) holdHere(r *http.Request, endpoint emulator.Endpoint, done bool) {
 	h := c.held.Load()
 	if h != nil && h.endpoint == endpoint && h.done == done && c.held.CompareAndSwap(h, nil) {
+		h.from = c.gateways.callerOf(r)
 		close(h.arrived)
 		select {
 		case <-h.released:
@@ -65,7 +67,7 @@ func (c *crashRun) serveAPI(w http.ResponseWriter, r *http.Request) {
 	if endpoint == emulator.EndpointVoid {
 		defer c.noteVoid(strings.TrimPrefix(r.URL.Path, "/cvs/")) // also if the emulator drops the answer
 	}
-	c.holdHere(endpoint, false)
+	c.holdHere(r, endpoint, false)
 	fault := c.fault(endpoint)
 	if fault.Drop == emulator.DropBody || fault.Oversized { // which a recorder cannot hold
 		c.g.API.ServeHTTP(w, withFault(r, fault))
@@ -73,7 +75,7 @@ func (c *crashRun) serveAPI(w http.ResponseWriter, r *http.Request) {
 	}
 	recorder := httptest.NewRecorder()
 	c.g.API.ServeHTTP(recorder, withFault(r, fault))
-	c.holdHere(endpoint, true)
+	c.holdHere(r, endpoint, true)
 	maps.Copy(w.Header(), recorder.Header())
 	w.WriteHeader(recorder.Code)
 	_, _ = w.Write(recorder.Body.Bytes()) // the gateway may be dead

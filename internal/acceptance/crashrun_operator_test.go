@@ -5,46 +5,16 @@ package acceptance
 // This file holds what the crash run does to the gateway's process.
 
 import (
-	"cmp"
-	"os"
-	"os/exec"
-	"syscall"
+	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
-	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// gatewayProcess is the gateway. It has the same addresses and the same files after each start.
-type gatewayProcess struct {
-	config  string
-	program string // another binary than this one; "" for this one
-	cmd     *exec.Cmd
-	starts  int
-}
-
-func (p *gatewayProcess) start(t *testing.T) {
-	t.Helper()
-	program := cmp.Or(p.program, os.Args[0])
-	p.cmd = gatewaytest.StartProgram(t, program, p.config)
-	p.starts++
-}
-
-// kill ends the process as kill -9 does, stopped or not, and waits for its end.
-func (p *gatewayProcess) kill() {
-	_ = p.cmd.Process.Kill()
-	_ = p.cmd.Wait()
-}
-
-func (p *gatewayProcess) signal(t *testing.T, s syscall.Signal) {
-	t.Helper()
-	require.NoError(t, p.cmd.Process.Signal(s))
-}
-
-// disruption is one thing that is done to the gateway. The call that it waits for, if any, is at the API
+// disruption is one thing that is done to a gateway, or to all. The call that it waits for, if any, is at the API
 // and unanswered at that moment.
 type disruption struct {
 	name        string
@@ -53,6 +23,7 @@ type disruption struct {
 	done        bool              // the API has done its work
 	stop, upTo  time.Duration     // how long the gateway is stopped; 0 for not at all
 	kill        bool
+	all         func(gs *gateways, t *testing.T) // what is done to all that share a database
 }
 
 var disruptions = []disruption{
@@ -66,63 +37,76 @@ var disruptions = []disruption{
 	{name: "stopped with a POST /cvs done and unanswered", short: 1, long: 30, held: emulator.EndpointIssue, done: true, stop: crashTimeout / 2, upTo: 3 * crashTimeout},
 	{name: "stopped for longer than a hold may be old", short: 1, long: 10, stop: 2100 * time.Millisecond, upTo: 3 * time.Second},
 	{name: "stopped, then killed, with a POST /cvs at the API", short: 1, long: 20, held: emulator.EndpointIssue, stop: crashTimeout / 4, upTo: crashTimeout, kill: true},
+	{name: "all given new keys, one after the other", short: 1, long: 8, all: (*gateways).changeKeys},
+	{name: "all upgraded or put back, one after the other", long: 3, all: (*gateways).changeVersion},
 }
 
 // times is the number of times in this form of the run.
-func (d disruption) times() int {
-	if *long {
-		return d.long
+func (c *crashRun) times(d disruption) int {
+	if d.all != nil && c.gateways.database == nil {
+		return 0
 	}
-	return d.short
+	return leastFaults(d.short, d.long)
 }
 
-// operate does all that is to be done to the gateway, in random order.
+// operate does all that is to be done to the gateways, in random order.
 func (c *crashRun) operate(t *testing.T) {
 	rng := draw(2)
 	var plan []disruption
 	for _, d := range disruptions {
-		for range d.times() {
+		for range c.times(d) {
 			plan = append(plan, d)
 		}
 	}
 	rng.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
 	for _, d := range plan {
 		wait(nil, time.Duration(rng.Int64N(int64(200*time.Millisecond))))
-		release := c.waitForCall(t, d)
-		if d.stop > 0 {
-			c.process.signal(t, syscall.SIGSTOP)
-			wait(nil, d.stop+time.Duration(rng.Int64N(int64(d.upTo-d.stop))))
+		if d.all != nil {
+			d.all(c.gateways, t)
+		} else {
+			c.disrupt(t, d, rng)
 		}
 		c.counts.add(d.name)
-		if !d.kill {
-			if rng.IntN(2) == 0 { // the API does its work while the gateway is stopped
-				release()
-				wait(nil, time.Millisecond)
-			}
-			c.process.signal(t, syscall.SIGCONT)
-			release()
-			continue
-		}
-		c.process.kill()
-		c.releaseLater(rng.IntN(3), release, func() {
-			wait(nil, time.Duration(rng.Int64N(int64(100*time.Millisecond))))
-			c.process.start(t)
-		})
 	}
 }
 
-// waitForCall waits until the API holds the call that a disruption needs. The function that it
-// returns releases the call.
-func (c *crashRun) waitForCall(t *testing.T, d disruption) (release func()) {
+// disrupt does what is to be done to one gateway.
+func (c *crashRun) disrupt(t *testing.T, d disruption, rng *rand.Rand) {
+	t.Helper()
+	gw, release := c.waitForCall(t, d)
+	goOn := func() {}
+	if d.stop > 0 {
+		goOn = gw.pause(t)
+		wait(nil, d.stop+time.Duration(rng.Int64N(int64(d.upTo-d.stop))))
+	}
+	if !d.kill {
+		if rng.IntN(2) == 0 { // the API does its work while the gateway is stopped
+			release()
+			wait(nil, time.Millisecond)
+		}
+		goOn()
+		release()
+		return
+	}
+	gw.kill()
+	c.releaseLater(rng.IntN(3), release, func() {
+		wait(nil, time.Duration(rng.Int64N(int64(100*time.Millisecond))))
+		gw.start(t)
+	})
+}
+
+// waitForCall waits until the API holds the call that a disruption needs, and returns the gateway that sent
+// it. The function that it returns releases the call.
+func (c *crashRun) waitForCall(t *testing.T, d disruption) (gw *gateway, release func()) {
 	t.Helper()
 	if d.held == "" {
-		return func() {}
+		return c.gateways.any(), func() {}
 	}
 	h := &heldCall{endpoint: d.held, done: d.done, arrived: make(chan struct{}), released: make(chan struct{})}
 	c.held.Store(h)
 	require.True(t, wait(h.arrived, 30*time.Second), "no %s came to the API", d.held)
 	open := true
-	return func() {
+	return h.from, func() {
 		if open {
 			close(h.released)
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/dbtest"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
@@ -31,17 +32,16 @@ const crashTimeout = 500 * time.Millisecond
 
 // crashRun is the state of a run.
 type crashRun struct {
-	g       *gatewaytest.Gateway
-	config  string
-	process *gatewayProcess
-	draw    *sharedRand
-	calm    atomic.Bool // nothing fails any more
-	full    atomic.Bool // no more orders are needed
-	ended   <-chan struct{}
-	busy    atomic.Int64
-	held    atomic.Pointer[heldCall]
-	counts  faultCounts
-	plans   map[emulator.Endpoint]faultPlan
+	g        *gatewaytest.Gateway
+	gateways *gateways
+	draw     *sharedRand
+	calm     atomic.Bool // nothing fails any more
+	full     atomic.Bool // no more orders are needed
+	ended    <-chan struct{}
+	busy     atomic.Int64
+	held     atomic.Pointer[heldCall]
+	counts   faultCounts
+	plans    map[emulator.Endpoint]faultPlan
 
 	mu     sync.Mutex
 	orders []*crashOrder
@@ -52,14 +52,21 @@ type crashRun struct {
 // takes and that the app does not know after asking once more, and on an answer with another
 // order's, another amount's or an outdated barcode. With -ledger=false it fails if it finds no
 // order with two barcodes: without the ledger there are many.
-func TestCrashRun(t *testing.T) {
+func TestCrashRun(t *testing.T) { runCrashes(t, "") }
+
+// The same with three gateways that share a database, to which happens much, too.
+func TestCrashRunOnPostgres(t *testing.T) { runCrashes(t, dbtest.Postgres) }
+
+func TestCrashRunOnMariaDB(t *testing.T) { runCrashes(t, dbtest.MariaDB) }
+
+func runCrashes(t *testing.T, kind dbtest.Kind) {
 	orders, apps := 150, 24
 	if *long {
 		orders, apps = 3000, 64
 	}
-	c := newCrashRun(t)
+	c := newCrashRun(t, kind)
 	began := time.Now()
-	c.process.start(t)
+	c.gateways.start(t)
 	var around sync.WaitGroup
 	var next atomic.Int64
 	defer around.Wait() // also if the operator fails
@@ -71,40 +78,52 @@ func TestCrashRun(t *testing.T) {
 			}
 		})
 	}
+	var database sync.WaitGroup
+	defer database.Wait()
+	if c.gateways.database != nil {
+		database.Go(func() { c.gateways.database.operate(t, 0) })
+	}
 	c.operate(t)
+	database.Wait()
 	c.full.Store(true)
 	around.Wait()
 	c.calm.Store(true)
 	for c.busy.Load() > 0 { // until what was delayed is done
 		wait(nil, 10*time.Millisecond)
 	}
-	c.process.kill()
-	c.process.start(t)
+	c.gateways.kill()
+	c.gateways.start(t)
 	c.askOnceMore(t)
 	c.scanAll(t)
 	c.report(t, time.Since(began))
 }
 
 // newCrashRun starts the API and the shop, and makes the gateway's configuration.
-func newCrashRun(t *testing.T) *crashRun {
+func newCrashRun(t *testing.T, kind dbtest.Kind) *crashRun {
 	t.Helper()
 	draws := &sharedRand{rng: draw(1)}
 	c := &crashRun{draw: draws, voided: make(map[string]time.Time), plans: newCrashPlans(draws), ended: t.Context().Done()}
 	setup := gatewaytest.Setup{
 		API:     http.HandlerFunc(c.serveAPI),
-		Account: "timeout " + crashTimeout.String(),
+		Account: "timeout " + crashTimeout.String() + "\n" + firstKeys,
+		Ledger:  databaseLedger(kind, "refuse"),
 		Confirm: "order_check {\nroute {\nrespond 200\n}\n}",
 	}
 	withoutLedger(&setup)
-	c.g, c.config = gatewaytest.Prepare(t, setup)
-	c.g.API = emulator.New(emulator.Options{MaxPayments: 1_000_000, Fault: func(_ emulator.Endpoint, r *http.Request) emulator.Fault {
+	g, config := gatewaytest.Prepare(t, setup)
+	c.g, c.gateways = g, newGateways(t, g, config, kind, "{env.CVS_TEST_SECRET}", "{env.CVS_TEST_SECOND_SECRET}", "{env.CVS_TEST_SECOND_SECRET}", "{env.CVS_TEST_SECRET}")
+	if *long && kind != "" {
+		c.gateways.takeVersions(t)
+	}
+	g.HTTP.Transport = &balancer{g, c.gateways, g.HTTP.Transport.(*http.Transport)}
+	confirms := &balancer{g, c.gateways, &http.Transport{DisableKeepAlives: true}}
+	g.API = emulator.New(emulator.Options{MaxPayments: 1_000_000, Transport: confirms, Fault: func(_ emulator.Endpoint, r *http.Request) emulator.Fault {
 		if r == nil { // a webhook
 			return emulator.Fault{}
 		}
 		fault, _ := r.Context().Value(faultKey{}).(emulator.Fault)
 		return fault
 	}})
-	c.process = &gatewayProcess{config: c.config}
 	return c
 }
 

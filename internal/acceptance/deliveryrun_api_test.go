@@ -204,6 +204,7 @@ func (a *deliveryAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	gatewaytest.NoteTokens(nil)(endpoint, r)
 	a.note(endpoint)
 	if h := a.hold.Load(); h != nil && h.endpoint == endpoint && a.hold.CompareAndSwap(h, nil) {
+		h.from = a.run.gateways.callerOf(r)
 		close(h.arrived)
 		wait(h.released, time.Minute)
 	}

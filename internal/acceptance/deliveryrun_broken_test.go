@@ -5,9 +5,7 @@ package acceptance
 // This file holds the delivery run with a line of the product broken: it must find what follows.
 
 import (
-	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -58,25 +56,14 @@ var brokenLines = []brokenLine{
 	},
 }
 
-// buildBroken builds this test's binary, which is the gateway too, with the line replaced. The tree stays as
-// it is.
+// buildBroken builds a gateway with the line replaced.
 func buildBroken(t *testing.T, b brokenLine) string {
 	t.Helper()
-	file, err := filepath.Abs(filepath.Join("..", "..", b.file))
-	require.NoError(t, err)
+	file := filepath.Join(ownTree(t), b.file)
 	source, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.Equal(t, 1, strings.Count(string(source), b.line+"\n"), "%s has another line now", b.file)
-	dir := t.TempDir()
-	changed, overlay, program := filepath.Join(dir, "changed.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "gateway")
-	require.NoError(t, os.WriteFile(changed, []byte(strings.Replace(string(source), b.line+"\n", b.by+"\n", 1)), 0o600))
-	list, err := json.Marshal(map[string]map[string]string{"Replace": {file: changed}})
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(overlay, list, 0o600))
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet", "off", "-overlay", overlay, "-o", program, ".")
-	output, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", output)
-	return program
+	return buildGateway(t, ownTree(t), map[string]string{file: strings.Replace(string(source), b.line+"\n", b.by+"\n", 1)})
 }
 
 // The same stories and faults show each line that is broken. The short form breaks one line only.
@@ -93,7 +80,7 @@ func TestDeliveryRunFindsWhatIsBroken(t *testing.T) {
 			if *long {
 				size = deliverySize{orders: 300, foreign: 24, older: 1000, accounts: 3, over: 18 * time.Second, tries: 20 * time.Second, patience: 20 * time.Second, operator: true}
 			}
-			c := newDeliveryRun(t, size, program)
+			c := newDeliveryRun(t, size, "", program)
 			c.run(t)
 			j := c.judge()
 			figures := table{title: "delivery run, in which " + b.name}

@@ -2,13 +2,12 @@
 
 package acceptance
 
-// This file holds what the delivery run does to the gateway's process and to the shop's.
+// This file holds what the delivery run does to the gateways' processes and to the shop's.
 
 import (
 	"fmt"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -16,31 +15,38 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
-	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// deliveryDisruption is one thing that is done to the gateway or the shop.
+// deliveryDisruption is one thing that is done to a gateway, to all of them, or to the shop.
 type deliveryDisruption struct {
 	name        string
 	short, long int // how often
 	act         func(c *deliveryRun, t *testing.T, b *bait)
+	all         bool // it is done to all gateways, if they share a database
 }
 
 var deliveryDisruptions = []deliveryDisruption{
-	{"killed when it has acknowledged a notice", 8, 40, (*deliveryRun).killAcknowledged},
-	{"killed while the shop has a message", 1, 15, atMessage(false, (*deliveryRun).killAndStart)},
-	{"killed when the shop has heard, before it answers", 1, 15, atMessage(true, (*deliveryRun).killAndStart)},
-	{"killed while the API has a look-up", 0, 10, atCall(emulator.EndpointPayment, (*deliveryRun).killAndStart)},
-	{"killed while the API has a list", 0, 5, atCall(emulator.EndpointList, (*deliveryRun).killAndStart)},
-	{"killed at a random moment", 1, 20, (*deliveryRun).killAndStart},
-	{"stopped while the shop has a message", 1, 10, atMessage(false, (*deliveryRun).stopAndContinue)},
-	{"stopped at a random moment", 1, 15, (*deliveryRun).stopAndContinue},
-	{"shut down and started", 1, 10, (*deliveryRun).shutDownAndStart},
-	{"reloaded", 2, 30, (*deliveryRun).reload},
-	{shopDown, 1, 12, (*deliveryRun).shopAway},
+	{"killed when it has acknowledged a notice", 8, 40, (*deliveryRun).killAcknowledged, false},
+	{"killed while the shop has a message", 1, 15, atMessage(false, (*deliveryRun).killAndStart), false},
+	{"killed when the shop has heard, before it answers", 1, 15, atMessage(true, (*deliveryRun).killAndStart), false},
+	{"killed while the API has a look-up", 0, 10, atCall(emulator.EndpointPayment, (*deliveryRun).killAndStart), false},
+	{"killed while the API has a list", 0, 5, atCall(emulator.EndpointList, (*deliveryRun).killAndStart), false},
+	{"killed at a random moment", 1, 20, anywhere((*deliveryRun).killAndStart), false},
+	{"stopped while the shop has a message", 1, 10, atMessage(false, (*deliveryRun).stopAndContinue), false},
+	{"stopped at a random moment", 1, 15, anywhere((*deliveryRun).stopAndContinue), false},
+	{"shut down and started", 1, 10, anywhere((*deliveryRun).shutDownAndStart), false},
+	{"reloaded", 2, 30, anywhere((*deliveryRun).reload), false},
+	{shopDown, 1, 12, (*deliveryRun).shopAway, false},
+	{"all given new keys, one after the other", 1, 8, (*deliveryRun).changeKeys, true},
+	{"all upgraded or put back, one after the other", 0, 3, (*deliveryRun).changeVersion, true},
 }
 
-func (c *deliveryRun) times(d deliveryDisruption) int { return c.least(d.short, d.long) }
+func (c *deliveryRun) times(d deliveryDisruption) int {
+	if d.all && c.gateways.database == nil {
+		return 0
+	}
+	return c.least(d.short, d.long)
+}
 
 // operate does all that is to be done, in random order, spread over the time in which orders begin.
 func (c *deliveryRun) operate(t *testing.T) {
@@ -69,6 +75,7 @@ type bait struct {
 	notice       deliveryNotice
 	event        ack
 	acknowledged bool
+	by           *gateway // that has acknowledged it
 }
 
 // baitPrefix begins the numbers of their orders, which the shop hears at once.
@@ -99,10 +106,12 @@ func (c *deliveryRun) bait(t *testing.T) *bait {
 func (c *deliveryRun) sendBait(t *testing.T, b *bait, at ...func()) {
 	t.Helper()
 	for began := time.Now(); !b.acknowledged && assert.Less(t, time.Since(began), 2*time.Minute); {
-		status, _ := c.send(t, b.notice)
+		status, header := c.send(t, b.notice)
 		if b.acknowledged = status == http.StatusOK; !b.acknowledged {
 			wait(c.ended, 20*time.Millisecond)
+			continue
 		}
+		b.by = c.gateways.numbered(header.Get(answeredBy))
 	}
 	for _, do := range at {
 		do()
@@ -113,13 +122,13 @@ func (c *deliveryRun) sendBait(t *testing.T, b *bait, at ...func()) {
 // killAcknowledged kills the gateway at the moment in which it acknowledges a notice.
 func (c *deliveryRun) killAcknowledged(t *testing.T, b *bait) {
 	t.Helper()
-	c.sendBait(t, b, c.kill)
-	c.process.start(t)
+	c.sendBait(t, b, func() { c.kill(b.by) })
+	b.by.start(t)
 }
 
 // atMessage does something to the gateway while the shop has a message of it, or has heard it and not
 // answered.
-func atMessage(heard bool, do func(c *deliveryRun, t *testing.T, b *bait)) func(c *deliveryRun, t *testing.T, b *bait) {
+func atMessage(heard bool, do func(c *deliveryRun, t *testing.T, gw *gateway)) func(c *deliveryRun, t *testing.T, b *bait) {
 	return func(c *deliveryRun, t *testing.T, b *bait) {
 		t.Helper()
 		h := &heldMessage{heard: heard, arrived: make(chan struct{}), released: make(chan struct{})}
@@ -127,55 +136,71 @@ func atMessage(heard bool, do func(c *deliveryRun, t *testing.T, b *bait)) func(
 		defer close(h.released)
 		c.sendBait(t, b)
 		require.True(t, wait(h.arrived, 90*time.Second), "no message came to the shop")
-		do(c, t, b)
+		do(c, t, h.from)
 	}
 }
 
 // atCall does something to the gateway while the API has a call of it.
-func atCall(endpoint emulator.Endpoint, do func(c *deliveryRun, t *testing.T, b *bait)) func(c *deliveryRun, t *testing.T, b *bait) {
-	return func(c *deliveryRun, t *testing.T, b *bait) {
+func atCall(endpoint emulator.Endpoint, do func(c *deliveryRun, t *testing.T, gw *gateway)) func(c *deliveryRun, t *testing.T, b *bait) {
+	return func(c *deliveryRun, t *testing.T, _ *bait) {
 		t.Helper()
 		h := &heldCall{endpoint: endpoint, arrived: make(chan struct{}), released: make(chan struct{})}
 		c.api.hold.Store(h)
 		defer close(h.released)
 		require.True(t, wait(h.arrived, 3*time.Minute), "no call came to the API")
-		do(c, t, b)
+		do(c, t, h.from)
 	}
 }
 
-func (c *deliveryRun) kill() {
+// anywhere does something to one of the gateways.
+func anywhere(do func(c *deliveryRun, t *testing.T, gw *gateway)) func(c *deliveryRun, t *testing.T, b *bait) {
+	return func(c *deliveryRun, t *testing.T, _ *bait) {
+		t.Helper()
+		do(c, t, c.gateways.any())
+	}
+}
+
+func (c *deliveryRun) kill(gw *gateway) {
 	c.starts.Add(1) // before: what is answered meanwhile may not be written
-	c.process.kill()
+	gw.kill()
 }
 
-func (c *deliveryRun) killAndStart(t *testing.T, _ *bait) {
+func (c *deliveryRun) killAndStart(t *testing.T, gw *gateway) {
 	t.Helper()
-	c.kill()
-	c.process.start(t)
+	c.kill(gw)
+	gw.start(t)
 }
 
-func (c *deliveryRun) stopAndContinue(t *testing.T, _ *bait) {
+func (c *deliveryRun) stopAndContinue(t *testing.T, gw *gateway) {
 	t.Helper()
-	c.process.signal(t, syscall.SIGSTOP)
+	goOn := gw.pause(t)
 	wait(c.ended, c.draw.rand.between(deliveryTimeout/2, 4*deliveryTimeout))
-	c.process.signal(t, syscall.SIGCONT)
+	goOn()
 }
 
-func (c *deliveryRun) shutDownAndStart(t *testing.T, _ *bait) {
+func (c *deliveryRun) shutDownAndStart(t *testing.T, gw *gateway) {
 	t.Helper()
 	c.starts.Add(1)
-	c.process.signal(t, syscall.SIGTERM)
-	_ = c.process.cmd.Wait()
-	c.process.start(t)
+	gw.shutDown(t)
+	gw.start(t)
 }
 
 // reload loads the configuration with another life of barcodes.
-func (c *deliveryRun) reload(t *testing.T, _ *bait) {
+func (c *deliveryRun) reload(t *testing.T, gw *gateway) {
 	t.Helper()
-	config := strings.ReplaceAll(c.process.config, "expires_in 72h", fmt.Sprintf("expires_in %dh", 73+c.draw.rand.below(20)))
-	adapted, _, err := gatewaytest.AdaptCaddyfile(config)
-	require.NoError(t, err)
-	c.askAdmin(t, http.MethodPost, "/load", string(adapted))
+	c.gateways.load(t, gw, strings.ReplaceAll(gw.config, "expires_in 72h", fmt.Sprintf("expires_in %dh", 73+c.draw.rand.below(20))))
+}
+
+func (c *deliveryRun) changeKeys(t *testing.T, _ *bait) {
+	t.Helper()
+	c.gateways.changeKeys(t)
+}
+
+func (c *deliveryRun) changeVersion(t *testing.T, _ *bait) {
+	t.Helper()
+	c.starts.Add(1)
+	c.gateways.changeVersion(t)
+	c.starts.Add(1)
 }
 
 // shopAway has the shop refuse connections for a while.

@@ -22,6 +22,7 @@ func (c *deliveryRun) report(t *testing.T, j *deliveryJudge) {
 	c.shop.requireSound(t)
 	figures := table{title: "delivery run"}
 	figures.row("seconds", int(time.Since(c.began).Seconds()))
+	c.gateways.figures(&figures)
 	for _, s := range deliveryStories {
 		c.figure(t, &figures, "order: "+s.name, c.stories[s.name], c.size.orders*s.times/25/2)
 	}
@@ -93,7 +94,12 @@ func (c *deliveryRun) work(t *testing.T, figures *table, j *deliveryJudge) {
 		}
 	}
 	slices.Sort(delays)
-	figures.row("starts of the gateway", c.process.starts)
+	figures.row("starts of gateways", c.gateways.starts())
+	if d := c.gateways.database; d != nil {
+		d.figures(t, figures)
+		d.write(t, c.g.Ledger)
+		c.gateways.logFigures(t, figures)
+	}
 	figures.row("orders that waited for a person, and were told again", c.retried)
 	figures.row("left: pending", c.left.pending)
 	figures.row("left: waiting for a person (of a test channel)", fmt.Sprintf("%d (%d)", c.left.waiting, forbidden))

@@ -14,6 +14,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,6 +44,15 @@ var shopFaults = []string{
 	shopSlow, shopLost, shopHalf, shopStatus + "500", shopStatus + "302", shopStatus + "404", shopStatus + "410", shopStatus + "429", shopHTML, shopUnheard, shopHangs,
 }
 
+// toldByHeader has the number of the gateway that sends a message.
+const toldByHeader = "X-Test-Gateway"
+
+// activeMessage is a message that is not answered yet.
+type activeMessage struct {
+	by     *gateway
+	pauses int64 // how often that had been stopped
+}
+
 // hookHeader is in the answers to what was passed on.
 const hookHeader = "X-Shop"
 
@@ -52,6 +62,7 @@ type toldMessage struct {
 	id         string // webhook-id
 	genuine    bool   // its signature is right
 	overlapped bool   // another one for the order was not answered yet
+	stopped    bool   // the same, of a gateway that had been stopped and could not hang up
 	heard      bool   // the shop knows of the event now
 
 	Account        string   `json:"account"`
@@ -78,7 +89,7 @@ type deliveryShop struct {
 
 	mu        sync.Mutex
 	server    *http.Server // nil while it is down
-	active    map[string]int
+	active    map[string][]*activeMessage
 	told      []*toldMessage
 	expected  map[int]foreignRequest
 	passed    map[int]bool
@@ -88,13 +99,14 @@ type deliveryShop struct {
 
 // heldMessage is a message that the operator waits for.
 type heldMessage struct {
-	heard             bool // hold it after the shop has heard it
+	heard             bool     // hold it after the shop has heard it
+	from              *gateway // that sent it; set when it is there
 	arrived, released chan struct{}
 }
 
 func newDeliveryShop(t *testing.T, c *deliveryRun) *deliveryShop {
 	t.Helper()
-	s := &deliveryShop{run: c, address: gatewaytest.Address(t), active: make(map[string]int), expected: make(map[int]foreignRequest), passed: make(map[int]bool)}
+	s := &deliveryShop{run: c, address: gatewaytest.Address(t), active: make(map[string][]*activeMessage), expected: make(map[int]foreignRequest), passed: make(map[int]bool)}
 	s.url = "http://" + s.address
 	cards := make([]string, 5*len(shopFaults))
 	for i := range cards {
@@ -137,15 +149,16 @@ func (s *deliveryShop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveHook(w, r, body)
 		return
 	}
-	m := s.arrive(order, r, body)
-	defer s.leave(r.Context(), order)()
+	by := s.run.gateways.numbered(r.Header.Get(toldByHeader))
+	m, active := s.arrive(order, r, body, by)
+	defer s.leave(r.Context(), order, active)()
 	m.live = s.run.oracle.payment(m.Account, m.ImpUID)
-	s.holdHere(false)
-	s.answer(w, r, order, m)
+	s.holdHere(false, by)
+	s.answer(w, r, order, m, by)
 }
 
 // arrive notes a message.
-func (s *deliveryShop) arrive(order string, r *http.Request, body []byte) *toldMessage {
+func (s *deliveryShop) arrive(order string, r *http.Request, body []byte, by *gateway) (*toldMessage, *activeMessage) {
 	m := &toldMessage{at: time.Now(), id: r.Header.Get("Webhook-Id"), genuine: isGenuine(r, body)}
 	err := json.Unmarshal(body, m)
 	s.mu.Lock()
@@ -153,18 +166,25 @@ func (s *deliveryShop) arrive(order string, r *http.Request, body []byte) *toldM
 	if err != nil || m.MerchantUID != order || m.Amount == nil || m.CancelAmount == nil {
 		s.problems = append(s.problems, fmt.Sprintf("%s: %v in %s", order, err, body))
 	}
-	m.overlapped = s.active[order] > 0
-	s.active[order]++
+	for _, other := range s.active[order] {
+		if other.by.pauses.Load() == other.pauses {
+			m.overlapped = true
+		} else {
+			m.stopped = true
+		}
+	}
+	active := &activeMessage{by, by.pauses.Load()}
+	s.active[order] = append(s.active[order], active)
 	s.told = append(s.told, m)
-	return m
+	return m, active
 }
 
 // leave returns what ends a request. It is called also when its connection has ended.
-func (s *deliveryShop) leave(ctx context.Context, order string) func() {
+func (s *deliveryShop) leave(ctx context.Context, order string, active *activeMessage) func() {
 	end := sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.active[order]--
+		s.active[order] = slices.DeleteFunc(s.active[order], func(other *activeMessage) bool { return other == active })
 	})
 	context.AfterFunc(ctx, end)
 	return end
@@ -182,16 +202,17 @@ func isGenuine(r *http.Request, body []byte) bool {
 }
 
 // holdHere holds a message if the operator waits for one.
-func (s *deliveryShop) holdHere(heard bool) {
+func (s *deliveryShop) holdHere(heard bool, by *gateway) {
 	h := s.hold.Load()
 	if h != nil && h.heard == heard && s.hold.CompareAndSwap(h, nil) {
+		h.from = by
 		close(h.arrived)
 		wait(h.released, time.Minute)
 	}
 }
 
 // answer answers a message as it is drawn.
-func (s *deliveryShop) answer(w http.ResponseWriter, r *http.Request, order string, m *toldMessage) {
+func (s *deliveryShop) answer(w http.ResponseWriter, r *http.Request, order string, m *toldMessage, by *gateway) {
 	how := shopHears
 	if !s.run.calm.Load() && !strings.HasPrefix(order, baitPrefix) {
 		if s.run.isStubborn(order) {
@@ -225,7 +246,7 @@ func (s *deliveryShop) answer(w http.ResponseWriter, r *http.Request, order stri
 		return
 	}
 	s.hear(m)
-	s.holdHere(true)
+	s.holdHere(true, by)
 	switch how {
 	case shopLost:
 		panic(http.ErrAbortHandler)

@@ -2,8 +2,8 @@
 
 package acceptance
 
-// This file holds the delivery run: a gateway in a process of its own, which is killed, stopped and
-// reloaded, and which the shop must hear of every payment from. Notices are lost, doubled, forged and
+// This file holds the delivery run: gateways in processes of their own, which are killed, stopped and
+// reloaded, and from which the shop must hear of every payment. Notices are lost, doubled, forged and
 // early, and the shop is down, slow or broken. At the end all faults end, and what the shop was told is
 // compared with what the API has. The parts of the run are in the other files named deliveryrun.
 //
@@ -15,10 +15,10 @@ package acceptance
 // depends on the machine.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -31,6 +31,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/dbtest"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
@@ -63,8 +64,8 @@ type deliverySize struct {
 type deliveryRun struct {
 	size     deliverySize
 	g        *gatewaytest.Gateway
-	process  *gatewayProcess
-	admin    string
+	gateways *gateways
+	program  string // the gateway's binary, "" for this one
 	sender   *http.Client
 	draw     *deliveryDraw
 	accounts []*deliveryAccount
@@ -73,7 +74,7 @@ type deliveryRun struct {
 	oracle   *apiOracle
 	counts   faultCounts
 	calm     atomic.Bool  // nothing fails any more
-	starts   atomic.Int64 // how often the gateway was ended
+	starts   atomic.Int64 // how often a gateway was ended
 	began    time.Time
 	ctx      context.Context
 	ended    <-chan struct{}
@@ -90,12 +91,19 @@ type deliveryRun struct {
 
 // TestDeliveryRun fails if the shop is not told of a payment or a refund, or is told what is not so, twice
 // at once, or out of order.
-func TestDeliveryRun(t *testing.T) {
+func TestDeliveryRun(t *testing.T) { runDelivery(t, "") }
+
+// The same with three gateways that share a database, to which happens much, too.
+func TestDeliveryRunOnPostgres(t *testing.T) { runDelivery(t, dbtest.Postgres) }
+
+func TestDeliveryRunOnMariaDB(t *testing.T) { runDelivery(t, dbtest.MariaDB) }
+
+func runDelivery(t *testing.T, kind dbtest.Kind) {
 	size := deliverySize{orders: 300, foreign: 24, older: 1000, accounts: 3, over: 18 * time.Second, tries: 2 * time.Minute, patience: 40 * time.Second, operator: true}
 	if *long {
 		size = deliverySize{orders: 10_000, foreign: 400, older: 1000, accounts: 6, over: 12 * time.Minute, tries: 2 * time.Minute, patience: 6 * time.Minute, full: true, operator: true}
 	}
-	c := newDeliveryRun(t, size, "")
+	c := newDeliveryRun(t, size, kind, "")
 	c.run(t)
 	j := c.judge()
 	c.report(t, j)
@@ -104,19 +112,20 @@ func TestDeliveryRun(t *testing.T) {
 	}
 }
 
-// newDeliveryRun prepares a run. program is the gateway's binary, "" for this one.
-func newDeliveryRun(t *testing.T, size deliverySize, program string) *deliveryRun {
+// newDeliveryRun prepares a run with the ledger in a kind of database, "" for a file. program is the
+// gateway's binary, "" for this one.
+func newDeliveryRun(t *testing.T, size deliverySize, kind dbtest.Kind, program string) *deliveryRun {
 	t.Helper()
 	c := &deliveryRun{
-		size: size, draw: newDeliveryDraw(), ctx: t.Context(), ended: t.Context().Done(), sender: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 100}},
+		size: size, draw: newDeliveryDraw(), program: program, ctx: t.Context(), ended: t.Context().Done(),
 		orders: make(map[string]*deliveryOrder), stories: make(map[string]int), acks: make(map[ack]bool), paid: make(map[string]time.Time),
 	}
-	t.Cleanup(c.sender.CloseIdleConnections)
 	c.shop = newDeliveryShop(t, c)
 	c.api = newDeliveryAPI(c)
 	c.g, _ = gatewaytest.Prepare(t, gatewaytest.Setup{API: c.api})
+	confirms := &balancer{g: c.g, next: &http.Transport{DisableKeepAlives: true}}
 	c.g.API = emulator.New(emulator.Options{
-		MaxPayments: 1_000_000, Now: c.api.now, Transport: deliveryTransport{&http.Transport{DisableKeepAlives: true}},
+		MaxPayments: 1_000_000, Now: c.api.now, Transport: deliveryTransport{confirms},
 		Fault: func(_ emulator.Endpoint, r *http.Request) emulator.Fault {
 			if r == nil { // a webhook
 				return emulator.Fault{}
@@ -133,13 +142,23 @@ func newDeliveryRun(t *testing.T, size deliverySize, program string) *deliveryRu
 		}
 		t.Setenv(fmt.Sprintf("CVS_DELIVERY_KEY_%d", i), a.key)
 		t.Setenv(fmt.Sprintf("CVS_DELIVERY_SECRET_%d", i), a.secret)
+		t.Setenv(fmt.Sprintf("CVS_DELIVERY_NEXT_SECRET_%d", i), "next-"+a.secret)
 		gatewaytest.AddSecret(a.key)
 		gatewaytest.AddSecret(a.secret)
 		c.accounts = append(c.accounts, a)
 	}
 	c.oracle = &apiOracle{api: c.g.API, accounts: c.accounts, tokens: make(map[string]string)}
-	c.admin = gatewaytest.Address(t)
-	c.process = &gatewayProcess{config: c.config(), program: program}
+	c.gateways = newGateways(t, c.g, c.config(kind), kind, "{env.CVS_DELIVERY_SECRET_", "{env.CVS_DELIVERY_NEXT_SECRET_", "{env.CVS_DELIVERY_NEXT_SECRET_", "{env.CVS_DELIVERY_SECRET_")
+	for _, gw := range c.gateways.list {
+		gw.program = program
+	}
+	if size.full && kind != "" {
+		c.gateways.takeVersions(t)
+	}
+	confirms.gs = c.gateways
+	apps := &http.Transport{MaxIdleConnsPerHost: 100}
+	t.Cleanup(apps.CloseIdleConnections)
+	c.sender = &http.Client{Timeout: 20 * time.Second, Transport: &balancer{c.g, c.gateways, apps}}
 	c.payOlder(t)
 	return c
 }
@@ -155,10 +174,10 @@ func (d deliveryTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // config returns the gateway's configuration.
-func (c *deliveryRun) config() string {
+func (c *deliveryRun) config(kind dbtest.Kind) string {
 	var accounts, proxies, notices strings.Builder
 	for i, a := range c.accounts {
-		options := fmt.Sprintf("imp_key {env.CVS_DELIVERY_KEY_%d}\nimp_secret {env.CVS_DELIVERY_SECRET_%[1]d}\napi API\ntimeout %s\n", i, deliveryTimeout)
+		options := fmt.Sprintf("imp_key {env.CVS_DELIVERY_KEY_%d}\nimp_secret {env.CVS_DELIVERY_SECRET_%[1]d}\napi API\ntimeout %s\n%s", i, deliveryTimeout, firstKeys)
 		account, confirm, sweep := "", "", "off"
 		if a.name != "" {
 			options = fmt.Sprintf("account %s {\n%s}\n", a.name, options)
@@ -178,15 +197,16 @@ func (c *deliveryRun) config() string {
 				timeout %s
 				require heard true
 				secret {env.CVS_TEST_NOTICE_SECRET}
+				header %s %s
 			}
 			retry 3s
 			intervals 100ms 300ms 1s
 			sweep %s
 		}
-		`, account, c.shop.url, deliveryTimeout, sweep)
+		`, account, c.shop.url, deliveryTimeout, toldByHeader, gatewayNumber, sweep)
 	}
 	return c.g.Fill(`{
-	admin `+c.admin+`
+	admin off
 	persist_config off
 	auto_https off
 	grace_period 500ms
@@ -195,7 +215,7 @@ func (c *deliveryRun) config() string {
 		level DEBUG
 	}
 	cvs {
-		ledger LEDGER
+		ledger `+cmp.Or(databaseLedger(kind, "issue"), "LEDGER")+`
 		`) + c.g.Fill(accounts.String()) + c.g.Fill(`
 	}
 }
@@ -248,7 +268,7 @@ func (c *deliveryRun) payOlder(t *testing.T) {
 func (c *deliveryRun) run(t *testing.T) {
 	t.Helper()
 	c.began = time.Now()
-	c.process.start(t)
+	c.gateways.start(t)
 	var around sync.WaitGroup
 	defer around.Wait() // also if the operator fails
 	orders := c.draw.orders(c.size.orders, c.size.full, c.accounts)
@@ -267,13 +287,17 @@ func (c *deliveryRun) run(t *testing.T) {
 		after := c.size.over * time.Duration(i) / time.Duration(c.size.foreign)
 		around.Go(func() { wait(c.ended, after); c.sendForeign(t, i) })
 	}
+	if c.gateways.database != nil {
+		around.Go(func() { c.gateways.database.operate(t, c.size.over) })
+	}
 	if c.size.operator {
 		c.operate(t)
 	}
 	around.Wait()
 	c.calm.Store(true)
+	c.gateways.waitUntilUp(t)
 	c.settle(t)
-	c.process.kill()
+	c.gateways.kill()
 }
 
 // deliveryLeft is what the gateway says of its work at the end.
@@ -302,21 +326,12 @@ func (c *deliveryRun) settle(t *testing.T) {
 	}
 }
 
-// askAdmin sends a request to the admin endpoint.
+// askAdmin sends a request to the admin endpoint of one of the gateways.
 func (c *deliveryRun) askAdmin(t *testing.T, method, path, body string) string {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+c.admin+path, strings.NewReader(body))
-	require.NoError(t, err)
-	if body != "" {
-		r.Header.Set("Content-Type", gatewaytest.JSONType)
-	}
-	resp, err := c.sender.Do(r)
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, resp.StatusCode, "%s", answer)
-	return string(answer)
+	status, answer := c.gateways.askAdmin(t, c.gateways.any(), method, path, body)
+	require.Equal(t, http.StatusOK, status, answer)
+	return answer
 }
 
 // isStubborn reports whether the shop refuses an order until the end.

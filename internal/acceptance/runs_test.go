@@ -19,10 +19,12 @@ import (
 )
 
 var (
-	long       = flag.Bool("long", false, "run the long form of a run")
-	seed       = flag.Uint64("seed", 1, "seed of the random numbers of a run")
-	bad        = flag.Int("faults", 10, "percent of the requests and webhooks in the fault run that get a fault of their own")
-	withLedger = flag.Bool("ledger", true, "with -ledger=false the crash run and the sync run must find what the ledger prevents")
+	long        = flag.Bool("long", false, "run the long form of a run")
+	seed        = flag.Uint64("seed", 1, "seed of the random numbers of a run")
+	bad         = flag.Int("faults", 10, "percent of the requests and webhooks in the fault run that get a fault of their own")
+	nodes       = flag.Int("nodes", 3, "number of gateways in a run in which they share a database")
+	oldRevision = flag.String("old", "HEAD~1", "the version before, from which a run with a database upgrades its gateways, as git names it")
+	withLedger  = flag.Bool("ledger", true, "with -ledger=false the crash run and the sync run must find what the ledger prevents")
 )
 
 // withoutLedger takes the ledger from a gateway if the flag says so. Each POST /cvs then goes to the
