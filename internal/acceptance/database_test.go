@@ -23,7 +23,7 @@ import (
 
 const (
 	// databaseVariable has the database's address in the environment of a gateway.
-	databaseVariable = "CVS_TEST_DATABASE"
+	databaseVariable = "CVS_TEST_SHARED_DSN"
 	// databaseConnections is how many connections the server accepts. Each gateway has five.
 	databaseConnections = 30
 )

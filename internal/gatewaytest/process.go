@@ -3,6 +3,7 @@ package gatewaytest
 // This file holds the start of a Caddy in a process of its own.
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"os"
@@ -75,9 +76,8 @@ func startProcess(t *testing.T, command []string, config string, env []string) *
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	line := make([]byte, len("ready\n"))
-	_, err = io.ReadFull(out, line)
+	line, err := bufio.NewReader(out).ReadString('\n') // a program that does not get ready says why
 	require.NoError(t, err)
-	require.Equal(t, "ready\n", string(line))
+	require.Equal(t, "ready\n", line)
 	return cmd
 }
