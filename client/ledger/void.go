@@ -5,6 +5,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
 )
@@ -40,6 +41,10 @@ func (l *Ledger) Void(ctx context.Context, acc *Account, impUID string, send fun
 	}
 }
 
+// settling is the time in which another node writes what it has answered. The app may send its DELETE to
+// this one before.
+const settling = 100 * time.Millisecond
+
 // orderOf returns the number of the order that has a payment, or ErrNotFound.
 func (l *Ledger) orderOf(ctx context.Context, account, impUID string) (number string, err error) {
 	l.mu.Lock()
@@ -48,13 +53,17 @@ func (l *Ledger) orderOf(ctx context.Context, account, impUID string) (number st
 	if isFresh {
 		return key.Order, nil
 	}
-	err = l.use(ctx, func(ctx context.Context, s Store) error {
+	find := func(ctx context.Context, s Store) error {
 		row, err := s.GetByImpUID(ctx, account, impUID)
 		if err == nil {
 			number = row.Order
 		}
 		return err
-	})
+	}
+	err = l.use(ctx, find)
+	if errors.Is(err, ErrNotFound) && l.now().shared && l.opts.clock.Sleep(ctx, settling, nil) == nil {
+		err = l.use(ctx, find)
+	}
 	return number, err
 }
 

@@ -106,6 +106,29 @@ func TestVoidOfWhatTheLedgerDoesNotKnowIsPassedOn(t *testing.T) {
 	}
 }
 
+// The app gets a barcode from one node, and sends its DELETE to another one before the first has written it.
+func TestVoidWaitsForTheBarcodeOfAnotherNode(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.opens = func() (Store, error) { return sharedStore{w.store}, nil }
+		w.l.Reopen(errBroken)
+		time.Sleep(time.Minute)
+		w.seen("imp_1", client.StatusReady)
+		time.AfterFunc(settling/2, func() { w.put(w.issued("a", "imp_1")) })
+		_, err := w.void("imp_1")
+		require.NoError(t, err)
+		assert.Equal(t, []string{"put held: a/imp_1 issued!", "DELETE imp_1", "put: a/imp_1 void"}, w.book.read())
+		_, err = w.void("imp_2")
+		require.NoError(t, err)
+		assert.Contains(t, w.book.read(), "without a hold", "it is not this ledger's")
+	})
+}
+
+// sharedStore is a store that several nodes share.
+type sharedStore struct{ *mapStore }
+
+func (sharedStore) Now() int64 { return time.Now().UnixMilli() }
+
 // failsAt makes the n-th operation of a kind fail, and all that follow.
 func (w *world) failsAt(op string, n int) {
 	w.store.hook(func(_ context.Context, o string, _ *Row) error {
