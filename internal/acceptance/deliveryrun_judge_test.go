@@ -58,6 +58,7 @@ type deliveryJudge struct {
 	ids     map[string]deliveryEvent
 	heard   int // events that the shop knows
 	doubles int
+	stopped int // messages beside another one, of a gateway that had been stopped
 	notLate int // messages of a void barcode that was paid, whose void the gateway did not live to see
 }
 
@@ -128,6 +129,9 @@ func (j *deliveryJudge) message(m *toldMessage) {
 	j.ids[m.id] = e
 	if !m.genuine {
 		j.note(toldUnsigned, m.ImpUID, m.id)
+	}
+	if m.stopped {
+		j.stopped++
 	}
 	if m.overlapped {
 		j.note(toldAtOnce, m.ImpUID, e)

@@ -306,7 +306,7 @@ func (gs *gateways) logFigures(t *testing.T, figures *table) {
 			}
 			name := "logged: " + entry[1].Str
 			if strings.HasPrefix(entry[1].Str, "the ledger is down") && entry[2].Exists() {
-				name += ": " + entry[2].Str
+				name += ": " + entry[2].Str[:min(len(entry[2].Str), 100)]
 			}
 			counts.add(name)
 		}

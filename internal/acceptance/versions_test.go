@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -55,7 +54,9 @@ const clockVariable = "CVS_TEST_CLOCK"
 // of a machine does whose clock is wrong.
 func wrongClock(t *testing.T) map[string]string {
 	t.Helper()
-	file := filepath.Join(runtime.GOROOT(), "src", "time", "time.go")
+	root, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT").Output()
+	require.NoError(t, err)
+	file := filepath.Join(strings.TrimSpace(string(root)), "src", "time", "time.go")
 	source, err := os.ReadFile(file)
 	require.NoError(t, err)
 	const line = "\tsec, nsec, mono := runtimeNow()\n\tif mono == 0 {\n"
