@@ -168,22 +168,24 @@ func (d *sharedDatabase) full(t *testing.T) {
 		return
 	}
 	defer db.Close()
-	refused := false
-	for end := time.Now().Add(d.upTo(4 * time.Second)); time.Now().Before(end); {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		conn, err := db.Conn(ctx)
-		cancel()
-		if err == nil {
-			defer conn.Close()
-			continue
+	take := func(until func(err error) bool) {
+		for err := error(nil); !until(err); {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			var conn *sql.Conn
+			if conn, err = db.Conn(ctx); err == nil {
+				defer conn.Close()
+			} else {
+				wait(nil, 10*time.Millisecond)
+			}
+			cancel()
 		}
-		if !refused {
-			refused = true
-			d.cut(t)
-		}
-		wait(nil, 10*time.Millisecond)
 	}
-	assert.True(t, refused, "the server has more connections than it is to accept")
+	began := time.Now()
+	take(func(err error) bool { return err != nil || time.Since(began) > time.Minute })
+	assert.Less(t, time.Since(began), time.Minute, "the server has more connections than it is to accept")
+	d.cut(t)
+	end := time.Now().Add(d.upTo(4 * time.Second))
+	take(func(error) bool { return time.Now().After(end) }) // those that the gateways have lost
 }
 
 // refuseOne keeps one gateway from connecting.
