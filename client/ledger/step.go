@@ -237,11 +237,13 @@ func (e *env) anotherDeadline(a *Attempt, q *Terms) bool {
 	return later < -deadlineSlack || 2*later > left
 }
 
+// pastDeadline reports whether a barcode is of no use any more. The API's clock is known to a second only, so
+// the last second of a barcode counts as past.
 func (e *env) pastDeadline(a *Attempt) bool {
 	if a.Deadline == 0 {
 		return e.ago(a.Asked) > unknownDeadline
 	}
-	return e.api > a.Deadline
+	return e.api >= a.Deadline
 }
 
 // begin makes room for a new attempt. An attempt that is to be looked at again is dropped only if

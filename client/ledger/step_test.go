@@ -320,7 +320,7 @@ func TestJudgeAReadyBarcode(t *testing.T) {
 		{name: "later by more than half", terms: named(life + life/2 + 1), want: doVoid},
 		{name: "in the year 3000", attempt: func(a *Attempt) { a.Deadline = 32_503_680_000 }, terms: named(32_503_680_000 - api), want: doReuse},
 		{name: "in the year 5000 rather than 3000", attempt: func(a *Attempt) { a.Deadline = 32_503_680_000 }, terms: named(95_617_584_000 - api), want: doVoid},
-		{name: "in its last second", attempt: func(a *Attempt) { a.Deadline = api }, want: doReuse},
+		{name: "in its last second", attempt: func(a *Attempt) { a.Deadline = api }, want: doVoid},
 		{name: "past its deadline", attempt: func(a *Attempt) { a.Deadline = api - 1 }, want: doVoid},
 		{name: "past its deadline, which is named again", attempt: func(a *Attempt) { a.Deadline = api - 1 }, terms: named(-1), want: doVoid},
 	} {
