@@ -6,6 +6,7 @@ package acceptance
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -37,24 +38,31 @@ var disruptions = []disruption{
 	{name: "stopped with a POST /cvs done and unanswered", short: 1, long: 30, held: emulator.EndpointIssue, done: true, stop: crashTimeout / 2, upTo: 3 * crashTimeout},
 	{name: "stopped for longer than a hold may be old", short: 1, long: 10, stop: 2100 * time.Millisecond, upTo: 3 * time.Second},
 	{name: "stopped, then killed, with a POST /cvs at the API", short: 1, long: 20, held: emulator.EndpointIssue, stop: crashTimeout / 4, upTo: crashTimeout, kill: true},
+}
+
+// changes are done to all gateways that share a database, one after the other.
+var changes = []disruption{
 	{name: "all given new keys, one after the other", short: 1, long: 8, all: (*gateways).changeKeys},
 	{name: "all upgraded or put back, one after the other", long: 3, all: (*gateways).changeVersion},
 }
 
-// times is the number of times in this form of the run.
-func (c *crashRun) times(d disruption) int {
-	if d.all != nil && c.gateways.database == nil {
-		return 0
+// disruptions are printed in this order.
+func (c *crashRun) disruptions() []disruption {
+	if c.gateways.database == nil {
+		return disruptions
 	}
-	return leastFaults(d.short, d.long)
+	return slices.Concat(disruptions, changes)
 }
+
+// times is the number of times in this form of the run.
+func (d disruption) times() int { return leastFaults(d.short, d.long) }
 
 // operate does all that is to be done to the gateways, in random order.
 func (c *crashRun) operate(t *testing.T) {
 	rng := draw(2)
 	var plan []disruption
-	for _, d := range disruptions {
-		for range c.times(d) {
+	for _, d := range c.disruptions() {
+		for range d.times() {
 			plan = append(plan, d)
 		}
 	}

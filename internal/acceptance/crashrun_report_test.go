@@ -71,10 +71,10 @@ func (c *crashRun) report(t *testing.T, took time.Duration) {
 func (c *crashRun) disruptionFigures(t *testing.T, figures *table) {
 	t.Helper()
 	kills, pending, stops := 0, 0, 0
-	for _, d := range disruptions {
+	for _, d := range c.disruptions() {
 		n := c.counts.counts[d.name]
 		figures.row("gateway: "+d.name, n)
-		assert.Equal(t, c.times(d), n, d.name)
+		assert.Equal(t, d.times(), n, d.name)
 		if d.kill {
 			kills += n
 		}

@@ -7,6 +7,7 @@ package acceptance
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,38 +23,44 @@ type deliveryDisruption struct {
 	name        string
 	short, long int // how often
 	act         func(c *deliveryRun, t *testing.T, b *bait)
-	all         bool // it is done to all gateways, if they share a database
 }
 
 var deliveryDisruptions = []deliveryDisruption{
-	{"killed when it has acknowledged a notice", 8, 40, (*deliveryRun).killAcknowledged, false},
-	{"killed while the shop has a message", 1, 15, atMessage(false, (*deliveryRun).killAndStart), false},
-	{"killed when the shop has heard, before it answers", 1, 15, atMessage(true, (*deliveryRun).killAndStart), false},
-	{"killed while the API has a look-up", 0, 10, atCall(emulator.EndpointPayment, (*deliveryRun).killAndStart), false},
-	{"killed while the API has a list", 0, 5, atCall(emulator.EndpointList, (*deliveryRun).killAndStart), false},
-	{"killed at a random moment", 1, 20, anywhere((*deliveryRun).killAndStart), false},
-	{"stopped while the shop has a message", 1, 10, atMessage(false, (*deliveryRun).stopAndContinue), false},
-	{"stopped at a random moment", 1, 15, anywhere((*deliveryRun).stopAndContinue), false},
-	{"shut down and started", 1, 10, anywhere((*deliveryRun).shutDownAndStart), false},
-	{"reloaded", 2, 30, anywhere((*deliveryRun).reload), false},
-	{shopDown, 1, 12, (*deliveryRun).shopAway, false},
-	{"all given new keys, one after the other", 1, 8, (*deliveryRun).changeKeys, true},
-	{"all upgraded or put back, one after the other", 0, 3, (*deliveryRun).changeVersion, true},
+	{"killed when it has acknowledged a notice", 8, 40, (*deliveryRun).killAcknowledged},
+	{"killed while the shop has a message", 1, 15, atMessage(false, (*deliveryRun).killAndStart)},
+	{"killed when the shop has heard, before it answers", 1, 15, atMessage(true, (*deliveryRun).killAndStart)},
+	{"killed while the API has a look-up", 0, 10, atCall(emulator.EndpointPayment, (*deliveryRun).killAndStart)},
+	{"killed while the API has a list", 0, 5, atCall(emulator.EndpointList, (*deliveryRun).killAndStart)},
+	{"killed at a random moment", 1, 20, anywhere((*deliveryRun).killAndStart)},
+	{"stopped while the shop has a message", 1, 10, atMessage(false, (*deliveryRun).stopAndContinue)},
+	{"stopped at a random moment", 1, 15, anywhere((*deliveryRun).stopAndContinue)},
+	{"shut down and started", 1, 10, anywhere((*deliveryRun).shutDownAndStart)},
+	{"reloaded", 2, 30, anywhere((*deliveryRun).reload)},
+	{shopDown, 1, 12, (*deliveryRun).shopAway},
 }
 
-func (c *deliveryRun) times(d deliveryDisruption) int {
-	if d.all && c.gateways.database == nil {
-		return 0
-	}
-	return c.least(d.short, d.long)
+// deliveryChanges are done to all gateways that share a database, one after the other.
+var deliveryChanges = []deliveryDisruption{
+	{"all given new keys, one after the other", 1, 8, (*deliveryRun).changeKeys},
+	{"all upgraded or put back, one after the other", 0, 3, (*deliveryRun).changeVersion},
 }
+
+// disruptions are printed in this order.
+func (c *deliveryRun) disruptions() []deliveryDisruption {
+	if c.gateways.database == nil {
+		return deliveryDisruptions
+	}
+	return slices.Concat(deliveryDisruptions, deliveryChanges)
+}
+
+func (c *deliveryRun) times(d deliveryDisruption) int { return c.least(d.short, d.long) }
 
 // operate does all that is to be done, in random order, spread over the time in which orders begin.
 func (c *deliveryRun) operate(t *testing.T) {
 	t.Helper()
 	rng := draw(2)
 	var plan []deliveryDisruption
-	for _, d := range deliveryDisruptions {
+	for _, d := range c.disruptions() {
 		for range c.times(d) {
 			plan = append(plan, d)
 		}

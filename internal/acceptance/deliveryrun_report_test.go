@@ -26,7 +26,7 @@ func (c *deliveryRun) report(t *testing.T, j *deliveryJudge) {
 	for _, s := range deliveryStories {
 		c.figure(t, &figures, "order: "+s.name, c.stories[s.name], c.size.orders*s.times/25/2)
 	}
-	for _, d := range deliveryDisruptions {
+	for _, d := range c.disruptions() {
 		c.figure(t, &figures, d.name, c.counts.counts[d.name], c.times(d))
 	}
 	for _, name := range []string{
