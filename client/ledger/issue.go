@@ -14,6 +14,8 @@ import (
 type Answer struct {
 	Response *client.Response
 	Reused   bool // this request did not issue the barcode
+
+	checked time.Duration // by the monotonic clock: a barcode that is reused was not voided until then
 }
 
 // Issue answers a POST /cvs: with the order's barcode if it has one that is the same request's, and
@@ -22,14 +24,20 @@ type Answer struct {
 // and is slow. Identical requests at the same time are one. The error is one of this
 // package or of package client.
 func (l *Ledger) Issue(ctx context.Context, acc *Account, r *Request) (Answer, error) {
-	issued := false
-	got, err, _ := l.identity.Do(acc.Name+"\x00"+r.Identity, func() (any, error) {
-		issued = true
-		return l.issue(impatient(context.WithoutCancel(ctx)), acc, r)
-	})
-	answer := got.(Answer)
-	answer.Reused = answer.Reused || !issued && err == nil && answer.Response.Err() == nil
-	return answer, err
+	began := l.opts.clock.Now().monotonic
+	for {
+		issued := false
+		got, err, _ := l.identity.Do(acc.Name+"\x00"+r.Identity, func() (any, error) {
+			issued = true
+			return l.issue(impatient(context.WithoutCancel(ctx)), acc, r)
+		})
+		answer := got.(Answer)
+		if !issued && err == nil && answer.Reused && answer.checked < began {
+			continue // the barcode may have been voided before this request came
+		}
+		answer.Reused = answer.Reused || !issued && err == nil && answer.Response.Err() == nil
+		return answer, err
+	}
 }
 
 // issue does without the store what it cannot do with it. Requests of this process for one order
@@ -157,6 +165,7 @@ func (a *asking) pause(ctx context.Context, until int64) error {
 
 // reuse answers with a payment that was looked up, unless the row was written since it was read.
 func (a *asking) reuse(ctx context.Context, seen *Seen) (Answer, error) {
+	now := a.l.opts.clock.Now().monotonic
 	row, err := a.l.get(ctx, a.key)
 	switch {
 	case err != nil:
@@ -164,7 +173,7 @@ func (a *asking) reuse(ctx context.Context, seen *Seen) (Answer, error) {
 	case row.Version != a.was:
 		return Answer{}, errAgain
 	}
-	return Answer{Response: seen.Answer, Reused: true}, nil
+	return Answer{Response: seen.Answer, Reused: true, checked: now}, nil
 }
 
 // send writes a new attempt and makes its call.

@@ -5,6 +5,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -846,4 +847,45 @@ func TestAListFromBeforeTellsNothing(t *testing.T) {
 			require.ErrorIs(t, err, ErrBusy)
 		})
 	})
+}
+
+// Identical requests share an answer, but not one that was true only before the second of them came: the
+// app had the barcode voided in between, on another node, and knows that.
+func TestIssueDoesNotShareAnAnswerOfBefore(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		late := &lateStore{mapStore: w.store, at: 2} // the last read of the first request
+		w.opens = func() (Store, error) { return late, nil }
+		w.l.Reopen(errBroken)
+		time.Sleep(time.Minute)
+		w.put(w.issued("a", "imp_1"))
+		w.seen("imp_1", client.StatusReady)
+		var first sync.WaitGroup
+		first.Go(func() {
+			answer, err := w.issue()
+			assert.NoError(t, err)
+			assert.Equal(t, "imp_1", string(answer.Response.Body))
+		})
+		time.Sleep(opTimeout / 4)
+		w.store.change(Key{"shop", "o"}, func(r *Row) { r.Attempts[0].State = Void })
+		w.api.status("imp_1", client.StatusCancelled)
+		answer, err := w.issue()
+		require.NoError(t, err)
+		assert.Equal(t, "new_1", string(answer.Response.Body))
+		first.Wait()
+	})
+}
+
+// lateStore is a store whose answer to a read comes late.
+type lateStore struct {
+	*mapStore
+	at int // which read, counted down
+}
+
+func (s *lateStore) Get(ctx context.Context, key Key) (*Row, error) {
+	row, err := s.mapStore.Get(ctx, key)
+	if s.at--; s.at == 0 {
+		time.Sleep(opTimeout / 2)
+	}
+	return row, err
 }

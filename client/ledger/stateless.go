@@ -30,6 +30,7 @@ func (l *Ledger) issueWithout(ctx context.Context, acc *Account, r *Request, unt
 		}
 	}
 	if keep != "" {
+		now := l.opts.clock.Now().monotonic
 		seen, err := acc.API.Payment(bounded, keep)
 		if err != nil {
 			return Answer{}, silent(err)
@@ -38,7 +39,7 @@ func (l *Ledger) issueWithout(ctx context.Context, acc *Account, r *Request, unt
 			return Answer{}, ErrBusy // it has changed since it was listed
 		}
 		l.missReused(ctx, acc, r, &seen)
-		return Answer{Response: seen.Answer, Reused: true}, nil
+		return Answer{Response: seen.Answer, Reused: true, checked: now}, nil
 	}
 	if inDoubt {
 		return Answer{}, ErrBusy
