@@ -218,13 +218,17 @@ func (d *sharedDatabase) figures(t *testing.T, figures *table) {
 	}
 }
 
+func (d *sharedDatabase) query(t *testing.T, query string) [][]string {
+	t.Helper()
+	return d.server.Query(t, d.database.Name, query)
+}
+
 // write writes what the tables hold into a file that is searched for secrets.
 func (d *sharedDatabase) write(t *testing.T, file string) {
 	t.Helper()
 	var text strings.Builder
 	for _, query := range []string{"SELECT * FROM caddy_cvs_orders", "SELECT * FROM caddy_cvs_payments", "SELECT * FROM caddy_cvs_notes"} {
-		rows := d.server.Query(t, d.database.Name, query)
-		for _, row := range rows {
+		for _, row := range d.query(t, query) {
 			text.WriteString(strings.Join(row, " ") + "\n")
 		}
 	}

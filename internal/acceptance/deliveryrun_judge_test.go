@@ -46,6 +46,7 @@ type deliveryJudge struct {
 	orders   map[string]*deliveryOrder
 	payments map[string]*deliveryPayment
 	acks     map[ack]bool
+	unknown  map[string]bool // imp_uids of barcodes of which the shop need not hear
 	told     []toldMessage
 	now      time.Time
 
@@ -67,7 +68,7 @@ func (c *deliveryRun) judge() *deliveryJudge {
 	told := c.shop.messages() // first: what comes later is not known to be missing
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	j := &deliveryJudge{orders: c.orders, payments: c.oracle.payments(c.orders), acks: c.acks, told: told, now: time.Now()}
+	j := &deliveryJudge{orders: c.orders, payments: c.oracle.payments(c.orders), acks: c.acks, unknown: c.unknown, told: told, now: time.Now()}
 	j.judge()
 	return j
 }
@@ -240,7 +241,7 @@ func (m *toldMessage) fitsCancellations() bool {
 // untold finds what of a payment the shop was never told.
 func (j *deliveryJudge) untold(p *deliveryPayment) {
 	o := j.orders[p.MerchantUID]
-	if p.PaidAt == 0 || o.forbidden || o.unclear {
+	if p.PaidAt == 0 || o.forbidden || o.unclear || j.unknown[p.ImpUID] {
 		return
 	}
 	lacks := func(e deliveryEvent, mistake string) {
@@ -261,7 +262,7 @@ func (j *deliveryJudge) untold(p *deliveryPayment) {
 // unexpired finds an order whose barcode has expired and of which the shop was never told.
 func (j *deliveryJudge) unexpired(o *deliveryOrder) {
 	last := j.payments[o.last]
-	if last == nil || o.voided[o.last] || last.expires > j.now.Unix() {
+	if last == nil || j.unknown[o.last] || o.voided[o.last] || last.expires > j.now.Unix() {
 		return
 	}
 	for _, p := range j.payments {

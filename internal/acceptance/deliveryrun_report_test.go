@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/tidwall/gjson"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
@@ -98,6 +99,8 @@ func (c *deliveryRun) work(t *testing.T, figures *table, j *deliveryJudge) {
 	figures.row("two messages at once, because a gateway was stopped", j.stopped)
 	figures.row("orders with two barcodes at once: asked for without the ledger", c.withTwo())
 	if d := c.gateways.database; d != nil {
+		figures.row("on_down", c.onDown)
+		figures.row("barcodes issued without the ledger, and lost with a gateway", len(c.unknown))
 		d.figures(t, figures)
 		d.write(t, c.g.Ledger)
 		c.gateways.logFigures(t, figures)
@@ -123,6 +126,33 @@ func (c *deliveryRun) work(t *testing.T, figures *table, j *deliveryJudge) {
 	assert.Empty(t, secret, "the run wrote a secret")
 	c.foreign(j)
 }
+
+// neverWritten returns the imp_uids of barcodes that were issued without the ledger, by a gateway that lacked
+// it, and that are in no row although all gateways are up again: the gateway was ended before.
+func (c *deliveryRun) neverWritten(t *testing.T) map[string]bool {
+	t.Helper()
+	if c.gateways.database == nil {
+		return nil
+	}
+	without, known, unknown := make(map[string]bool), make(map[string]bool), make(map[string]bool)
+	c.gateways.readLogs(t, func(line string) {
+		if entry := gjson.GetMany(line, "msg", "merchant_uid"); entry[0].Str == issuesWithout {
+			without[entry[1].Str] = true
+		}
+	})
+	for _, row := range c.gateways.database.query(t, "SELECT imp_uid FROM caddy_cvs_payments") {
+		known[row[0]] = true
+	}
+	for _, p := range c.g.API.Payments() {
+		if without[p.MerchantUID] && !known[p.ImpUID] {
+			unknown[p.ImpUID] = true
+		}
+	}
+	return unknown
+}
+
+// issuesWithout is what a gateway logs of each order for which it asks without its ledger.
+const issuesWithout = "the ledger is down: the order is looked up at the API instead"
 
 // withTwo counts the orders with two barcodes that are paid, or that a till takes. Two gateways that lack their
 // ledger at the same time may issue them, as long as on_down says issue.

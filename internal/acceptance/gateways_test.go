@@ -296,23 +296,31 @@ func (gs *gateways) waitUntilUp(t *testing.T) {
 func (gs *gateways) logFigures(t *testing.T, figures *table) {
 	t.Helper()
 	var counts faultCounts
+	gs.readLogs(t, func(line string) {
+		entry := gjson.GetMany(line, "level", "msg", "error", "operation")
+		if entry[0].Str != "error" || entry[3].Exists() || entry[1].Str == "handled request" {
+			return
+		}
+		name := "logged: " + entry[1].Str
+		if strings.HasPrefix(entry[1].Str, "the ledger is down") && entry[2].Exists() {
+			name += ": " + entry[2].Str[:min(len(entry[2].Str), 100)]
+		}
+		counts.add(name)
+	})
+	for _, name := range counts.names {
+		figures.row(name, counts.counts[name])
+	}
+}
+
+// readLogs reads each line that the gateways have logged.
+func (gs *gateways) readLogs(t *testing.T, read func(line string)) {
+	t.Helper()
 	for _, gw := range gs.list {
 		content, err := os.ReadFile(gw.log)
 		require.NoError(t, err)
 		for line := range strings.Lines(string(content)) {
-			entry := gjson.GetMany(line, "level", "msg", "error", "operation")
-			if entry[0].Str != "error" || entry[3].Exists() || entry[1].Str == "handled request" {
-				continue
-			}
-			name := "logged: " + entry[1].Str
-			if strings.HasPrefix(entry[1].Str, "the ledger is down") && entry[2].Exists() {
-				name += ": " + entry[2].Str[:min(len(entry[2].Str), 100)]
-			}
-			counts.add(name)
+			read(line)
 		}
-	}
-	for _, name := range counts.names {
-		figures.row(name, counts.counts[name])
 	}
 }
 
