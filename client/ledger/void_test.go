@@ -110,7 +110,7 @@ func TestVoidOfWhatTheLedgerDoesNotKnowIsPassedOn(t *testing.T) {
 func TestVoidWaitsForTheBarcodeOfAnotherNode(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {
-		w.opens = func() (Store, error) { return sharedStore{w.store}, nil }
+		w.opens = func() (Store, error) { return clockedStore{w.store}, nil }
 		w.l.Reopen(errBroken)
 		time.Sleep(time.Minute)
 		w.seen("imp_1", client.StatusReady)
@@ -124,10 +124,10 @@ func TestVoidWaitsForTheBarcodeOfAnotherNode(t *testing.T) {
 	})
 }
 
-// sharedStore is a store that several nodes share.
-type sharedStore struct{ *mapStore }
+// clockedStore is a store with a clock: several nodes may share it.
+type clockedStore struct{ *mapStore }
 
-func (sharedStore) Now() int64 { return time.Now().UnixMilli() }
+func (clockedStore) Now() int64 { return time.Now().UnixMilli() }
 
 // failsAt makes the n-th operation of a kind fail, and all that follow.
 func (w *world) failsAt(op string, n int) {
