@@ -1,10 +1,16 @@
 package acceptance
 
 import (
+	"errors"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/assert"
 )
 
 // This file holds what the fault run draws, counts and measures with.
@@ -101,8 +107,9 @@ func wait(done <-chan struct{}, d time.Duration) (over bool) {
 	}
 }
 
-// timerLag measures how late timers are: the machine adds as much to any time that is measured.
-type timerLag struct {
+// machineLag measures how late a machine's timers are, or how slow its disk: it adds as much to any time
+// that is measured.
+type machineLag struct {
 	began time.Time
 
 	mu    sync.Mutex
@@ -111,7 +118,7 @@ type timerLag struct {
 
 const lagSlot = 100 * time.Millisecond
 
-func (l *timerLag) watch(done <-chan struct{}) {
+func (l *machineLag) watchTimers(done <-chan struct{}) {
 	const tick = 5 * time.Millisecond
 	for {
 		due := time.Now().Add(tick)
@@ -124,10 +131,29 @@ func (l *timerLag) watch(done <-chan struct{}) {
 	}
 }
 
-func (l *timerLag) slot(at time.Time) int { return max(0, int(at.Sub(l.began)/lagSlot)) }
+// watchDisk measures how long the disk takes for what the ledger's file does when it commits: two writes,
+// each with its sync.
+func (l *machineLag) watchDisk(t *testing.T, done <-chan struct{}) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "synced"))
+	if !assert.NoError(t, err) {
+		return
+	}
+	defer f.Close()
+	page := make([]byte, 4<<10)
+	for !wait(done, 25*time.Millisecond) {
+		began := time.Now()
+		for range 2 {
+			_, err := f.WriteAt(page, 0)
+			assert.NoError(t, errors.Join(err, f.Sync()))
+		}
+		l.note(began, time.Since(began))
+	}
+}
+
+func (l *machineLag) slot(at time.Time) int { return max(0, int(at.Sub(l.began)/lagSlot)) }
 
 // note records a delay for each slot of time that it lasted.
-func (l *timerLag) note(due time.Time, over time.Duration) {
+func (l *machineLag) note(due time.Time, over time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	last := l.slot(due.Add(over))
@@ -140,7 +166,7 @@ func (l *timerLag) note(due time.Time, over time.Duration) {
 }
 
 // between returns the greatest delay in a span of time.
-func (l *timerLag) between(from, to time.Time) time.Duration {
+func (l *machineLag) between(from, to time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var worst time.Duration

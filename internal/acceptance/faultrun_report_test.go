@@ -58,7 +58,7 @@ func (l *logged) read(t *testing.T, name string) {
 // names reports whether the log has a line about an app's last call. If the gateway was shut
 // down, a line that was written after the shutdown does not count: a real process would have
 // ended.
-func (l *logged) names(v *appView, lag *timerLag) bool {
+func (l *logged) names(v *appView, lag *machineLag) bool {
 	last := v.died.Add(runMargin + lag.between(v.died, v.died.Add(time.Second)))
 	return slices.ContainsFunc(l.orders[v.order], func(at time.Time) bool {
 		return at.After(v.began.Add(-runMargin)) && (v.died.IsZero() || at.Before(last))
@@ -138,6 +138,7 @@ func (f *faultRun) report(t *testing.T, took time.Duration, scans []scan) {
 	figures.row("paid", c.paid)
 	figures.row("slowest decision, ms", c.slowestScan.Milliseconds())
 	figures.row("greatest lag of a timer, ms", f.lag.between(f.lag.began, time.Now()).Milliseconds())
+	figures.row("slowest commit on the disk, ms", f.disk.between(f.disk.began, time.Now()).Milliseconds())
 	figures.row("answers in time only if the lag is allowed for", c.lagged)
 	figures.row("BARCODES THAT NO APP KNOWS OF", c.unknown)
 	figures.row("ORDERS WITH TWO BARCODES", c.twice)
@@ -219,12 +220,13 @@ func (f *faultRun) judgeScan(t *testing.T, c *verdicts, s scan) {
 }
 
 // isLate reports whether an answer took longer than its limit plus the lag of the machine at
-// that time.
+// that time. An answer waits for two commits of the ledger at most, each behind another one.
 func (f *faultRun) isLate(c *verdicts, s span, took, limit time.Duration) bool {
 	if took <= limit+runMargin {
 		return false
 	}
-	if took > limit+runMargin+f.lag.between(s.from, s.to) {
+	const commits = 4
+	if took > limit+runMargin+f.lag.between(s.from, s.to)+commits*f.disk.between(s.from, s.to) {
 		c.late++
 		return true
 	}

@@ -62,7 +62,8 @@ type faultRun struct {
 	routes    *deck[string]
 	shown     *deck[bool]
 	storms    *deck[bool]
-	lag       timerLag
+	lag       machineLag // of the timers
+	disk      machineLag
 	busy      atomic.Int64 // whole requests at the API
 	asking    atomic.Int64 // POST /cvs under way
 	process   atomic.Pointer[lifetime]
@@ -213,7 +214,8 @@ func TestFaultRun(t *testing.T) {
 
 	done, ended := make(chan struct{}), make(chan struct{})
 	var around, watching sync.WaitGroup
-	watching.Go(func() { f.lag.watch(ended) })
+	watching.Go(func() { f.lag.watchTimers(ended) })
+	watching.Go(func() { f.disk.watchDisk(t, ended) })
 	around.Go(func() { f.weather(done) })
 	around.Go(func() { f.operate(t, config, done) })
 	began := time.Now()
@@ -236,7 +238,7 @@ func newFaultRun(t *testing.T, orders int) (*faultRun, string) {
 	t.Helper()
 	draws := &sharedRand{rng: draw(1)}
 	f := &faultRun{
-		draw: draws, saidYes: make(map[string]bool), saidNo: make(map[string]bool), faultPlan: newFaultPlans(draws), lag: timerLag{began: time.Now()},
+		draw: draws, saidYes: make(map[string]bool), saidNo: make(map[string]bool), faultPlan: newFaultPlans(draws), lag: machineLag{began: time.Now()}, disk: machineLag{began: time.Now()},
 		apps:   newDeck(draws, nil, among(25, leftEarly, leftEarly, fractionOfAWon, fractionOfAWon)),
 		shops:  newDeck(draws, nil, among(25, shopNo, shopNo, shop500, shopSilent, shopBroken, shopGarbage, shopTruncated, shopOversized)),
 		routes: newDeck(draws, nil, among(12, routeNo, routeNo, routeSilent, routeBroken)),
