@@ -61,10 +61,11 @@ func (l *Ledger) issue(ctx context.Context, acc *Account, r *Request) (Answer, e
 // asking is a POST /cvs on its way through the table.
 type asking struct {
 	*order
-	r       *Request
-	until   time.Duration // by the monotonic clock: when it waits no longer
-	entered int
-	paid    string // imp_uid of a payment in spite of which the API has issued a barcode
+	r        *Request
+	until    time.Duration // by the monotonic clock: when it waits no longer
+	lookedUp time.Duration // likewise: when the last look-up began
+	entered  int
+	paid     string // imp_uid of a payment in spite of which the API has issued a barcode
 }
 
 // ask enters the table until there is an answer.
@@ -108,6 +109,7 @@ func (a *asking) enter(ctx, bounded context.Context) (Answer, error) {
 		}
 		switch s.do {
 		case doLookUp:
+			a.lookedUp = a.l.opts.clock.Now().monotonic
 			seen, err := a.acc.lookUp(bounded, a.row.Attempts[s.attempt].ImpUID)
 			if err != nil && !errors.Is(err, client.ErrNotFound) {
 				return Answer{}, err
@@ -165,7 +167,6 @@ func (a *asking) pause(ctx context.Context, until int64) error {
 
 // reuse answers with a payment that was looked up, unless the row was written since it was read.
 func (a *asking) reuse(ctx context.Context, seen *Seen) (Answer, error) {
-	now := a.l.opts.clock.Now().monotonic
 	row, err := a.l.get(ctx, a.key)
 	switch {
 	case err != nil:
@@ -173,7 +174,7 @@ func (a *asking) reuse(ctx context.Context, seen *Seen) (Answer, error) {
 	case row.Version != a.was:
 		return Answer{}, errAgain
 	}
-	return Answer{Response: seen.Answer, Reused: true, checked: now}, nil
+	return Answer{Response: seen.Answer, Reused: true, checked: a.lookedUp}, nil
 }
 
 // send writes a new attempt and makes its call.

@@ -850,30 +850,61 @@ func TestAListFromBeforeTellsNothing(t *testing.T) {
 }
 
 // Identical requests share an answer, but not one that was true only before the second of them came: the
-// app had the barcode voided in between, on another node, and knows that.
+// app had the barcode voided in between, and knows that.
 func TestIssueDoesNotShareAnAnswerOfBefore(t *testing.T) {
 	t.Parallel()
-	inWorld(t, func(w *world) {
-		late := &lateStore{mapStore: w.store, at: 2} // the last read of the first request
-		w.opens = func() (Store, error) { return late, nil }
-		w.l.Reopen(errBroken)
-		time.Sleep(time.Minute)
-		w.put(w.issued("a", "imp_1"))
-		w.seen("imp_1", client.StatusReady)
-		var first sync.WaitGroup
-		first.Go(func() {
-			answer, err := w.issue()
-			assert.NoError(t, err)
-			assert.Equal(t, "imp_1", string(answer.Response.Body))
+	for name, prepare := range map[string]func(w *world) (void func()){
+		"the row was read late, and another node voids": func(w *world) func() {
+			late := &lateStore{mapStore: w.store, at: 2} // the last read of the first request
+			w.opens = func() (Store, error) { return late, nil }
+			w.l.Reopen(errBroken)
+			time.Sleep(time.Minute)
+			return func() {
+				w.store.change(Key{"shop", "o"}, func(r *Row) { r.Attempts[0].State = Void })
+			}
+		},
+		"the look-up was late, and a node without its ledger voids": func(w *world) func() {
+			w.configure(func(acc *Account) { acc.API = &lateAPI{API: acc.API} })
+			return func() {}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(w *world) {
+				void := prepare(w)
+				w.put(w.issued("a", "imp_1"))
+				w.seen("imp_1", client.StatusReady)
+				var first sync.WaitGroup
+				first.Go(func() {
+					answer, err := w.issue()
+					assert.NoError(t, err)
+					assert.Equal(t, "imp_1", string(answer.Response.Body))
+				})
+				time.Sleep(opTimeout / 4)
+				void()
+				w.api.status("imp_1", client.StatusCancelled)
+				answer, err := w.issue()
+				require.NoError(t, err)
+				assert.Equal(t, "new_1", string(answer.Response.Body))
+				first.Wait()
+			})
 		})
-		time.Sleep(opTimeout / 4)
-		w.store.change(Key{"shop", "o"}, func(r *Row) { r.Attempts[0].State = Void })
-		w.api.status("imp_1", client.StatusCancelled)
-		answer, err := w.issue()
-		require.NoError(t, err)
-		assert.Equal(t, "new_1", string(answer.Response.Body))
-		first.Wait()
-	})
+	}
+}
+
+// lateAPI is an API whose answer to the first look-up comes late.
+type lateAPI struct {
+	API
+	looked bool
+}
+
+func (l *lateAPI) Payment(ctx context.Context, impUID string) (Seen, error) {
+	seen, err := l.API.Payment(ctx, impUID)
+	if !l.looked {
+		l.looked = true
+		time.Sleep(opTimeout / 2)
+	}
+	return seen, err
 }
 
 // lateStore is a store whose answer to a read comes late.
