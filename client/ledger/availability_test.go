@@ -212,6 +212,39 @@ func TestStoreThatIsSlowCatchesUp(t *testing.T) {
 	})
 }
 
+// Apps that ask faster than a slow store writes do not keep it from being used again: they wait for a moment
+// while the rest of what it has missed is written.
+func TestStoreCatchesUpHoweverFastAppsAsk(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.api.on(func(string) fault { time.Sleep(30 * time.Millisecond); return fault{work: true} })
+		w.store.hook(broken)
+		var asking sync.WaitGroup
+		var done atomic.Bool
+		for app := range 10 {
+			asking.Go(func() {
+				for i := 0; !done.Load(); i++ {
+					_, err := w.l.Issue(t.Context(), w.acc, request(func(q *Terms) { q.Order = fmt.Sprint(app, i) }))
+					assert.NoError(t, err)
+				}
+			})
+		}
+		time.Sleep(2 * time.Second)
+		require.True(t, w.l.Down())
+		w.store.hook(func(_ context.Context, op string, _ *Row) error {
+			if op == "put" {
+				time.Sleep(100 * time.Millisecond)
+			}
+			return nil
+		})
+		time.Sleep(3 * time.Second)
+		assert.False(t, w.l.Down())
+		done.Store(true)
+		asking.Wait()
+		w.api.on(nil)
+	})
+}
+
 // What is issued before the store is opened for the first time is missed, too.
 func TestFirstOpenThatCannotCatchUpIsTriedAgain(t *testing.T) {
 	t.Parallel()

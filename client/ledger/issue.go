@@ -50,6 +50,9 @@ func (l *Ledger) issue(ctx context.Context, acc *Account, r *Request) (Answer, e
 	defer l.vacate(key)
 	if l.opts.Open != nil {
 		answer, err := l.ask(ctx, acc, r, until)
+		if errors.Is(err, ErrDown) && l.comesUp(ctx) {
+			answer, err = l.ask(ctx, acc, r, until)
+		}
 		if !errors.Is(err, ErrDown) || l.present().Refuse {
 			return answer, err
 		}

@@ -67,10 +67,11 @@ type Settings struct {
 // Ledger gives each order one barcode. It may be used by many goroutines at once.
 type Ledger struct {
 	opts     Options
-	identity singleflight.Group    // the calls of Issue under way, by their identity
-	clock    atomic.Pointer[Clock] // the store's, also while that is down; nil if it has none, or was never up
-	reads    atomic.Int64          // from the store that have succeeded
-	writes   atomic.Int64          // likewise to it
+	identity singleflight.Group            // the calls of Issue under way, by their identity
+	clock    atomic.Pointer[Clock]         // the store's, also while that is down; nil if it has none, or was never up
+	reads    atomic.Int64                  // from the store that have succeeded
+	writes   atomic.Int64                  // likewise to it
+	nearly   atomic.Pointer[chan struct{}] // while the rest of what the store has missed is written; closed when that ends
 
 	mu       sync.Mutex
 	settings []*Settings // of the configurations in use, the newest last
