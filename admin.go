@@ -79,7 +79,7 @@ func (a *Admin) handler(method string, answer func(*http.Request, operatorLedger
 			return adminError(http.StatusNotFound, err)
 		}
 		result, err := answer(r, orders)
-		if errors.Is(err, ledger.ErrDown) {
+		if errors.Is(err, ledger.ErrDown) || errors.Is(err, ledger.ErrBusy) {
 			return adminError(http.StatusServiceUnavailable, err)
 		}
 		if err != nil {

@@ -207,12 +207,14 @@ func TestAdminRetries(t *testing.T) {
 
 func TestAdminNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	l := &adminLedger{err: ledger.ErrDown}
+	l := &adminLedger{}
 	for _, c := range []struct{ method, target, body string }{
 		{"GET", "/cvs/barcodes", ""}, {"POST", "/cvs/retry", `{"all":true}`}, {"POST", "/cvs/retry", `{"order":"order-1"}`},
 	} {
-		_, err := l.ask(t, c.method, c.target, gatewaytest.JSONType, c.body)
-		assertAdminError(t, err, http.StatusServiceUnavailable, "the ledger is down")
+		for _, l.err = range []error{ledger.ErrDown, ledger.ErrBusy, ledger.ErrSlow} {
+			_, err := l.ask(t, c.method, c.target, gatewaytest.JSONType, c.body)
+			assertAdminError(t, err, http.StatusServiceUnavailable, l.err.Error())
+		}
 	}
 	for target, method := range map[string]string{"/cvs/barcodes": "GET", "/cvs/retry": "POST"} {
 		w, err := l.ask(t, http.MethodPut, target, gatewaytest.JSONType, "{}")

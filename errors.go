@@ -94,7 +94,7 @@ func (x *exchange) explain(err error) (status int, message string) {
 	}
 }
 
-// explainOrder is explain for the errors of the ledger, which all mean that nothing was issued.
+// explainOrder is explain for the errors of the ledger. All but one mean that nothing was issued.
 func (x *exchange) explainOrder(err error) (status int, message string) {
 	channel, isChannel := errors.AsType[*ledger.ChannelError](err)
 	_, isAtTill := errors.AsType[*ledger.AtTillError](err)
@@ -102,6 +102,10 @@ func (x *exchange) explainOrder(err error) (status int, message string) {
 	paid, isPaid := errors.AsType[*ledger.PaidError](err)
 	order := strconv.Quote(x.merchantUID)
 	switch {
+	case errors.Is(err, ledger.ErrSlow) && x.call.operation == opVoid:
+		return http.StatusServiceUnavailable, "The gateway's ledger does not answer in time: try again. Nothing was done."
+	case errors.Is(err, ledger.ErrSlow):
+		return http.StatusServiceUnavailable, "The gateway's ledger does not answer in time: ask again, and get the one barcode of order " + order + "."
 	case errors.Is(err, ledger.ErrBusy) && x.call.operation == opVoid:
 		return http.StatusServiceUnavailable, "Another call about the order of this barcode is under way: try again. Nothing was done."
 	case errors.Is(err, ledger.ErrBusy):

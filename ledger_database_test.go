@@ -93,6 +93,28 @@ func TestStartWhileTheDatabaseIsAway(t *testing.T) {
 	})
 }
 
+// A database that hangs does not hold up an issue for long, and is used again when it works.
+func TestDatabaseThatHangs(t *testing.T) {
+	t.Parallel()
+	onDatabases(t, func(t *testing.T, kind dbtest.Kind) {
+		t.Parallel()
+		server := dbtest.Shared(t, kind)
+		proxy := dbtest.NewProxy(t, server.Addr())
+		db := newDatabase(t, server)
+		g := gatewaytest.Start(t, inDatabase(kind, db.At(proxy.Addr())))
+		first := g.MustIssue(t, "order-1")
+		proxy.Hold()
+		assert.Equal(t, first.ImpUID, g.MustIssue(t, "order-1").ImpUID)
+		second := g.MustIssue(t, "order-2")
+		g.WaitForLine(t, `"level":"error"`, "the order is looked up at the API instead", `"merchant_uid":"order-2"`)
+		proxy.Release()
+		require.Eventually(t, func() bool { return strings.Contains(g.Log(t), "the ledger is up again") }, 40*time.Second, 20*time.Millisecond)
+		assert.Equal(t, [][]string{{"2"}}, server.Query(t, db.Name, "SELECT COUNT(*) FROM caddy_cvs_orders"), "what was missed")
+		assert.Equal(t, second.ImpUID, g.MustIssue(t, "order-2").ImpUID)
+		assert.Len(t, g.API.Payments(), 2)
+	})
+}
+
 // caddy validate provisions a configuration.
 func TestProvisionConnectsToNoDatabase(t *testing.T) {
 	t.Parallel()

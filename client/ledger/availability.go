@@ -5,7 +5,6 @@ package ledger
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -93,10 +92,6 @@ func (l *Ledger) current() Store {
 	return l.store
 }
 
-// errSlow means that the store works, and that something took too long all the same. Going without the
-// store would make a second barcode beside a node that uses it.
-var errSlow = fmt.Errorf("%w: the store is slow", ErrBusy)
-
 // patienceKey is the key of a *time.Duration in a context: how long the call still waits for the store.
 type patienceKey struct{}
 
@@ -111,7 +106,7 @@ func works(err error) bool {
 	return err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) || errors.Is(err, ErrBusy)
 }
 
-// use reads from the store. The error is do's own if it is no failure of the store, errSlow if it took
+// use reads from the store. The error is do's own if it is no failure of the store, ErrSlow if it took
 // too long, but that does not show that the store is down, and ErrDown otherwise.
 func (l *Ledger) use(ctx context.Context, do func(context.Context, Store) error) error {
 	return l.try(ctx, &l.reads, do)
@@ -133,7 +128,7 @@ func (l *Ledger) try(ctx context.Context, done *atomic.Int64, do func(context.Co
 		done.Add(1)
 		return err
 	case errors.Is(err, context.DeadlineExceeded) && (!whole || done.Load() != before):
-		return errSlow
+		return ErrSlow
 	}
 	l.fail(store, err)
 	return ErrDown

@@ -17,6 +17,10 @@ var (
 	// ErrBusy means that another call about the order is under way, or that it cannot be told yet
 	// whether an earlier one made a barcode. Nothing was issued. Ask again.
 	ErrBusy = errors.New("the order is busy")
+	// ErrSlow is an ErrBusy: the store works, and something took too long all the same. Going without the
+	// store would make a second barcode beside a node that uses it. A barcode may have been issued: who
+	// asks again gets it.
+	ErrSlow = fmt.Errorf("%w: the ledger is slow", ErrBusy)
 	// ErrSilent means that the API did not tell what the order's barcode is. Nothing was issued.
 	ErrSilent = errors.New("the API does not tell the state of the order's barcode")
 	// ErrTooMany means that the order has as many attempts as a row keeps, and that each may still

@@ -247,7 +247,7 @@ func (a *asking) forgetPaid(ctx, bounded context.Context) error {
 // payment and voided it. A look-up of the client may even have shown that one's payment.
 func (a *asking) stillMine(ctx context.Context, mine *Attempt) error {
 	row, err := a.l.get(ctx, a.key)
-	if errors.Is(err, errSlow) { // if it is the order's barcode, the app gets it when it asks again
+	if errors.Is(err, ErrSlow) { // if it is the order's barcode, the app gets it when it asks again
 		return err
 	}
 	if err != nil {

@@ -188,7 +188,7 @@ func (l *Ledger) miss(acc *Account, m missed) {
 		defer l.vacate(m.key)
 		for {
 			err := l.update(context.Background(), acc, m.key, true, m.add)
-			if !errors.Is(err, ErrDown) && !errors.Is(err, errSlow) || l.remember(m) {
+			if !errors.Is(err, ErrDown) && !errors.Is(err, ErrSlow) || l.remember(m) {
 				return
 			}
 		}
