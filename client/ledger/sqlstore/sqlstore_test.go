@@ -222,6 +222,29 @@ func TestWriterWithAWrongTime(t *testing.T) {
 	})
 }
 
+// While a machine sleeps its monotonic clock may stand still. The database is asked for the time as soon as
+// it is needed.
+func TestMachineThatSleeps(t *testing.T) {
+	forEach(t, func(t *testing.T, server *dbtest.Server) {
+		s := openNew(t, server)
+		for _, wallOnly := range []bool{false, true} { // or the wall clock was set
+			s.clock.mu.Lock()
+			s.clock.known.wall -= time.Minute.Milliseconds()
+			if !wallOnly {
+				s.clock.known.milliseconds -= time.Minute.Milliseconds()
+			}
+			s.clock.mu.Unlock()
+			s.Now()
+			require.Eventually(t, func() bool {
+				s.clock.mu.Lock()
+				defer s.clock.mu.Unlock()
+				return !s.clock.known.slept(time.Now())
+			}, 5*time.Second, time.Millisecond)
+			assert.InDelta(t, time.Now().UnixMilli(), s.Now(), 900)
+		}
+	})
+}
+
 func TestOnlyAPersonCanMend(t *testing.T) {
 	forEach(t, func(t *testing.T, server *dbtest.Server) {
 		d := server.NewDatabase(t)
