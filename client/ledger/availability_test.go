@@ -264,6 +264,19 @@ func TestFirstOpenThatCannotCatchUpIsTriedAgain(t *testing.T) {
 	})
 }
 
+func TestWhatIsLostIsReported(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.store.hook(broken)
+		_, err := w.issue()
+		require.NoError(t, err)
+		require.NoError(t, w.l.Close())
+		list := w.reported()
+		require.NotEmpty(t, list)
+		assert.Equal(t, "the ledger was closed before it was up again: this call is not in it, and the shop is not told of its payment new_1", list[len(list)-1])
+	})
+}
+
 func TestOnlySoMuchIsRemembered(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {

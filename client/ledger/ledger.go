@@ -178,7 +178,8 @@ func (l *Ledger) env(acc *Account) *env {
 	}
 }
 
-// Close waits for the writes under way and closes the store.
+// Close waits for the writes under way and closes the store. What a store that is down has missed is
+// reported: it is lost.
 func (l *Ledger) Close() error {
 	l.mu.Lock()
 	if !l.ended {
@@ -188,9 +189,12 @@ func (l *Ledger) Close() error {
 	l.mu.Unlock()
 	l.work.Wait()
 	l.mu.Lock()
-	store := l.store
-	l.store = nil
+	store, lost := l.store, l.missed
+	l.store, l.missed = nil, nil
 	l.mu.Unlock()
+	for _, m := range lost {
+		l.opts.Report(Event{Message: "the ledger was closed before it was up again: this call is not in it, and the shop is not told of its payment", Key: m.key, ImpUID: m.attempt.ImpUID})
+	}
 	if store == nil {
 		return nil
 	}
