@@ -99,6 +99,7 @@ func (c *deliveryRun) bait(t *testing.T) *bait {
 	c.orders[o.id] = o
 	c.mu.Unlock()
 	barcode := c.issue(t, o, 0)
+	require.NotEmpty(t, barcode.number, c.stuck[o])
 	_, err := c.g.API.Scan(t.Context(), emulator.ScanRequest{Barcode: barcode.number})
 	require.NoError(t, err)
 	c.mu.Lock()

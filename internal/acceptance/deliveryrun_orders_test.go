@@ -67,6 +67,7 @@ func (c *deliveryRun) issue(t *testing.T, o *deliveryOrder, deadline time.Durati
 	t.Helper()
 	members := map[string]any{"merchant_uid": o.id, "amount": o.amount, "buyer_name": gatewaytest.BuyerName, "buyer_tel": gatewaytest.BuyerTel}
 	asked, ends := 0, c.ends()
+	var answers faultCounts
 	for began := time.Now(); time.Since(began) < c.size.tries; wait(c.ended, 100*time.Millisecond) {
 		if deadline != 0 {
 			members["expired_at"] = time.Now().Add(deadline).Unix() + 1
@@ -83,6 +84,7 @@ func (c *deliveryRun) issue(t *testing.T, o *deliveryOrder, deadline time.Durati
 			}
 		}
 		if status != http.StatusOK || json.Unmarshal(answer, &envelope) != nil || envelope.Code != 0 || envelope.Response.ImpUID == "" {
+			answers.add(fmt.Sprintf("%d %s", status, answer))
 			continue
 		}
 		p := envelope.Response
@@ -97,7 +99,7 @@ func (c *deliveryRun) issue(t *testing.T, o *deliveryOrder, deadline time.Durati
 		}
 		return deliveryBarcode{p.ImpUID, p.Barcode}
 	}
-	c.gaveUp(o, "got no barcode")
+	c.gaveUp(o, fmt.Sprintf("got no barcode, but in %d tries %v times these answers: %q", asked, answers.counts, answers.names))
 	return deliveryBarcode{}
 }
 
