@@ -45,7 +45,7 @@ func configurations(t *testing.T) map[string]string {
 			configs[name] = accounts + block
 		}
 	}
-	require.Len(t, configs, 5+6)
+	require.Len(t, configs, 5+7)
 	return configs
 }
 
@@ -68,7 +68,11 @@ var (
 
 // withSecrets replaces the placeholders of a configuration by ones that resolve. A channel key is
 // no secret.
-func withSecrets(config string) string {
+func withSecrets(t *testing.T, config string) string {
+	t.Helper()
+	if strings.Contains(config, "{env.CVS_DATABASE}") {
+		config = strings.ReplaceAll(config, "{env.CVS_DATABASE}", gatewaytest.Placeholder(t, "postgres://shop:a-password-8f1@127.0.0.1:1/shop"))
+	}
 	config = strings.ReplaceAll(config, "{env.PORTONE_CHANNEL_KEY}", "channel-key-1")
 	config = envPattern.ReplaceAllStringFunc(config, func(placeholder string) string {
 		if strings.HasPrefix(placeholder, "{env.CVS_") && strings.HasSuffix(placeholder, "_SECRET}") {
@@ -86,7 +90,7 @@ func TestShownCaddyfilesLoad(t *testing.T) {
 	for name, config := range configurations(t) {
 		t.Run(name, func(t *testing.T) {
 			assert.Equal(t, string(caddyfile.Format([]byte(config))), config, "formatted as caddy fmt does it")
-			require.NoError(t, caddy.Validate(gatewaytest.Adapt(t, withSecrets(config))))
+			require.NoError(t, caddy.Validate(gatewaytest.Adapt(t, withSecrets(t, config))))
 		})
 	}
 }
@@ -97,7 +101,7 @@ func TestShownGatewaysListenForEveryHost(t *testing.T) {
 	t.Parallel()
 	gateways := 0
 	for name, config := range configurations(t) {
-		for _, server := range servers(t, gatewaytest.Adapt(t, withSecrets(config))) {
+		for _, server := range servers(t, gatewaytest.Adapt(t, withSecrets(t, config))) {
 			routes := string(caddyconfig.JSON(server.Routes, nil))
 			if !strings.Contains(routes, `"handler":"cvs_proxy"`) {
 				continue
@@ -148,7 +152,7 @@ func startExample(t *testing.T, name string, lacks map[string]string) *gatewayte
 		require.Contains(t, string(content), was)
 		pairs = append(pairs, was, is)
 	}
-	config := strings.NewReplacer(pairs...).Replace(withSecrets(string(content)))
+	config := strings.NewReplacer(pairs...).Replace(withSecrets(t, string(content)))
 	inAccount := regexp.MustCompile(`(?m)^(\s+)imp_key `)
 	require.Regexp(t, inAccount, config)
 	config = inAccount.ReplaceAllString(config, "${1}api "+g.APIServer.URL+"\n${1}imp_key ")
@@ -211,7 +215,7 @@ func TestShownJSONLoads(t *testing.T) {
 	blocks := fenced(t, "json")
 	require.Len(t, blocks, 1)
 	cfg := new(caddy.Config)
-	require.NoError(t, caddy.StrictUnmarshalJSON([]byte(withSecrets(blocks[0])), cfg))
+	require.NoError(t, caddy.StrictUnmarshalJSON([]byte(withSecrets(t, blocks[0])), cfg))
 	require.NoError(t, caddy.Validate(cfg))
 }
 
