@@ -309,15 +309,10 @@ func play() bool {
 			return true
 		}
 	case "behind":
-		for _, delay := range []time.Duration{0, distance} {
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				fmt.Println(err)
-				return true
-			}
-			fmt.Println(listener.Addr())
-			go func() { _ = (&http.Server{Handler: behind(delay), ReadHeaderTimeout: time.Minute}).Serve(listener) }()
-		}
+		serve(behind(0))
+		serve(behind(distance))
+	case "payments":
+		serve(payments())
 	default:
 		return false
 	}
@@ -328,6 +323,17 @@ func play() bool {
 		}
 		_ = json.NewEncoder(os.Stdout).Encode(spentSoFar())
 	}
+}
+
+// serve serves at an address that it prints.
+func serve(handler http.Handler) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(listener.Addr())
+	go func() { _ = (&http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}).Serve(listener) }()
 }
 
 func run(config string) error {
@@ -354,8 +360,9 @@ func spentSoFar() spent {
 
 // process is another process of the comparison.
 type process struct {
-	in  io.Writer
-	out *bufio.Scanner
+	in   io.Writer
+	out  *bufio.Scanner
+	stop func() // ends it
 }
 
 func startProcess(b *testing.B, role string) *process {
@@ -369,11 +376,12 @@ func startProcess(b *testing.B, role string) *process {
 	out, err := cmd.StdoutPipe()
 	require.NoError(b, err)
 	require.NoError(b, cmd.Start())
-	b.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		_ = in.Close()
 		_ = cmd.Wait()
 	})
-	return &process{in, bufio.NewScanner(out)}
+	b.Cleanup(stop)
+	return &process{in, bufio.NewScanner(out), stop}
 }
 
 func (p *process) line(b *testing.B) string {
@@ -452,7 +460,7 @@ func keepAsking(address string, requests []source, counter *atomic.Uint64, end t
 			if _, err := conn.Write(buf); err != nil {
 				return nil, err
 			}
-			if err := skipAnswer(answers); err != nil {
+			if err := skipAnswer(answers, ""); err != nil {
 				return nil, err
 			}
 		}
@@ -463,8 +471,8 @@ func keepAsking(address string, requests []source, counter *atomic.Uint64, end t
 	return taken, nil
 }
 
-// skipAnswer reads one answer, which must be a 200 with a Content-Length.
-func skipAnswer(r *bufio.Reader) error {
+// skipAnswer reads one answer, which must be a 200 with a Content-Length, and have a text in its body.
+func skipAnswer(r *bufio.Reader, want string) error {
 	length := -1
 	for first := true; ; first = false {
 		line, err := r.ReadSlice('\n')
@@ -474,7 +482,11 @@ func skipAnswer(r *bufio.Reader) error {
 		case first && !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")):
 			return fmt.Errorf("answered %q", line)
 		case len(line) == 2:
-			_, err = r.Discard(length)
+			body, err := r.Peek(length)
+			if err == nil && !bytes.Contains(body, []byte(want)) {
+				err = fmt.Errorf("answered %q", body)
+			}
+			_, _ = r.Discard(len(body))
 			return err
 		case length < 0 && bytes.EqualFold(line[:min(len(line), 15)], []byte("Content-Length:")):
 			if length, err = strconv.Atoi(string(bytes.TrimSpace(line[15:]))); err != nil {
