@@ -32,7 +32,7 @@ func (p place) load(b *testing.B, all servers, template *ledger.Row, rows int) {
 	b.Helper()
 	store := p.open(b, true) // which makes tables
 	if p.kind == file {
-		putAll(b, store, template, rows)
+		p.putAll(b, store, template, rows)
 	}
 	require.NoError(b, store.Close())
 	switch p.kind {
@@ -42,10 +42,10 @@ func (p place) load(b *testing.B, all servers, template *ledger.Row, rows int) {
 		require.NoError(b, written.Sync())
 		require.NoError(b, written.Close())
 	case postgres:
-		copyIn(b, p.database.DSN, template, rows)
+		p.copyIn(b, p.database.DSN, template, rows)
 		all[p.kind].Exec(b, p.database.Name, "VACUUM ANALYZE", "CHECKPOINT") // as the server itself would, some time later
 	case mariadb:
-		insertAll(b, p.database.DSN, template, rows)
+		p.insertAll(b, p.database.DSN, template, rows)
 		all[p.kind].Exec(b, p.database.Name, "ANALYZE TABLE caddy_cvs_orders, caddy_cvs_payments")
 	}
 	p.compare(b, template)
@@ -56,7 +56,7 @@ func (p place) compare(b *testing.B, template *ledger.Row) {
 	b.Helper()
 	store := p.open(b, true)
 	defer store.Close()
-	want := nthRow(template, 0)
+	want := p.nthRow(template, 0)
 	for _, read := range []func() (*ledger.Row, error){
 		func() (*ledger.Row, error) { return store.Get(b.Context(), want.Key()) },
 		func() (*ledger.Row, error) { return store.GetByImpUID(b.Context(), "", want.Attempts[0].ImpUID) },
@@ -71,14 +71,14 @@ func (p place) compare(b *testing.B, template *ledger.Row) {
 }
 
 // putAll has many writers share the commits of a file.
-func putAll(b *testing.B, store ledger.Store, template *ledger.Row, rows int) {
+func (x numbering) putAll(b *testing.B, store ledger.Store, template *ledger.Row, rows int) {
 	b.Helper()
 	var next atomic.Int64
 	var writing sync.WaitGroup
 	for range 1000 {
 		writing.Go(func() {
 			for n := int(next.Add(1)) - 1; n < rows; n = int(next.Add(1)) - 1 {
-				if !assert.NoError(b, store.Put(b.Context(), nthRow(template, n), 0, false)) {
+				if !assert.NoError(b, store.Put(b.Context(), x.nthRow(template, n), 0, false)) {
 					return
 				}
 			}
@@ -90,14 +90,14 @@ func putAll(b *testing.B, store ledger.Store, template *ledger.Row, rows int) {
 
 // sorted returns the rows in the order of their keys: a table that
 // is filled in the order of its keys is filled sooner.
-func sorted(rows int) []int {
+func (x numbering) sorted(rows int) []int {
 	type named struct {
 		name string
 		n    int
 	}
 	list := make([]named, rows)
 	for n := range list {
-		list[n] = named{scattered(n), n}
+		list[n] = named{x.nth(n), n}
 	}
 	slices.SortFunc(list, func(a, b named) int { return strings.Compare(a.name, b.name) })
 	numbers := make([]int, rows)
@@ -124,14 +124,14 @@ func paymentValues(row *ledger.Row) ([]any, error) {
 }
 
 // copyIn loads a Postgres.
-func copyIn(b *testing.B, dsn string, template *ledger.Row, rows int) {
+func (x numbering) copyIn(b *testing.B, dsn string, template *ledger.Row, rows int) {
 	b.Helper()
 	conn, err := pgx.Connect(b.Context(), dsn)
 	require.NoError(b, err)
 	defer conn.Close(context.Background())
-	numbers := sorted(rows)
+	numbers := x.sorted(rows)
 	from := func(values func(*ledger.Row) ([]any, error)) pgx.CopyFromSource {
-		return pgx.CopyFromSlice(rows, func(i int) ([]any, error) { return values(nthRow(template, numbers[i])) })
+		return pgx.CopyFromSlice(rows, func(i int) ([]any, error) { return values(x.nthRow(template, numbers[i])) })
 	}
 	_, err = conn.CopyFrom(b.Context(), pgx.Identifier{"caddy_cvs_orders"}, orderColumns, from(orderValues))
 	require.NoError(b, err)
@@ -140,18 +140,18 @@ func copyIn(b *testing.B, dsn string, template *ledger.Row, rows int) {
 }
 
 // insertAll loads a MariaDB.
-func insertAll(b *testing.B, dsn string, template *ledger.Row, rows int) {
+func (x numbering) insertAll(b *testing.B, dsn string, template *ledger.Row, rows int) {
 	b.Helper()
 	db, err := sql.Open("mysql", dsn+"?interpolateParams=true")
 	require.NoError(b, err)
 	defer db.Close()
-	numbers := sorted(rows)
+	numbers := x.sorted(rows)
 	insert := func(table string, columns []string, values func(*ledger.Row) ([]any, error)) {
 		const page = 2000
 		for list := range slices.Chunk(numbers, page) {
 			var args []any
 			for _, n := range list {
-				more, err := values(nthRow(template, n))
+				more, err := values(x.nthRow(template, n))
 				require.NoError(b, err)
 				args = append(args, more...)
 			}

@@ -39,11 +39,18 @@ func manyRows() (many, moved int) {
 	return 20_000, 2000
 }
 
-// scattered returns a number of twelve digits. Those of n in a row are far from each other: that is
-// harder for an index than order numbers that grow.
-func scattered(n int) string {
-	return fmt.Sprintf("%012d", uint64(n)*618_033_988_751%1_000_000_000_000)
-} //nolint:gosec // it is small
+// numbering is how the numbers of orders and of their payments follow each other.
+type numbering struct {
+	name string
+	nth  func(n int) string // of twelve digits
+}
+
+var (
+	// growing is how it is at most shops.
+	growing = numbering{"numbers that grow", func(n int) string { return fmt.Sprintf("%012d", n) }}
+	// scattered is harder for an index: each number is far from the one before.
+	scattered = numbering{"scattered numbers", func(n int) string { return fmt.Sprintf("%012d", uint64(n)*618_033_988_751%1_000_000_000_000) }}
+)
 
 // quickAPI issues a barcode at once.
 type quickAPI struct{ ledger.API }
@@ -62,6 +69,7 @@ func (quickAPI) Issue(_ context.Context, r *ledger.Request, _ string, maySend fu
 
 // issuer issues barcodes with a ledger.
 type issuer struct {
+	numbering
 	store  ledger.Movable
 	ledger *ledger.Ledger
 	acc    *ledger.Account
@@ -70,7 +78,7 @@ type issuer struct {
 
 func newIssuer(b *testing.B, p place, next int) *issuer {
 	b.Helper()
-	i := &issuer{store: p.open(b, false), acc: &ledger.Account{API: quickAPI{}, Timeout: 10 * time.Second}}
+	i := &issuer{numbering: p.numbering, store: p.open(b, false), acc: &ledger.Account{API: quickAPI{}, Timeout: 10 * time.Second}}
 	i.next.Store(int64(next))
 	i.ledger = ledger.New(ledger.Options{Open: func() (ledger.Store, error) { return i.store, nil }, Report: func(e ledger.Event) { b.Errorf("%v", e) }})
 	i.ledger.Use(&ledger.Settings{Accounts: map[string]*ledger.Account{"": i.acc}})
@@ -90,7 +98,7 @@ func (i *issuer) issue(b *testing.B, n, workers int) (each []time.Duration, all 
 		working.Go(func() {
 			for order := int(i.next.Add(1)) - 1; order < first+n; order = int(i.next.Add(1)) - 1 {
 				began := time.Now()
-				name := "order-" + scattered(order)
+				name := "order-" + i.nth(order)
 				answer, err := i.ledger.Issue(b.Context(), i.acc, &ledger.Request{
 					Terms: ledger.Terms{Order: name, Amount: "15000", PG: "galaxia", Deadline: time.Now().Add(72 * time.Hour).Unix()}, Identity: name,
 				})
@@ -118,7 +126,7 @@ func (i *issuer) issue(b *testing.B, n, workers int) (each []time.Duration, all 
 
 func (i *issuer) isIssued(b *testing.B, order int) bool {
 	b.Helper()
-	row, err := i.store.Get(b.Context(), ledger.Key{Order: "order-" + scattered(order)})
+	row, err := i.store.Get(b.Context(), ledger.Key{Order: "order-" + i.nth(order)})
 	require.NoError(b, err)
 	return row.Attempts[0].State == ledger.Issued
 }
@@ -126,9 +134,9 @@ func (i *issuer) isIssued(b *testing.B, order int) bool {
 // template returns a row as a ledger has written it.
 func template(b *testing.B) *ledger.Row {
 	b.Helper()
-	i := newIssuer(b, place{kind: file, path: b.TempDir() + "/template.db"}, 0)
+	i := newIssuer(b, place{kind: file, numbering: growing, path: b.TempDir() + "/template.db"}, 0)
 	i.issue(b, 1, 1)
-	row, err := i.store.Get(b.Context(), ledger.Key{Order: "order-" + scattered(0)})
+	row, err := i.store.Get(b.Context(), ledger.Key{Order: "order-" + i.nth(0)})
 	require.NoError(b, err)
 	require.NoError(b, i.ledger.Close())
 	return row
@@ -136,9 +144,9 @@ func template(b *testing.B) *ledger.Row {
 
 // nthRow returns the row of an order. The first are due at the times from 1001 on, of the next ones the
 // shop is to hear.
-func nthRow(template *ledger.Row, n int) *ledger.Row {
+func (x numbering) nthRow(template *ledger.Row, n int) *ledger.Row {
 	row := template.Clone()
-	row.Order, row.Due, row.Attempts[0].ImpUID = "order-"+scattered(n), row.Due+int64(n), "imp_"+scattered(n)
+	row.Order, row.Due, row.Attempts[0].ImpUID = "order-"+x.nth(n), row.Due+int64(n), "imp_"+x.nth(n)
 	switch place := int64(1001 + n); {
 	case n < inQueues:
 		row.Due = place
@@ -164,13 +172,13 @@ var measures = []struct {
 	}},
 	{"an order, by its number", func(b *testing.B, i *issuer, rows int) []time.Duration {
 		return repeat(b, 30, 1, func(ctx context.Context) ([]*ledger.Row, error) {
-			row, err := i.store.Get(ctx, ledger.Key{Order: "order-" + scattered(rand.IntN(rows))})
+			row, err := i.store.Get(ctx, ledger.Key{Order: "order-" + i.nth(rand.IntN(rows))})
 			return []*ledger.Row{row}, err
 		})
 	}},
 	{"an order, by its payment's number", func(b *testing.B, i *issuer, rows int) []time.Duration {
 		return repeat(b, 30, 1, func(ctx context.Context) ([]*ledger.Row, error) {
-			row, err := i.store.GetByImpUID(ctx, "", "imp_"+scattered(rand.IntN(rows)))
+			row, err := i.store.GetByImpUID(ctx, "", "imp_"+i.nth(rand.IntN(rows)))
 			return []*ledger.Row{row}, err
 		})
 	}},
@@ -180,7 +188,11 @@ var measures = []struct {
 	{fmt.Sprintf("what the shop is to hear, %d orders", inQueues), due(ledger.TellQueue(""), 1000+2*inQueues, inQueues)},
 	{"64 orders behind another", func(b *testing.B, i *issuer, rows int) []time.Duration {
 		return repeat(b, 10, 64, func(ctx context.Context) ([]*ledger.Row, error) {
-			return i.store.List(ctx, ledger.Key{Order: fmt.Sprintf("order-%012d", rand.Int64N(900_000_000_000))}, 64)
+			after := "9"
+			for after >= "9" { // behind that there may be fewer
+				after = i.nth(rand.IntN(rows * 9 / 10))
+			}
+			return i.store.List(ctx, ledger.Key{Order: "order-" + after}, 64)
 		})
 	}},
 }
@@ -205,52 +217,50 @@ func repeat(b *testing.B, times, want int, do func(context.Context) ([]*ledger.R
 	return each
 }
 
-// BenchmarkRows measures what a ledger with few rows and one with many cost, in turn.
+// compared are a ledger with few rows and one with many.
+type compared struct {
+	kind string
+	numbering
+	issuers [2]*issuer
+	taken   [][2][]time.Duration // of each measure
+}
+
+// BenchmarkRows measures what a ledger with few rows and one with many cost, in turn. The first round
+// warms up.
 func BenchmarkRows(b *testing.B) {
 	all, row, dir := startServers(b), template(b), b.TempDir()
 	many, _ := manyRows()
 	sizes := [2]int{fewRows, many}
-	places := make(map[string][2]place)
-	fmt.Printf("\n%-10s %9s %11s %11s\n", "place", "rows", "loading s", "bytes/row")
-	for _, kind := range kinds {
-		var both [2]place
-		for i, size := range sizes {
-			both[i] = all.newPlace(b, kind, dir)
-			began := time.Now()
-			both[i].load(b, all, row, size)
-			fmt.Printf("%-10s %9d %11.1f %11.0f\n", kind, size, time.Since(began).Seconds(), float64(both[i].size(b, all))/float64(size))
+	var pairs []*compared
+	var places [][2]place
+	fmt.Printf("\n%-10s %-18s %9s %11s %11s\n", "place", "", "rows", "loading s", "bytes/row")
+	for _, numbers := range []numbering{growing, scattered} {
+		for _, kind := range kinds {
+			var both [2]place
+			for i, size := range sizes {
+				both[i] = all.newPlace(b, kind, dir)
+				both[i].numbering = numbers
+				began := time.Now()
+				both[i].load(b, all, row, size)
+				fmt.Printf("%-10s %-18s %9d %11.1f %11.0f\n", kind, numbers.name, size, time.Since(began).Seconds(), float64(both[i].size(b, all))/float64(size))
+			}
+			places = append(places, both)
+			pairs = append(pairs, &compared{kind: kind, numbering: numbers, taken: make([][2][]time.Duration, len(measures))})
 		}
-		places[kind] = both
 	}
 	for _, server := range all { // what was loaded is on the disk, and measured by nothing
 		require.NoError(b, server.Restart())
 	}
-	taken := make(map[string][2][]time.Duration)
-	var issuers [len(sizes)]*issuer
-	rounds := -1 // the first one warms up
-	next := make(map[place]int)
+	for n, p := range pairs {
+		for i, size := range sizes {
+			p.issuers[i] = newIssuer(b, places[n][i], size)
+		}
+	}
+	rounds := -1
 	round := func() {
 		rounds++
-		for _, kind := range kinds {
-			for i, p := range places[kind] {
-				issuers[i] = newIssuer(b, p, max(next[p], sizes[i]))
-			}
-			for _, m := range measures {
-				key := kind + ": " + m.name
-				times := taken[key]
-				for turn := range sizes {
-					i := (turn + rounds) % len(sizes)
-					if now := m.do(b, issuers[i], sizes[i]); rounds > 0 {
-						times[i] = append(times[i], now...)
-					}
-				}
-				require.False(b, b.Failed())
-				taken[key] = times
-			}
-			for i, p := range places[kind] {
-				next[p] = int(issuers[i].next.Load())
-				require.NoError(b, issuers[i].ledger.Close())
-			}
+		for _, p := range pairs {
+			p.measure(b, sizes, rounds)
 		}
 	}
 	round()
@@ -258,14 +268,35 @@ func BenchmarkRows(b *testing.B) {
 		round()
 	}
 	fmt.Printf("\nmedians of %d rounds, in µs, in a ledger of %d and of %d rows; ledger and database share %d processors\n", rounds, sizes[0], sizes[1], runtime.NumCPU())
-	for _, kind := range kinds {
-		fmt.Printf("\n%-42s %9d %9d %9s\n", kind, sizes[0], sizes[1], "ratio")
-		for _, m := range measures {
-			both := taken[kind+": "+m.name]
-			require.NotEmpty(b, both[0], "nothing was measured")
-			few, many := middle(both[0]), middle(both[1])
-			fmt.Printf("%-42s %9.0f %9.0f %9.2f\n", m.name, few, many, many/few)
+	for _, p := range pairs {
+		p.print(b, sizes)
+		for _, i := range p.issuers {
+			require.NoError(b, i.ledger.Close())
 		}
+	}
+}
+
+// measure does one round.
+func (p *compared) measure(b *testing.B, sizes [2]int, round int) {
+	b.Helper()
+	for m, measure := range measures {
+		for turn := range sizes {
+			i := (turn + max(round, 0)) % len(sizes)
+			if taken := measure.do(b, p.issuers[i], sizes[i]); round > 0 {
+				p.taken[m][i] = append(p.taken[m][i], taken...)
+			}
+		}
+		require.False(b, b.Failed())
+	}
+}
+
+func (p *compared) print(b *testing.B, sizes [2]int) {
+	b.Helper()
+	fmt.Printf("\n%-42s %9d %9d %9s\n", p.kind+", "+p.name, sizes[0], sizes[1], "ratio")
+	for m, measure := range measures {
+		require.NotEmpty(b, p.taken[m][0], "nothing was measured")
+		few, many := middle(p.taken[m][0]), middle(p.taken[m][1])
+		fmt.Printf("%-42s %9.0f %9.0f %9.2f\n", measure.name, few, many, many/few)
 	}
 }
 

@@ -4,6 +4,7 @@ package bench
 // servers, and what these use.
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,11 +28,15 @@ const (
 	mariadb  = string(dbtest.MariaDB)
 )
 
-// buffers are the memory that each server keeps pages in: its own default, which a test server does
-// not have.
-var buffers = map[string]map[string]string{
-	postgres: {"shared_buffers": "128MB"},
-	mariadb:  {"innodb-buffer-pool-size": "128M", "innodb-log-file-size": "96M"},
+// buffers is the memory that a server keeps pages in. A test server has less.
+var buffers = flag.Int("buffers", 128, "the megabytes of shared_buffers and of innodb_buffer_pool_size; default that of the servers themselves")
+
+// settings are the settings of a server.
+func settings(kind dbtest.Kind) map[string]string {
+	if kind == dbtest.Postgres {
+		return map[string]string{"shared_buffers": fmt.Sprintf("%dMB", *buffers)}
+	}
+	return map[string]string{"innodb-buffer-pool-size": fmt.Sprintf("%dM", *buffers), "innodb-log-file-size": "96M"}
 }
 
 // servers are the servers of a benchmark, by kind. They wait for the disk, as a shop's do.
@@ -47,25 +52,26 @@ func startServers(b *testing.B) servers {
 			fmt.Printf("%s did not run: it needs a %s server\n", b.Name(), kind)
 			b.SkipNow()
 		}
-		all[string(kind)] = dbtest.Start(b, kind, dbtest.Options{Settings: buffers[string(kind)]})
+		all[string(kind)] = dbtest.Start(b, kind, dbtest.Options{Settings: settings(kind)})
 	}
 	return all
 }
 
 // place is where one ledger is.
 type place struct {
-	kind     string
-	path     string          // of a file
-	database dbtest.Database // else
+	numbering // of the rows that it is filled with
+	kind      string
+	path      string          // of a file
+	database  dbtest.Database // else
 }
 
 // newPlace returns an empty one. Its file is in dir.
 func (all servers) newPlace(b *testing.B, kind, dir string) place {
 	b.Helper()
 	if kind == file {
-		return place{kind: kind, path: filepath.Join(dir, fmt.Sprintf("%d.db", time.Now().UnixNano()))}
+		return place{numbering: growing, kind: kind, path: filepath.Join(dir, fmt.Sprintf("%d.db", time.Now().UnixNano()))}
 	}
-	return place{kind: kind, database: all[kind].NewDatabase(b)}
+	return place{numbering: growing, kind: kind, database: all[kind].NewDatabase(b)}
 }
 
 // open opens it. lost says that what was written may be lost with a power cut, which only a file
