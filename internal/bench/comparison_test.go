@@ -1,5 +1,5 @@
-// Package bench measures the gateway: beside what a merchant would use instead, and with many
-// accounts, barcodes and order checks.
+// Package bench measures the gateway: beside what a merchant would use instead, with many accounts,
+// barcodes and order checks, and with each place where the ledger can be.
 package bench
 
 // This file holds the comparison: how fast the handlers are beside what a merchant would use

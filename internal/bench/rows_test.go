@@ -8,6 +8,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -23,7 +24,10 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 )
 
-var kinds = []string{file, postgres, mariadb}
+var (
+	kinds     = []string{file, postgres, mariadb}
+	onlyPlace = flag.String("place", "", "the only place that BenchmarkRows measures, such as mariadb; default all")
+)
 
 const (
 	fewRows  = 1000
@@ -236,6 +240,9 @@ func BenchmarkRows(b *testing.B) {
 	fmt.Printf("\n%-10s %-18s %9s %11s %11s\n", "place", "", "rows", "loading s", "bytes/row")
 	for _, numbers := range []numbering{growing, scattered} {
 		for _, kind := range kinds {
+			if *onlyPlace != "" && *onlyPlace != kind {
+				continue
+			}
 			var both [2]place
 			for i, size := range sizes {
 				both[i] = all.newPlace(b, kind, dir)
@@ -267,6 +274,7 @@ func BenchmarkRows(b *testing.B) {
 	for b.Loop() {
 		round()
 	}
+	require.NotEmpty(b, pairs, "nothing was measured")
 	fmt.Printf("\nmedians of %d rounds, in µs, in a ledger of %d and of %d rows; ledger and database share %d processors\n", rounds, sizes[0], sizes[1], runtime.NumCPU())
 	for _, p := range pairs {
 		p.print(b, sizes)
