@@ -3,7 +3,7 @@ package bench
 // This file holds the comparison of nodes: how many barcodes and notices a second three gateways with
 // one database do, beside one gateway with its file.
 //
-//	go test -run '^$' -bench '^BenchmarkNodes$' -benchtime 15x -timeout 30m ./internal/bench -cell 500ms
+//	go test -run '^$' -bench '^BenchmarkNodes$' -benchtime 15x -timeout 30m ./internal/bench -long -cell 500ms
 
 import (
 	"bufio"
@@ -45,7 +45,12 @@ func (c nodesContender) String() string {
 var nodesContenders = []nodesContender{{file, 1}, {postgres, 1}, {postgres, 3}, {mariadb, 1}, {mariadb, 3}, {"", 0}}
 
 // lanes are the numbers of requests that are under way at once, over all nodes.
-var lanes = []int{1, 16, 64}
+func lanes() []int {
+	if *long {
+		return []int{1, 16, 64}
+	}
+	return []int{16}
+}
 
 // nodesCell is what one contender did at one number of lanes in one round.
 type nodesCell struct {
@@ -74,7 +79,7 @@ func BenchmarkNodes(b *testing.B) {
 			if c.nodes > 0 {
 				run.start(b, all, address)
 			}
-			for _, n := range lanes {
+			for _, n := range lanes() {
 				for job, done := range run.measure(b, n) {
 					key := fmt.Sprintf("%s/%v/%d", job, c, n)
 					cells[key] = append(cells[key], done)
@@ -90,7 +95,7 @@ func BenchmarkNodes(b *testing.B) {
 	for key, list := range cells {
 		require.Len(b, list, rounds, key)
 	}
-	require.Len(b, cells, (2*len(nodesContenders)-1)*len(lanes), "the API alone gets no notices, everything else was measured")
+	require.Len(b, cells, (2*len(nodesContenders)-1)*len(lanes()), "the API alone gets no notices, everything else was measured")
 	printNodes(rounds, cells)
 }
 
@@ -287,7 +292,7 @@ func printNodes(rounds int, cells map[string][]nodesCell) {
 	for _, job := range []string{"issue", "notice"} {
 		fmt.Printf("\n%-20s %8s %9s %9s %9s %12s %12s %9s\n", job, "at once", "req/s", "p50 ms", "p99 ms", "gateways µs", "database µs", "API µs")
 		for _, c := range nodesContenders {
-			for _, n := range lanes {
+			for _, n := range lanes() {
 				list := cells[fmt.Sprintf("%s/%v/%d", job, c, n)]
 				if len(list) == 0 {
 					continue
@@ -308,7 +313,7 @@ func printNodes(rounds int, cells map[string][]nodesCell) {
 	fmt.Printf("\nbeside one node with the file: medians of the ratios within a round\n%-28s %8s %9s %9s\n", "", "at once", "req/s", "p50")
 	for _, job := range []string{"issue", "notice"} {
 		for _, c := range nodesContenders {
-			for _, n := range lanes {
+			for _, n := range lanes() {
 				one, other := cells[fmt.Sprintf("%s/%v/%d", job, c, n)], cells[fmt.Sprintf("%s/%v/%d", job, nodesContenders[0], n)]
 				if len(one) == 0 || c == nodesContenders[0] {
 					continue
