@@ -25,6 +25,7 @@ func MySQL(dsn string) (*Database, error) {
 	config.RejectReadOnly = true    // after a failover another connection is made
 	config.MultiStatements, config.AllowAllFiles = false, false
 	config.Timeout = openLimit
+	config.ReadTimeout, config.WriteTimeout = opLimit, opLimit // a COMMIT has no context
 	config.Logger = &mysql.NopLogger{}
 	if config.Params == nil {
 		config.Params = make(map[string]string)

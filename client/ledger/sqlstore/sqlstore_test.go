@@ -139,6 +139,33 @@ func TestLostConnections(t *testing.T) {
 	})
 }
 
+// A backup, or a replica that has to acknowledge, may hold up every COMMIT. MySQL's driver gives it no context.
+func TestCommitThatHangs(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Start(t, dbtest.MariaDB, dbtest.Options{NoSync: true})
+	s, err := database(t, dbtest.MariaDB, server.NewDatabase(t).DSN).Open(Options{})
+	require.NoError(t, err)
+	db, err := server.Superuser("")
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, db.Close()) })
+	backup, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	for _, stage := range []string{"START", "FLUSH", "BLOCK_DDL", "BLOCK_COMMIT"} {
+		_, err = backup.ExecContext(t.Context(), "BACKUP STAGE "+stage)
+		require.NoError(t, err)
+	}
+	endBackup := func() { _, _ = backup.ExecContext(context.WithoutCancel(t.Context()), "BACKUP STAGE END") }
+	defer time.AfterFunc(10*time.Second, endBackup).Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	assert.ErrorIs(t, s.Put(ctx, newRow("order", "imp_1"), 0, false), context.DeadlineExceeded)
+	assert.NoError(t, s.Close())
+	assert.Less(t, time.Since(began), 5*time.Second)
+	endBackup()
+	assert.NoError(t, backup.Close())
+}
+
 func TestTwoFirstRowsAtOnce(t *testing.T) {
 	forEach(t, func(t *testing.T, server *dbtest.Server) {
 		d := database(t, server.Kind(), server.NewDatabase(t).DSN)

@@ -144,8 +144,21 @@ func (s *Store) transact(ctx context.Context, do func(*sql.Tx) error) error {
 		return err
 	}
 	if err := do(tx); err != nil {
-		_ = tx.Rollback()
+		_ = within(ctx, tx.Rollback)
 		return err
 	}
-	return tx.Commit()
+	return within(ctx, tx.Commit)
+}
+
+// within ends a transaction, and waits for that no longer than its context. MySQL's driver would wait for
+// as long as the server is silent.
+func within(ctx context.Context, end func() error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- end() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
