@@ -6,7 +6,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
 	"strconv"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -30,6 +32,9 @@ func MySQL(dsn string) (*Database, error) {
 	if config.Params == nil {
 		config.Params = make(map[string]string)
 	}
+	// In some character sets a byte of a character is a backslash: an order number could end its literal.
+	maps.DeleteFunc(config.Params, func(name, _ string) bool { return strings.EqualFold(name, "character_set_client") })
+	config.Params["character_set_client"] = "utf8mb4"
 	config.Params["autocommit"] = "1"
 	config.Params["innodb_lock_wait_timeout"] = strconv.Itoa(int(opLimit.Seconds()))
 	connector, err := mysql.NewConnector(config)

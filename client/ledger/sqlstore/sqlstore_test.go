@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -96,6 +97,29 @@ func TestAddressesAreRefusedWithoutBeingShown(t *testing.T) {
 	for _, dsn := range []string{"", "s3cret", "u:s3cret@tcp(h)/", "u:s3cret@tcp(h)/shop?tls=s3cret"} {
 		if _, err := MySQL(dsn); assert.Error(t, err, dsn) {
 			assert.NotContains(t, err.Error(), "s3", dsn)
+		}
+	}
+}
+
+// Some character sets have characters whose last byte is a backslash. Whoever sends a notice chooses the imp_uid.
+func TestCharacterSetsOfTheAddress(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Shared(t, dbtest.MariaDB)
+	d := server.NewDatabase(t)
+	config, err := mysql.ParseDSN(d.DSN)
+	require.NoError(t, err)
+	for _, set := range []string{"gbk", "sjis", "big5", "euckr", "latin1"} {
+		for _, param := range []string{"charset", "Character_Set_Client"} {
+			config.Params = map[string]string{param: set}
+			s := open(t, database(t, dbtest.MariaDB, config.FormatDSN()))
+			for _, text := range []string{"日' OR 1=1 -- ", "日'本", "本\\", "가'\\"} {
+				row := newRow(param+set+text, "imp_"+text)
+				require.NoError(t, s.Put(t.Context(), row, 0, false), set)
+				read, err := s.GetByImpUID(t.Context(), "", "imp_"+text)
+				require.NoError(t, err, set)
+				assert.Equal(t, row, read)
+				require.NoError(t, s.Put(t.Context(), &ledger.Row{Order: row.Order, Version: 2}, 1, false))
+			}
 		}
 	}
 }
