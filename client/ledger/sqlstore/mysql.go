@@ -102,16 +102,24 @@ var mariadb = (&dialect{
 
 // checkMySQL looks for settings with which a write that was confirmed can be lost, and for a replica.
 func checkMySQL(ctx context.Context, db *sql.DB) (warning string, err error) {
-	var flush string
-	var readOnly bool
-	if err := db.QueryRowContext(ctx, "SELECT @@global.innodb_flush_log_at_trx_commit, @@global.read_only").Scan(&flush, &readOnly); err != nil {
+	var flush, sync string
+	var binlog, readOnly bool
+	const settings = "SELECT @@global.innodb_flush_log_at_trx_commit, @@global.log_bin, @@global.sync_binlog, @@global.read_only"
+	if err := db.QueryRowContext(ctx, settings).Scan(&flush, &binlog, &sync, &readOnly); err != nil {
 		return "", err
 	}
 	if readOnly {
 		return "", errors.New("the server is read-only: it is a replica, or a failover is under way")
 	}
-	if flush != "1" {
-		return "innodb_flush_log_at_trx_commit is " + flush + ", not 1: what the ledger has been told is written may be lost when the database's machine fails, and an order may get a second barcode or its shop not hear of a payment", nil
+	var wrong []string
+	if flush != "1" && flush != "3" { // 3 is 1 with one more sync
+		wrong = append(wrong, "innodb_flush_log_at_trx_commit is "+flush+", not 1")
 	}
-	return "", nil
+	if binlog && sync != "1" { // a crash undoes what the binary log lacks
+		wrong = append(wrong, "sync_binlog is "+sync+", not 1")
+	}
+	if len(wrong) == 0 {
+		return "", nil
+	}
+	return strings.Join(wrong, ", and ") + ": what the ledger has been told is written may be lost when the database's machine fails, and an order may get a second barcode or its shop not hear of a payment", nil
 }
