@@ -6,6 +6,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"net"
+	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -25,6 +28,9 @@ func Postgres(dsn string) (*Database, error) {
 	// One round trip, and no prepared statement that a pooler could lose.
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	config.ConnectTimeout = openLimit
+	if n := hosts(config); n > 1 { // this is the time of each, and the first one may be silent
+		config.ConnectTimeout = openLimit / time.Duration(n+1)
+	}
 	if config.ValidateConnect == nil { // a replica would be read, but not written
 		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
@@ -32,6 +38,15 @@ func Postgres(dsn string) (*Database, error) {
 		config.RuntimeParams["application_name"] = "caddy-cvs"
 	}
 	return &Database{postgres, stdlib.GetConnector(*config)}, nil
+}
+
+// hosts returns how many hosts an address has.
+func hosts(config *pgx.ConnConfig) int {
+	known := map[string]bool{net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))): true}
+	for _, other := range config.Fallbacks {
+		known[net.JoinHostPort(other.Host, strconv.Itoa(int(other.Port)))] = true
+	}
+	return len(known)
 }
 
 // postgres is the dialect of Postgres. What is off by default may be on for the user or the

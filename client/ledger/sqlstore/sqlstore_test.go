@@ -257,6 +257,18 @@ func TestSerializationFailuresAreConflicts(t *testing.T) {
 	})
 }
 
+// A machine that has lost its power refuses nothing: it is silent. The other host is found all the same.
+func TestFirstHostIsSilent(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Shared(t, dbtest.Postgres)
+	d := server.NewDatabase(t)
+	open(t, database(t, dbtest.Postgres, d.DSN)) // makes the tables
+	silent := dbtest.NewProxy(t, server.Addr())
+	silent.Hold()
+	s := open(t, database(t, dbtest.Postgres, strings.Replace(d.DSN, "@", "@"+silent.Addr()+",", 1)))
+	require.NoError(t, s.Put(t.Context(), newRow("order", "imp_1"), 0, false))
+}
+
 // A writer that is mistaken about the time is refused, and learns it.
 func TestWriterWithAWrongTime(t *testing.T) {
 	forEach(t, func(t *testing.T, server *dbtest.Server) {
