@@ -98,7 +98,7 @@ var postgres = (&dialect{
 	missing:   set("42P01", "42703"), // undefined_table, undefined_column
 	away:      set("53300", "57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006", "08P01", "25006"),
 	conflicts: set("40001", "40P01", "55P03", "23505"),
-	refusals:  set("28000", "28P01", "3D000", "42501"),
+	refusals:  set("28000", "28P01", "3D000", "3F000", "42501"), // 3F000: no schema in which it may make tables
 	now:       "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint)",
 
 	durable:     " AND (SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)) <> ''",

@@ -269,6 +269,17 @@ func TestFirstHostIsSilent(t *testing.T) {
 	require.NoError(t, s.Put(t.Context(), newRow("order", "imp_1"), 0, false))
 }
 
+// Where everybody has lost the rights in the schema public, there is no schema for the tables.
+func TestNoSchemaForTheTables(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Shared(t, dbtest.Postgres)
+	d, other := server.NewDatabase(t), server.NewDatabase(t)
+	server.Exec(t, d.Name, "REVOKE ALL ON SCHEMA public FROM PUBLIC", "GRANT CONNECT ON DATABASE "+d.Name+" TO "+other.User)
+	_, err := database(t, dbtest.Postgres, server.DSN(d.Name, other.User, other.Password)).Open(Options{})
+	assert.ErrorIs(t, err, ErrSetup)
+	assert.ErrorContains(t, err, "CREATE TABLE")
+}
+
 // A writer that is mistaken about the time is refused, and learns it.
 func TestWriterWithAWrongTime(t *testing.T) {
 	forEach(t, func(t *testing.T, server *dbtest.Server) {
