@@ -89,8 +89,8 @@ var mariadb = (&dialect{
 	},
 	missing: set("1146", "1054"),         // ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
 	exists:  set("1050", "1060", "1061"), // ER_TABLE_EXISTS_ERROR, ER_DUP_FIELDNAME, ER_DUP_KEYNAME
-	// Too many connections (of the server, of the user), shutdown, killed, a Galera node that is not ready, read-only.
-	away:      set("1040", "1203", "1226", "1053", "1317", "1927", "1047", "1290", "1792", "1836"),
+	// Too many connections (of the server, of the user), shutdown, killed, out of time, a Galera node that is not ready, read-only.
+	away:      set("1040", "1203", "1226", "1053", "1317", "1969", "3024", "1927", "1047", "1290", "1792", "1836"),
 	conflicts: set("1213", "1205", "1020", "1062"), // deadlock, lock wait, changed since it was read, duplicate
 	refusals:  set("1044", "1045", "1049", "1142", "1227", "1698"),
 	now:       "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000", // whatever the session's time zone

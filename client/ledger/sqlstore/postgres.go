@@ -96,7 +96,7 @@ var postgres = (&dialect{
 		return "", false
 	},
 	missing:   set("42P01", "42703"), // undefined_table, undefined_column
-	away:      set("53300", "57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006", "08P01", "25006"),
+	away:      set("53300", "57014", "57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006", "08P01", "25006"),
 	conflicts: set("40001", "40P01", "55P03", "23505"),
 	refusals:  set("28000", "28P01", "3D000", "3F000", "42501"), // 3F000: no schema in which it may make tables
 	now:       "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint)",

@@ -280,6 +280,33 @@ func TestNoSchemaForTheTables(t *testing.T) {
 	assert.ErrorContains(t, err, "CREATE TABLE")
 }
 
+// A database may end what waits for a lock for long. It works for others.
+func TestStatementsThatTheDatabaseEnds(t *testing.T) {
+	forEach(t, func(t *testing.T, server *dbtest.Server) {
+		d := server.NewDatabase(t)
+		lock := "SELECT * FROM caddy_cvs_orders FOR UPDATE"
+		if server.Kind() == dbtest.Postgres {
+			server.Exec(t, "", "ALTER ROLE "+d.User+" SET statement_timeout = '100ms'")
+		} else {
+			d.DSN += "?max_statement_time=0.1"
+		}
+		s := open(t, database(t, server.Kind(), d.DSN))
+		require.NoError(t, s.Put(t.Context(), newRow("order"), 0, false))
+		db, err := server.Superuser(d.Name)
+		require.NoError(t, err)
+		defer db.Close()
+		tx, err := db.BeginTx(t.Context(), nil)
+		require.NoError(t, err)
+		_, err = tx.ExecContext(t.Context(), lock)
+		require.NoError(t, err)
+		ended := time.AfterFunc(300*time.Millisecond, func() { _ = tx.Rollback() })
+		defer ended.Stop()
+		later := newRow("order")
+		later.Version = 2
+		assert.NoError(t, s.Put(t.Context(), later, 1, false))
+	})
+}
+
 // A writer that is mistaken about the time is refused, and learns it.
 func TestWriterWithAWrongTime(t *testing.T) {
 	forEach(t, func(t *testing.T, server *dbtest.Server) {
