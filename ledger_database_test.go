@@ -459,6 +459,36 @@ func TestSourceThatIsLockedForLong(t *testing.T) {
 	assert.ErrorIs(t, o.soon(err), ledger.ErrSoon, "this process releases it")
 }
 
+// The time of the first move may end while the database is away. What its driver says of that shows its
+// address.
+func TestMoveThatLosesItsDatabase(t *testing.T) {
+	t.Parallel()
+	onDatabases(t, func(t *testing.T, kind dbtest.Kind) {
+		t.Parallel()
+		server := dbtest.Shared(t, kind)
+		db := newDatabase(t, server)
+		proxy := dbtest.NewProxy(t, server.Addr())
+		here, err := (&LedgerPlace{Store: storeOf[kind], DSN: gatewaytest.Placeholder(t, db.At(proxy.Addr()))}).resolve()
+		require.NoError(t, err)
+		target, err := here.database.Open(sqlstore.Options{})
+		require.NoError(t, err)
+		defer target.Close()
+		proxy.Refuse()
+		proxy.Cut()
+		old := gatewaytest.LedgerFile(t)
+		fillFile(t, old, "order-1")
+		from := &knownPlace{store: ledgerFile, key: old, path: old}
+		o := newStoreOpener(here, from, zap.NewNop)
+		defer o.end()
+		err = o.move(from, target)
+		require.ErrorIs(t, err, ledger.ErrSoon)
+		_, port, _ := strings.Cut(proxy.Addr(), ":")
+		for _, part := range []string{db.Name, port} {
+			assert.NotContains(t, err.Error(), part)
+		}
+	})
+}
+
 // A source that is a database is not asked any more once its orders were moved: it may be gone.
 func TestFromADatabaseThatIsGone(t *testing.T) {
 	t.Parallel()

@@ -143,14 +143,14 @@ func (o *storeOpener) move(from *knownPlace, target ledger.Movable) error {
 		ctx, cancel = context.WithTimeout(ctx, firstMove)
 		defer cancel()
 	}
-	err := o.moveWithin(ctx, from, target)
+	err := from.hide(o.here.hide(o.moveWithin(ctx, from, target)))
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil, errors.Is(err, boltstore.ErrLocked):
 		return o.soon(fmt.Errorf("the orders of %s are not moved yet: %w", from.name(), err))
 	}
-	return from.hide(o.here.hide(err))
+	return err
 }
 
 func (o *storeOpener) moveWithin(ctx context.Context, from *knownPlace, target ledger.Movable) error {
