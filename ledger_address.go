@@ -17,6 +17,9 @@ import (
 // hostAddress matches what the name of a host was found to mean, with the port.
 var hostAddress = regexp.MustCompile(`\b\d{1,3}(\.\d{1,3}){3}(:\d+)?\b|\[[0-9a-fA-F.%\w]*:[0-9a-fA-F:.%\w]*\](:\d+)?`)
 
+// certificateNames matches the names of a server's certificate: those of hosts, of which the address may have none.
+var certificateNames = regexp.MustCompile(`(certificate is valid for ).*(, not )`)
+
 // hidden takes the place of a part of an address. A port may stand behind it.
 const hidden = "***"
 
@@ -37,6 +40,7 @@ func (p *knownPlace) hide(err error) error {
 		return err
 	}
 	text := hostAddress.ReplaceAllString(p.parts.ReplaceAllString(err.Error(), hidden), hidden)
+	text = certificateNames.ReplaceAllString(text, "${1}"+hidden+"${2}")
 	return &hiddenError{hiddenPort.ReplaceAllString(text, hidden), err}
 }
 

@@ -541,6 +541,7 @@ func TestErrorsHideTheAddress(t *testing.T) {
 		"dial tcp 10.1.2.3:5432: connect: connection refused":                                                         "dial tcp ***: connect: connection refused",
 		"dial tcp [fd00::12:7]:5432: connect: connection refused":                                                     "dial tcp ***: connect: connection refused",
 		"second.example:5433 (10.0.0.9): password authentication failed for user \"cvs\"":                             "*** (***): password authentication failed for user \"***\"",
+		"tls: x509: certificate is valid for node-7.internal, *.internal, not db.example (SQLSTATE)":                  "tls: x509: certificate is valid for ***, not *** (SQLSTATE)",
 		"secret/pw1 is shown": "*** is shown",
 		"CREATE TABLE caddy_cvs_orders: workshop, cvs2, 15:04:05": "CREATE TABLE caddy_cvs_orders: workshop, cvs2, 15:04:05",
 	} {
