@@ -45,7 +45,7 @@ func configurations(t *testing.T) map[string]string {
 			configs[name] = accounts + block
 		}
 	}
-	require.Len(t, configs, 5+7)
+	require.Len(t, configs, 5+8)
 	return configs
 }
 
@@ -66,12 +66,20 @@ var (
 	filePattern = regexp.MustCompile(`\{file\.[^}]+\}`)
 )
 
+// addressesInREADME are the addresses that the README gives as examples.
+var addressesInREADME = map[string]string{
+	ledgerPostgres: "postgres://caddy_cvs:a-password@db.example:5432/shop?sslmode=verify-full",
+	ledgerMySQL:    "caddy_cvs:a-password@tcp(db.example:3306)/caddy_cvs?tls=true",
+}
+
 // withSecrets replaces the placeholders of a configuration by ones that resolve. A channel key is
 // no secret.
 func withSecrets(t *testing.T, config string) string {
 	t.Helper()
-	if strings.Contains(config, "{env.CVS_DATABASE}") {
-		config = strings.ReplaceAll(config, "{env.CVS_DATABASE}", gatewaytest.Placeholder(t, "postgres://shop:a-password-8f1@127.0.0.1:1/shop"))
+	for store, address := range addressesInREADME {
+		if option := store + " {env.CVS_DATABASE}"; strings.Contains(config, option) {
+			config = strings.ReplaceAll(config, option, store+" "+gatewaytest.Placeholder(t, address))
+		}
 	}
 	config = strings.ReplaceAll(config, "{env.PORTONE_CHANNEL_KEY}", "channel-key-1")
 	config = envPattern.ReplaceAllStringFunc(config, func(placeholder string) string {
@@ -87,6 +95,11 @@ func withSecrets(t *testing.T, config string) string {
 // in parallel.
 
 func TestShownCaddyfilesLoad(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	for _, address := range addressesInREADME {
+		require.Contains(t, string(readme), "`"+address+"`")
+	}
 	for name, config := range configurations(t) {
 		t.Run(name, func(t *testing.T) {
 			assert.Equal(t, string(caddyfile.Format([]byte(config))), config, "formatted as caddy fmt does it")
