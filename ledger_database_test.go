@@ -115,6 +115,36 @@ func TestDatabaseThatHangs(t *testing.T) {
 	})
 }
 
+// A database that is far away, or slow, has missed many orders. They do not wait for one of its connections
+// until their time is over.
+func TestDatabaseFarAwayComesBack(t *testing.T) {
+	t.Parallel()
+	onDatabases(t, func(t *testing.T, kind dbtest.Kind) {
+		t.Parallel()
+		server := dbtest.Shared(t, kind)
+		proxy := dbtest.NewProxy(t, server.Addr())
+		db := newDatabase(t, server)
+		g := gatewaytest.Start(t, inDatabase(kind, db.At(proxy.Addr())))
+		g.MustIssue(t, "order")
+		proxy.Refuse()
+		proxy.Cut()
+		const orders = 200
+		var asking sync.WaitGroup
+		for app := range 5 {
+			asking.Go(func() {
+				for n := range orders / 5 {
+					assert.Equal(t, http.StatusOK, issueAgain(g, fmt.Sprintf("order-%d-%d", app, n)).Status)
+				}
+			})
+		}
+		asking.Wait()
+		proxy.SetDelay(dbtest.ToServer, 50*time.Millisecond)
+		require.NoError(t, proxy.Accept())
+		require.Eventually(t, func() bool { return strings.Contains(g.Log(t), "the ledger is up again") }, 40*time.Second, 20*time.Millisecond)
+		assert.Equal(t, [][]string{{fmt.Sprint(orders + 1)}}, server.Query(t, db.Name, "SELECT COUNT(*) FROM caddy_cvs_orders"))
+	})
+}
+
 // caddy validate provisions a configuration.
 func TestProvisionConnectsToNoDatabase(t *testing.T) {
 	t.Parallel()

@@ -10,12 +10,7 @@ import (
 	"time"
 )
 
-const (
-	maxMissed = 10_000
-
-	// caughtUpAtOnce is how many orders are written at once of those that a store has missed.
-	caughtUpAtOnce = 100
-)
+const maxMissed = 10_000
 
 // missed is an attempt that was made while the store was down.
 type missed struct {
@@ -74,7 +69,7 @@ func (l *Ledger) comesUp(ctx context.Context) bool {
 }
 
 // catchUp writes what was missed, and returns what could not be written. Several orders are written at
-// once, so that they share a sync: on a slow disk more would be missed meanwhile than is written.
+// once: on a slow disk more would be missed meanwhile than is written.
 func (l *Ledger) catchUp(store Store, batch []missed) (rest []missed) {
 	orders := make(map[Key][]missed)
 	for _, m := range batch {
@@ -85,7 +80,7 @@ func (l *Ledger) catchUp(store Store, batch []missed) (rest []missed) {
 	patient := patientStore{store, time.AfterFunc(storeLimit, cancel)}
 	var failed sync.Map // by order
 	var working sync.WaitGroup
-	places := make(chan struct{}, caughtUpAtOnce)
+	places := make(chan struct{}, writtenAtOnce(store))
 	for key, list := range orders {
 		places <- struct{}{}
 		working.Go(func() {
@@ -104,8 +99,7 @@ func (l *Ledger) catchUp(store Store, batch []missed) (rest []missed) {
 	})
 }
 
-// patientStore ends what is done with a store when nothing of it has succeeded for a while. What waits
-// for one of few connections waits longer than the store takes for it.
+// patientStore ends what is done with a store when nothing of it has succeeded for a while.
 type patientStore struct {
 	store Store
 	end   *time.Timer

@@ -24,12 +24,7 @@ var (
 	ErrSameStore = errors.New("a ledger cannot be moved to itself, or to a copy of it")
 )
 
-const (
-	// movedAtOnce is how many rows are written at once: on a disk they share a sync. A database has
-	// fewer connections, and lets the others wait.
-	movedAtOnce = 100
-	movedPage   = 500 // rows that are read at once
-)
+const movedPage = 500 // rows that are read at once
 
 // Place is a store, and what an operator calls it: the path of a file, or the kind of a database. The
 // other store keeps the name, so it must not be a secret such as a database's address.
@@ -177,7 +172,7 @@ func (m *mover) copy(ctx context.Context) error {
 	defer cancel(nil)
 	rows := make(chan moving)
 	var working sync.WaitGroup
-	for range movedAtOnce {
+	for range writtenAtOnce(m.to.Movable) {
 		working.Go(func() {
 			for r := range rows {
 				if err := m.write(ctx, r); err != nil {

@@ -57,6 +57,15 @@ type Clock interface {
 	Now() int64
 }
 
+// writtenAtOnce is how many rows are written at once when there are many. In a file they share a sync. A
+// store that several nodes share has few connections, and what waits for one runs out of time.
+func writtenAtOnce(s Store) int {
+	if _, shared := s.(Clock); shared {
+		return 5
+	}
+	return 100
+}
+
 // Movable is a Store whose rows can be moved to another one.
 type Movable interface {
 	Store

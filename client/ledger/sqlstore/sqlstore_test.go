@@ -307,6 +307,24 @@ func TestStatementsThatTheDatabaseEnds(t *testing.T) {
 	})
 }
 
+// Rows are moved to a database that is far away, or slow: they do not wait for one of its connections until
+// their time is over.
+func TestMovingToADatabaseThatIsFarAway(t *testing.T) {
+	forEach(t, func(t *testing.T, server *dbtest.Server) {
+		from := openNew(t, server)
+		const rows = 100
+		for i := range rows {
+			require.NoError(t, from.Put(t.Context(), newRow(fmt.Sprint(i), fmt.Sprint("imp_", i)), 0, false))
+		}
+		proxy := dbtest.NewProxy(t, server.Addr())
+		to := open(t, database(t, server.Kind(), server.NewDatabase(t).At(proxy.Addr())))
+		proxy.SetDelay(dbtest.ToServer, 30*time.Millisecond)
+		summary, err := ledger.Move(t.Context(), ledger.Place{Movable: from, Name: "here"}, ledger.Place{Movable: to, Name: "there"})
+		require.NoError(t, err)
+		assert.Equal(t, ledger.Summary{Rows: rows, Written: rows}, summary)
+	})
+}
+
 // A writer that is mistaken about the time is refused, and learns it.
 func TestWriterWithAWrongTime(t *testing.T) {
 	forEach(t, func(t *testing.T, server *dbtest.Server) {
