@@ -31,9 +31,8 @@ func Postgres(dsn string) (*Database, error) {
 	if n := hosts(config); n > 1 { // this is the time of each, and the first one may be silent
 		config.ConnectTimeout = openLimit / time.Duration(n+1)
 	}
-	if config.ValidateConnect == nil { // a replica would be read, but not written
-		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	}
+	// Whatever the address wants: a replica would be read, but not written.
+	config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "caddy-cvs"
 	}

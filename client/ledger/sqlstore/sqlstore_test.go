@@ -441,9 +441,11 @@ func TestReadOnlyDatabase(t *testing.T) {
 	server := dbtest.Shared(t, dbtest.Postgres)
 	d := server.NewDatabase(t)
 	server.Exec(t, "", "ALTER DATABASE "+d.Name+" SET default_transaction_read_only = on")
-	_, err := database(t, dbtest.Postgres, d.DSN).Open(Options{})
-	require.Error(t, err)
-	assert.NotErrorIs(t, err, ErrSetup, "a failover may be under way")
+	for _, wanted := range []string{"", "&target_session_attrs=read-only", "&target_session_attrs=prefer-standby"} {
+		_, err := database(t, dbtest.Postgres, d.DSN+wanted).Open(Options{})
+		require.ErrorContains(t, err, "read only connection", wanted)
+		assert.NotErrorIs(t, err, ErrSetup, "a failover may be under way")
+	}
 }
 
 // What was confirmed is there after a crash, whatever the server's default.
