@@ -32,11 +32,16 @@ func MySQL(dsn string) (*Database, error) {
 	if config.Params == nil {
 		config.Params = make(map[string]string)
 	}
-	// In some character sets a byte of a character is a backslash: an order number could end its literal.
-	maps.DeleteFunc(config.Params, func(name, _ string) bool { return strings.EqualFold(name, "character_set_client") })
-	config.Params["character_set_client"] = "utf8mb4"
-	config.Params["autocommit"] = "1"
-	config.Params["innodb_lock_wait_timeout"] = strconv.Itoa(int(opLimit.Seconds()))
+	for name, value := range map[string]string{
+		"autocommit":               "1",
+		"innodb_lock_wait_timeout": strconv.Itoa(int(opLimit.Seconds())),
+		"sql_mode":                 "'STRICT_ALL_TABLES'", // in one of MariaDB's modes "" is NULL
+		// In some character sets a byte of a character is a backslash: an order number could end its literal.
+		"character_set_client": "utf8mb4",
+	} {
+		maps.DeleteFunc(config.Params, func(other, _ string) bool { return strings.EqualFold(other, name) })
+		config.Params[name] = value
+	}
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
 		return nil, errMySQLAddress

@@ -126,6 +126,22 @@ func TestCharacterSetsOfTheAddress(t *testing.T) {
 	}
 }
 
+func TestModesOfMariaDB(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"EMPTY_STRING_IS_NULL", "ORACLE", "ANSI,NO_BACKSLASH_ESCAPES"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			server := dbtest.Start(t, dbtest.MariaDB, dbtest.Options{NoSync: true, Settings: map[string]string{"sql_mode": mode}})
+			s := openNew(t, server)
+			row := newRow("'\\'", "imp_1")
+			require.NoError(t, s.Put(t.Context(), row, 0, false))
+			read, err := s.Get(t.Context(), row.Key())
+			require.NoError(t, err)
+			assert.Equal(t, row, read)
+		})
+	}
+}
+
 // What became of a statement whose connection was lost is found out.
 func TestLostConnections(t *testing.T) {
 	forEach(t, func(t *testing.T, server *dbtest.Server) {
