@@ -69,7 +69,7 @@ var (
 // addressesInREADME are the addresses that the README gives as examples.
 var addressesInREADME = map[string]string{
 	ledgerPostgres: "postgres://caddy_cvs:a-password@db.example:5432/shop?sslmode=verify-full",
-	ledgerMySQL:    "caddy_cvs:a-password@tcp(db.example:3306)/caddy_cvs?tls=true",
+	ledgerMySQL:    "caddy_cvs:a-password@tcp(db.example:3306)/caddycvs?tls=true",
 }
 
 // withSecrets replaces the placeholders of a configuration by ones that resolve. A channel key is

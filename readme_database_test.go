@@ -62,7 +62,7 @@ const passwordInREADME = "a-password"
 func readmeDatabase(t *testing.T, server *dbtest.Server, begin string) (name, dsn string) {
 	t.Helper()
 	gatewaytest.AddSecret(passwordInREADME)
-	name, within, statements := "caddy_cvs", "", readmeSQL(t, begin, server.Kind())
+	name, within, statements := "caddycvs", "", readmeSQL(t, begin, server.Kind())
 	if server.Kind() == dbtest.Postgres {
 		name = newDatabase(t, server).Name
 		within = name
@@ -86,7 +86,7 @@ func TestREADMEsDatabaseUser(t *testing.T) {
 		first := g.MustIssue(t, "order-2")
 		assert.Equal(t, first.ImpUID, g.MustIssue(t, "order-2").ImpUID)
 		count := map[bool]string{false: "1", true: "3"}[strings.Contains(option, "from ")]
-		assert.Equal(t, [][]string{{count}}, server.Query(t, name, "SELECT COUNT(*) FROM caddy_cvs.caddy_cvs_orders"))
+		assert.Equal(t, [][]string{{count}}, server.Query(t, name, "SELECT COUNT(*) FROM "+map[dbtest.Kind]string{dbtest.Postgres: "caddy_cvs.", dbtest.MariaDB: ""}[kind]+"caddy_cvs_orders"))
 	})
 }
 
@@ -113,7 +113,7 @@ func TestREADMEsDatabaseUserWhoMakesNoTables(t *testing.T) {
 		g := gatewaytest.Start(t, inDatabase(kind, dsn))
 		first := g.MustIssue(t, "order-1")
 		assert.Equal(t, first.ImpUID, g.MustIssue(t, "order-1").ImpUID)
-		assert.Equal(t, [][]string{{"1"}}, server.Query(t, name, "SELECT COUNT(*) FROM caddy_cvs.caddy_cvs_orders"))
+		assert.Equal(t, [][]string{{"1"}}, server.Query(t, name, "SELECT COUNT(*) FROM "+map[dbtest.Kind]string{dbtest.Postgres: "caddy_cvs.", dbtest.MariaDB: ""}[kind]+"caddy_cvs_orders"))
 	})
 }
 

@@ -8,7 +8,9 @@ package gatewaytest
 // This file holds the gateway: how a test configures, starts and reloads it.
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -19,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -316,10 +319,20 @@ func ShortDir(t *testing.T) string {
 	return dir
 }
 
-// HTTPClient returns a client whose idle connections end with the test.
+// HTTPClient returns a client whose idle connections end with the test. It dials again if a reload has reset
+// the connection before it was made: Caddy closes the listener of the configuration before with what waits
+// in its queue, although the new one listens at the same address.
 func HTTPClient(t testing.TB) *http.Client {
 	t.Helper()
-	transport := &http.Transport{MaxIdleConnsPerHost: 100}
+	dial := func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		for range 10 {
+			if conn, err = new(net.Dialer).DialContext(ctx, network, address); !errors.Is(err, syscall.ECONNRESET) {
+				break
+			}
+		}
+		return conn, err
+	}
+	transport := &http.Transport{MaxIdleConnsPerHost: 100, DialContext: dial}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }
