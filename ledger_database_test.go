@@ -145,6 +145,29 @@ func TestDatabaseFarAwayComesBack(t *testing.T) {
 	})
 }
 
+// A row that somebody has altered does not keep the others from going on.
+func TestRowThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	onDatabases(t, func(t *testing.T, kind dbtest.Kind) {
+		t.Parallel()
+		server := dbtest.Shared(t, kind)
+		db := newDatabase(t, server)
+		g := gatewaytest.Start(t, inDatabase(kind, db.DSN))
+		first, second := g.MustIssue(t, "order-1"), g.MustIssue(t, "order-2")
+		require.Eventually(t, func() bool {
+			return len(server.Query(t, db.Name, "SELECT 1 FROM caddy_cvs_payments")) == 2
+		}, 10*time.Second, 5*time.Millisecond)
+		server.Exec(t, db.Name, "UPDATE caddy_cvs_orders SET data = 'x', due = 1 WHERE merchant_uid = 'order-1'")
+		g.WaitForLine(t, `"level":"warn"`, `order \"order-1\" of account \"\" cannot be read`) // the worker has met it
+		assert.Equal(t, http.StatusServiceUnavailable, g.Issue(t, "order-1").Status)
+		assert.Equal(t, second.ImpUID, g.MustIssue(t, "order-2").ImpUID)
+		assert.Equal(t, http.StatusOK, g.Confirm(t, first).Status, "the order checks decide")
+		assert.NotContains(t, g.Log(t), `"msg":"the ledger is down`)
+		assert.NotContains(t, g.Log(t), "is looked up at the API instead")
+		assert.Equal(t, 1, strings.Count(g.Log(t), "cannot be read: "))
+	})
+}
+
 // caddy validate provisions a configuration.
 func TestProvisionConnectsToNoDatabase(t *testing.T) {
 	t.Parallel()

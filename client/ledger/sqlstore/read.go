@@ -5,6 +5,8 @@ package sqlstore
 import (
 	"context"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 )
@@ -21,10 +23,12 @@ func (s *Store) GetByImpUID(ctx context.Context, account, impUID string) (*ledge
 
 // Due implements ledger.Store.
 func (s *Store) Due(ctx context.Context, queue ledger.Queue, now int64, limit int) ([]*ledger.Row, error) {
-	if queue == ledger.Looks {
-		return s.rows(ctx, limit, s.due, now, int64(ledger.Format), int64(limit))
+	query, args := s.due, []any{now, int64(ledger.Format), int64(limit)}
+	if queue != ledger.Looks {
+		query, args = s.queued, slices.Insert(args, 0, any([]byte(queue)))
 	}
-	return s.rows(ctx, limit, s.queued, []byte(queue), now, int64(ledger.Format), int64(limit))
+	list, err := s.rows(ctx, limit, query, args...)
+	return slices.DeleteFunc(list, func(row *ledger.Row) bool { return row.Format > ledger.Format }), err
 }
 
 // List implements ledger.Store. The rest of an account and those behind it are two queries: databases
@@ -72,15 +76,22 @@ func (s *Store) read(ctx context.Context, query string, args []any) (list []*led
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var data []byte
-		if err := rows.Scan(&data); err != nil {
+		var account, order, data []byte
+		if err := rows.Scan(&account, &order, &data); err != nil {
 			return nil, err
 		}
 		row, err := ledger.DecodeRow(data)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errRow, err)
+			row = s.unreadable(account, order)
 		}
 		list = append(list, row)
 	}
 	return list, rows.Err()
+}
+
+// unreadable stands for a row that somebody has altered so that it cannot be read. It is left alone, as one of a
+// newer version is, and the other orders go on.
+func (s *Store) unreadable(account, order []byte) *ledger.Row {
+	s.warn(fmt.Sprintf("the row of order %q of account %q cannot be read: the order gets no barcode, and its shop is told nothing, until somebody has mended or deleted it", order, account))
+	return &ledger.Row{Format: math.MaxInt, Account: string(account), Order: string(order)}
 }

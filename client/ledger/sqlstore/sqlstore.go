@@ -54,7 +54,7 @@ type Database struct {
 
 // Options are the options of Open.
 type Options struct {
-	// Warn, if set, is told what an operator should mend.
+	// Warn, if set, is told what an operator should mend, perhaps again and again, by many goroutines at once.
 	Warn func(message string)
 	// Moved opens also what was moved to another store: for ledger.Move.
 	Moved bool
@@ -68,6 +68,7 @@ type Store struct {
 	ended context.Context // ended by Close
 	work  sync.WaitGroup
 	close func() error
+	warn  func(message string)
 }
 
 var (
@@ -82,7 +83,10 @@ func (d *Database) Schema() string { return script(d.dialect.schema, d.dialect.i
 // Open connects to the database, and makes the tables that it lacks.
 func (d *Database) Open(o Options) (*Store, error) {
 	ended, end := context.WithCancel(context.Background())
-	s := &Store{dialect: d.dialect, ended: ended}
+	s := &Store{dialect: d.dialect, ended: ended, warn: o.Warn}
+	if s.warn == nil {
+		s.warn = func(string) {}
+	}
 	s.clock.wanted = make(chan struct{}, 1)
 	s.db = sql.OpenDB(&connector{d.connector, s.clock.measureSoon})
 	s.db.SetMaxOpenConns(connections)
@@ -120,8 +124,8 @@ func (s *Store) prepare(ctx context.Context, o Options) error {
 		}
 	}
 	warning, err := s.check(ctx, s.db)
-	if err == nil && warning != "" && o.Warn != nil {
-		o.Warn(warning)
+	if err == nil && warning != "" {
+		s.warn(warning)
 	}
 	return err
 }

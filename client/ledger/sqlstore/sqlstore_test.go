@@ -519,8 +519,15 @@ func TestRowsThatCannotBeKept(t *testing.T) {
 		}
 		require.NoError(t, s.Put(t.Context(), newRow("order", "imp_1"), 0, false))
 		server.Exec(t, databaseOf(t, s), "UPDATE caddy_cvs_orders SET data = 'x', imp_uids = 'x'")
-		_, err := s.Get(t.Context(), ledger.Key{Order: "order"})
-		assert.ErrorIs(t, err, errRow)
+		row, err := s.Get(t.Context(), ledger.Key{Order: "order"})
+		require.NoError(t, err)
+		assert.Greater(t, row.Format, ledger.Format, "it is left alone")
+		assert.Equal(t, ledger.Key{Order: "order"}, row.Key())
+		due, err := s.Due(t.Context(), ledger.Looks, 4_000_000_000_000, 10)
+		require.NoError(t, err)
+		for _, row := range due {
+			assert.NotEqual(t, "order", row.Order)
+		}
 		later := newRow("order")
 		later.Version = 2
 		assert.ErrorIs(t, s.Put(t.Context(), later, 1, false), errRow)
