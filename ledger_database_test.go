@@ -82,7 +82,7 @@ func TestStartWhileTheDatabaseIsAway(t *testing.T) {
 		g.WaitForLine(t, `"level":"error"`, "the ledger is down", `"store":"`+storeOf[kind]+`"`)
 		g.WaitForLine(t, `"level":"error"`, "the order is looked up at the API instead", `"merchant_uid":"order-1"`)
 		require.NoError(t, server.Start())
-		require.Eventually(t, func() bool { return strings.Contains(g.Log(t), "the ledger is up again") }, 40*time.Second, 20*time.Millisecond)
+		waitUntilUp(t, g)
 		assert.Equal(t, [][]string{{"1"}}, server.Query(t, db.Name, "SELECT COUNT(*) FROM caddy_cvs_orders"), "what was missed")
 		assert.Equal(t, first.ImpUID, g.MustIssue(t, "order-1").ImpUID)
 		assert.Len(t, g.API.Payments(), 1)
@@ -93,23 +93,35 @@ func TestStartWhileTheDatabaseIsAway(t *testing.T) {
 	})
 }
 
+// waitUntilUp waits until the ledger is opened again, which is tried after longer and longer pauses.
+func waitUntilUp(t *testing.T, g *gatewaytest.Gateway) {
+	t.Helper()
+	require.Eventually(t, func() bool { return strings.Contains(g.Log(t), "the ledger is up again") }, 40*time.Second, 20*time.Millisecond)
+}
+
+// startBehindProxy starts a gateway whose database is reached by way of a proxy.
+func startBehindProxy(t *testing.T, kind dbtest.Kind) (*gatewaytest.Gateway, dbtest.Database, *dbtest.Proxy) {
+	t.Helper()
+	server := dbtest.Shared(t, kind)
+	proxy := dbtest.NewProxy(t, server.Addr())
+	db := newDatabase(t, server)
+	return gatewaytest.Start(t, inDatabase(kind, db.At(proxy.Addr()))), db, proxy
+}
+
 // A database that hangs does not hold up an issue for long, and is used again when it works.
 func TestDatabaseThatHangs(t *testing.T) {
 	t.Parallel()
 	onDatabases(t, func(t *testing.T, kind dbtest.Kind) {
 		t.Parallel()
-		server := dbtest.Shared(t, kind)
-		proxy := dbtest.NewProxy(t, server.Addr())
-		db := newDatabase(t, server)
-		g := gatewaytest.Start(t, inDatabase(kind, db.At(proxy.Addr())))
+		g, db, proxy := startBehindProxy(t, kind)
 		first := g.MustIssue(t, "order-1")
 		proxy.Hold()
 		assert.Equal(t, first.ImpUID, g.MustIssue(t, "order-1").ImpUID)
 		second := g.MustIssue(t, "order-2")
 		g.WaitForLine(t, `"level":"error"`, "the order is looked up at the API instead", `"merchant_uid":"order-2"`)
 		proxy.Release()
-		require.Eventually(t, func() bool { return strings.Contains(g.Log(t), "the ledger is up again") }, 40*time.Second, 20*time.Millisecond)
-		assert.Equal(t, [][]string{{"2"}}, server.Query(t, db.Name, "SELECT COUNT(*) FROM caddy_cvs_orders"), "what was missed")
+		waitUntilUp(t, g)
+		assert.Equal(t, [][]string{{"2"}}, dbtest.Shared(t, kind).Query(t, db.Name, "SELECT COUNT(*) FROM caddy_cvs_orders"), "what was missed")
 		assert.Equal(t, second.ImpUID, g.MustIssue(t, "order-2").ImpUID)
 		assert.Len(t, g.API.Payments(), 2)
 	})
@@ -121,10 +133,7 @@ func TestDatabaseFarAwayComesBack(t *testing.T) {
 	t.Parallel()
 	onDatabases(t, func(t *testing.T, kind dbtest.Kind) {
 		t.Parallel()
-		server := dbtest.Shared(t, kind)
-		proxy := dbtest.NewProxy(t, server.Addr())
-		db := newDatabase(t, server)
-		g := gatewaytest.Start(t, inDatabase(kind, db.At(proxy.Addr())))
+		g, db, proxy := startBehindProxy(t, kind)
 		g.MustIssue(t, "order")
 		proxy.Refuse()
 		proxy.Cut()
@@ -140,8 +149,8 @@ func TestDatabaseFarAwayComesBack(t *testing.T) {
 		asking.Wait()
 		proxy.SetDelay(dbtest.ToServer, 50*time.Millisecond)
 		require.NoError(t, proxy.Accept())
-		require.Eventually(t, func() bool { return strings.Contains(g.Log(t), "the ledger is up again") }, 40*time.Second, 20*time.Millisecond)
-		assert.Equal(t, [][]string{{fmt.Sprint(orders + 1)}}, server.Query(t, db.Name, "SELECT COUNT(*) FROM caddy_cvs_orders"))
+		waitUntilUp(t, g)
+		assert.Equal(t, [][]string{{fmt.Sprint(orders + 1)}}, dbtest.Shared(t, kind).Query(t, db.Name, "SELECT COUNT(*) FROM caddy_cvs_orders"))
 	})
 }
 

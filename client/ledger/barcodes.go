@@ -43,8 +43,7 @@ func (f *Filter) lets(r *Row) bool {
 
 // Barcodes returns the rows that a filter lets pass, at most Limit, and the key to go on after, the
 // zero Key at the end. Of a large ledger it may return fewer rows than there are, with a key to go
-// on after: it reads a limited number. The error is ErrDown, or
-// ErrBusy if the store is slow.
+// on after: it reads a limited number. The error is ErrDown, or ErrBusy if the store is slow.
 func (l *Ledger) Barcodes(ctx context.Context, f Filter) (rows []*Row, next Key, err error) {
 	if f.Order != "" {
 		rows, err = l.ofOrder(ctx, &f)

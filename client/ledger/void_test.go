@@ -110,9 +110,7 @@ func TestVoidOfWhatTheLedgerDoesNotKnowIsPassedOn(t *testing.T) {
 func TestVoidWaitsForTheBarcodeOfAnotherNode(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(w *world) {
-		w.opens = func() (Store, error) { return clockedStore{w.store}, nil }
-		w.l.Reopen(errBroken)
-		time.Sleep(time.Minute)
+		w.share(0)
 		w.seen("imp_1", client.StatusReady)
 		time.AfterFunc(settling/2, func() { w.put(w.issued("a", "imp_1")) })
 		_, err := w.void("imp_1")
@@ -123,11 +121,6 @@ func TestVoidWaitsForTheBarcodeOfAnotherNode(t *testing.T) {
 		assert.Contains(t, w.book.read(), "without a hold", "it is not this ledger's")
 	})
 }
-
-// clockedStore is a store with a clock: several nodes may share it.
-type clockedStore struct{ *mapStore }
-
-func (clockedStore) Now() int64 { return time.Now().UnixMilli() }
 
 // failsAt makes the n-th operation of a kind fail, and all that follow.
 func (w *world) failsAt(op string, n int) {

@@ -8,6 +8,7 @@ package gatewaytest
 // This file holds the gateway: how a test configures, starts and reloads it.
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -135,12 +136,6 @@ func Prepare(t testing.TB, s Setup) (*Gateway, string) {
 	if s.Notice != "" {
 		notice = "cvs_notice /cvs/notice {\n" + s.Notice + "\n}"
 	}
-	pick := func(given, usual string) string {
-		if given != "" {
-			return given
-		}
-		return usual
-	}
 	config := `{
 	admin off
 	persist_config off
@@ -151,9 +146,9 @@ func Prepare(t testing.TB, s Setup) (*Gateway, string) {
 	}
 	` + s.Globals + `
 	cvs {
-		` + pick(s.Keys, "imp_key {env.CVS_TEST_KEY}\nimp_secret {env.CVS_TEST_SECRET}") + `
+		` + cmp.Or(s.Keys, "imp_key {env.CVS_TEST_KEY}\nimp_secret {env.CVS_TEST_SECRET}") + `
 		api API
-		ledger ` + pick(s.Ledger, "LEDGER") + `
+		ledger ` + cmp.Or(s.Ledger, "LEDGER") + `
 		` + s.Account + `
 		` + second + `
 	}
@@ -163,7 +158,7 @@ INSIDE {
 		output file LOGS
 	}
 	cvs_proxy {
-		` + pick(s.Proxy, UsualProxy) + `
+		` + cmp.Or(s.Proxy, UsualProxy) + `
 	}
 	respond "next handler" 418
 }
@@ -172,7 +167,7 @@ OUTSIDE {
 		output file LOGS
 	}
 	cvs_confirm /cvs/confirm {
-		` + pick(s.Confirm, UsualConfirm) + `
+		` + cmp.Or(s.Confirm, UsualConfirm) + `
 	}
 	` + notice + `
 	respond "next handler" 418
