@@ -135,17 +135,19 @@ func broken(t *testing.T) map[string]struct{ url, cause string } {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(untrusted.Close)
 	t.Cleanup(plain.Close)
+	// Reads the whole request. Otherwise the sender could fail in writing it, which has another cause.
+	read := func(conn net.Conn) {
+		if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
+	}
 	resetting := listener(t, func(conn net.Conn) {
-		_, _ = conn.Read(make([]byte, 1))
+		read(conn)
 		_ = conn.(*net.TCPConn).SetLinger(0)
 		_ = conn.Close()
 	})
 	closing := listener(t, func(conn net.Conn) {
-		// Reads the whole request. Otherwise the sender could fail in writing it, which has
-		// another cause.
-		if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-			_, _ = io.Copy(io.Discard, r.Body)
-		}
+		read(conn)
 		_ = conn.Close()
 	})
 	silent := listener(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
