@@ -20,7 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -115,9 +114,6 @@ func runDelivery(t *testing.T, kind dbtest.Kind) {
 	c.report(t, j)
 	for _, found := range j.found {
 		t.Error(found)
-		if order := regexp.MustCompile(`MerchantUID:(\S+)`).FindStringSubmatch(found); order != nil {
-			t.Log("in the ledger: " + c.askAdmin(t, http.MethodGet, "/cvs/barcodes?order="+order[1], ""))
-		}
 	}
 	for o, why := range c.stuck {
 		if !c.unknown[o.last] {
