@@ -38,11 +38,16 @@ func (c *apiClock) set(apiNow int64, sentAt time.Time) {
 // this machine's clock is the best that there is.
 func (c *apiClock) timeAt(local time.Time) time.Time {
 	wall := local.Round(0)
-	r := c.last.Load()
-	if r == nil || clockWasSet(wall.Sub(r.at.Round(0)), local.Sub(r.at)) {
+	if !c.isKnown(local) {
 		return wall
 	}
-	return wall.Add(r.offset)
+	return wall.Add(c.last.Load().offset)
+}
+
+// isKnown reports whether the last reading is true at a moment of this machine's clocks.
+func (c *apiClock) isKnown(local time.Time) bool {
+	r := c.last.Load()
+	return r != nil && !clockWasSet(local.Round(0).Sub(r.at.Round(0)), local.Sub(r.at))
 }
 
 // clockWasSet compares the time since a reading by the wall clock with that by the

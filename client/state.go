@@ -31,11 +31,15 @@ func (s *State) Close() { s.tokens.close() }
 func (s *State) Now() time.Time { return s.clock.timeAt(time.Now()) }
 
 // EarliestStart returns the earliest second, by the API's clock, in which the API can have begun a
-// payment that was asked for at local, by this machine's as it is set now.
+// payment that was asked for at local, by this machine's as it is set now. It is 0 if the API's clock is not
+// known: this machine's may be wrong by hours.
 func (s *State) EarliestStart(local time.Time) int64 { return s.earliestStart(local, time.Now()) }
 
 // earliestStart counts back from now, which has a monotonic time: a local that was stored has none,
 // and could not tell that the clock was set since the API's was read.
 func (s *State) earliestStart(local, now time.Time) int64 {
-	return s.clock.earliestSecond(now.Add(local.Round(0).Sub(now.Round(0))))
+	if local = now.Add(local.Round(0).Sub(now.Round(0))); !s.clock.isKnown(local) {
+		return 0
+	}
+	return s.clock.earliestSecond(local)
 }

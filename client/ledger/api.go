@@ -19,7 +19,7 @@ type API interface {
 	// Now returns the API's time.
 	Now() time.Time
 	// EarliestStart returns the earliest second of the API's in which a payment can have begun that
-	// was asked for at local, by this machine's clock.
+	// was asked for at local, by this machine's clock; 0 if the API's clock is not known.
 	EarliestStart(local time.Time) int64
 	// Issue makes the call of an attempt. Without an error the API has accepted it; the payment is
 	// zero if it cannot be read. With an error, the payment holds the API's answer, if there is one.

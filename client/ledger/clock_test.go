@@ -138,7 +138,7 @@ func TestMarkIsDatedByTheStoresClock(t *testing.T) {
 		require.True(t, w.l.hasMark(t.Context(), w.acc))
 		mark := w.l.markOf("shop")
 		assert.Equal(t, c.now(), mark.Since)
-		assert.Equal(t, w.now(0)/1000-2-int64(bornBefore/time.Second), mark.Born)
+		assert.Equal(t, w.now(0)/1000-int64(bornBefore/time.Second), mark.Born)
 	})
 }
 

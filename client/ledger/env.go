@@ -59,7 +59,7 @@ type env struct {
 	tells    *Tells                  // nil if nobody is told
 	mark     Mark                    // of the account, if somebody is
 	atTill   int64                   // the row's
-	earliest func(asked int64) int64 // the earliest second of the API's in which a payment can begin that is asked for then
+	earliest func(asked int64) int64 // the earliest second of the API's in which a payment can begin that is asked for then; 0 if unknown
 	jitter   func(time.Duration) time.Duration
 }
 

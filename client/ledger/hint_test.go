@@ -155,7 +155,7 @@ func TestPaymentThatTheRowDoesNotKnow(t *testing.T) {
 			asked(func(a *Attempt) { a.Began += 3600 }), client.StatusPaid,
 			[]func(*Seen){func(p *Seen) { p.StartedAt-- }},
 			signed("o", "a", "15000"),
-			"imp_9 paid, a askedx",
+			"a/imp_9 paid",
 			[]string{"imp_9 paid"},
 			"",
 		},

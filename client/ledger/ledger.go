@@ -201,6 +201,13 @@ func (l *Ledger) Close() error {
 	return store.Close()
 }
 
+// isClosed reports whether Close has begun.
+func (l *Ledger) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended
+}
+
 // payment names a payment of an account.
 type payment struct{ account, impUID string }
 

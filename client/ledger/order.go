@@ -95,8 +95,6 @@ func (o *order) settle(ctx context.Context) error {
 	if !o.changed {
 		return nil
 	}
-	o.changed = false
-	defer o.written(o.fresh)
 	mine, dropped := o.row, o.dropped
 	finish := func(row *Row, e *env) {
 		row.drop(dropped)
@@ -114,6 +112,7 @@ func (o *order) settle(ctx context.Context) error {
 			finish(row, e)
 		})
 	}
+	o.changed = err != nil
 	o.l.wake(o.key)
 	return err
 }
@@ -126,20 +125,32 @@ func (o *order) announce(impUID string) {
 	o.fresh = append(o.fresh, impUID)
 }
 
-// written ends announce.
-func (o *order) written(impUIDs []string) {
+// unannounce ends announce.
+func (o *order) unannounce() {
 	o.l.mu.Lock()
 	defer o.l.mu.Unlock()
-	for _, impUID := range impUIDs {
+	for _, impUID := range o.fresh {
 		delete(o.l.fresh, payment{o.key.Account, impUID})
 	}
 }
 
-// leave is settle after the answer.
+// leave is settle after the answer. It goes on while the store is slow or down: what the answer said may
+// be known here only.
 func (o *order) leave() {
-	if o.changed {
-		o.l.opts.spawn(func() { _ = o.settle(context.Background()) })
+	if !o.changed {
+		o.unannounce()
+		return
 	}
+	o.l.opts.spawn(func() {
+		defer o.unannounce()
+		for {
+			err := o.settle(context.Background())
+			if !errors.Is(err, ErrDown) && !errors.Is(err, ErrSlow) || o.l.isClosed() {
+				return
+			}
+			_ = o.l.opts.clock.Sleep(context.Background(), poll, o.l.closed)
+		}
+	})
 }
 
 // report tells the operator.

@@ -62,7 +62,7 @@ type Attempt struct {
 	ChannelKey string   `json:"channel,omitzero"`  // likewise
 	Deadline   int64    `json:"deadline,omitzero"` // Unix seconds by the API's clock; 0 if unknown
 	Fields     []string `json:"fields,omitzero"`   // names of the answer's members that had a value
-	Began      int64    `json:"began,omitzero"`    // the earliest second of the API's in which its payment can have begun
+	Began      int64    `json:"began,omitzero"`    // the earliest second of the API's in which its payment can have begun; 0 if unknown
 	Asked      int64    `json:"asked"`             // when it was written, before its call was sent
 	Since      int64    `json:"since"`             // when it came into its state
 	Looks      int      `json:"looks,omitzero"`    // look-ups that the worker has done in this state

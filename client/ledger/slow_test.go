@@ -334,6 +334,60 @@ func TestMissedIsWrittenBehindTheAnswer(t *testing.T) {
 	}
 }
 
+// What the answer said is written as soon as the store takes it: only this process knows it.
+func TestAnswerIsWrittenWhenTheStoreTakesIt(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]func(context.Context, string, *Row) error{"slow": hang, "down": broken} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(w *world) {
+				w.store.hook(func(ctx context.Context, op string, row *Row) error {
+					if op == "put" && row.Order == "o" && row.Attempts[0].State == Issued {
+						return fails(ctx, op, row)
+					}
+					return nil
+				})
+				_, err := w.issue()
+				require.NoError(t, err)
+				for range 10 { // others write
+					time.Sleep(500 * time.Millisecond)
+					_, err := w.l.Issue(t.Context(), w.acc, request(func(q *Terms) { q.Order = "other" }))
+					require.NoError(t, err)
+				}
+				assert.Equal(t, "n2 asked", w.states())
+				number, err := w.l.orderOf(t.Context(), "shop", "new_1")
+				require.NoError(t, err, "the app's own DELETE finds it")
+				assert.Equal(t, "o", number)
+				w.store.hook(nil)
+				time.Sleep(4 * time.Second)
+				assert.Equal(t, "n2/new_1 issued", w.states())
+				assert.Empty(t, w.row().Holder)
+				assert.Empty(t, w.l.fresh)
+			})
+		})
+	}
+}
+
+// It ends with the ledger.
+func TestAnswerOfAStoreThatStaysDown(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(w *world) {
+		w.store.hook(func(ctx context.Context, op string, row *Row) error {
+			if op == "put" && row.Attempts[0].State == Issued {
+				w.opens = func() (Store, error) { return nil, errBroken }
+				return errBroken
+			}
+			return nil
+		})
+		_, err := w.issue()
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		assert.True(t, w.l.Down())
+		require.NoError(t, w.l.Close())
+		assert.Equal(t, "n2 asked", w.states())
+	})
+}
+
 // fails has the next write that is meant be done, and fail all the same.
 func (w *world) fails(meant func(*Row) bool) {
 	left := 1

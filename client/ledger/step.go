@@ -152,19 +152,22 @@ func adopt(row *Row, i int, listed []Seen, e *env) bool {
 	for _, id := range row.ImpUIDs() {
 		known[id] = true
 	}
-	earliest, earliestLive := row.Attempts[i].Began, row.Attempts[i].Began // no live barcode may be lost
-	if earliest > e.api {                                                  // the clock was wrong: when it was asked for is not known
-		earliestLive = 0
+	began := row.Attempts[i].Began
+	earliest := began // for what may not be lost: a barcode that a till takes, or that was paid
+	isDated := began != 0 && began <= e.api
+	if !isDated { // the API's clock was not known, or this machine's was set: one that has ended may be another's
+		earliest = 0
 	}
 	if row.Attempts[i].Closed { // what an earlier attempt has made may be left, if this one's was taken for that one's
 		for n := range row.Attempts {
-			earliestLive = min(earliestLive, row.Attempts[n].Began)
+			earliest = min(earliest, row.Attempts[n].Began)
 		}
 	}
 	var mine []*Seen
 	for n := range listed {
 		p := &listed[n]
-		inTime := p.StartedAt == 0 || p.StartedAt >= earliest || p.state() == Issued && p.StartedAt >= earliestLive
+		matters := p.state() == Issued || p.state().paid()
+		inTime := p.StartedAt == 0 || isDated && p.StartedAt >= began || matters && p.StartedAt >= earliest
 		if known[p.ImpUID] || !p.CVS || p.Order != row.Order || p.state() == "" || !inTime || !e.mayHaveMade(&row.Attempts[i], p) {
 			continue
 		}
@@ -182,13 +185,24 @@ func adopt(row *Row, i int, listed []Seen, e *env) bool {
 		}
 		other := Attempt{
 			State: p.state(), Voiding: p.state() == Issued, ImpUID: p.ImpUID, Amount: p.Amount, Fields: p.Fields,
-			Deadline: row.Attempts[i].Deadline, Began: earliest, Asked: row.Attempts[i].Asked, Since: e.now,
+			Deadline: row.Attempts[i].Deadline, Began: began, Asked: row.Attempts[i].Asked, Since: e.now,
 		}
 		other.Next = e.plan(&other)
 		row.Attempts = append(row.Attempts[:i], append([]Attempt{other}, row.Attempts[i:]...)...)
 		i++ // the attempt itself stays behind those that are voided
 	}
 	return mine != nil
+}
+
+// claim records a payment as that of an attempt without one, the newest that may have made it, and reports
+// whether there is one.
+func (r *Row) claim(p *Seen, e *env) bool {
+	for i := len(r.Attempts) - 1; i >= 0; i-- {
+		if r.Attempts[i].ImpUID == "" && adopt(r, i, []Seen{*p}, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // mayHaveMade compares an attempt with what a payment shows: a late payment of an attempt that was

@@ -169,6 +169,7 @@ func TestResolveAnAttemptWithoutOutcome(t *testing.T) {
 		},
 		{"the clock was set back", 5000, nil, doWrite, "a asked"},
 		{"the clock was set back, and its barcode is live", 3600_000, []Seen{p("imp_1", -5)}, doWrite, "a/imp_1 issued"},
+		{"the clock was set back, and its barcode was paid", 3600_000, []Seen{p("imp_1", -5, is(client.StatusPaid))}, doWrite, "a/imp_1 paid"},
 		{"the clock was set back, and one that ended may be another's", 3600_000, []Seen{p("imp_1", -5, is(client.StatusCancelled))}, doWrite, "a asked"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -256,13 +257,29 @@ func TestPaymentBeganByTheAPIsClock(t *testing.T) {
 	assert.Equal(t, api-2, newAttempt("a", &Terms{}, at(t)).Began)
 }
 
+// While the API's clock is not known, this machine's may be wrong by hours. A payment that a till takes, or
+// that was paid, may not be lost by that; one that has ended may be another's.
+func TestPaymentOfAnAttemptThatHasNoDate(t *testing.T) {
+	t.Parallel()
+	e := at(t)
+	e.earliest = func(int64) int64 { return 0 }
+	for status, adopted := range map[client.Status]bool{
+		client.StatusReady: true, client.StatusPaid: true, client.StatusCancelled: false, client.StatusFailed: false,
+	} {
+		a := newAttempt("a", &Terms{Amount: "15000"}, e)
+		assert.Zero(t, a.Began)
+		assert.Equal(t, adopted, adopt(row(a), 0, []Seen{*shows(status)}, e), status)
+	}
+	assert.True(t, adopt(row(newAttempt("a", &Terms{Amount: "15000"}, e)), 0, []Seen{*shows(client.StatusCancelled, refunded)}, e), "it was paid")
+}
+
 func TestPaymentOfAClosedAttemptIsToBeVoided(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[client.Status]string{
 		client.StatusReady: "a/imp_1 issued!x", client.StatusPaid: "a/imp_1 paidx", client.StatusCancelled: "a/imp_1 voidx",
 	} {
-		r := row(Attempt{ID: "a", State: Asked, Closed: true})
-		require.True(t, adopt(r, 0, []Seen{*shows(status)}, at(t)))
+		r := row(Attempt{ID: "a", State: Asked, Closed: true, Began: api - 7})
+		require.True(t, adopt(r, 0, []Seen{*shows(status, func(s *Seen) { s.StartedAt = api - 7 })}, at(t)))
 		assert.Equal(t, want, describe(r))
 	}
 }

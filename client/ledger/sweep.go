@@ -36,9 +36,9 @@ func (l *Ledger) hasMark(ctx context.Context, acc *Account) bool {
 	var mark Mark
 	err := l.update(ctx, acc, Key{acc.Name, markOrder}, false, func(row *Row, e *env) {
 		if row.Mark == nil {
-			since := e.now - l.toldFor(acc.Name).Milliseconds()
-			born := e.earliest(since) - int64(bornBefore/time.Second)
-			row.Mark = &Mark{Since: since, Born: born, Paid: born, Cancelled: born}
+			toldFor := l.toldFor(acc.Name)
+			born := e.api - int64((toldFor+bornBefore)/time.Second)
+			row.Mark = &Mark{Since: e.now - toldFor.Milliseconds(), Born: born, Paid: born, Cancelled: born}
 			row.Due = e.now
 		}
 		mark = *row.Mark
@@ -150,7 +150,7 @@ func (l *Ledger) compare(ctx context.Context, acc *Account, p *Seen) error {
 	})
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return nil
+		return l.claim(ctx, acc, p)
 	case err != nil:
 		return err
 	}
@@ -158,4 +158,28 @@ func (l *Ledger) compare(ctx context.Context, acc *Account, p *Seen) error {
 		return nil
 	}
 	return l.note(ctx, acc, row.Key(), Hint{ImpUID: p.ImpUID}, true)
+}
+
+// claim records a payment of a list as that of an attempt whose outcome its row does not know: a store that
+// failed may have lost it.
+func (l *Ledger) claim(ctx context.Context, acc *Account, p *Seen) error {
+	if !p.CVS || p.Order == "" {
+		return nil
+	}
+	key := Key{acc.Name, p.Order}
+	var row *Row
+	err := l.use(ctx, func(ctx context.Context, s Store) (err error) {
+		row, err = s.Get(ctx, key)
+		return err
+	})
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	if row.Format > Format || !row.claim(p, l.env(acc)) {
+		return nil
+	}
+	return l.update(ctx, acc, key, true, func(row *Row, e *env) { row.claim(p, e) })
 }

@@ -104,13 +104,44 @@ func TestSweepLeavesWhatItDoesNotUnderstand(t *testing.T) {
 	})
 }
 
+// A store that failed may have lost which payment an attempt has made, and a list of the order's payments may
+// have lacked it.
+func TestSweepFindsThePaymentOfAnAttemptWithoutOne(t *testing.T) {
+	t.Parallel()
+	foreign := map[string]func(*Seen){
+		"another order": func(p *Seen) { p.Order = "o2" }, "another amount": func(p *Seen) { p.Amount = "9" },
+		"a card": func(p *Seen) { p.CVS = false }, "no order": func(p *Seen) { p.Order = "" },
+	}
+	for _, closed := range []bool{false, true} {
+		inSweep(t, func(w *world, s *fakeShop) {
+			asked := func(id string, closed bool) Attempt {
+				a := w.issued(id, "")
+				a.State, a.Closed, a.Next = Asked, closed, w.now(time.Hour)
+				return a
+			}
+			row := w.put(asked("a", true), asked("b", closed))
+			w.store.change(row.Key(), func(row *Row) { row.Due = w.now(time.Hour) })
+			for _, change := range foreign {
+				w.seen("imp_foreign", client.StatusReady, w.at(0), change)
+				time.Sleep(5 * time.Minute)
+				assert.Empty(t, s.events())
+			}
+			w.seen("imp_1", client.StatusReady, w.at(0))
+			time.Sleep(5 * time.Minute)
+			assert.Equal(t, []string{"imp_1 paid"}, s.events())
+			assert.Equal(t, "b", w.row().Attempts[1].ID)
+			assert.Equal(t, "imp_1", w.row().Attempts[1].ImpUID, "the newest that may have made it")
+		})
+	}
+}
+
 // The lists are read from the last time seen less a day, but never before the account's birth, nor for
 // longer than the API lists.
 func TestSweepFromWhen(t *testing.T) {
 	t.Parallel()
 	inSweep(t, func(w *world, _ *fakeShop) {
 		born := w.mark().Born
-		assert.Equal(t, w.now(-2*time.Second)/1000-602, born, "some minutes before the account's first start")
+		assert.Equal(t, w.now(-2*time.Second)/1000-600, born, "some minutes before the account's first start")
 		sweep := func() [2]int64 {
 			w.asked()
 			w.pass(5 * time.Minute)
@@ -276,9 +307,13 @@ func TestSweepThatFails(t *testing.T) {
 // What the store does not take is listed again: the mark is written after the rows.
 func TestSweepWhoseRowsCannotBeWritten(t *testing.T) {
 	t.Parallel()
-	for _, op := range []string{"find", "put"} {
+	for op, impUID := range map[string]string{"find": "imp_1", "get": "", "put": "imp_1"} {
 		inSweep(t, func(w *world, s *fakeShop) {
-			w.put(w.issued("a", "imp_1"))
+			a := w.issued("a", impUID)
+			if impUID == "" {
+				a.State, a.Closed = Asked, true
+			}
+			w.put(a)
 			w.seen("imp_1", client.StatusReady, w.at(0))
 			before := w.mark()
 			w.store.hook(func(_ context.Context, o string, row *Row) error {
@@ -348,7 +383,7 @@ func TestMarkOfAnAccount(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		require.True(t, w.l.hasMark(t.Context(), w.acc))
 		first := w.mark()
-		assert.Equal(t, Mark{Since: w.now(0), Born: w.now(0)/1000 - 602, Paid: w.now(0)/1000 - 602, Cancelled: w.now(0)/1000 - 602}, first)
+		assert.Equal(t, Mark{Since: w.now(0), Born: w.now(0)/1000 - 600, Paid: w.now(0)/1000 - 600, Cancelled: w.now(0)/1000 - 600}, first)
 		time.Sleep(time.Hour)
 		assert.True(t, w.l.hasMark(t.Context(), w.acc))
 		other := w.node()

@@ -50,17 +50,18 @@ type deliveryJudge struct {
 	told     []toldMessage
 	now      time.Time
 
-	counts  faultCounts
-	found   []string
-	events  map[deliveryEvent]int // how often the shop was told
-	first   map[deliveryEvent]time.Time
-	known   map[deliveryEvent]bool // the shop knows
-	reached map[string]int         // the place of the last event that was told of a payment
-	ids     map[string]deliveryEvent
-	heard   int // events that the shop knows
-	doubles int
-	stopped int // messages beside another one, of a gateway that had been stopped
-	notLate int // messages of a void barcode that was paid, whose void the gateway did not live to see
+	counts   faultCounts
+	found    []string
+	mistaken map[string]bool       // the orders of what was found
+	events   map[deliveryEvent]int // how often the shop was told
+	first    map[deliveryEvent]time.Time
+	known    map[deliveryEvent]bool // the shop knows
+	reached  map[string]int         // the place of the last event that was told of a payment
+	ids      map[string]deliveryEvent
+	heard    int // events that the shop knows
+	doubles  int
+	stopped  int // messages beside another one, of a gateway that had been stopped
+	notLate  int // messages of a void barcode that was paid, whose void the gateway did not live to see
 }
 
 // judge judges all that happened until now.
@@ -75,6 +76,7 @@ func (c *deliveryRun) judge() *deliveryJudge {
 
 func (j *deliveryJudge) judge() {
 	j.events, j.first, j.known = make(map[deliveryEvent]int), make(map[deliveryEvent]time.Time), make(map[deliveryEvent]bool)
+	j.mistaken = make(map[string]bool)
 	j.reached, j.ids = make(map[string]int), make(map[string]deliveryEvent)
 	for i := range j.told {
 		j.message(&j.told[i])
@@ -96,6 +98,9 @@ func (j *deliveryJudge) note(mistake, impUID string, detail any) {
 	j.counts.add(mistake)
 	if len(j.found) >= 20 {
 		return
+	}
+	if p := j.payments[impUID]; p != nil {
+		j.mistaken[p.MerchantUID] = true
 	}
 	j.found = append(j.found, fmt.Sprintf("%s: %v\n%s", mistake, detail, j.history(impUID)))
 }

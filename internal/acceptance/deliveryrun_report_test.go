@@ -6,6 +6,8 @@ package acceptance
 
 import (
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"testing"
 	"time"
@@ -149,6 +151,21 @@ func (c *deliveryRun) neverWritten(t *testing.T) map[string]bool {
 		}
 	}
 	return unknown
+}
+
+// rowsOf returns what the ledger has of the orders of mistakes.
+func (c *deliveryRun) rowsOf(t *testing.T, j *deliveryJudge) map[string]string {
+	t.Helper()
+	rows := make(map[string]string)
+	for order := range j.mistaken {
+		if d := c.gateways.database; d != nil {
+			query := "SELECT data FROM caddy_cvs_orders WHERE merchant_uid = '" + order + "'"
+			rows[order] = fmt.Sprint(d.query(t, query))
+		} else {
+			rows[order] = c.askAdmin(t, http.MethodGet, "/cvs/barcodes?order="+url.QueryEscape(order), "")
+		}
+	}
+	return rows
 }
 
 // issuesWithout is what a gateway logs of each order for which it asks without its ledger.

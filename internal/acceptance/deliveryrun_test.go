@@ -82,7 +82,8 @@ type deliveryRun struct {
 	retried  int
 	left     deliveryLeft
 	onDown   string
-	unknown  map[string]bool // imp_uids of barcodes that the ledger never learned of, see neverWritten
+	unknown  map[string]bool   // imp_uids of barcodes that the ledger never learned of, see neverWritten
+	rows     map[string]string // what the ledger has of the orders of mistakes, while the gateways run
 
 	mu      sync.Mutex
 	stuck   map[*deliveryOrder]string // whose app or customer tried in vain, and what
@@ -114,6 +115,9 @@ func runDelivery(t *testing.T, kind dbtest.Kind) {
 	c.report(t, j)
 	for _, found := range j.found {
 		t.Error(found)
+	}
+	for order, row := range c.rows {
+		t.Logf("%s in the ledger: %s", order, row)
 	}
 	for o, why := range c.stuck {
 		if !c.unknown[o.last] {
@@ -308,6 +312,7 @@ func (c *deliveryRun) run(t *testing.T) {
 	c.gateways.waitUntilUp(t)
 	c.unknown = c.neverWritten(t)
 	c.settle(t)
+	c.rows = c.rowsOf(t, c.judge())
 	c.gateways.kill()
 }
 
