@@ -305,6 +305,9 @@ func (w *model) outage() {
 
 // checkHealed checks that nothing stays held, and that each row is due soon enough.
 func (w *model) checkHealed() {
+	if w.problem != "" {
+		return
+	}
 	now := w.nodes[0].ledger.now()
 	for _, key := range w.keys() {
 		row := w.store.rows[key]

@@ -17,7 +17,7 @@ import (
 const (
 	sweepOverlap = 24 * time.Hour      // what is read again each time: a list may lag
 	sweepRange   = 90 * 24 * time.Hour // the longest time that the API lists
-	sweepLease   = 10 * time.Minute
+	sweepLease   = time.Minute         // renewed while it goes on
 )
 
 // markOf returns an account's mark, zero if it is not known yet.
@@ -78,7 +78,8 @@ func (l *Ledger) sweepAccount(ctx context.Context, acc *Account, row *Row) bool 
 		return false
 	}
 	mark, again := *row.Mark, acc.Tells.Sweep
-	err := l.sweepLists(ctx, acc, &mark, e.api)
+	s := &sweeping{l: l, acc: acc, row: row, claimed: l.opts.clock.Now().monotonic}
+	err := s.lists(ctx, &mark, e.api)
 	row.Tries++
 	if err == nil {
 		row.Tries = 0
@@ -90,32 +91,58 @@ func (l *Ledger) sweepAccount(ctx context.Context, acc *Account, row *Row) bool 
 	return true
 }
 
-// sweepLists reads both lists. A panic is an error.
-func (l *Ledger) sweepLists(ctx context.Context, acc *Account, mark *Mark, to int64) (err error) {
+// sweeping is a sweep of an account whose row is claimed.
+type sweeping struct {
+	l       *Ledger
+	acc     *Account
+	row     *Row
+	claimed time.Duration // when, by the monotonic clock
+}
+
+// keep renews the claim when half of its time is over: a node that has died must not keep the others from
+// the account for long.
+func (s *sweeping) keep(ctx context.Context) error {
+	if s.l.opts.clock.Now().monotonic-s.claimed < sweepLease/2 {
+		return nil
+	}
+	if !s.l.postpone(ctx, s.row, sweepLease) {
+		return errClaimLost
+	}
+	s.claimed = s.l.opts.clock.Now().monotonic
+	return nil
+}
+
+var errClaimLost = errors.New("the claim could not be renewed")
+
+// lists reads both lists. A panic is an error.
+func (s *sweeping) lists(ctx context.Context, mark *Mark, to int64) (err error) {
 	defer func() {
 		if problem := recover(); problem != nil {
 			err = fmt.Errorf("panic: %v", problem)
 		}
 	}()
 	return errors.Join(
-		l.sweepList(ctx, acc, client.StatusPaid, &mark.Paid, mark.Born, to),
-		l.sweepList(ctx, acc, client.StatusCancelled, &mark.Cancelled, mark.Born, to))
+		s.list(ctx, client.StatusPaid, &mark.Paid, mark.Born, to),
+		s.list(ctx, client.StatusCancelled, &mark.Cancelled, mark.Born, to))
 }
 
-// sweepList reads one list, ascending, to an end that does not move. It goes on behind the last time
+// list reads one list, ascending, to an end that does not move. It goes on behind the last time
 // seen, and by page only within one second: a payment that leaves the list while it is read would
 // make the pages skip another one. The list of cancelled payments is sorted by their last change, which
 // may be another time than that of the refund, so it is read by page: what a page skips, the next
 // sweep finds. The mark is set when all that was found is written.
-func (l *Ledger) sweepList(ctx context.Context, acc *Account, status client.Status, mark *int64, born, to int64) error {
+func (s *sweeping) list(ctx context.Context, status client.Status, mark *int64, born, to int64) error {
 	from := max(min(*mark, to)-int64(sweepOverlap/time.Second), min(born, *mark, to), to-int64(sweepRange/time.Second)) // a clock may have been wrong, and orders of before the birth may have been moved here
 	for page := 1; ; {
-		list, more, err := acc.API.Page(ctx, status, from, to, page)
+		list, more, err := s.acc.API.Page(ctx, status, from, to, page)
 		if err != nil {
 			return silent(err)
 		}
 		for i := range list {
-			if err := l.compare(ctx, acc, &list[i]); err != nil {
+			if err := s.keep(ctx); err != nil {
+				return err
+			}
+			if err := s.l.compare(ctx, s.acc, &list[i]); err != nil {
 				return err
 			}
 		}

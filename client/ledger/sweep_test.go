@@ -358,6 +358,57 @@ func TestSweepByOneNode(t *testing.T) {
 	})
 }
 
+// A node that reads the lists for long keeps the others from it, and one that has died does not.
+func TestSweepThatTakesLong(t *testing.T) {
+	t.Parallel()
+	inSweep(t, func(w *world, s *fakeShop) {
+		w.node().Work()
+		const payments, slow = 300, 900 * time.Millisecond
+		for i := range payments {
+			order := fmt.Sprintf("o%d", i)
+			w.isIssued(order)
+			w.seen("imp_"+order, client.StatusReady, w.at(0), func(p *Seen) { p.Order = order })
+		}
+		w.store.hook(func(ctx context.Context, op string, _ *Row) error {
+			if op == "find" {
+				return takes(ctx, slow)
+			}
+			return nil
+		})
+		time.Sleep(5*time.Minute + payments*slow)
+		assert.Equal(t, 1, w.lines("PAGE paid"))
+		assert.Len(t, s.events(), payments)
+		w.store.hook(nil)
+		time.Sleep(5 * time.Minute)
+		assert.NotZero(t, w.lines("PAGE paid"))
+
+		row := w.store.get(Key{"shop", markOrder})
+		require.True(t, w.l.postpone(t.Context(), row, sweepLease), "by a node that dies then")
+		time.Sleep(sweepLease + 2*time.Second)
+		assert.NotZero(t, w.lines("PAGE paid"))
+	})
+}
+
+// A sweep whose claim cannot be renewed ends: another node may have it.
+func TestSweepThatLosesItsClaim(t *testing.T) {
+	t.Parallel()
+	inSweep(t, func(w *world, s *fakeShop) {
+		w.put(w.issued("a", "imp_1"))
+		w.seen("imp_1", client.StatusReady, w.at(0))
+		w.api.on(func(call string) fault {
+			if call == "PAGE paid 1" {
+				time.Sleep(sweepLease)
+				w.store.change(Key{"shop", markOrder}, func(*Row) {})
+			}
+			return fault{work: true}
+		})
+		before := w.mark()
+		time.Sleep(5*time.Minute + sweepLease)
+		assert.Empty(t, s.events())
+		assert.Equal(t, before, w.mark())
+	})
+}
+
 // Another node may have been first with the account's row.
 func TestSweepNeedsTheClaim(t *testing.T) {
 	t.Parallel()

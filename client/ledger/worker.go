@@ -149,7 +149,11 @@ func (o *order) work(ctx context.Context) {
 func (l *Ledger) postpone(ctx context.Context, row *Row, d time.Duration) bool {
 	was := row.Version
 	row.Version, row.Due = was+1, l.now().wall+d.Milliseconds()
-	return l.put(ctx, row, was, true) == nil
+	if l.put(ctx, row, was, true) != nil {
+		row.Version = was // else a later write could pass for that of who was first
+		return false
+	}
+	return true
 }
 
 // pauseAfter returns how long the worker waits after so many failures in a row.

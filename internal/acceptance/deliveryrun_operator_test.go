@@ -155,8 +155,7 @@ func atCall(endpoint emulator.Endpoint, do func(c *deliveryRun, t *testing.T, gw
 		h := &heldCall{endpoint: endpoint, arrived: make(chan struct{}), released: make(chan struct{})}
 		c.api.hold.Store(h)
 		defer close(h.released)
-		// A gateway that is ended while it reads a list keeps others from reading it for ten minutes.
-		require.True(t, wait(h.arrived, 12*time.Minute), "no call came to the API")
+		require.True(t, wait(h.arrived, 3*time.Minute), "no call came to the API")
 		do(c, t, h.from)
 	}
 }
