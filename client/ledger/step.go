@@ -197,7 +197,7 @@ func adopt(row *Row, i int, listed []Seen, e *env) bool {
 // claim records a payment as that of an attempt without one, the newest that may have made it, and reports
 // whether there is one.
 func (r *Row) claim(p *Seen, e *env) bool {
-	for i := len(r.Attempts) - 1; i >= 0; i-- {
+	for i := range slices.Backward(r.Attempts) {
 		if r.Attempts[i].ImpUID == "" && adopt(r, i, []Seen{*p}, e) {
 			return true
 		}
