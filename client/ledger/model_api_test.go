@@ -345,6 +345,9 @@ type nodeAPI struct {
 func (a nodeAPI) Now() time.Time { return time.Unix(a.second(), 0) }
 
 func (a nodeAPI) EarliestStart(local time.Time) int64 {
+	if !a.n.asked {
+		return 0
+	}
 	return (local.UnixMilli()-a.n.skew-2000)/1000 + a.ahead
 }
 
@@ -365,6 +368,7 @@ func (a nodeAPI) begin(maySend func() error) error {
 	if a.silent || w.chance(w.profile.apiFaults) {
 		return errDial
 	}
+	a.n.asked = true
 	if maySend == nil || w.mutation == noFreshness {
 		return nil
 	}
@@ -515,6 +519,7 @@ func (a nodeAPI) look() (lag int64, err error) {
 	case w.chance(w.profile.apiFaults):
 		return 0, errServer
 	}
+	a.n.asked = true
 	lag = a.lag()
 	w.running.looked = min(began, w.now-lag)
 	return lag, nil

@@ -225,7 +225,7 @@ func (w *model) schedule() {
 	}
 	for range w.rng.IntN(4) {
 		if w.profile.shared { // whose clock does not matter
-			w.after(w.span(0, 90*time.Second), func() { w.setClock("a machine", &w.anyNode().skew) })
+			w.after(w.span(0, 90*time.Second), func() { w.setMachine(w.anyNode()) })
 		}
 	}
 	if w.profile.clocks == calm {
@@ -236,7 +236,7 @@ func (w *model) schedule() {
 			if w.profile.shared { // another host takes over
 				w.setClock("the store", &w.store.skew)
 			} else {
-				w.setClock("a machine", &w.anyNode().skew)
+				w.setMachine(w.anyNode())
 			}
 		})
 	}
@@ -258,6 +258,12 @@ func (w *model) forget() {
 			p.forgotten, w.changed = w.now, true
 		}
 	}
+}
+
+// setMachine sets a node's clock. It does not know then by how much that of the API differs.
+func (w *model) setMachine(n *node) {
+	w.setClock("a machine", &n.skew)
+	n.asked = false
 }
 
 // setClock sets a clock, of which skew is known.

@@ -240,6 +240,7 @@ type node struct {
 	offset       int64 // the store's clock minus the monotonic clock, then
 	zero         int64 // the true time at which its monotonic clock was 0
 	stoppedUntil int64
+	asked        bool             // it has called the API, and so knows that clock, since it started or its own was set
 	doomed       bool             // it crashes as soon as the coroutine yields
 	idle         map[Queue]*actor // the worker and the teller, while they wait for something to do
 }
@@ -332,7 +333,7 @@ func (n *node) start() {
 		return
 	}
 	w.log("node %d starts", n.number)
-	n.zero, n.stoppedUntil, n.compared = w.now, 0, -1<<60
+	n.zero, n.stoppedUntil, n.compared, n.asked = w.now, 0, -1<<60, false
 	n.ledger = New(Options{
 		Open:   func() (Store, error) { return n.open(), nil },
 		Report: w.report,
