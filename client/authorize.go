@@ -16,11 +16,12 @@ func (c *Client) sendWithToken(req *http.Request, trace *sendTrace) (*http.Respo
 	if err := trace.permit(); err != nil {
 		return nil, err
 	}
-	resp, err := c.transport.RoundTrip(req)
+	resp, err := c.roundTrip(req, trace)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
 	discard(resp)
+	trace.calls.end(nil, ErrCredentials)
 	trace.allowRepeat()
 	renewed, err := c.state.tokens.replace(req.Context(), c.fetcher, token)
 	if err != nil {
@@ -37,7 +38,7 @@ func (c *Client) sendWithToken(req *http.Request, trace *sendTrace) (*http.Respo
 	if err := trace.permit(); err != nil {
 		return nil, err
 	}
-	if resp, err = c.transport.RoundTrip(repeat); err == nil && resp.StatusCode == http.StatusUnauthorized {
+	if resp, err = c.roundTrip(repeat, trace); err == nil && resp.StatusCode == http.StatusUnauthorized {
 		discard(resp)
 		return nil, ErrCredentials
 	}
@@ -53,6 +54,12 @@ func (c *Client) authorize(req *http.Request, token *accessToken) {
 }
 
 // sendWithoutToken sends getToken.
-func (c *Client) sendWithoutToken(req *http.Request, _ *sendTrace) (*http.Response, error) {
+func (c *Client) sendWithoutToken(req *http.Request, trace *sendTrace) (*http.Response, error) {
+	return c.roundTrip(req, trace)
+}
+
+// roundTrip makes one HTTP call. Its end is told when the answer is read.
+func (c *Client) roundTrip(req *http.Request, trace *sendTrace) (*http.Response, error) {
+	trace.calls.begin()
 	return c.transport.RoundTrip(req)
 }

@@ -37,6 +37,7 @@ type Config struct {
 	Timeout   time.Duration     // for one API call; default DefaultTimeout
 	Transport http.RoundTripper // default one of the client's own; see KeepHealthy for others
 	State     *State            // shared with earlier and other clients of the same API and keys; default a new one
+	Observer  Observer          // told what the Client does; default nobody
 }
 
 // String names the API and leaves out the keys, whatever verb prints the Config.
@@ -55,6 +56,7 @@ type Client struct {
 	transport http.RoundTripper
 	state     *State
 	fetcher   *tokenFetcher
+	observer  Observer
 
 	closeIdleAgain atomic.Bool // see closeIdleAfter
 }
@@ -82,9 +84,9 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		api: *api, key: cfg.ImpKey, secret: cfg.ImpSecret, tier: cfg.Tier,
-		timeout: cfg.Timeout, transport: cfg.Transport, state: cfg.State,
+		timeout: cfg.Timeout, transport: cfg.Transport, state: cfg.State, observer: cfg.Observer,
 	}
-	c.fetcher = &tokenFetcher{getToken: c.getToken, timeout: cfg.Timeout}
+	c.fetcher = &tokenFetcher{getToken: c.getToken, timeout: cfg.Timeout, observer: c.observer}
 	return c, nil
 }
 

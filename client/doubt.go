@@ -54,14 +54,18 @@ func issued(val any, err error, _ bool) (*Response, error) {
 func (c *Client) IssueAlone(ctx context.Context, i *Issue, maySend func() error) (resp *Response, err error) {
 	// A transport's panic is an unknown outcome: in a goroutine of singleflight's it would end the
 	// program.
-	a := c.state.attempts.start(i)
+	a, lost := c.state.attempts.start(i), false
 	defer func() {
 		if recover() != nil {
-			resp, err = nil, &failure{ErrOutcomeUnknown, errPanic}
+			resp, err, lost = nil, &failure{ErrOutcomeUnknown, errPanic}, true
 		}
 		c.state.attempts.finish(a, resp, err, c.timeout)
+		if lost {
+			c.observer.issueInDoubt(err)
+		}
 	}()
 	if resp, err = c.sendIssue(ctx, a, maySend); inDoubt(err) {
+		lost = true
 		resp, err = c.resolveDoubt(ctx, a, err)
 	}
 	return resp, err

@@ -93,10 +93,11 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 	return c.do(ctx, r, c.sendWithToken)
 }
 
-func (c *Client) do(ctx context.Context, r Request, send func(*http.Request, *sendTrace) (*http.Response, error)) (*Response, error) {
+func (c *Client) do(ctx context.Context, r Request, send func(*http.Request, *sendTrace) (*http.Response, error)) (answer *Response, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	trace := &sendTrace{maySend: r.MaySend}
+	trace := &sendTrace{maySend: r.MaySend, calls: c.observe(&r)}
+	defer func() { trace.calls.end(answer, err) }()
 	req, err := c.newRequest(trace.context(ctx), r)
 	if err != nil {
 		return nil, err

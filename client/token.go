@@ -167,6 +167,7 @@ func (t *tokens) run(f *tokenFetcher, fetch *tokenFetch, refused *accessToken) {
 	ctx, cancel := context.WithTimeout(context.Background(), f.timeout*3/2)
 	defer cancel()
 	fetch.token, fetch.err = f.fetchWithRetries(ctx)
+	f.observer.tokenFetched(fetch.err)
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -241,6 +242,7 @@ func (t *tokens) close() {
 // tokenFetcher fetches tokens for one client.
 type tokenFetcher struct {
 	getToken func(context.Context) (*accessToken, error)
+	observer Observer
 	// timeout limits one attempt. A fetch serves many callers, so none of them may
 	// shorten it.
 	timeout time.Duration

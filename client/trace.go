@@ -18,6 +18,7 @@ type sendTrace struct {
 	hasConn     atomic.Bool // the transport got the connection
 	wroteStream atomic.Bool // the transport wrote into a stream of HTTP/2 or HTTP/3
 
+	calls     observation  // told of each HTTP call
 	maySend   func() error // asked before anything is sent; nil stands for yes
 	withdrawn atomic.Bool  // it said no
 }
