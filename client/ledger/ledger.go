@@ -55,7 +55,17 @@ type Event struct {
 	ImpUID  string // "" if it is not about a payment
 	Err     error  // nil if there is none
 	Notice  bool   // it is good news, and no error
+	Kind    EventKind
 }
+
+// EventKind says what an Event is that is counted, 0 for another one.
+type EventKind int
+
+// The values of EventKind.
+const (
+	PaidTwice EventKind = iota + 1 // a second barcode of an order was paid
+	GaveUp                         // an order waits for a person before the shop is told of it
+)
 
 // Settings are what may change while a Ledger is open.
 type Settings struct {
@@ -71,6 +81,7 @@ type Ledger struct {
 	clock    atomic.Pointer[Clock]         // the store's, also while that is down; nil if it has none, or was never up
 	reads    atomic.Int64                  // from the store that have succeeded
 	writes   atomic.Int64                  // likewise to it
+	counted  counting                      // for metrics
 	nearly   atomic.Pointer[chan struct{}] // while the rest of what the store has missed is written; closed when that ends
 
 	mu       sync.Mutex

@@ -126,7 +126,7 @@ func (o *order) reportPaid(a *Attempt, state State) {
 		o.report("a barcode was paid after it was voided", a.ImpUID, nil)
 	}
 	if slices.ContainsFunc(o.row.Attempts, func(other Attempt) bool { return isKnown(&other) }) {
-		o.report("a second barcode of an order was paid: the customer has paid twice", a.ImpUID, nil)
+		o.reportAs(PaidTwice, "a second barcode of an order was paid: the customer has paid twice", a.ImpUID)
 	}
 }
 

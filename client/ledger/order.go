@@ -158,6 +158,10 @@ func (o *order) report(message, impUID string, err error) {
 	o.l.opts.Report(Event{Message: message, Key: o.key, ImpUID: impUID, Err: err})
 }
 
+func (o *order) reportAs(kind EventKind, message, impUID string) {
+	o.l.opts.Report(Event{Message: message, Key: o.key, ImpUID: impUID, Kind: kind})
+}
+
 // void voids the payment of an attempt, or gives it up if the API does not void it after its
 // deadline. What the attempt has become is in the copy of the row afterwards, and not written. It is
 // written before the call that the barcode is to be voided, so that no till takes it from then on,

@@ -172,7 +172,7 @@ func (o *order) told(ctx context.Context, impUID string, seen *Seen, about *Happ
 		o.report("a payment could not be looked up several times before the shop is told, and will be again", impUID, nil)
 	}
 	if t.Waiting != 0 && waited == 0 {
-		o.report("an order waits for a person before the shop is told of it: "+t.Cause, impUID, nil)
+		o.reportAs(GaveUp, "an order waits for a person before the shop is told of it: "+t.Cause, impUID)
 	}
 	return reply.Verdict
 }

@@ -141,7 +141,7 @@ func (o *order) work(ctx context.Context) {
 	o.row.Tries, o.changed = 0, true
 	_ = o.settle(ctx)
 	if t := &o.row.Telling; t.Waiting != 0 && waited == 0 {
-		o.report("an order waits for a person before the shop is told of it: "+t.Cause, "", nil)
+		o.reportAs(GaveUp, "an order waits for a person before the shop is told of it: "+t.Cause, "")
 	}
 }
 
