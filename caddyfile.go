@@ -68,6 +68,9 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //			on_down issue|refuse
 //			from    <path>|postgres <dsn>|mysql <dsn>
 //		}
+//		metrics {
+//			per_account
+//		}
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
@@ -75,6 +78,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	opts := a.Account.options()
 	opts["account"] = option{repeats: true, parse: a.unmarshalAccount}
 	opts["ledger"] = option{parse: a.unmarshalLedger}
+	opts["metrics"] = option{parse: a.unmarshalMetrics}
 	if d.NextArg() {
 		return d.ArgErr()
 	}
@@ -129,6 +133,14 @@ func (a *App) unmarshalLedger(d *caddyfile.Dispenser) error {
 	return nil
 }
 
+func (a *App) unmarshalMetrics(d *caddyfile.Dispenser) error {
+	a.Metrics = new(Metrics)
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return parseBlock(d, map[string]option{"per_account": toggle(&a.Metrics.PerAccount)})
+}
+
 // unmarshalFrom parses the place where the ledger was before. Its mistakes are those of its line.
 func (l *Ledger) unmarshalFrom(d *caddyfile.Dispenser) error {
 	words := d.RemainingArgs()
@@ -148,6 +160,7 @@ func (l *Ledger) unmarshalFrom(d *caddyfile.Dispenser) error {
 func (c *Account) options() map[string]option {
 	return map[string]option{
 		"ledger":      {elsewhere: "it belongs to the global option cvs, outside of its accounts, which share one ledger"},
+		"metrics":     {elsewhere: "it belongs to the global option cvs, outside of its accounts"},
 		"imp_key":     text(&c.ImpKey, validateSecret("imp_key")),
 		"imp_secret":  text(&c.ImpSecret, validateSecret("imp_secret")),
 		"api":         text(&c.API, unlessPlaceholder(func(s string) error { _, err := client.ParseAPI(s); return err })),

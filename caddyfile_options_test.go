@@ -63,6 +63,10 @@ var blockTests = map[string]blockTest{
 		directive: "cvs", config: Ledger{}, options: ledgerOptions, jsonOnly: []string{"store", "path", "dsn"},
 		caddyfile: "{\n\tcvs {\n\t\tledger {\n\t\t\tOPTIONS\n\t\t}\n\t}\n}\n",
 	},
+	"metrics": {
+		directive: "cvs", config: Metrics{}, options: map[string]optionTest{"per_account": {takes: noArgument}},
+		caddyfile: "{\n\tcvs {\n\t\tmetrics {\n\t\t\tOPTIONS\n\t\t}\n\t}\n}\n",
+	},
 	"cvs_proxy": {
 		directive: "cvs_proxy", config: Proxy{}, options: proxyOptions,
 		caddyfile: ":8081 {\n\tcvs_proxy {\n\t\tOPTIONS\n\t}\n}\n",
@@ -107,6 +111,7 @@ var accountOptions = map[string]optionTest{
 func globalOptions() map[string]optionTest {
 	options := maps.Clone(accountOptions)
 	options["account"] = optionTest{takes: oneArgument, valid: "second", rejects: wrongAccountNames, opensBlock: true, repeatable: true}
+	options["metrics"] = optionTest{takes: noArgument, opensBlock: true}
 	options["ledger"] = optionTest{valid: "/var/lib/shop/cvs.db", opensBlock: true, rejects: mergeMaps(wrongPlaces("ledger"),
 		rejectEach("ledger takes a path with a slash, such as /var/lib/shop/cvs.db, postgres <dsn>, mysql <dsn> or off", "", "on", "OFF", "cvs.db"),
 		map[string]string{

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -108,12 +109,21 @@ func (c *Confirm) Provision(ctx caddy.Context) error {
 		if err := check.provision(ctx, transport); err != nil {
 			return fmt.Errorf("order_check %s: %w", check.Name, err)
 		}
+		app.metrics.existCheck(c.accounts(app), check.Name)
 		if !check.Shadow && check.Requirements == nil && check.Amount == "" {
 			c.logger.Warn("this order check has no condition: every answer with an accepted status is a yes, even an error page or the page of another site; add require or amount",
 				zap.String("order_check", check.Name))
 		}
 	}
 	return app.watch(ctx)
+}
+
+// accounts are the names of the accounts whose webhooks are answered.
+func (c *Confirm) accounts(app *App) []string {
+	if c.Account != "" {
+		return []string{c.Account}
+	}
+	return slices.Collect(maps.Keys(app.accounts))
 }
 
 func (c *Confirm) applyDefaults() {
@@ -175,7 +185,7 @@ func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	defer cancel()
 
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	d := &decision{record: record{isDecision: true, subject: subject{operation: "confirm"}}}
+	d := &decision{record: record{kind: decisions, subject: subject{operation: "confirm"}}}
 	repl.Map(d.placeholder)
 	if in, err := c.receive(ctx, d, w, r); err != nil {
 		d.fail(w, err)
@@ -191,7 +201,7 @@ func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	d.answer(w, r)
 	c.standing.mark(d)
 	d.clientIP, d.duration = clientIP(r), time.Since(began)
-	c.log(d)
+	c.webhooks.app.publish(c.logger, &d.record)
 	return nil
 }
 
@@ -214,7 +224,7 @@ func (c *Confirm) receive(ctx context.Context, d *decision, w http.ResponseWrite
 	}
 	// The documented webhook has no amount.
 	if sent.Amount != "" && d.amount != "" && !decimal.Equal(sent.Amount, d.amount) {
-		return nil, &httpError{status: http.StatusForbidden, cause: cause{name: "another amount"}, message: "the amount is not the barcode's"}
+		return nil, &httpError{status: http.StatusForbidden, cause: cause{name: causeAnotherAmount}, message: "the amount is not the barcode's"}
 	}
 	return &checkInput{contentType: contentType, body: body, request: r}, nil
 }
@@ -240,7 +250,7 @@ func (c *Confirm) authenticate(ctx context.Context, d *decision, r *http.Request
 	}
 	d.account, d.amount, d.expires, d.attempt = acc.name, claims.Amount, claims.Expires, claims.ID
 	if claims.ExpiredAt(acc.client.State().Now()) {
-		return &httpError{status: http.StatusGone, verdict: refused, cause: cause{name: "expired"}, message: "the payment deadline has passed"}
+		return &httpError{status: http.StatusGone, verdict: refused, cause: cause{name: causeExpired}, message: "the payment deadline has passed"}
 	}
 	return nil
 }
@@ -267,12 +277,12 @@ func (c *Confirm) authenticateUnsigned(ctx context.Context, d *decision) error {
 		// on_error does not apply: nothing proves that this webhook is genuine.
 		name := lookupCause(err)
 		return &httpError{
-			status: statusFor(name), verdict: unanswered, cause: cause{"look-up: " + name, client.Cause(err)}, message: "the payment could not be looked up",
+			status: statusFor(name), verdict: unanswered, cause: cause{causeLookUp + name, client.Cause(err)}, message: "the payment could not be looked up",
 		}
 	case payment.ImpUID != d.impUID || payment.MerchantUID != d.merchantUID:
 		return notGenuine(ruleLookup)
 	case payment.Status != client.StatusReady:
-		return &httpError{status: http.StatusConflict, verdict: refused, cause: cause{name: "payment not ready"}, message: "the payment is not open any more"}
+		return &httpError{status: http.StatusConflict, verdict: refused, cause: cause{name: causeNotReady}, message: "the payment is not open any more"}
 	}
 	d.amount = payment.Amount.Canonical()
 	return nil

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 	"unicode"
 
@@ -86,7 +85,7 @@ func (c *Confirm) conclude(d *decision) {
 		switch {
 		case result.verdict == yes:
 		case result.verdict == noAnswer && c.OnError == "accept":
-			why = cause{"on_error: " + result.cause.name, result.cause.detail}
+			why = cause{causeOnError + result.cause.name, result.cause.detail}
 		default:
 			d.set(statusFor(result.cause.name), unanswered, result.cause, "the order could not be checked")
 			return
@@ -100,6 +99,7 @@ func (c *Confirm) askShadow(about subject, check *preparedCheck) {
 	ended := make(chan *preparedCheck, 1)
 	check.start(context.Background(), ended)
 	result := (<-ended).result()
+	c.webhooks.app.metrics.countCheck(about.account, &result)
 	level := zapcore.InfoLevel
 	if result.isSetupFault() {
 		level = zapcore.WarnLevel
@@ -142,19 +142,4 @@ func cleanReason(reason string) string {
 		reason = string(runes[:maxReason])
 	}
 	return reason
-}
-
-// log writes the one line of a decision.
-func (c *Confirm) log(d *decision) {
-	level := zapcore.InfoLevel
-	switch {
-	case d.verdict == unanswered:
-		level = zapcore.ErrorLevel
-	case d.verdict == accepted && d.cause.name != "", // on_error accepted, and not the shop
-		slices.ContainsFunc(d.checks, func(c checkResult) bool { return c.isSetupFault() }):
-		level = zapcore.WarnLevel
-	}
-	if entry := c.logger.Check(level, "confirm webhook"); entry != nil {
-		entry.Write(zap.Inline(&d.record))
-	}
 }

@@ -34,33 +34,36 @@ type pooledLedger struct {
 	store  *storeOpener // nil if not
 	opened int64        // counts the ledgers of the process
 
-	mu      sync.Mutex
-	loggers []*zap.Logger // of the configurations in use, the newest last
+	mu   sync.Mutex
+	apps []*App // of the configurations in use, the newest last
 }
 
-// useLogger makes a configuration's logger the present one.
-func (p *pooledLedger) useLogger(logger *zap.Logger) {
+// useApp makes a configuration the one to which the ledger reports.
+func (p *pooledLedger) useApp(a *App) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.loggers = append(p.loggers, logger)
+	p.apps = append(p.apps, a)
 }
 
-// retireLogger takes a configuration's logger back, because its files are closed. The last one stays for
-// what is to be said at the end.
-func (p *pooledLedger) retireLogger(logger *zap.Logger) {
+// retireApp takes a configuration back, because its log files are closed. The last one stays for what is to
+// be said at the end.
+func (p *pooledLedger) retireApp(a *App) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.loggers) > 1 {
-		p.loggers = slices.DeleteFunc(p.loggers, func(other *zap.Logger) bool { return other == logger })
+	if len(p.apps) > 1 {
+		p.apps = slices.DeleteFunc(p.apps, func(other *App) bool { return other == a })
 	}
 }
 
-// logger returns the logger of the present configuration.
-func (p *pooledLedger) logger() *zap.Logger {
+// app returns the present configuration.
+func (p *pooledLedger) app() *App {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.loggers[len(p.loggers)-1]
+	return p.apps[len(p.apps)-1]
 }
+
+// logger returns the logger of the present configuration.
+func (p *pooledLedger) logger() *zap.Logger { return p.app().logger }
 
 // Destruct closes the ledger when no configuration uses it any more.
 func (p *pooledLedger) Destruct() error {
@@ -116,14 +119,17 @@ func (a *App) acquireLedger() error {
 	if err != nil {
 		return err
 	}
+	l.mu.Lock()
 	l.used = pooled.(*pooledLedger)
+	l.mu.Unlock()
 	l.used.Use(&l.settings)
 	switch {
 	case loaded:
-		l.used.useLogger(a.logger)
+		l.used.useApp(a)
 		l.used.moveFrom(l.from)
 	case l.used.stored:
 		l.used.Work() // after Use: it postpones a row whose account it does not know
+		l.used.Count()
 	}
 	return nil
 }
@@ -141,7 +147,7 @@ func (a *App) accountsKey() string {
 // site starts without it, and it is opened as soon as that is possible.
 func (a *App) newLedger() (*pooledLedger, error) {
 	here := a.ledger.place
-	p := &pooledLedger{stored: here != nil, opened: openedLedgers.Add(1), loggers: []*zap.Logger{a.logger}}
+	p := &pooledLedger{stored: here != nil, opened: openedLedgers.Add(1), apps: []*App{a}}
 	if !p.stored {
 		p.Ledger = ledger.New(ledger.Options{Report: p.report})
 		return p, nil
@@ -210,7 +216,7 @@ func (a *App) releaseLedger() {
 	if l.used == nil {
 		return
 	}
-	l.used.retireLogger(a.logger)
+	l.used.retireApp(a)
 	l.mu.Lock()
 	l.ended = true
 	l.mu.Unlock()
@@ -251,11 +257,28 @@ func (p *pooledLedger) report(e ledger.Event) {
 	if e.Err != nil {
 		fields = append(fields, zap.Error(p.hide(e.Err)))
 	}
-	log := p.logger().Error
+	app := p.app()
+	log := app.logger.Error
 	if e.Notice {
-		log = p.logger().Info
+		log = app.logger.Info
 	}
 	log(e.Message, fields...)
+	switch e.Kind {
+	case ledger.PaidTwice:
+		app.metrics.countDoublePayment(e.Key.Account)
+	case ledger.GaveUp:
+		app.metrics.countTell(e.Key.Account, countedGaveUp)
+	}
+}
+
+// keepsLedger reports whether a handler of the configuration has a ledger that keeps something.
+func (a *App) keepsLedger() bool { return a.ledger.needed && a.ledger.place != nil }
+
+// openedLedger returns the ledger if it was opened, and nil before.
+func (a *App) openedLedger() *pooledLedger {
+	a.ledger.mu.Lock()
+	defer a.ledger.mu.Unlock()
+	return a.ledger.used
 }
 
 // Interface guards

@@ -47,8 +47,13 @@ type App struct {
 	// data directory
 	Ledger *Ledger `json:"ledger,omitempty"`
 
+	// Metrics are the options of the metrics.
+	Metrics *Metrics `json:"metrics,omitempty"`
+
 	accounts map[string]*account
 	ledger   *appLedger
+	metrics  *metrics
+	events   *emitter
 	servers  map[*caddyhttp.Server]bool // servers with a cvs_confirm; true if guarded
 	pending  *pendingCalls
 	started  bool
@@ -109,7 +114,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // Provision resolves the accounts. It sends nothing, because Caddy starts when the API is
 // down, and opens no ledger, because another configuration may have it.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger, a.pending = ctx.Logger(), processPending
+	a.logger, a.pending, a.metrics = ctx.Logger(), processPending, newMetrics(a.Metrics)
 	a.accounts = make(map[string]*account, len(a.Accounts)+1)
 	a.ledger = new(appLedger)
 	a.servers = make(map[*caddyhttp.Server]bool)
@@ -117,6 +122,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.Ledger = new(Ledger)
 	}
 	var err error
+	if a.events, err = newEmitter(ctx, a.metrics, a.logger); err != nil {
+		return err
+	}
 	if a.ledger.place, a.ledger.from, err = a.Ledger.provision(); err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
@@ -141,7 +149,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("account %s: %w", name, err)
 		}
 	}
-	return nil
+	return a.addMetrics(ctx)
 }
 
 func (c *Account) empty() bool {
@@ -209,7 +217,7 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 	timeout := cmp.Or(time.Duration(cfg.Timeout), client.DefaultTimeout)
 	c, err := client.New(client.Config{
 		API: api, ImpKey: key, ImpSecret: secret, Tier: cfg.Tier, Timeout: timeout,
-		Transport: transport, State: state,
+		Transport: transport, State: state, Observer: a.metrics.observeClient(name, func() { a.events.credentialsRefused(name) }),
 	})
 	if err != nil {
 		releaseState(pooled)

@@ -6,13 +6,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"mime"
 	"net/http"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -60,6 +60,17 @@ const (
 // errForeign means that a request is not for this handler.
 var errForeign = errors.New("not a notice of this account's barcodes")
 
+// errUnknown is an errForeign: the request may be a notice, of a payment that the ledger does not know.
+var errUnknown = fmt.Errorf("%w: the payment is not known", errForeign)
+
+// passedAs is how a request is counted that goes to the next handler.
+func passedAs(err error) string {
+	if errors.Is(err, errUnknown) {
+		return countedUnknown
+	}
+	return countedPassed
+}
+
 func (n *Notice) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	signed := hasSignature(r.URL.RawQuery)
 	if signed {
@@ -69,9 +80,10 @@ func (n *Notice) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 		return next.ServeHTTP(w, r)
 	}
 	began := time.Now()
-	in := &incoming{record: record{isDecision: true, subject: subject{operation: "notice", account: n.account.name}}, signed: signed}
+	in := &incoming{record: record{kind: notices, signed: signed, subject: subject{operation: "notice", account: n.account.name}}}
 	err := n.receive(in, w, r)
 	if errors.Is(err, errForeign) {
+		n.webhooks.app.metrics.countNotice(n.account.name, signed, passedAs(err))
 		return n.passOn(w, r, next)
 	}
 	take(r)
@@ -79,7 +91,7 @@ func (n *Notice) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(in.placeholder)
 	in.answer(w, r, err)
 	in.clientIP, in.duration = clientIP(r), time.Since(began)
-	n.log(in)
+	n.webhooks.app.publish(n.logger, &in.record)
 	return nil
 }
 
@@ -91,10 +103,7 @@ func mayBeNotice(r *http.Request) bool {
 }
 
 // incoming is a notice that is being received.
-type incoming struct {
-	record
-	signed bool // its URL has a signature, genuine or not
-}
+type incoming struct{ record }
 
 // receive reads a notice and has it kept. Its errors are errForeign and of type *httpError.
 func (n *Notice) receive(in *incoming, w http.ResponseWriter, r *http.Request) error {
@@ -148,7 +157,9 @@ func (n *Notice) note(in *incoming, r *http.Request, sent *webhook.Notice) error
 		return notKept(err)
 	case in.signed:
 		return notGenuine(ruleSignature)
-	case err != nil && n.warned.isDue():
+	case err == nil:
+		return errUnknown
+	case n.warned.isDue():
 		n.logger.Warn("the ledger cannot be read, so that an unsigned notice went to the next handler, although it may be of a barcode", zap.Error(err))
 	}
 	return errForeign
@@ -206,21 +217,6 @@ func (in *incoming) fail(w http.ResponseWriter, e *httpError) {
 	}
 }
 
-// log writes the one line of a notice. One that is refused or invalid is a warning: its sender believes
-// that it is a barcode's.
-func (n *Notice) log(in *incoming) {
-	level := zapcore.WarnLevel
-	switch in.outcome {
-	case noticeKept:
-		level = zapcore.InfoLevel
-	case noticeNotKept:
-		level = zapcore.ErrorLevel
-	}
-	if entry := n.logger.Check(level, "notice"); entry != nil {
-		entry.Write(zap.Inline(&in.record))
-	}
-}
-
 // warnTimer keeps a warning from being repeated for each request.
 type warnTimer struct{ last atomic.Int64 } // Unix nanoseconds
 
@@ -232,17 +228,12 @@ func (t *warnTimer) isDue() bool {
 // told are the outcomes of telling the app.
 var told = map[ledger.Verdict]string{ledger.Heard: "heard", ledger.Refused: "refused", ledger.Unheard: "unheard", ledger.Withdrawn: "withdrawn"}
 
-// send tells the app once, and writes a line about it.
+// send tells the app once, and publishes what came of it.
 func (n *Notice) send(ctx context.Context, m *tell.Message) ledger.Reply {
 	began := time.Now()
 	reply := n.Tell.Send(ctx, m)
-	level := zapcore.WarnLevel
-	if reply.Verdict == ledger.Heard {
-		level = zapcore.InfoLevel
-	}
-	if entry := n.logger.Check(level, "tell"); entry != nil {
-		entry.Write(zap.Inline(&messageRecord(m).subject), zap.String("event", string(m.Event)), zap.Bool("late", m.Late),
-			zap.Duration("duration", time.Since(began)), zap.String("outcome", told[reply.Verdict]), zap.String("cause", reply.Cause))
-	}
+	r := messageRecord(m)
+	r.outcome, r.cause.name, r.duration = told[reply.Verdict], reply.Cause, time.Since(began)
+	n.webhooks.app.publish(n.logger, r)
 	return reply
 }

@@ -377,7 +377,7 @@ func TestNoticePassesOnWhatIsForeign(t *testing.T) {
 // A body that breaks off breaks off for the next handler, too.
 func TestNoticePassesOnABrokenBody(t *testing.T) {
 	t.Parallel()
-	n := &Notice{account: new(account), keeper: new(keeper), warned: new(warnTimer)}
+	n := &Notice{account: new(account), keeper: new(keeper), warned: new(warnTimer), webhooks: webhookReceiver{app: quietApp(t)}}
 	const begun = `{"imp_uid":"imp_known`
 	w := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/cvs/notice", io.MultiReader(strings.NewReader(begun), iotest.ErrReader(io.ErrUnexpectedEOF)))

@@ -1,7 +1,7 @@
 package caddycvs
 
-// This file holds the record of one API call, of one decision on a webhook, or of one notice. The log line
-// and the placeholders {http.cvs.*} are made from it.
+// This file holds the record of one API call, of one decision on a webhook, of one notice, or of telling the
+// shop. The log line, the metrics, the events and the placeholders {http.cvs.*} are made from it.
 
 import (
 	"net/http"
@@ -31,13 +31,16 @@ func (s *subject) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 // record is what is known of one API call or of one decision.
 type record struct {
 	subject
+	kind                            *kind
 	event, status, barcode, payType string // of the payment
 	expires                         int64  // deadline in Unix seconds, 0 if unknown
 	httpStatus                      int    // of the answer, 0 before it is known
-	isDecision                      bool   // about a webhook
+	changes                         bool   // something at the API, by a call
+	signed                          bool   // of a notice: its URL has a signature, genuine or not
+	late                            bool   // of a payment that was made although its barcode had ended
 	code                            int64  // of the API's envelope, for a call
 	verdict, reason                 string // of a decision
-	outcome                         string // of a notice
+	outcome                         string // of a notice, or of telling the shop
 	cause                           cause
 	rule, clientIP                  string
 	method, path                    string // of a call that only the option serve lets through, or nothing does
@@ -105,7 +108,7 @@ func (r *record) expiresText() string {
 // answer.
 func (r *record) codeText() string {
 	switch {
-	case !r.isDecision:
+	case r.kind == apiCalls:
 		return strconv.FormatInt(r.code, 10)
 	case r.httpStatus == 0:
 		return ""
@@ -144,9 +147,15 @@ func (r *record) placeholder(key string) (any, bool) {
 // MarshalLogObject writes the fields of the log line.
 func (r *record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	_ = r.subject.MarshalLogObject(enc)
-	enc.AddInt("status", r.httpStatus)
-	if !r.isDecision {
+	switch r.kind {
+	case tellings:
+		enc.AddString("event", r.event)
+		enc.AddBool("late", r.late)
+	case apiCalls:
+		enc.AddInt("status", r.httpStatus)
 		enc.AddInt64("code", r.code)
+	default:
+		enc.AddInt("status", r.httpStatus)
 	}
 	enc.AddDuration("duration", r.duration)
 	if r.recovered {
@@ -167,7 +176,7 @@ func (r *record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 			enc.AddString(a.name, value)
 		}
 	}
-	if !r.isDecision || r.outcome != "" {
+	if r.kind != decisions {
 		return nil
 	}
 	return enc.AddArray("checks", zapcore.ArrayMarshalerFunc(func(list zapcore.ArrayEncoder) error {

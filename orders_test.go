@@ -460,7 +460,7 @@ func TestLedgerDoesNotLogTheAPIsWords(t *testing.T) {
 	assert.NotContains(t, g.WaitForLine(t, `"operation":"issue"`, `"status":504`, "code -1, HTTP 400"), gatewaytest.BuyerName)
 
 	core, logs := observer.New(zap.InfoLevel)
-	p := &pooledLedger{loggers: []*zap.Logger{zap.New(core)}}
+	p := &pooledLedger{apps: []*App{{logger: zap.New(core), metrics: newMetrics(nil)}}}
 	p.report(ledger.Event{Message: "m", Key: ledger.Key{Order: "o"}, ImpUID: "imp_1", Err: os.ErrPermission})
 	p.report(ledger.Event{Message: "n"})
 	assert.Equal(t, map[string]any{"account": "", "merchant_uid": "o", "imp_uid": "imp_1", "error": "permission denied"}, logs.All()[0].ContextMap())

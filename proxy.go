@@ -14,7 +14,6 @@ import (
 
 	"github.com/tidwall/gjson"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -214,12 +213,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	sendErr := sendAnswer(w, resp.Status, resp.ContentType, resp.Body)
 	x.gone, x.duration = gone || sendErr != nil, time.Since(began)
 	p.lookAfterCancel(x, resp)
-	p.log(x)
+	p.app.publish(p.logger, &x.record)
 	return nil
 }
 
 func (p *Proxy) newExchange(call apiCall) *exchange {
 	x := &exchange{call: call, answered: func() {}, asksOnce: p.Repeat == repeatPass}
+	x.kind, x.changes = apiCalls, call.changes()
 	x.subject = subject{operation: call.operation, account: p.account.name, merchantUID: call.merchantUID, impUID: call.impUID}
 	x.status = call.status
 	if call.operation == opOther || call.operation == opUnserved {
@@ -342,21 +342,6 @@ func (x *exchange) setError(w http.ResponseWriter, r *http.Request, err error) {
 	x.cause.name = err.Error()
 	if foreign, ok := errors.AsType[*client.NotAPIError](err); ok {
 		x.retryAfter = foreign.RetryAfter // for the log, even if it is not passed on
-	}
-}
-
-// log writes one line for each call. Calls that change something and refused callers are
-// logged at Info, look-ups at Debug, failures that an operator should see at Error.
-func (p *Proxy) log(x *exchange) {
-	level := zapcore.DebugLevel
-	switch {
-	case x.httpStatus >= 500:
-		level = zapcore.ErrorLevel
-	case x.rule != "", x.call.operation == opUnserved, x.call.changes() && x.call.operation != opToken:
-		level = zapcore.InfoLevel
-	}
-	if entry := p.logger.Check(level, "api call"); entry != nil {
-		entry.Write(zap.Inline(&x.record))
 	}
 }
 

@@ -58,9 +58,9 @@ func (s *standingReader) apply(ctx context.Context, d *decision, answer <-chan l
 	}
 	switch standing {
 	case ledger.Replaced:
-		d.set(http.StatusConflict, refused, cause{name: "replaced barcode"}, "the barcode was replaced or voided")
+		d.set(http.StatusConflict, refused, cause{name: causeReplaced}, "the barcode was replaced or voided")
 	case ledger.PaidElse:
-		d.set(http.StatusConflict, refused, cause{name: "order paid"}, "the order is paid by another barcode")
+		d.set(http.StatusConflict, refused, cause{name: causeOrderPaid}, "the order is paid by another barcode")
 	case ledger.Current:
 		d.atTill = true
 	case ledger.Unknown, ledger.Marked: // the order checks decide

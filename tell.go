@@ -150,6 +150,6 @@ func (t *Tell) request(m *tell.Message, contentType string, body []byte) (r *htt
 func messageRecord(m *tell.Message) *record {
 	return &record{
 		subject: subject{operation: "tell", account: m.Account, merchantUID: m.MerchantUID, impUID: m.ImpUID, amount: m.Amount},
-		event:   string(m.Event), status: m.Status, expires: m.Expires,
+		kind:    tellings, event: string(m.Event), status: m.Status, expires: m.Expires, late: m.Late,
 	}
 }

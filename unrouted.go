@@ -96,6 +96,7 @@ func passConfirm(logger *zap.Logger, w http.ResponseWriter, r *http.Request, nex
 
 // answerMisrouted answers a confirm webhook that reached no cvs handler.
 func answerMisrouted(logger *zap.Logger, w http.ResponseWriter, r *http.Request) error {
+	countUnrouted()
 	closeUnread(w, r)
 	caddyhttp.SetVar(r.Context(), decidedVar, http.StatusNotFound)
 	err := sendAnswer(w, http.StatusNotFound, strict.JSON, []byte(`{"accepted":false,"reason":"no handler of this site takes this webhook"}`))

@@ -203,6 +203,15 @@ const (
 	causeTimeout     = "timed out"
 )
 
+// The causes of a refusal that no order check has.
+const (
+	causeExpired       = "expired"
+	causeNotReady      = "payment not ready"
+	causeAnotherAmount = "another amount"
+	causeReplaced      = "replaced barcode"
+	causeOrderPaid     = "order paid"
+)
+
 // statusFor returns the status of the answer to GalaxiaMoneytree if an order check, or the
 // look-up of an unsigned webhook, gave no answer for this cause.
 func statusFor(name string) int {
