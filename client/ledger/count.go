@@ -37,10 +37,10 @@ type queueCounts struct {
 }
 
 func (q *queueCounts) add(row *Row) {
-	switch row.Queue {
-	case PersonQueue(row.Account):
+	switch {
+	case row.Queue == PersonQueue(row.Account):
 		q.waiting++
-	case TellQueue(row.Account):
+	case row.Queue == TellQueue(row.Account):
 		q.pending++
 		if q.oldest == 0 || row.Telling.Since < q.oldest {
 			q.oldest = row.Telling.Since
