@@ -71,7 +71,7 @@ func gatheredFrom(t testing.TB, from prometheus.Gatherer) map[string]float64 {
 }
 
 // labelOrder has all labels. In each metric they stand in this order.
-var labelOrder = []string{"operation", "source", "check", "verdict", "outcome", "cause", "state", "account"}
+var labelOrder = []string{"operation", "source", "check", "verdict", "outcome", "cause", "state", labelAccount}
 
 // moved returns the series whose values differ.
 func moved(before, after map[string]float64) (list []string) {
