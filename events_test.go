@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -195,11 +194,11 @@ func emitting(t *testing.T) (*emitter, context.CancelFunc) {
 	return e, cancel
 }
 
-func dropped(t *testing.T) float64 {
+func dropped(t *testing.T) int {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(totals.all...)
-	return gatheredFrom(t, registry)["events_dropped_total"]
+	return int(gatheredFrom(t, registry)["events_dropped_total"])
 }
 
 // A handler that hangs delays no answer, and what waits for it has a limit.

@@ -41,6 +41,17 @@ func (s *seen) take() []string {
 	return words
 }
 
+func fetched(err error) string {
+	switch {
+	case err == nil:
+		return "fetched ok"
+	case errors.Is(err, client.ErrCredentials):
+		return "fetched refused"
+	default:
+		return "fetched failed"
+	}
+}
+
 // observed has a client tell s what it does.
 func observed(s *seen) func(*client.Config) {
 	return func(cfg *client.Config) {
@@ -51,7 +62,7 @@ func observed(s *seen) func(*client.Config) {
 				s.mu.Unlock()
 				s.note(c.Operation, " ", c.Outcome)
 			},
-			TokenFetched: func(err error) { s.note("fetched ", errors.Is(err, client.ErrCredentials), " ", err == nil) },
+			TokenFetched: func(err error) { s.note(fetched(err)) },
 			IssueInDoubt: func(d client.Doubt) { s.note("doubt ", d) },
 		}
 	}
@@ -111,8 +122,8 @@ func TestObserverIsToldOfEachCall(t *testing.T) {
 		"an answer that is large":  {emulator.Fault{Oversized: true}, lookUp, []string{"payment foreign"}},
 		"a lost answer":            {emulator.Fault{Drop: emulator.DropAfter}, voidOne, []string{"void broken"}},
 		"half an answer":           {emulator.Fault{Drop: emulator.DropBody}, voidOne, []string{"void broken"}},
-		"an expired token":         {emulator.Fault{ExpiredToken: true, Times: 1}, lookUp, []string{"payment unauthorized", "token ok", "fetched false true", "payment not_found"}},
-		"a token that is refused":  {emulator.Fault{Status: 401}, lookUp, []string{"payment unauthorized", "token ok", "fetched false true"}},
+		"an expired token":         {emulator.Fault{ExpiredToken: true, Times: 1}, lookUp, []string{"payment unauthorized", "token ok", "fetched ok", "payment not_found"}},
+		"a token that is refused":  {emulator.Fault{Status: 401}, lookUp, []string{"payment unauthorized", "token ok", "fetched ok"}},
 		"a slow answer":            {emulator.Fault{Delay: time.Minute}, within(100*time.Millisecond, lookUp), []string{"payment timeout"}},
 		"a caller that leaves":     {emulator.Fault{Delay: time.Minute}, leaving(lookUp), []string{"payment cancelled"}},
 		"a call that is not valid": {emulator.Fault{}, func(ctx context.Context, c *client.Client) error { _, err := c.Payment(ctx, ".."); return err }, nil},
@@ -233,10 +244,10 @@ func TestObserverIsToldOfFetches(t *testing.T) {
 		fault emulator.Fault
 		want  []string
 	}{
-		"wrong keys":       {emulator.Fault{Status: 401}, []string{"token unauthorized", "fetched true false"}},
-		"a refusal":        {emulator.Fault{Code: 1}, []string{"token refused", "fetched false false"}},
+		"wrong keys":       {emulator.Fault{Status: 401}, []string{"token unauthorized", "fetched refused"}},
+		"a refusal":        {emulator.Fault{Code: 1}, []string{"token refused", "fetched failed"}},
 		"pages":            {emulator.Fault{Garbage: true, Times: 9}, nil},
-		"broken, then not": {emulator.Fault{Drop: emulator.DropBefore, Times: 1}, []string{"token broken", "token ok", "fetched false true", "payment not_found"}},
+		"broken, then not": {emulator.Fault{Drop: emulator.DropBefore, Times: 1}, []string{"token broken", "token ok", "fetched ok", "payment not_found"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -248,12 +259,12 @@ func TestObserverIsToldOfFetches(t *testing.T) {
 			_ = lookUp(t.Context(), cl)
 			got := s.take()
 			if c.want == nil {
-				assert.Equal(t, "fetched false false", got[len(got)-1])
+				assert.Equal(t, "fetched failed", got[len(got)-1])
 				got = slices.Compact(got[:len(got)-1])
 				c.want = []string{"token foreign"}
 			}
 			assert.Equal(t, c.want, got)
-			assert.Equal(t, slices.Contains(c.want, "fetched false true"), cl.State().TokenErr() == nil)
+			assert.Equal(t, slices.Contains(c.want, "fetched ok"), cl.State().TokenErr() == nil)
 		})
 	}
 }
