@@ -108,6 +108,18 @@ func (w *world) reported() (list []string) {
 	return list
 }
 
+// counted returns the kinds of the events that are counted.
+func (w *world) counted() (kinds []EventKind) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.events {
+		if e.Kind != 0 {
+			kinds = append(kinds, e.Kind)
+		}
+	}
+	return kinds
+}
+
 // configure changes the account, as a new configuration does.
 func (w *world) configure(change func(acc *Account)) {
 	acc := *w.acc

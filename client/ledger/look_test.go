@@ -261,6 +261,7 @@ func TestTwoPaidBarcodes(t *testing.T) {
 				reported := w.reported()
 				require.Len(t, reported, 1)
 				assert.Contains(t, reported[0], "a second barcode of an order was paid: the customer has paid twice")
+				assert.Equal(t, []EventKind{PaidTwice}, w.counted())
 			})
 		})
 	}

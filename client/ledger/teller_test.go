@@ -612,6 +612,7 @@ func TestWaitingIsReported(t *testing.T) {
 		assert.Empty(t, s.told())
 		assert.Equal(t, PersonQueue("shop"), w.row().Queue)
 		assert.Equal(t, []string{"an order waits for a person before the shop is told of it: " + causeAmount + " imp_o"}, w.reported())
+		assert.Equal(t, []EventKind{GaveUp}, w.counted())
 	})
 }
 

@@ -329,6 +329,7 @@ func TestWorkerReportsWhoWaits(t *testing.T) {
 		w.work()
 		report := []string{"an order waits for a person before the shop is told of it: " + causeAmount}
 		assert.Equal(t, report, w.reported())
+		assert.Equal(t, []EventKind{GaveUp}, w.counted())
 		w.notice("imp_1", "paid")
 		w.pass(10 * time.Second)
 		w.work()
