@@ -31,7 +31,7 @@ var faultRows = map[string][]emulator.Fault{
 	"another 4xx":                          {{Status: 400}},
 	"5xx":                                  {{Status: 503}},
 	"`done` with `code`":                   {{Code: 1, Done: true}},
-	"`late`, within `timeout`":             {{Late: faultTimeout / 4}},
+	"`late`, within `timeout`":             {{Late: 500 * time.Millisecond}},
 	"`late`, beyond it":                    {{Late: time.Minute}},
 	"`drop` `before`":                      {{Drop: emulator.DropBefore}},
 	"`drop` `after`":                       {{Drop: emulator.DropAfter}},
@@ -47,7 +47,18 @@ var faultRows = map[string][]emulator.Fault{
 	"`forged` `unsigned`":                  {{Forged: emulator.ForgedUnsigned}},
 }
 
-const faultTimeout = 600 * time.Millisecond
+// The time-outs of the account: the short one where the test has to wait for it.
+const (
+	faultTimeout = 600 * time.Millisecond
+	longTimeout  = 5 * time.Second
+)
+
+func timeoutFor(fault *emulator.Fault) time.Duration {
+	if fault.Delay > faultTimeout || fault.Late > longTimeout || fault.Drop == emulator.DropBefore {
+		return faultTimeout
+	}
+	return longTimeout
+}
 
 // The columns of the table.
 const (
@@ -138,7 +149,7 @@ func (c *faultCall) expects(row []string) (want []string) {
 
 // run has the call meet the fault in a gateway of its own.
 func (c *faultCall) run(t *testing.T, fault emulator.Fault, want []string) {
-	setup := gatewaytest.Setup{Account: "timeout " + faultTimeout.String(), Proxy: gatewaytest.UsualProxy + "\nserve all"}
+	setup := gatewaytest.Setup{Account: "timeout " + timeoutFor(&fault).String(), Proxy: gatewaytest.UsualProxy + "\nserve all"}
 	if c.column == noticeColumn {
 		setup.Proxy += "\nnotice_url OUTSIDE/cvs/notice"
 		setup.Notice = "tell SHOP/told {\nrequire payable true\n}\nsweep off"
