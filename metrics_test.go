@@ -314,10 +314,18 @@ func TestMetricsSurviveReloads(t *testing.T) {
 	confirm := func() {
 		t.Helper()
 		orders++
-		i := g.MustIssue(t, fmt.Sprintf("order-%d", orders))
+		i := gatewaytest.Issued{MerchantUID: fmt.Sprintf("order-%d", orders)}
+		i.ImpUID = issueAgain(g, i.MerchantUID).Payment(t)["imp_uid"].(string)
+		signed, _ := g.API.WebhookURLs(i.ImpUID)
 		for _, site := range []string{g.Outside, other} {
-			i.ConfirmURL = site + i.ConfirmURL[strings.Index(i.ConfirmURL, "/cvs/"):]
-			require.Equal(t, http.StatusOK, g.Confirm(t, i).Status)
+			require.Eventually(t, func() bool { // a connection of before the reload breaks
+				resp, err := g.HTTP.Post(strings.Replace(signed, g.Outside, site, 1), gatewaytest.JSONType, strings.NewReader(i.Webhook()))
+				if err != nil {
+					return false
+				}
+				defer resp.Body.Close()
+				return assert.Equal(t, http.StatusOK, resp.StatusCode)
+			}, 10*time.Second, time.Millisecond)
 			confirmed++
 		}
 	}
