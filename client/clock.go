@@ -37,17 +37,17 @@ func (c *apiClock) set(apiNow int64, sentAt time.Time) {
 // was set since the reading, or the machine slept, the offset is not true any more, and
 // this machine's clock is the best that there is.
 func (c *apiClock) timeAt(local time.Time) time.Time {
-	wall := local.Round(0)
-	if !c.isKnown(local) {
-		return wall
-	}
-	return wall.Add(c.last.Load().offset)
+	offset, _ := c.offsetAt(local)
+	return local.Round(0).Add(offset)
 }
 
-// isKnown reports whether the last reading is true at a moment of this machine's clocks.
-func (c *apiClock) isKnown(local time.Time) bool {
+// offsetAt returns the offset at a moment of this machine's, 0 if it is not known.
+func (c *apiClock) offsetAt(local time.Time) (offset time.Duration, known bool) {
 	r := c.last.Load()
-	return r != nil && !clockWasSet(local.Round(0).Sub(r.at.Round(0)), local.Sub(r.at))
+	if r == nil || clockWasSet(local.Round(0).Sub(r.at.Round(0)), local.Sub(r.at)) {
+		return 0, false
+	}
+	return r.offset, true
 }
 
 // clockWasSet compares the time since a reading by the wall clock with that by the

@@ -45,7 +45,8 @@ func (s *State) EarliestStart(local time.Time) int64 { return s.earliestStart(lo
 // earliestStart counts back from now, which has a monotonic time: a local that was stored has none,
 // and could not tell that the clock was set since the API's was read.
 func (s *State) earliestStart(local, now time.Time) int64 {
-	if local = now.Add(local.Round(0).Sub(now.Round(0))); !s.clock.isKnown(local) {
+	local = now.Add(local.Round(0).Sub(now.Round(0)))
+	if _, known := s.clock.offsetAt(local); !known {
 		return 0
 	}
 	return s.clock.earliestSecond(local)

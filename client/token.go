@@ -76,6 +76,8 @@ type tokens struct {
 	retryAt   time.Time    // no fetch before this time, after a failure or a confirmed token
 	renewal   *time.Timer
 	closed    bool
+
+	lastFailure *TokenFailure // nil if no fetch has failed
 }
 
 // tokenFetch is one fetch that any number of calls wait for.
@@ -183,6 +185,7 @@ func (t *tokens) run(f *tokenFetcher, fetch *tokenFetch, refused *accessToken) {
 		t.failures++
 		pause := fetchPause(fetch.err, t.failures)
 		t.failed, t.retryAt = fetch.err, time.Now().Add(pause)
+		t.lastFailure = newTokenFailure(fetch.err)
 		fetch.err = &UnavailableError{pause, fetch.err}
 		if t.current != nil {
 			t.scheduleRenewal(pause)
