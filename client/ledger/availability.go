@@ -25,6 +25,7 @@ func (l *Ledger) Open() error {
 		err = ErrDown
 	}
 	if err != nil {
+		l.stayDown(err)
 		l.spawn(func() { l.reopen(err) })
 	}
 	return err
@@ -54,7 +55,14 @@ func (l *Ledger) reopen(err error) {
 			l.opts.Report(Event{Message: "the ledger is up again", Notice: true})
 			return
 		}
+		l.stayDown(err)
 	}
+}
+
+func (l *Ledger) stayDown(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.noteDown(err)
 }
 
 // fail takes a store out of use. Only opening it again tells what of it is true.
@@ -63,6 +71,7 @@ func (l *Ledger) fail(store Store, err error) {
 	failed := l.store == store
 	if failed {
 		l.store = nil
+		l.noteDown(err)
 	}
 	l.mu.Unlock()
 	if !failed {

@@ -134,19 +134,8 @@ func (l *Ledger) ofOrder(ctx context.Context, f *Filter) (rows []*Row, err error
 // Waiting returns how many orders wait for a person, and how many have something that the shop is
 // to hear, up to a limit of 1,000 for each account.
 func (l *Ledger) Waiting(ctx context.Context) (person, pending int, err error) {
-	count := func(q Queue, to *int) error {
-		return l.use(ctx, func(ctx context.Context, s Store) error {
-			rows, err := s.Due(ctx, q, math.MaxInt64, maxCounted)
-			*to += len(rows)
-			return err
-		})
-	}
-	for account := range l.present().Accounts {
-		if err := errors.Join(count(PersonQueue(account), &person), count(TellQueue(account), &pending)); err != nil {
-			return 0, 0, err
-		}
-	}
-	return person, pending, nil
+	b, err := l.Backlog(ctx)
+	return b.Waiting, b.Pending, err
 }
 
 // Retry has the shop told again at once about an order that waits for a person, and reports whether

@@ -87,7 +87,8 @@ type Ledger struct {
 	mu       sync.Mutex
 	settings []*Settings // of the configurations in use, the newest last
 	store    Store       // nil while it is down
-	missed   []missed    // what was done while it was down
+	health   Health
+	missed   []missed // what was done while it was down
 	waiting  map[Key]*waiting
 	fresh    map[payment]Key          // payments of answers that are not written yet
 	occupied map[Key]int              // orders of requests under way
@@ -130,6 +131,7 @@ func New(opts Options) *Ledger {
 	if opts.spawn == nil {
 		l.opts.spawn = l.spawn
 	}
+	l.noteDown(nil)
 	return l
 }
 

@@ -37,6 +37,7 @@ func (l *Ledger) trust(store Store) bool {
 		l.missed = nil
 		if len(batch) == 0 && !ended {
 			l.store = store
+			l.noteUp()
 		}
 		l.mu.Unlock()
 		switch {
