@@ -28,9 +28,10 @@ func init() {
 	caddy.RegisterModule(Admin{})
 }
 
-// Admin adds /cvs/barcodes and /cvs/retry to Caddy's admin endpoint.
+// Admin adds /cvs/barcodes, /cvs/retry, /cvs/status and /cvs/ready to Caddy's admin endpoint.
 type Admin struct {
 	ledger func() (operatorLedger, error) // nil stands for the process's ledger
+	app    func() (*App, error)           // nil stands for the present configuration's app
 }
 
 // operatorLedger is what an operator asks of the ledger.
@@ -58,30 +59,21 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 // Routes returns the routes for the admin endpoint.
 func (a *Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
-		{Pattern: "/cvs/barcodes", Handler: a.handler(http.MethodGet, a.listBarcodes)},
-		{Pattern: "/cvs/retry", Handler: a.handler(http.MethodPost, a.retry)},
+		{Pattern: "/cvs/barcodes", Handler: answering(http.MethodGet, a.ofLedger(a.listBarcodes))},
+		{Pattern: "/cvs/retry", Handler: answering(http.MethodPost, a.ofLedger(a.retry))},
+		{Pattern: "/cvs/status", Handler: answering(http.MethodGet, a.status)},
+		{Pattern: "/cvs/ready", Handler: answering(http.MethodGet, a.ready)},
 	}
 }
 
-// handler returns a handler that answers one method with JSON.
-func (a *Admin) handler(method string, answer func(*http.Request, operatorLedger) (any, error)) caddy.AdminHandlerFunc {
+// answering returns a handler that answers one method with JSON.
+func answering(method string, answer func(*http.Request) (status int, result any, err error)) caddy.AdminHandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if r.Method != method {
 			w.Header().Set("Allow", method)
 			return adminError(http.StatusMethodNotAllowed, fmt.Errorf("use %s", method))
 		}
-		open := a.ledger
-		if open == nil {
-			open = presentLedger
-		}
-		orders, err := open()
-		if err != nil {
-			return adminError(http.StatusNotFound, err)
-		}
-		result, err := answer(r, orders)
-		if errors.Is(err, ledger.ErrDown) || errors.Is(err, ledger.ErrBusy) {
-			return adminError(http.StatusServiceUnavailable, err)
-		}
+		status, result, err := answer(r)
 		if err != nil {
 			return err
 		}
@@ -89,7 +81,26 @@ func (a *Admin) handler(method string, answer func(*http.Request, operatorLedger
 		if err != nil {
 			return err
 		}
-		return sendAnswer(w, http.StatusOK, strict.JSON, append(body, '\n'))
+		return sendAnswer(w, status, strict.JSON, append(body, '\n'))
+	}
+}
+
+// ofLedger finds the ledger that an answer needs.
+func (a *Admin) ofLedger(answer func(*http.Request, operatorLedger) (any, error)) func(*http.Request) (int, any, error) {
+	return func(r *http.Request) (int, any, error) {
+		open := a.ledger
+		if open == nil {
+			open = presentLedger
+		}
+		orders, err := open()
+		if err != nil {
+			return 0, nil, adminError(http.StatusNotFound, err)
+		}
+		result, err := answer(r, orders)
+		if errors.Is(err, ledger.ErrDown) || errors.Is(err, ledger.ErrBusy) {
+			return 0, nil, adminError(http.StatusServiceUnavailable, err)
+		}
+		return http.StatusOK, result, err
 	}
 }
 

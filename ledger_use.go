@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -30,9 +31,10 @@ var ledgers = caddy.NewUsagePool()
 // pooledLedger is a ledger that outlives a reload.
 type pooledLedger struct {
 	*ledger.Ledger
-	stored bool         // it keeps something
-	store  *storeOpener // nil if not
-	opened int64        // counts the ledgers of the process
+	stored bool               // it keeps something
+	reads  singleflight.Group // for an operator
+	store  *storeOpener       // nil if not
+	opened int64              // counts the ledgers of the process
 
 	mu   sync.Mutex
 	apps []*App // of the configurations in use, the newest last

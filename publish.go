@@ -19,15 +19,16 @@ type kind struct {
 	line  string // the message of the log line
 	level func(*record) zapcore.Level
 	count func(*metrics, *record)
+	tally func(*record)        // for /cvs/status
 	event func(*record) string // the name of the event, "" for none
 }
 
 // The kinds of records.
 var (
-	apiCalls  = &kind{"api call", callLevel, func(*metrics, *record) {}, callEvent} // the client counts what was sent
-	decisions = &kind{"confirm webhook", decisionLevel, (*metrics).countDecision, decisionEvent}
-	notices   = &kind{"notice", noticeLevel, func(m *metrics, r *record) { m.countNotice(r.account, r.signed, countedNotices[r.outcome]) }, noEvent}
-	tellings  = &kind{"tell", tellLevel, func(m *metrics, r *record) { m.countTell(r.account, countedTells[r.outcome]) }, tellEvent}
+	apiCalls  = &kind{"api call", callLevel, func(*metrics, *record) {}, handled.call, callEvent} // the client counts what was sent
+	decisions = &kind{"confirm webhook", decisionLevel, (*metrics).countDecision, handled.confirm, decisionEvent}
+	notices   = &kind{"notice", noticeLevel, func(m *metrics, r *record) { m.countNotice(r.account, r.signed, countedNotices[r.outcome]) }, handled.notice, noEvent}
+	tellings  = &kind{"tell", tellLevel, func(m *metrics, r *record) { m.countTell(r.account, countedTells[r.outcome]) }, handled.tell, tellEvent}
 )
 
 // publish writes the log line of a record that is done, counts it, and emits its event. The answer has
@@ -37,6 +38,7 @@ func (a *App) publish(logger *zap.Logger, r *record) {
 		entry.Write(zap.Inline(r))
 	}
 	r.kind.count(a.metrics, r)
+	r.kind.tally(r)
 	if name := r.kind.event(r); name != "" {
 		a.events.emit(name, r)
 	}

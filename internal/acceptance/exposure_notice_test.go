@@ -110,7 +110,7 @@ func TestNoticesAndTellsShowNoSecret(t *testing.T) {
 	pay(t, g, held)
 	<-arrived
 	for _, path := range []string{
-		"/config/", "/config/apps/http/servers", "/metrics", "/debug/vars", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1", "/cvs/barcodes", "/cvs/barcodes?state=pending",
+		"/config/", "/config/apps/http/servers", "/metrics", "/debug/vars", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1", "/cvs/barcodes", "/cvs/barcodes?state=pending", "/cvs/status", "/cvs/ready",
 	} {
 		assert.Equal(t, 200, show(http.MethodGet, path, "", "").Status, path)
 	}
