@@ -219,7 +219,7 @@ func (a *App) ledgerStatus() ledgerView {
 		return b, err
 	})
 	health := l.Health()
-	view.State, view.Since = ledgerUp, new(health.Since.UTC())
+	view.State, view.Since = ledgerUp, new(health.Since.UTC().Truncate(time.Second))
 	switch {
 	case health.Down:
 		view.State = ledgerDegraded

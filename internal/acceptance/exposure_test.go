@@ -343,14 +343,15 @@ func TestAdminAPIShowsNoSecretDuringRequests(t *testing.T) {
 	}
 	for _, path := range []string{
 		"/config/", "/config/apps/cvs/imp_secret", "/config/apps/cvs/signing_key/0", "/metrics", "/reverse_proxy/upstreams", "/debug/vars",
-		"/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1", "/debug/pprof/allocs?debug=1",
+		"/cvs/status", "/cvs/ready", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1", "/debug/pprof/allocs?debug=1",
 	} {
 		assert.Equal(t, 200, show(http.MethodGet, path, "", "").Status, path)
 	}
-	metrics := show(http.MethodGet, "/metrics", "", "").Body
+	metrics, state := show(http.MethodGet, "/metrics", "", "").Body, show(http.MethodGet, "/cvs/status", "", "").Body
 	assert.Equal(t, 2, strings.Count(metrics, "\ncaddy_http_requests_total{"), "both sites are counted")
 	for _, word := range []string{"order-1", i.ImpUID, i.Barcode, "Bearer"} {
 		assert.NotContains(t, metrics, word, "no label is about an order")
+		assert.NotContains(t, state, word)
 	}
 	// A literal secret is refused, and the refusal does not repeat it.
 	literal := strings.Replace(config, "{env.CVS_TEST_SECRET}", "CVS-LITERAL-"+gatewaytest.Canaries["CVS_TEST_SECRET"], 1)
