@@ -53,6 +53,7 @@ type Sandbox struct {
 
 	emulator *emulator.Emulator
 	pooled   sandboxKey
+	gateway  *App // of the same configuration, nil if there is none
 }
 
 // The values of these options.
@@ -123,6 +124,9 @@ func (s *Sandbox) Provision(ctx caddy.Context) error {
 		return err
 	}
 	s.emulator, s.pooled = pooled.(pooledEmulator).Emulator, key
+	if app, err := ctx.AppIfConfigured("cvs"); err == nil {
+		s.gateway = app.(*App)
+	}
 	if !loaded {
 		ctx.Logger().Warn("this is a sandbox: it emulates PortOne's API, moves no money and forgets everything when it ends",
 			zap.Bool("any_keys", opts.Keys == nil))
@@ -163,8 +167,20 @@ func (s *Sandbox) Cleanup() error {
 }
 
 func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	if s.gateway != nil {
+		r = r.WithContext(emulator.WithGateway(r.Context(), s.gatewayState))
+	}
 	s.emulator.ServeHTTP(w, r)
 	return nil
+}
+
+// gatewayState returns what the till's page shows of the gateway. It changes nothing: a fault of the sandbox
+// waits for the requests of the app.
+func (s *Sandbox) gatewayState() (g emulator.Gateway) {
+	for _, r := range s.gateway.reasons(false) {
+		g.Reasons = append(g.Reasons, emulator.GatewayReason{Kind: r.kind, Account: r.account, Cause: r.cause, More: r.more})
+	}
+	return g
 }
 
 // Interface guards

@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
@@ -106,4 +107,34 @@ func TestSandboxOptionsChangeItsAnswers(t *testing.T) {
 			assert.Equal(t, "/notice "+c.media, <-notices, name)
 		}
 	}
+}
+
+// The till shows whether the gateway beside it is ready. It makes the gateway fetch nothing.
+func TestTillShowsTheGateway(t *testing.T) {
+	t.Parallel()
+	site := "http://" + gatewaytest.Address(t)
+	g := gatewaytest.Start(t, gatewaytest.Setup{Sites: site + " {\ncvs_sandbox\n}\n"})
+	till := func() string {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, site+"/till", nil)
+		require.NoError(t, err)
+		r.Header.Set("Accept-Language", "en")
+		return g.Send(t, r).Body
+	}
+	assert.Contains(t, till(), "<strong>Gateway</strong>: ready")
+	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: emulator.EndpointToken, Code: 1}))
+	assert.Equal(t, 503, g.Issue(t, "order-1").Status)
+	page := till()
+	assert.Contains(t, page, "<strong>Gateway</strong>: not ready")
+	assert.Contains(t, page, "<li>No access token: the API refuses</li>")
+	fetches := g.API.Requests(emulator.EndpointToken)
+	g.API.ClearFaults()
+	for range 3 {
+		till()
+	}
+	assert.Equal(t, fetches, g.API.Requests(emulator.EndpointToken))
+
+	alone := "http://" + gatewaytest.Address(t)
+	gatewaytest.Run(t, "{\nadmin off\npersist_config off\nauto_https off\n}\n"+alone+" {\ncvs_sandbox\n}\n")
+	site = alone
+	assert.NotContains(t, till(), "<strong>Gateway</strong>")
 }

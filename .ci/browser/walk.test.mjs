@@ -435,9 +435,14 @@ test('fault: no token to be had', async () => {
 	await v.page.getByRole('button', { name: w.convenience }).click();
 	const alert = v.page.getByRole('alert');
 	await alert.filter({ hasText: /token/ }).waitFor();
+	const state = till.getByRole('status').filter({ hasText: 'Gateway' });
+	await state.filter({ hasText: "Gateway: not ready No access token: not the API's answer, or a 5xx" }).waitFor();
+	await assertPage(till);
 	await till.locator('header').getByRole('button', { name: 'Back to normal' }).click();
 	await till.locator('.trouble').waitFor({ state: 'detached' });
 	await askAgain(v.page, w); // the gateway waits a moment before it asks for a token
+	await state.filter({ hasText: 'Gateway: ready' }).waitFor();
+	await assertPage(till);
 	assert.equal(await issued(id), 1);
 	await v.close();
 });

@@ -4,6 +4,7 @@ package emulator
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -21,10 +22,10 @@ func (e *Emulator) serveRoot(w http.ResponseWriter, r *http.Request) {
 }
 
 // tillPage returns what the page shows. The parts may differ by a moment; the page's next refresh shows them all up to date.
-func (e *Emulator) tillPage(query tillpage.Query) tillpage.Page {
+func (e *Emulator) tillPage(ctx context.Context, query tillpage.Query) tillpage.Page {
 	now := e.now()
 	found := e.store.search(query.Text, query.State, now, (query.Page-1)*tillpage.PageSize, tillpage.PageSize)
-	page := tillpage.Page{Query: query, Matches: found.total, Counts: found.counts}
+	page := tillpage.Page{Query: query, Matches: found.total, Counts: found.counts, Gateway: gatewayIn(ctx)}
 	for _, p := range found.payments {
 		page.Payments = append(page.Payments, shownPayment(p, now))
 	}
@@ -153,7 +154,7 @@ func (e *Emulator) serveFaultForm(w http.ResponseWriter, r *http.Request) {
 		err = e.Inject(fault)
 	}
 	if err != nil {
-		page := e.tillPage(tillpage.ReadQuery(r.URL.Query()))
+		page := e.tillPage(r.Context(), tillpage.ReadQuery(r.URL.Query()))
 		page.Problem = strings.TrimPrefix(err.Error(), injectingPrefix)
 		tillpage.Render(w, r, http.StatusBadRequest, page)
 		return

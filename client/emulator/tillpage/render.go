@@ -5,6 +5,7 @@ package tillpage
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -34,7 +35,7 @@ var templates = sync.OnceValue(func() map[language]*template.Template {
 
 // Handler returns a handler for the page, which load fills. A request that chooses a language is redirected to the page after
 // the language was stored in a cookie.
-func Handler(load func(Query) Page) http.HandlerFunc {
+func Handler(load func(context.Context, Query) Page) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()
 		if l := language(query.Get(languageQuery)); slices.Contains(languages, l) {
@@ -43,7 +44,7 @@ func Handler(load func(Query) Page) http.HandlerFunc {
 			Redirect(w, query)
 			return
 		}
-		Render(w, r, http.StatusOK, load(ReadQuery(query)))
+		Render(w, r, http.StatusOK, load(r.Context(), ReadQuery(query)))
 	}
 }
 

@@ -25,6 +25,7 @@ type Page struct {
 	Scans    []Scan         // the last scans, newest first
 	Faults   []Fault        // the faults in force
 	Problem  string         // why a fault from the form was refused, in English
+	Gateway  *Gateway       // nil if there is none in this process
 }
 
 // Payment is a payment with a barcode.

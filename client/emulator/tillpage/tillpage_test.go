@@ -1,6 +1,7 @@
 package tillpage_test
 
 import (
+	"context"
 	"html"
 	"net/http/httptest"
 	"net/url"
@@ -10,7 +11,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/emulator/tillpage"
 )
 
-func get(load func(tillpage.Query) tillpage.Page, target, language string) *httptest.ResponseRecorder {
+func get(load func(context.Context, tillpage.Query) tillpage.Page, target, language string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("GET", target, nil)
 	r.Header.Set("Accept-Language", language)
 	w := httptest.NewRecorder()
@@ -21,7 +22,7 @@ func get(load func(tillpage.Query) tillpage.Page, target, language string) *http
 // The page shows the data that it is given, without an emulator.
 func TestHandlerRendersData(t *testing.T) {
 	t.Parallel()
-	load := func(query tillpage.Query) tillpage.Page {
+	load := func(_ context.Context, query tillpage.Query) tillpage.Page {
 		payment := tillpage.Payment{
 			ImpUID: "imp_1", MerchantUID: "order-1", Name: "우산", Amount: 15000, Barcode: "88001234", State: "expired", ExpiredAt: 1_790_000_000,
 		}
@@ -112,7 +113,9 @@ func TestHandlerTellsHowAScanEnded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			load := func(tillpage.Query) tillpage.Page { return tillpage.Page{Scans: []tillpage.Scan{tc.scan}} }
+			load := func(context.Context, tillpage.Query) tillpage.Page {
+				return tillpage.Page{Scans: []tillpage.Scan{tc.scan}}
+			}
 			for language, want := range map[string]string{"ko": tc.ko, "en": tc.en} {
 				if page := get(load, "/till", language).Body.String(); !strings.Contains(html.UnescapeString(page), want) {
 					t.Errorf("%s: %q is not in %s", language, want, page)
@@ -122,10 +125,46 @@ func TestHandlerTellsHowAScanEnded(t *testing.T) {
 	}
 }
 
+// The state of the gateway has its words in both languages. A sandbox alone shows none.
+func TestHandlerShowsTheGateway(t *testing.T) {
+	t.Parallel()
+	because := func(reasons ...tillpage.Reason) *tillpage.Gateway { return &tillpage.Gateway{Reasons: reasons} }
+	for _, tc := range []struct {
+		gateway *tillpage.Gateway
+		ko, en  string
+	}{
+		{&tillpage.Gateway{}, "<strong>게이트웨이</strong>: 준비됨", "<strong>Gateway</strong>: ready"},
+		{because(tillpage.Reason{Kind: "slow"}), "<strong>게이트웨이</strong>: 준비되지 않음", "<strong>Gateway</strong>: not ready"},
+		{because(tillpage.Reason{Kind: "slow"}), "<li>원장이 제때 응답하지 않습니다.</li>", "<li>The ledger does not answer in time.</li>"},
+		{because(tillpage.Reason{Kind: "degraded"}), "<li>원장을 쓸 수 없습니다.</li>", "<li>The ledger cannot be used.</li>"},
+		{because(tillpage.Reason{Kind: "token", Cause: "credentials"}), "<li>액세스 토큰을 받지 못했습니다: 키가 맞지 않습니다</li>", "<li>No access token: wrong keys</li>"},
+		{because(tillpage.Reason{Kind: "token", Account: "b", Cause: "refused"}), "<li>계정 b: 액세스 토큰을 받지 못했습니다: API가 거절했습니다</li>", "<li>Account b: No access token: the API refuses</li>"},
+		{because(tillpage.Reason{Kind: "token", Cause: "throttled"}), "요청이 너무 잦습니다", "asked too often"},
+		{because(tillpage.Reason{Kind: "token", Cause: "foreign"}), "API의 응답이 아니거나 5xx입니다", "not the API's answer, or a 5xx"},
+		{because(tillpage.Reason{Kind: "token", Cause: "unreachable"}), "연결할 수 없습니다", "no connection"},
+		{because(tillpage.Reason{Kind: "token", Cause: "timeout"}), "제때 응답이 없습니다", "no answer in time"},
+		{because(tillpage.Reason{Kind: "token", Cause: "broken"}), "연결이 끊겼습니다", "the connection broke"},
+		{because(tillpage.Reason{Kind: "token", Cause: "a new one"}), "a new one", "a new one"},
+		{because(tillpage.Reason{Kind: "more", More: 9990}), "<li>그 밖의 계정 9,990개</li>", "<li>9,990 more accounts</li>"},
+		{because(tillpage.Reason{Kind: "another"}), "<li>another</li>", "<li>another</li>"},
+	} {
+		load := func(context.Context, tillpage.Query) tillpage.Page { return tillpage.Page{Gateway: tc.gateway} }
+		for language, want := range map[string]string{"ko": tc.ko, "en": tc.en} {
+			if page := get(load, "/till", language).Body.String(); !strings.Contains(html.UnescapeString(page), want) {
+				t.Errorf("%s: %q is not in %s", language, want, page)
+			}
+		}
+	}
+	alone := func(context.Context, tillpage.Query) tillpage.Page { return tillpage.Page{} }
+	if page := get(alone, "/till", "en").Body.String(); strings.Contains(page, "<strong>Gateway</strong>") {
+		t.Error(page)
+	}
+}
+
 // The language that a customer chose is kept in a cookie, and outranks the browser's.
 func TestHandlerKeepsTheChosenLanguage(t *testing.T) {
 	t.Parallel()
-	load := func(tillpage.Query) tillpage.Page { return tillpage.Page{} }
+	load := func(context.Context, tillpage.Query) tillpage.Page { return tillpage.Page{} }
 	w := get(load, "/till?lang=en&barcode=1", "ko")
 	cookies := w.Result().Cookies()
 	if w.Code != 303 || w.Header().Get("Location") != "till?barcode=1" || len(cookies) != 1 {

@@ -8,6 +8,7 @@ type view struct {
 	Lang      language
 	Faults    []string
 	Problem   string
+	Gateway   *gatewayView
 	Selected  *paymentView
 	Scenarios []choice
 	Endpoints []choice
@@ -21,7 +22,7 @@ type view struct {
 
 func newView(l language, p Page) view {
 	v := view{
-		Query: p.Query, Lang: l, Problem: p.Problem,
+		Query: p.Query, Lang: l, Problem: p.Problem, Gateway: l.gateway(p.Gateway),
 		Scenarios: l.scenarios(), Endpoints: l.endpoints(), Effects: l.effects(),
 		Counts: l.counts(p.Counts),
 		Pages:  max(1, (p.Matches+PageSize-1)/PageSize),
