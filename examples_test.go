@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -22,6 +23,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
@@ -33,10 +35,10 @@ func configurations(t *testing.T) map[string]string {
 	files, err := filepath.Glob("examples/*.caddyfile")
 	require.NoError(t, err)
 	require.Len(t, files, 4)
-	for _, name := range append(files, "examples/quickstart/Caddyfile") {
+	for _, name := range append(files, "examples/quickstart/Caddyfile", "examples/systemd/Caddyfile") {
 		content, err := os.ReadFile(name)
 		require.NoError(t, err)
-		configs[name] = string(content)
+		configs[name] = strings.ReplaceAll(string(content), "{$CVS_SECRETS}", "/run/secrets") // the unit sets it
 	}
 	const accounts = "{\n\tcvs {\n\t\timp_key {env.K}\n\t\timp_secret {env.S}\n\t\taccount second {\n\t\t\timp_key {env.K}\n\t\t\timp_secret {env.S}\n\t\t}\n\t}\n}\n"
 	for i, block := range fenced(t, "caddyfile") {
@@ -45,7 +47,7 @@ func configurations(t *testing.T) map[string]string {
 			configs[name] = accounts + block
 		}
 	}
-	require.Len(t, configs, 5+8)
+	require.Len(t, configs, 6+8)
 	return configs
 }
 
@@ -126,7 +128,7 @@ func TestShownGatewaysListenForEveryHost(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, 7, gateways)
+	assert.Equal(t, 8, gateways)
 }
 
 func servers(t *testing.T, cfg *caddy.Config) map[string]*caddyhttp.Server {
@@ -136,6 +138,23 @@ func servers(t *testing.T, cfg *caddy.Config) map[string]*caddyhttp.Server {
 		require.NoError(t, json.Unmarshal(raw, &app))
 	}
 	return app.Servers
+}
+
+// A service manager that does not wait long enough cuts off calls that issue barcodes.
+func TestShownServicesWaitForPendingCalls(t *testing.T) {
+	t.Parallel()
+	for name, pattern := range map[string]string{
+		"examples/systemd/caddy-cvs.service": `(?m)^TimeoutStopSec=(\d+s)$`,
+		"examples/docker/README.md":          `(?m)^\s+stop_grace_period: (\d+s) `,
+	} {
+		content, err := os.ReadFile(name)
+		require.NoError(t, err)
+		found := regexp.MustCompile(pattern).FindSubmatch(content)
+		require.NotNil(t, found, name)
+		waits, err := time.ParseDuration(string(found[1]))
+		require.NoError(t, err)
+		assert.Greater(t, waits, 3*client.DefaultTimeout+time.Second, name)
+	}
 }
 
 // startExample runs an example as it is shipped. It replaces only what a test does not have:
