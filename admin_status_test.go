@@ -184,7 +184,7 @@ func TestReadyFetchesAFailedTokenAgain(t *testing.T) {
 		assert.Len(t, a.reasons(true), 11)
 		time.Sleep(3 * time.Minute)
 		requests := api.Requests(emulator.EndpointToken)
-		assert.Len(t, a.reasons(false), 11)
+		assert.Len(t, (&Sandbox{gateway: a}).gatewayState().Reasons, 11)
 		synctest.Wait()
 		assert.Equal(t, requests, api.Requests(emulator.EndpointToken), "the till's page shows it, and changes nothing")
 		api.ClearFaults()
@@ -265,6 +265,37 @@ func TestStatusOfTheLedger(t *testing.T) {
 		assert.Equal(t, 503, status)
 		assert.JSONEq(t, `{"ready":false,"reasons":["the ledger is degraded"]}`, body)
 		l.store = nil
+	})
+}
+
+// slowStore takes a while for each read of a queue, and keeps to its time.
+type slowStore struct{ *storetest.Memory }
+
+func (s slowStore) Due(ctx context.Context, queue ledger.Queue, now int64, limit int) ([]*ledger.Row, error) {
+	select {
+	case <-time.After(100 * time.Millisecond):
+		return s.Memory.Due(ctx, queue, now, limit)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func TestStatusOfALedgerWithManyAccounts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := statusApp(t, "")
+		l := a.withStore(t, func() (ledger.Store, error) { return slowStore{storetest.NewMemory()}, nil })
+		accounts := make(map[string]*ledger.Account)
+		for i := range 10_000 {
+			accounts[fmt.Sprint(i)] = &ledger.Account{}
+		}
+		l.Use(&ledger.Settings{Accounts: accounts})
+		began := time.Now()
+		view := a.statusView(t, "").Ledger
+		assert.Less(t, time.Since(began), statusLimit)
+		assert.True(t, view.AtLeast)
+		assert.Equal(t, ledgerUp, view.State)
+		assert.NotNil(t, view.Pending)
 	})
 }
 

@@ -21,6 +21,8 @@ const (
 	// statusLimit is how long the ledger is waited for. Who asks whether a server is ready often waits for a
 	// second.
 	statusLimit = 700 * time.Millisecond
+	// readLimit is how long a read of the ledger may take, which may then have a part of its result.
+	readLimit = 600 * time.Millisecond
 	// maxReasons is how many accounts are named as reasons.
 	maxReasons = 10
 	// maxRetried is how many tokens are fetched at once because it is asked whether they can be.
@@ -119,7 +121,7 @@ func (a *App) reasons(retry bool) (list []reason) {
 // its time. Reads of a kind that do not end are one, whoever asks how often.
 func (p *pooledLedger) inTime(kind string, read func(context.Context) (any, error)) (any, error) {
 	done := p.reads.DoChan(kind, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), statusLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), readLimit)
 		defer cancel()
 		return read(ctx)
 	})
