@@ -111,6 +111,7 @@ func testVersions(h *harness) {
 	}
 	assert.ErrorIs(h, put(2, 1), ledger.ErrConflict, "no row, but a version")
 	h.missing(ledger.Key{Order: "order"})
+	h.missing(ledger.Key{}) // Ledger.Probe reads it
 	assert.NoError(h, put(1, 0))
 	for _, was := range []uint64{0, 2, math.MaxInt64} {
 		assert.ErrorIs(h, put(3, was), ledger.ErrConflict, "the version is 1, not %d", was)
