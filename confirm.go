@@ -179,13 +179,13 @@ func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	}
 	// This context bounds the whole decision. The margin leaves time to write the answer. The
 	// request's own context is not its parent: what Caddy keeps there could control the
-	// requests that are sent.
+	// requests that are sent. Only the trace's span is taken over.
 	timeout := time.Duration(c.Timeout)
-	ctx, cancel := context.WithDeadline(context.Background(), began.Add(timeout-min(timeout/10, 100*time.Millisecond)))
+	ctx, cancel := context.WithDeadline(spanOnly(r.Context()), began.Add(timeout-min(timeout/10, 100*time.Millisecond)))
 	defer cancel()
 
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	d := &decision{record: record{kind: decisions, subject: subject{operation: "confirm"}}}
+	d := &decision{record: record{kind: decisions, subject: subject{operation: "confirm"}, traceID: traceID(r.Context())}}
 	repl.Map(d.placeholder)
 	if in, err := c.receive(ctx, d, w, r); err != nil {
 		d.fail(w, err)

@@ -61,7 +61,7 @@ func (c *Confirm) askAll(ctx context.Context, d *decision, in *checkInput) {
 	for _, check := range c.OrderChecks {
 		prepared := check.prepare(in)
 		if check.Shadow {
-			go c.askShadow(d.subject, prepared) //nolint:gosec // it goes on after the answer, within its own timeout
+			go c.askShadow(spanOnly(ctx), d.subject, prepared) //nolint:gosec // it goes on after the answer, within its own timeout
 			continue
 		}
 		deciding++
@@ -95,19 +95,19 @@ func (c *Confirm) conclude(d *decision) {
 }
 
 // askShadow asks a check whose result goes only to the log.
-func (c *Confirm) askShadow(about subject, check *preparedCheck) {
+func (c *Confirm) askShadow(ctx context.Context, about subject, check *preparedCheck) {
 	ended := make(chan *preparedCheck, 1)
-	check.start(context.Background(), ended)
+	check.start(ctx, ended)
 	result := (<-ended).result()
 	c.webhooks.app.metrics.countCheck(about.account, &result)
 	level := zapcore.InfoLevel
 	if result.isSetupFault() {
 		level = zapcore.WarnLevel
 	}
-	c.logger.Log(level, "shadow order check",
+	c.logger.Log(level, "shadow order check", append(traceFields(traceID(ctx)),
 		zap.String("merchant_uid", about.merchantUID),
 		zap.String("imp_uid", about.impUID),
-		zap.Object("check", &result))
+		zap.Object("check", &result))...)
 }
 
 var acceptable = []byte(`{"accepted":true}`)

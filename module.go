@@ -217,7 +217,7 @@ func (a *App) add(ctx caddy.Context, name string, cfg *Account, transport http.R
 	timeout := cmp.Or(time.Duration(cfg.Timeout), client.DefaultTimeout)
 	c, err := client.New(client.Config{
 		API: api, ImpKey: key, ImpSecret: secret, Tier: cfg.Tier, Timeout: timeout,
-		Transport: transport, State: state, Observer: a.metrics.observeClient(name, func() { a.events.credentialsRefused(name) }),
+		Transport: transport, State: state, Detach: spanOnly, Observer: a.metrics.observeClient(name, func() { a.events.credentialsRefused(name) }),
 	})
 	if err != nil {
 		releaseState(pooled)

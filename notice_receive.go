@@ -80,7 +80,7 @@ func (n *Notice) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 		return next.ServeHTTP(w, r)
 	}
 	began := time.Now()
-	in := &incoming{record: record{kind: notices, signed: signed, subject: subject{operation: "notice", account: n.account.name}}}
+	in := &incoming{record: record{kind: notices, signed: signed, subject: subject{operation: "notice", account: n.account.name}, traceID: traceID(r.Context())}}
 	err := n.receive(in, w, r)
 	if errors.Is(err, errForeign) {
 		n.webhooks.app.metrics.countNotice(n.account.name, signed, passedAs(err))

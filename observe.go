@@ -41,6 +41,7 @@ type record struct {
 	code                            int64  // of the API's envelope, for a call
 	verdict, reason                 string // of a decision
 	outcome                         string // of a notice, or of telling the shop
+	traceID                         string // of the trace that the request is part of, "" for none
 	cause                           cause
 	rule, clientIP                  string
 	method, path                    string // of a call that only the option serve lets through, or nothing does
@@ -86,6 +87,7 @@ var attributes = []attribute{
 	{"retry_after", false, true, func(r *record) string { return r.retryAfter }},
 	{"cause", false, true, func(r *record) string { return r.cause.name }},
 	{"detail", false, true, func(r *record) string { return r.cause.detail }},
+	{traceField, false, true, func(r *record) string { return r.traceID }},
 }
 
 // refuse records an error that the gateway answers by itself, and sets the field Allow.

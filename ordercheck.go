@@ -100,8 +100,11 @@ func (o *OrderCheck) provision(ctx caddy.Context, transport http.RoundTripper) (
 	if o.Method == "" {
 		o.Method = http.MethodPost
 	}
-	o.target, err = parseTarget(o.URL, o.Header, ofCheck)
-	return err
+	if o.target, err = parseTarget(o.URL, o.Header, ofCheck); err != nil {
+		return err
+	}
+	o.target.span.expected, o.target.span.own = http.StatusConflict, checkName.String(o.Name)
+	return nil
 }
 
 func (o *OrderCheck) validate() error {
@@ -154,7 +157,7 @@ func (o *OrderCheck) prepare(in *checkInput) *preparedCheck {
 		p.upstream = o.routeUpstream(in, header)
 		return p
 	}
-	p.upstream = upstream{body: in.body, transport: o.transport}
+	p.upstream = upstream{body: in.body, transport: o.transport, span: &o.target.span}
 	if o.Method == http.MethodGet {
 		p.upstream.body = nil
 		header.Del("Content-Type")
@@ -171,20 +174,16 @@ func (o *OrderCheck) routeUpstream(in *checkInput, header http.Header) upstream 
 	r.URL.RawQuery, r.URL.ForceQuery = "", false
 	r.RequestURI = r.URL.RequestURI()
 	header.Set("Content-Length", strconv.Itoa(len(in.body)))
-	route := &upstreamRoute{handler: o.handler, repl: caddy.NewReplacer(), vars: copyVars(in.request), isFinal: o.meansNo}
+	route := &upstreamRoute{handler: o.handler, repl: caddy.NewReplacer(), vars: copyVars(in.request), isFinal: o.meansNo, name: o.Name}
 	route.repl.Map(in.record.placeholder)
 	route.repl.Map(copyPlaceholders(in.repl, o.siteNames))
 	return upstream{request: r, body: in.body, route: route}
 }
 
-// header returns the header fields that every check gets. The sender's own X-Cvs fields
-// are not among them.
+// header returns the header fields that every check gets. The sender's own X-Cvs fields and
+// traceparent are not among them.
 func (in *checkInput) header(left time.Duration) http.Header {
-	h := in.record.header(in.contentType, left)
-	if parent := in.request.Header.Get("Traceparent"); parent != "" {
-		h.Set("Traceparent", parent)
-	}
-	return h
+	return in.record.header(in.contentType, left)
 }
 
 // start asks the check. It sends the check to ended once: when the answer is complete, or

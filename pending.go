@@ -24,7 +24,8 @@ type pendingCalls struct {
 // pendingCall is a call that changes something, such as one that issues a barcode.
 type pendingCall struct {
 	subject
-	latest time.Time // when it is answered and logged at the latest
+	latest  time.Time // when it is answered and logged at the latest
+	traceID string    // as in its record
 }
 
 func newPendingCalls() *pendingCalls {
@@ -84,7 +85,7 @@ func (p *pendingCalls) finish(logger *zap.Logger) {
 		case <-ended:
 		case <-time.After(time.Until(first.latest)):
 			p.end(first)
-			logger.Error("stopped before an api call was answered: its outcome is not known", zap.Inline(&first.subject))
+			logger.Error("stopped before an api call was answered: its outcome is not known", append(traceFields(first.traceID), zap.Inline(&first.subject))...)
 		}
 	}
 }

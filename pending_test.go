@@ -21,12 +21,12 @@ func TestShutdownLogsUnansweredCalls(t *testing.T) {
 	t.Parallel()
 	core, lines := observer.New(zapcore.ErrorLevel)
 	u := newPendingCalls()
-	answered := u.begin(pendingCall{subject{operation: "issue", merchantUID: "order-6"}, time.Now().Add(time.Minute)})
+	answered := u.begin(pendingCall{subject{operation: "issue", merchantUID: "order-6"}, time.Now().Add(time.Minute), ""})
 	var ends []func()
 	for n := range 2 {
-		c := pendingCall{subject{operation: "issue", account: "second", merchantUID: "order-7", amount: "15000"}, time.Now().Add(300 * time.Millisecond)}
+		c := pendingCall{subject{operation: "issue", account: "second", merchantUID: "order-7", amount: "15000"}, time.Now().Add(300 * time.Millisecond), ""}
 		if n == 1 {
-			c = pendingCall{subject{operation: "void", impUID: "imp_1"}, time.Now().Add(100 * time.Millisecond)}
+			c = pendingCall{subject{operation: "void", impUID: "imp_1"}, time.Now().Add(100 * time.Millisecond), ""}
 		}
 		ends = append(ends, u.begin(c))
 	}

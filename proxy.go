@@ -191,6 +191,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	began := time.Now()
 	take(r)
 	x := p.newExchange(call)
+	x.traceID = traceID(r.Context())
 	defer func() { x.answered() }()
 	r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(x.placeholder)
 	resp, err := p.handle(w, r, x)
@@ -279,7 +280,7 @@ func (p *Proxy) send(ctx context.Context, x *exchange, contentType string) (*cli
 		if x.call.operation == opOther {
 			about.operation = x.method + " " + x.path
 		}
-		x.answered = p.pending.begin(pendingCall{about, time.Now().Add(p.account.limit)})
+		x.answered = p.pending.begin(pendingCall{about, time.Now().Add(p.account.limit), x.traceID})
 	}
 	var out client.Request
 	switch x.call.operation {

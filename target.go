@@ -45,12 +45,14 @@ var (
 type target struct {
 	url    template
 	header map[string]template
+	span   spanKind // of the requests to it
 }
 
 func parseTarget(rawURL string, header map[string]string, kind *targetKind) (t target, err error) {
 	if t.url, err = parseURLTemplate(rawURL, kind); err != nil {
 		return t, fmt.Errorf("url: %w", err)
 	}
+	t.span.template = spanTemplate(rawURL)
 	t.header = make(map[string]template, len(header))
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		if t.header[name], err = parseTemplate(header[name], kind); err != nil {

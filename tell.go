@@ -124,7 +124,7 @@ func (t *Tell) Send(ctx context.Context, m *tell.Message) ledger.Reply {
 		return ledger.Reply{Verdict: ledger.Refused, Cause: unfit}
 	}
 	answer := newUpstreamAnswer()
-	sending := upstream{request: request, body: body, transport: t.transport, once: true}
+	sending := upstream{request: request, body: body, transport: t.transport, once: true, span: &t.target.span}
 	sending.run(ctx, answer)
 	status, content, broken := answer.current()
 	return t.judge(status, answer.Header().Get("Content-Type"), content, broken)

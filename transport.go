@@ -82,7 +82,7 @@ func isolate(ctx caddy.Context, transport http.RoundTripper) *isolatedTransport 
 }
 
 func (i *isolatedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := i.transport.RoundTrip(r.WithContext(isolatedContext{r.Context()}))
+	resp, err := tracedRoundTrip(i.transport, r.WithContext(isolatedContext{r.Context()}), ofAPI)
 	if err != nil {
 		i.closeIfReplaced()
 		return nil, err

@@ -109,7 +109,8 @@ func logPassed(logger *zap.Logger, r *http.Request) {
 }
 
 func requestFields(r *http.Request) []zap.Field {
-	return []zap.Field{zap.String("method", r.Method), zap.String("host", r.Host), zap.String("path", r.URL.Path), zap.String("client_ip", clientIP(r))}
+	return append(traceFields(traceID(r.Context())),
+		zap.String("method", r.Method), zap.String("host", r.Host), zap.String("path", r.URL.Path), zap.String("client_ip", clientIP(r)))
 }
 
 // hasSignature reports whether a query has a signature in any spelling. No shop has a

@@ -28,12 +28,14 @@ type upstream struct {
 	transport http.RoundTripper // for a URL
 	once      bool              // for a URL: it is not sent again, also if no connection can be made
 	route     *upstreamRoute    // nil for a URL
+	span      *spanKind         // for a URL
 }
 
 // run sends the request and fills in the answer as it arrives. It recovers panics, which
 // would end the program: its goroutine is not the request's.
 func (u *upstream) run(ctx context.Context, answer *upstreamAnswer) {
 	broken := cause{causeBroken, "a handler panicked"}
+	ended := func(*upstreamAnswer) {}
 	defer func() {
 		if recover() == http.ErrAbortHandler { //nolint:errorlint // panics are not wrapped
 			broken.detail = "the answer broke off"
@@ -42,8 +44,10 @@ func (u *upstream) run(ctx context.Context, answer *upstreamAnswer) {
 			broken.name = causeTimeout
 		}
 		answer.end(broken)
+		ended(answer)
 	}()
 	if u.route != nil {
+		ctx, ended = u.route.startSpan(ctx, u.request.Header)
 		broken = u.route.ask(ctx, u.request, u.body, answer)
 	} else {
 		broken = u.askURL(ctx, answer)
@@ -74,7 +78,7 @@ func (u *upstream) askURL(ctx context.Context, answer *upstreamAnswer) cause {
 		if len(u.body) == 0 {
 			r.Body = http.NoBody
 		}
-		resp, err := u.transport.RoundTrip(r)
+		resp, err := tracedRoundTrip(u.transport, r, u.span.describe)
 		if err == nil {
 			return answer.readFrom(resp)
 		}

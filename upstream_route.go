@@ -25,6 +25,7 @@ type upstreamRoute struct {
 	handler caddyhttp.Handler
 	repl    *caddy.Replacer
 	vars    map[string]any
+	name    string                // of the order check
 	isFinal func(status int) bool // reports whether a status counts even if an error follows
 }
 

@@ -14,6 +14,7 @@ package client
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -38,6 +39,11 @@ type Config struct {
 	Transport http.RoundTripper // default one of the client's own; see KeepHealthy for others
 	State     *State            // shared with earlier and other clients of the same API and keys; default a new one
 	Observer  Observer          // told what the Client does; default nobody
+
+	// Detach, if not nil, returns the context of a token fetch that a call with ctx starts, such as one
+	// with a trace's span. It must not end with ctx, because other calls wait for the same fetch, nor
+	// have the httptrace of ctx, which reports on the call. Default: an empty context.
+	Detach func(ctx context.Context) context.Context
 }
 
 // String names the API and leaves out the keys, whatever verb prints the Config.
@@ -86,7 +92,7 @@ func New(cfg Config) (*Client, error) {
 		api: *api, key: cfg.ImpKey, secret: cfg.ImpSecret, tier: cfg.Tier,
 		timeout: cfg.Timeout, transport: cfg.Transport, state: cfg.State, observer: cfg.Observer,
 	}
-	c.fetcher = &tokenFetcher{getToken: c.getToken, timeout: cfg.Timeout, observer: c.observer}
+	c.fetcher = &tokenFetcher{getToken: c.getToken, detach: cfg.Detach, timeout: cfg.Timeout, observer: c.observer}
 	return c, nil
 }
 

@@ -4,6 +4,7 @@ package client
 // API's clock.
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -67,7 +68,7 @@ func (c *Client) RetryToken() bool {
 	if t.failed == nil || t.fetching != nil || t.closed || c.fetcher.retired || time.Now().Before(t.retryAt) {
 		return false
 	}
-	t.fetch(c.fetcher, nil)
+	t.fetch(context.Background(), c.fetcher, nil)
 	return true
 }
 

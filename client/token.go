@@ -106,7 +106,7 @@ func (f *tokenFetch) wait(ctx context.Context) (*accessToken, error) {
 // get returns a valid token. It waits only if there is none; one that ends soon is
 // renewed in the background.
 func (t *tokens) get(ctx context.Context, f *tokenFetcher) (*accessToken, error) {
-	current, fetch := t.currentOrFetch(f)
+	current, fetch := t.currentOrFetch(ctx, f)
 	if fetch == nil {
 		return current, nil
 	}
@@ -114,7 +114,7 @@ func (t *tokens) get(ctx context.Context, f *tokenFetcher) (*accessToken, error)
 }
 
 // currentOrFetch returns the current token or, if it is not valid, the fetch to wait for.
-func (t *tokens) currentOrFetch(f *tokenFetcher) (*accessToken, *tokenFetch) {
+func (t *tokens) currentOrFetch(ctx context.Context, f *tokenFetcher) (*accessToken, *tokenFetch) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
@@ -123,10 +123,10 @@ func (t *tokens) currentOrFetch(f *tokenFetcher) (*accessToken, *tokenFetch) {
 		t.fetcher = f
 	}
 	if !t.current.valid(now) {
-		return nil, t.fetch(f, nil)
+		return nil, t.fetch(ctx, f, nil)
 	}
 	if !now.Before(t.current.renewAt) {
-		t.fetch(f, nil)
+		t.fetch(ctx, f, nil)
 	}
 	return t.current, nil
 }
@@ -134,22 +134,22 @@ func (t *tokens) currentOrFetch(f *tokenFetcher) (*accessToken, *tokenFetch) {
 // replace returns a token to use instead of one that the API refused with 401, or an
 // equal one if the API gave nothing new.
 func (t *tokens) replace(ctx context.Context, f *tokenFetcher, refused *accessToken) (*accessToken, error) {
-	return t.replacement(f, refused).wait(ctx)
+	return t.replacement(ctx, f, refused).wait(ctx)
 }
 
-func (t *tokens) replacement(f *tokenFetcher, refused *accessToken) *tokenFetch {
+func (t *tokens) replacement(ctx context.Context, f *tokenFetcher, refused *accessToken) *tokenFetch {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.current != refused && t.current.valid(time.Now()) { // another call has replaced it
 		return finishedFetch(t.current, nil)
 	}
-	return t.fetch(f, refused)
+	return t.fetch(ctx, f, refused)
 }
 
 // fetch joins the fetch under way or starts one, unless the last failure is too recent,
 // or the API has just confirmed the token that it refused. refused is nil if no token
 // was refused. The lock must be held.
-func (t *tokens) fetch(f *tokenFetcher, refused *accessToken) *tokenFetch {
+func (t *tokens) fetch(ctx context.Context, f *tokenFetcher, refused *accessToken) *tokenFetch {
 	now := time.Now()
 	switch {
 	case t.fetching != nil:
@@ -160,13 +160,13 @@ func (t *tokens) fetch(f *tokenFetcher, refused *accessToken) *tokenFetch {
 		return finishedFetch(refused, nil)
 	}
 	t.fetching = &tokenFetch{done: make(chan struct{})}
-	go t.run(f, t.fetching, refused)
+	go t.run(f.detached(ctx), f, t.fetching, refused)
 	return t.fetching
 }
 
 // run fetches a token, in place of refused if that is not nil.
-func (t *tokens) run(f *tokenFetcher, fetch *tokenFetch, refused *accessToken) {
-	ctx, cancel := context.WithTimeout(context.Background(), f.timeout*3/2)
+func (t *tokens) run(ctx context.Context, f *tokenFetcher, fetch *tokenFetch, refused *accessToken) {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout*3/2)
 	defer cancel()
 	fetch.token, fetch.err = f.fetchWithRetries(ctx)
 	f.observer.tokenFetched(fetch.err)
@@ -208,7 +208,7 @@ func (t *tokens) scheduleRenewal(in time.Duration) {
 		defer t.mu.Unlock()
 		now := time.Now()
 		if t.fetcher != nil && t.current == token && token.valid(now) && now.Sub(t.lastUsed) < idleAfter {
-			t.fetch(t.fetcher, nil)
+			t.fetch(context.Background(), t.fetcher, nil)
 		}
 	})
 }
@@ -246,10 +246,19 @@ func (t *tokens) close() {
 type tokenFetcher struct {
 	getToken func(context.Context) (*accessToken, error)
 	observer Observer
+	detach   func(context.Context) context.Context // nil for an empty context
 	// timeout limits one attempt. A fetch serves many callers, so none of them may
 	// shorten it.
 	timeout time.Duration
 	retired bool // never renews in the background; guarded by the lock of tokens
+}
+
+// detached returns the context of a fetch that a call with ctx starts.
+func (f *tokenFetcher) detached(ctx context.Context) context.Context {
+	if f.detach == nil {
+		return context.Background()
+	}
+	return f.detach(ctx)
 }
 
 // fetchWithRetries asks up to three times, if asking again can help.
