@@ -61,7 +61,7 @@ func (c *Confirm) askAll(ctx context.Context, d *decision, in *checkInput) {
 	for _, check := range c.OrderChecks {
 		prepared := check.prepare(in)
 		if check.Shadow {
-			go c.askShadow(spanOnly(ctx), d.subject, prepared) //nolint:gosec // it goes on after the answer, within its own timeout
+			go c.askShadow(spanOnly(ctx), d.subject, prepared) // it goes on after the answer, within its own timeout
 			continue
 		}
 		deciding++

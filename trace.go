@@ -123,7 +123,7 @@ type tracedBody struct {
 
 func (b *tracedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // as io.Reader documents it
+	if err != nil && err != io.EOF {
 		setFailed(b.span, err)
 	}
 	return n, err

@@ -472,3 +472,35 @@ func TestTransportPanicIsAnError(t *testing.T) {
 type panicking struct{}
 
 func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("a transport's own fault") }
+
+// A token fetch is observed as a part of the call that starts it, and does not end with that call.
+func TestTokenFetchHasTheDetachedContext(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	var seen atomic.Value
+	asked := make(chan struct{}, 3)
+	c, err := New(Config{
+		ImpKey: "key", ImpSecret: "secret",
+		Detach: func(ctx context.Context) context.Context {
+			return context.WithValue(context.Background(), key{}, ctx.Value(key{}))
+		},
+		Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
+			if r.Context().Err() == nil {
+				seen.Store(r.Context().Value(key{}))
+			}
+			asked <- struct{}{}
+			return nil, errors.New("no network")
+		}),
+	})
+	require.NoError(t, err)
+	ctx, leave := context.WithCancel(context.WithValue(t.Context(), key{}, "trace"))
+	leave()
+	_, err = c.Payment(ctx, "imp_1")
+	require.ErrorIs(t, err, context.Canceled)
+	<-asked
+	assert.Equal(t, "trace", seen.Load(), "and the fetch had not ended")
+}
+
+type transportFunc func(*http.Request) (*http.Response, error)
+
+func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

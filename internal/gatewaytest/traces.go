@@ -3,6 +3,7 @@ package gatewaytest
 // This file holds a receiver of traces, as OpenTelemetry's collector is one.
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -33,6 +35,7 @@ type Span struct {
 	Name, Kind, Status, Message       string
 	Attributes                        map[string]string
 	Events                            int
+	start                             uint64
 	Sent                              string // everything that was sent of it
 }
 
@@ -81,7 +84,7 @@ func (a *Traces) add(sent *tracepb.TracesData) {
 					Scope: scope.GetScope().GetName(), TraceID: hex.EncodeToString(s.GetTraceId()), ID: hex.EncodeToString(s.GetSpanId()),
 					Parent: hex.EncodeToString(s.GetParentSpanId()), State: s.GetTraceState(), Name: s.GetName(),
 					Kind: s.GetKind().String(), Status: s.GetStatus().GetCode().String(), Message: s.GetStatus().GetMessage(),
-					Attributes: make(map[string]string), Events: len(s.GetEvents()), Sent: s.String(),
+					Attributes: make(map[string]string), Events: len(s.GetEvents()), start: s.GetStartTimeUnixNano(), Sent: s.String(),
 				}
 				for _, pair := range s.GetAttributes() {
 					span.Attributes[pair.GetKey()] = text(pair.GetValue())
@@ -113,6 +116,43 @@ func (a *Traces) All(id string) (spans []Span) {
 		}
 	}
 	return spans
+}
+
+// Tree draws spans as a tree, in the order in which they began: each by its name, its kind, the status of
+// the answer and, of a span that failed, its message. The span of another process is drawn as "from" and
+// its id.
+func Tree(spans []Span) string {
+	slices.SortStableFunc(spans, func(a, b Span) int { return cmp.Compare(a.start, b.start) })
+	known := make(map[string]bool)
+	for _, s := range spans {
+		known[s.ID] = true
+	}
+	var b strings.Builder
+	var draw func(parent, indent string)
+	draw = func(parent, indent string) {
+		for _, s := range spans {
+			if s.Parent != parent {
+				continue
+			}
+			fmt.Fprintf(&b, "%s%s %s %s", indent, s.Name, strings.ToLower(strings.TrimPrefix(s.Kind, "SPAN_KIND_")), s.Attributes["http.response.status_code"])
+			if s.Status == "STATUS_CODE_ERROR" {
+				b.WriteString(" error " + s.Message)
+			}
+			b.WriteString("\n")
+			draw(s.ID, indent+"  ")
+		}
+	}
+	roots := make(map[string]bool)
+	for _, s := range spans {
+		if !known[s.Parent] && !roots[s.Parent] {
+			roots[s.Parent] = true
+			if s.Parent != "" {
+				b.WriteString("from " + s.Parent + "\n")
+			}
+			draw(s.Parent, "  ")
+		}
+	}
+	return b.String()
 }
 
 // Wait waits until a trace has spans with these names, and returns all that it has then.
