@@ -17,6 +17,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	oteltrace "go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -338,6 +340,70 @@ func TestNoTraceWithoutTracing(t *testing.T) {
 	}
 	g.WaitForLine(t, `"msg":"confirm webhook"`)
 	assert.NotContains(t, g.Log(t), traceField)
+}
+
+// fakeSpan is a span that has ended: it is not recording any more. Its provider counts the spans that
+// are begun.
+type fakeSpan struct {
+	noop.Span
+	context oteltrace.SpanContext
+	begun   int
+}
+
+func (s *fakeSpan) SpanContext() oteltrace.SpanContext       { return s.context }
+func (s *fakeSpan) TracerProvider() oteltrace.TracerProvider { return fakeProvider{span: s} }
+
+type fakeProvider struct {
+	noop.TracerProvider
+	span *fakeSpan
+}
+
+func (p fakeProvider) Tracer(string, ...oteltrace.TracerOption) oteltrace.Tracer {
+	return fakeTracer{span: p.span}
+}
+
+type fakeTracer struct {
+	noop.Tracer
+	span *fakeSpan
+}
+
+func (t fakeTracer) Start(ctx context.Context, _ string, _ ...oteltrace.SpanStartOption) (context.Context, oteltrace.Span) {
+	t.span.begun++
+	return ctx, noop.Span{}
+}
+
+func TestTracedRoundTrip(t *testing.T) {
+	t.Parallel()
+	of := oteltrace.SpanContextConfig{TraceID: oteltrace.TraceID{1}, SpanID: oteltrace.SpanID{2}, TraceFlags: oteltrace.FlagsSampled}
+	ended := &fakeSpan{context: oteltrace.NewSpanContext(of)}
+	of.Remote = true
+	for name, c := range map[string]struct {
+		ctx    context.Context
+		begun  int
+		passed bool
+	}{
+		"none":                        {t.Context(), 0, false},
+		"another process's alone":     {oteltrace.ContextWithRemoteSpanContext(t.Context(), oteltrace.NewSpanContext(of)), 0, false},
+		"one that has ended, sampled": {oteltrace.ContextWithSpan(t.Context(), ended), 1, true},
+		"of a request that has left":  {spanOnly(oteltrace.ContextWithSpan(t.Context(), ended)), 1, true},
+	} {
+		ended.begun = 0
+		r, err := http.NewRequestWithContext(c.ctx, http.MethodGet, "http://api.example/payments/imp_1", nil)
+		require.NoError(t, err)
+		resp, err := tracedRoundTrip(roundTrip(func(sent *http.Request) (*http.Response, error) {
+			assert.Equal(t, c.passed, sent.Header.Get("Traceparent") != "", name)
+			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+		}), r, ofAPI)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, c.begun, ended.begun, name)
+		assert.Empty(t, r.Header, "%s: a RoundTripper must not change its caller's request", name)
+		assert.Equal(t, c.passed, traceID(c.ctx) != "", name)
+	}
+	r := (&http.Request{URL: &url.URL{}}).WithContext(oteltrace.ContextWithSpan(t.Context(), ended))
+	assert.Panics(t, func() {
+		_, _ = tracedRoundTrip(roundTrip(func(*http.Request) (*http.Response, error) { panic("a transport's own fault") }), r, ofAPI)
+	})
 }
 
 func TestSpanTemplate(t *testing.T) {
