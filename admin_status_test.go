@@ -403,7 +403,7 @@ func TestStatusOverReloads(t *testing.T) {
 	require.NoError(t, gatewaytest.Reload(t, strings.Replace(broken, g.Ledger, gatewaytest.LedgerFile(t), 1)))
 	second, err := presentApp()
 	require.NoError(t, err)
-	assert.NotSame(t, first.ledger.shown.Load(), second.ledger.shown.Load())
+	assert.NotSame(t, first.openedLedger(), second.openedLedger())
 	later := status()
 	assert.Equal(t, 2, later.Total)
 	assert.Equal(t, ledgerUp, later.Ledger.State)

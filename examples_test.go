@@ -47,7 +47,7 @@ func configurations(t *testing.T) map[string]string {
 			configs[name] = accounts + block
 		}
 	}
-	require.Len(t, configs, 6+8)
+	require.Len(t, configs, 6+9)
 	return configs
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -184,6 +185,15 @@ func TestTraceOfConfirm(t *testing.T) {
 		"http.request.method": "POST", "http.response.status_code": "200", "network.protocol.version": "1.1", "server.address": host, "server.port": port,
 		"url.full": g.Shop.URL + "/orders/REDACTED/payable", "url.template": "/orders/{http.cvs.merchant_uid}/payable", "cvs.order_check": "stock",
 	}, named(t, spans, stock).Attributes)
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	for _, s := range append(spans, g.traces.All("")...) {
+		for name := range s.Attributes {
+			if s.Scope == tracerName {
+				assert.Contains(t, string(readme), "`"+name+"`")
+			}
+		}
+	}
 	for _, msg := range []string{"confirm webhook", "shadow order check"} {
 		assert.Equal(t, senderTrace, traceOf(t, g.WaitForLine(t, `"msg":"`+msg+`"`)))
 	}
@@ -272,6 +282,21 @@ func TestTraceThatIsNotSampled(t *testing.T) {
 	assert.Equal(t, senderTrace, traceOf(t, g.WaitForLine(t, `"msg":"confirm webhook"`)))
 	require.NoError(t, caddy.Stop()) // sends what there is
 	assert.Empty(t, g.traces.All(senderTrace))
+}
+
+// Caddy can be told to begin a trace of its own with each request. Then nothing of the sender's is passed
+// on.
+func TestTraceThatBeginsHere(t *testing.T) {
+	t.Setenv("OTEL_PROPAGATORS", "none")
+	g := startTraced(t, gatewaytest.Setup{})
+	i := g.MustIssue(t, "order-1")
+	require.Equal(t, 200, g.sendFrom(t, sampled, i.ConfirmURL, i.Webhook()).Status)
+	id := traceOf(t, g.WaitForLine(t, `"msg":"confirm webhook"`))
+	assert.NotEqual(t, senderTrace, id)
+	const check = "POST /orders/{http.cvs.merchant_uid}/payable"
+	spans := g.traces.Wait(t, id, "webhook", check)
+	assertPassedOn(t, named(t, spans, check), g.Shop.Requests[0].Header)
+	assert.Empty(t, g.Shop.Requests[0].Header.Get("Tracestate"))
 }
 
 // A call goes on when its app has left, and so does its trace.

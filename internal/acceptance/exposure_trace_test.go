@@ -28,7 +28,7 @@ func TestTracesShowNoSecret(t *testing.T) {
 			header X-Internal-Key {env.CVS_TEST_INTERNAL_KEY}
 		}
 		order_check {
-			name route
+			name handlers
 			route {
 				test_panic
 			}
@@ -110,7 +110,7 @@ func TestTracesShowNoSecret(t *testing.T) {
 	}
 	for _, name := range []string{
 		"POST /cvs", "DELETE /cvs/{imp_uid}", "POST /users/getToken", "GET /payments/{imp_uid}", "GET /payments/find/{merchant_uid}", "GET /payments/find/{merchant_uid}/{payment_status}",
-		"GET /subscribe/{value}/{value}", "POST /payments/cancel", "POST /{env.CVS_TEST_INTERNAL_KEY}/{http.cvs.merchant_uid}/{http.cvs.barcode}", "order_check route",
+		"GET /subscribe/{value}/{value}", "POST /payments/cancel", "POST /{env.CVS_TEST_INTERNAL_KEY}/{http.cvs.merchant_uid}/{http.cvs.barcode}", "order_check handlers",
 	} {
 		assert.NotZero(t, names[name], "%s of %v", name, names)
 	}

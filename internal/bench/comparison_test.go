@@ -33,6 +33,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -132,6 +133,12 @@ func contenders(backend, far string) []contender {
 		{"confirm, other checks", "route", "cvs_confirm {\norder_check {\nroute {\nreverse_proxy " + backend + "\n}\nrequire payable true\namount total\n}\n}", confirming, []int{16}, withLedger},
 		{"confirm, other checks", "2 checks", checks(2, ""), confirming, []int{16}, withLedger},
 		{"confirm, other checks", "5 checks", checks(5, ""), confirming, []int{16}, withLedger},
+		{"issue, traced", "no tracing", proxy + "repeat pass\n}", issuing, []int{1, 16}, withoutLedger},
+		{"issue, traced", "Caddy's span", "tracing\ntest_untraced\n" + proxy + "repeat pass\n}", issuing, []int{1, 16}, withoutLedger},
+		{"issue, traced", "all spans", "tracing\n" + proxy + "repeat pass\n}", issuing, []int{1, 16}, withoutLedger},
+		{"confirm, traced", "no tracing", checks(1, ""), confirming, []int{1, 16}, withoutLedger},
+		{"confirm, traced", "Caddy's span", "tracing\ntest_untraced\n" + checks(1, ""), confirming, []int{1, 16}, withoutLedger},
+		{"confirm, traced", "all spans", "tracing\n" + checks(1, ""), confirming, []int{1, 16}, withoutLedger},
 		{"confirm, slow checks", "1 check", checks(1, "/slow"), confirming, []int{1, 16}, withLedger},
 		{"confirm, slow checks", "5 checks", checks(5, "/slow"), confirming, []int{1, 16}, withLedger},
 	}
@@ -280,6 +287,17 @@ func (b *bare) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Han
 	return err
 }
 
+// untraced hides the span of Caddy's tracing from the handlers behind it.
+type untraced struct{}
+
+func (untraced) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_untraced", New: func() caddy.Module { return new(untraced) }}
+}
+
+func (untraced) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	return next.ServeHTTP(w, r.WithContext(trace.ContextWithSpan(r.Context(), nil)))
+}
+
 // The processes.
 
 const roleVariable = "CVS_COMPARISON_ROLE"
@@ -300,6 +318,9 @@ func play() bool {
 			return b, nil
 		})
 		httpcaddyfile.RegisterDirectiveOrder("test_bare", httpcaddyfile.After, "encode")
+		caddy.RegisterModule(untraced{})
+		httpcaddyfile.RegisterHandlerDirective("test_untraced", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) { return new(untraced), nil })
+		httpcaddyfile.RegisterDirectiveOrder("test_untraced", httpcaddyfile.After, "tracing")
 		config, err := in.ReadString(0)
 		if err == nil {
 			err = run(strings.TrimSuffix(config, "\x00"))
@@ -365,12 +386,12 @@ type process struct {
 	stop func() // ends it
 }
 
-func startProcess(b *testing.B, role string) *process {
+func startProcess(b *testing.B, role string, env ...string) *process {
 	b.Helper()
 	self, err := os.Executable()
 	require.NoError(b, err)
 	cmd := exec.CommandContext(b.Context(), self)
-	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	cmd.Env = append(append(os.Environ(), roleVariable+"="+role), env...)
 	in, err := cmd.StdinPipe()
 	require.NoError(b, err)
 	out, err := cmd.StdoutPipe()
@@ -544,7 +565,7 @@ func BenchmarkComparison(b *testing.B) {
 			}
 			sources[i] = c.sources(addresses[i])
 		}
-		running[which] = startProcess(b, "gateway")
+		running[which] = startProcess(b, "gateway", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf", "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+near)
 		fmt.Fprintf(running[which].in, "%s\x00", config)
 	}
 	for _, gateway := range running {
@@ -660,6 +681,8 @@ func printComparison(all []contender, cells map[string][]cell) {
 		{"issue with ledger off and a look-up: requests/s beside repeat pass", "issue/ledger off", "issue/off, pass", rate, ""},
 		{"confirm with the ledger: median beside the one without", "confirm/cvs_confirm", "confirm/ledger off", p50, ""},
 		{"confirm with a ledger that is locked: median beside the one without", "confirm/ledger locked", "confirm/ledger off", p50, "<= 1.03"},
+		{"issue with tracing: requests/s with the spans beside Caddy's alone", "issue, traced/all spans", "issue, traced/Caddy's span", rate, ""},
+		{"confirm with tracing: requests/s with the spans beside Caddy's alone", "confirm, traced/all spans", "confirm, traced/Caddy's span", rate, ""},
 		{"issue, an API 20 ms away: median beside the SDKs' two calls", "issue far/cvs_proxy", "issue far/sdk", p50, "<= 0.55"},
 	} {
 		if len(cells[r.one+"/16"]) == 0 {
