@@ -67,7 +67,7 @@ func (c *appCollector) Collect(metrics chan<- prometheus.Metric) {
 	up, counts := 1.0, ledger.Counts{}
 	if used := c.app.openedLedger(); used != nil {
 		counts = used.Counts()
-		if used.Down() {
+		if used.Health().Down { // not one that is closed with its configuration
 			up = 0
 		}
 	}
