@@ -51,7 +51,7 @@ func (c *appCollector) Collect(metrics chan<- prometheus.Metric) {
 	valid := 1.0
 	for name, acc := range c.app.accounts {
 		own := 1.0
-		if acc.client.State().TokenErr() != nil {
+		if acc.client.State().TokenStatus().Failing {
 			own = 0
 		}
 		if valid = min(valid, own); c.perAccount {

@@ -253,7 +253,7 @@ func TestObserverIsToldOfFetches(t *testing.T) {
 			t.Parallel()
 			var s seen
 			e, cl := newSandbox(t, emulator.Options{}, observed(&s))
-			assert.NoError(t, cl.State().TokenErr())
+			assert.False(t, cl.State().TokenStatus().Failing)
 			c.fault.Endpoint = emulator.EndpointToken
 			inject(t, e, c.fault)
 			_ = lookUp(t.Context(), cl)
@@ -264,7 +264,7 @@ func TestObserverIsToldOfFetches(t *testing.T) {
 				c.want = []string{"token foreign"}
 			}
 			assert.Equal(t, c.want, got)
-			assert.Equal(t, slices.Contains(c.want, "fetched ok"), cl.State().TokenErr() == nil)
+			assert.Equal(t, slices.Contains(c.want, "fetched ok"), !cl.State().TokenStatus().Failing)
 		})
 	}
 }

@@ -25,13 +25,6 @@ func NewState() *State { return new(State) }
 // Close ends background renewals.
 func (s *State) Close() { s.tokens.close() }
 
-// TokenErr returns the error of the last fetch of a token, nil if that succeeded, or if none was made.
-func (s *State) TokenErr() error {
-	s.tokens.mu.Lock()
-	defer s.tokens.mu.Unlock()
-	return s.tokens.failed
-}
-
 // Now returns the time by the API's clock, as far as it is known: deadlines
 // are given and compared in the API's time. Before the first token it is this
 // machine's.
