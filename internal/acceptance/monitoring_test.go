@@ -124,7 +124,7 @@ func startPrometheus(t *testing.T, target string) *prometheus {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	address := gatewaytest.Address(t)
-	cmd := exec.Command(program, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"), //nolint:gosec // of this test
+	cmd := exec.Command(program, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+address, "--log.level=warn")
 	output := new(bytes.Buffer)
 	cmd.Stdout, cmd.Stderr = output, output
@@ -181,7 +181,7 @@ type watched struct {
 }
 
 func instead(status int, body string) *http.HandlerFunc {
-	return new(http.HandlerFunc(gatewaytest.AnswerWith(status, body)))
+	return new(gatewaytest.AnswerWith(status, body))
 }
 
 func (w *watched) shop(rw http.ResponseWriter, r *http.Request) {
