@@ -128,7 +128,7 @@ func TestShownGatewaysListenForEveryHost(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, 8, gateways)
+	assert.Equal(t, 9, gateways)
 }
 
 func servers(t *testing.T, cfg *caddy.Config) map[string]*caddyhttp.Server {
