@@ -166,16 +166,6 @@ func newMetrics(options *Metrics) *metrics {
 // shown returns the set that the configuration registers.
 func (m *metrics) shown() *counters { return m.sets[len(m.sets)-1] }
 
-// register gives the collectors to the configuration's registry.
-func (m *metrics) register(registry *prometheus.Registry, own prometheus.Collector) error {
-	for _, collector := range append([]prometheus.Collector{own}, m.shown().all...) {
-		if err := registry.Register(collector); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // addMetrics prepares the metrics of the configuration. Their label account has its accounts only.
 func (a *App) addMetrics(ctx caddy.Context) error {
 	if a.metrics.shown().perAccount {
@@ -183,5 +173,5 @@ func (a *App) addMetrics(ctx caddy.Context) error {
 			byAccount.exist(name)
 		}
 	}
-	return a.metrics.register(ctx.GetMetricsRegistry(), newAppCollector(a))
+	return a.register(ctx.GetMetricsRegistry())
 }

@@ -383,3 +383,26 @@ func TestManyAccountsMakeNoSeries(t *testing.T) {
 	}
 	assert.NotContains(t, asked, "token_valid")
 }
+
+// Caddy's admin endpoint has the registry of the configuration that was loaded last, also if that failed: its
+// metrics are those of the configuration that runs, or every alert would be silent.
+func TestMetricsOfTheAdminEndpointAfterAFailedReload(t *testing.T) {
+	admin := gatewaytest.Address(t)
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{})
+	config = strings.Replace(config, "admin off", "admin "+admin, 1)
+	require.NoError(t, gatewaytest.Reload(t, config))
+	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
+	shown := func() string { return g.Do(t, http.MethodGet, "http://"+admin+"/metrics", "", "").Body }
+	g.MustIssue(t, "order-1")
+	for name, broken := range map[string]string{
+		"before the module": strings.Replace(config, "{env.CVS_TEST_KEY}", "{env.CVS_TEST_UNSET}", 1),
+		"behind the module": strings.Replace(config, g.Ledger, "/proc/no/ledger.db", 1),
+	} {
+		require.Error(t, gatewaytest.Reload(t, broken), name)
+		require.Eventually(t, func() bool { return strings.Contains(shown(), "\ncaddy_cvs_token_valid 1\n") }, 10*time.Second, 10*time.Millisecond, name)
+		assert.Contains(t, shown(), "\ncaddy_cvs_ledger_up 1\n", name)
+		require.Eventually(t, func() bool { return strings.Contains(shown(), "\ncaddy_cvs_tells_pending 0\n") }, 10*time.Second, 10*time.Millisecond, name)
+	}
+	require.NoError(t, gatewaytest.Reload(t, config))
+	require.Eventually(t, func() bool { return strings.Contains(shown(), "\ncaddy_cvs_token_valid 1\n") }, 10*time.Second, 10*time.Millisecond)
+}

@@ -21,6 +21,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
@@ -54,6 +55,7 @@ type App struct {
 	ledger   *appLedger
 	metrics  *metrics
 	events   *emitter
+	registry *prometheus.Registry       // in which it shows its metrics, nil before
 	servers  map[*caddyhttp.Server]bool // servers with a cvs_confirm; true if guarded
 	pending  *pendingCalls
 	started  bool
@@ -256,6 +258,7 @@ func (a *App) Stop() error { return nil }
 // Cleanup releases only what this instance acquired: it also runs after a failed Provision,
 // while another configuration uses the same accounts.
 func (a *App) Cleanup() error {
+	registered.Delete(a.registry)
 	// a.accounts is kept: requests that last longer than the grace period still use it.
 	for _, acc := range a.accounts {
 		acc.client.Retire()
