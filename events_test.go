@@ -169,6 +169,7 @@ func TestEventOfARecord(t *testing.T) {
 		{record{kind: decisions, verdict: refused}, eventRefused},
 		{record{kind: decisions, verdict: unanswered}, eventRefused},
 		{record{kind: decisions, verdict: invalid}, ""},
+		{record{kind: decisions, verdict: unanswered, cause: cause{name: causeLookUp + causeTimeout}}, ""},
 		{record{kind: notices, outcome: noticeKept}, ""},
 		{record{kind: tellings, outcome: "heard", event: "paid"}, eventPaid},
 		{record{kind: tellings, outcome: "heard", event: "expired"}, eventExpired},

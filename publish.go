@@ -6,6 +6,7 @@ package caddycvs
 import (
 	"net/http"
 	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -99,12 +100,15 @@ func callEvent(r *record) string {
 	return ""
 }
 
-// decisionEvent: a webhook that is not genuine is no event, because anybody may send it.
+// decisionEvent: a webhook that is not genuine is no event, because anybody may send it. Neither is an
+// unsigned one whose payment could not be looked up: nothing proves that it is genuine.
 func decisionEvent(r *record) string {
-	switch r.verdict {
-	case accepted:
+	switch {
+	case r.verdict == accepted:
 		return eventConfirmed
-	case refused, unanswered:
+	case strings.HasPrefix(r.cause.name, causeLookUp):
+		return ""
+	case r.verdict == refused, r.verdict == unanswered:
 		return eventRefused
 	default:
 		return ""
