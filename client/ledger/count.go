@@ -57,12 +57,17 @@ type counting struct {
 	barcodes map[string]map[State]int
 }
 
-// Counts returns what was counted last, and has it counted again for a while. It reads no row.
+// Counts returns what was counted last, and has it counted again for a while. It reads no row. Queues that
+// were counted before a long time in which nobody asked are not shown: orders of which the shop has heard
+// since would look as if they had been waiting all that time.
 func (l *Ledger) Counts() Counts {
 	now, accounts := l.now(), l.present().Accounts
 	c := &l.counted
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if now.monotonic-c.wanted > countedFor {
+		c.queues, c.walked = nil, nil
+	}
 	c.wanted = now.monotonic
 	counts := Counts{Barcodes: c.barcodes}
 	if c.queues == nil {

@@ -147,3 +147,23 @@ func TestCountsWhileTheStoreIsDown(t *testing.T) {
 		w.l.mu.Unlock()
 	})
 }
+
+// If nobody has asked for long, the queues that were counted last are out of date: an order of which the
+// shop has heard since would look as if it had been waiting all that time.
+func TestCountsThatAreOutOfDateAreNotShown(t *testing.T) {
+	t.Parallel()
+	inIdleShop(t, func(w *world, _ *fakeShop) {
+		w.isPending("shop", "a", time.Second)
+		w.l.Count()
+		synctest.Wait()
+		assert.Equal(t, 1, w.l.Counts().Tells["shop"].Pending)
+		time.Sleep(countedFor + time.Minute)
+		w.store.change(Key{"shop", "a"}, func(row *Row) { row.Telling, row.Queue, row.Attempts[0].Happenings = Telling{}, "", nil })
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		assert.Nil(t, w.l.Counts().Tells)
+		time.Sleep(countEvery)
+		synctest.Wait()
+		assert.Equal(t, map[string]TellCounts{"shop": {}}, w.l.Counts().Tells)
+	})
+}
