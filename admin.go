@@ -28,7 +28,7 @@ func init() {
 	caddy.RegisterModule(Admin{})
 }
 
-// Admin adds /cvs/barcodes, /cvs/retry, /cvs/status and /cvs/ready to Caddy's admin endpoint.
+// Admin adds /cvs/barcodes, /cvs/retry, /cvs/backup, /cvs/status and /cvs/ready to Caddy's admin endpoint.
 type Admin struct {
 	ledger func() (operatorLedger, error) // nil stands for the process's ledger
 	app    func() (*App, error)           // nil stands for the present configuration's app
@@ -40,6 +40,7 @@ type operatorLedger interface {
 	Waiting(ctx context.Context) (person, pending int, err error)
 	Retry(ctx context.Context, key ledger.Key, acceptAmount bool) (bool, error)
 	RetryAll(ctx context.Context) (int, error)
+	WriteBackup(ctx context.Context, w io.Writer) error
 }
 
 const (
@@ -61,6 +62,7 @@ func (a *Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/cvs/barcodes", Handler: answering(http.MethodGet, a.ofLedger(a.listBarcodes))},
 		{Pattern: "/cvs/retry", Handler: answering(http.MethodPost, a.ofLedger(a.retry))},
+		{Pattern: "/cvs/backup", Handler: caddy.AdminHandlerFunc(a.backup)},
 		{Pattern: "/cvs/status", Handler: answering(http.MethodGet, a.status)},
 		{Pattern: "/cvs/ready", Handler: answering(http.MethodGet, a.ready)},
 	}
@@ -69,9 +71,8 @@ func (a *Admin) Routes() []caddy.AdminRoute {
 // answering returns a handler that answers one method with JSON.
 func answering(method string, answer func(*http.Request) (status int, result any, err error)) caddy.AdminHandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		if r.Method != method {
-			w.Header().Set("Allow", method)
-			return adminError(http.StatusMethodNotAllowed, fmt.Errorf("use %s", method))
+		if err := requireMethod(w, r, method); err != nil {
+			return err
 		}
 		status, result, err := answer(r)
 		if err != nil {
@@ -85,16 +86,20 @@ func answering(method string, answer func(*http.Request) (status int, result any
 	}
 }
 
+func requireMethod(w http.ResponseWriter, r *http.Request, method string) error {
+	if r.Method == method {
+		return nil
+	}
+	w.Header().Set("Allow", method)
+	return adminError(http.StatusMethodNotAllowed, fmt.Errorf("use %s", method))
+}
+
 // ofLedger finds the ledger that an answer needs.
 func (a *Admin) ofLedger(answer func(*http.Request, operatorLedger) (any, error)) func(*http.Request) (int, any, error) {
 	return func(r *http.Request) (int, any, error) {
-		open := a.ledger
-		if open == nil {
-			open = presentLedger
-		}
-		orders, err := open()
+		orders, err := a.presentLedger()
 		if err != nil {
-			return 0, nil, adminError(http.StatusNotFound, err)
+			return 0, nil, err
 		}
 		result, err := answer(r, orders)
 		if errors.Is(err, ledger.ErrDown) || errors.Is(err, ledger.ErrBusy) {
@@ -102,6 +107,18 @@ func (a *Admin) ofLedger(answer func(*http.Request, operatorLedger) (any, error)
 		}
 		return http.StatusOK, result, err
 	}
+}
+
+func (a *Admin) presentLedger() (operatorLedger, error) {
+	open := a.ledger
+	if open == nil {
+		open = presentLedger
+	}
+	orders, err := open()
+	if err != nil {
+		return nil, adminError(http.StatusNotFound, err)
+	}
+	return orders, nil
 }
 
 func adminError(status int, err error) error { return caddy.APIError{HTTPStatus: status, Err: err} }

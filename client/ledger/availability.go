@@ -72,6 +72,7 @@ func (l *Ledger) fail(store Store, err error) {
 	if failed {
 		l.store = nil
 		l.noteDown(err)
+		l.endCopy() // for which the store's Close would wait
 	}
 	l.mu.Unlock()
 	if !failed {

@@ -100,6 +100,7 @@ type Ledger struct {
 	limit    int                      // rows that the worker reads at once; its own
 	reviewed moment                   // when every row was read last; zero if never
 	clockSet bool                     // a clock was set since, or that reading did not come to its end
+	copying  context.CancelFunc       // ends the backup that is under way, nil if there is none
 	ended    bool
 	closed   chan struct{}  // closed by Close
 	places   chan struct{}  // taken by the orders that the worker works on
@@ -198,6 +199,7 @@ func (l *Ledger) Close() error {
 	if !l.ended {
 		l.ended = true
 		close(l.closed)
+		l.endCopy()
 	}
 	l.mu.Unlock()
 	l.work.Wait()

@@ -66,7 +66,7 @@ func writtenAtOnce(s Store) int {
 	return 100
 }
 
-// Movable is a Store whose rows can be moved to another one.
+// Movable is a Store whose rows can be moved, or copied, to another one.
 type Movable interface {
 	Store
 	// Note returns a short value that is kept beside the rows. If there is none, initial is kept,
@@ -75,4 +75,6 @@ type Movable interface {
 	Note(ctx context.Context, name, initial string) (string, error)
 	// SetNote keeps a value, and returns when that is durable. "" removes it.
 	SetNote(ctx context.Context, name, value string) error
+	// Notes returns all notes with their values, but for those of the store itself.
+	Notes(ctx context.Context) (map[string]string, error)
 }

@@ -40,6 +40,21 @@ func (s *Store) SetNote(ctx context.Context, name, value string) error {
 	return s.updateNote(ctx, func(tx *bbolt.Tx) error { return setNote(tx, name, value) })
 }
 
+// Notes implements ledger.Movable.
+func (s *Store) Notes(ctx context.Context) (notes map[string]string, err error) {
+	notes = make(map[string]string)
+	err = s.read(ctx, func(b buckets) error {
+		if b.notes == nil {
+			return nil
+		}
+		return b.notes.ForEach(func(name, value []byte) error {
+			notes[string(name)] = string(value)
+			return nil
+		})
+	})
+	return notes, err
+}
+
 func (s *Store) updateNote(ctx context.Context, change func(*bbolt.Tx) error) error {
 	if err := cmp.Or(ctx.Err(), s.down()); err != nil {
 		return err

@@ -42,7 +42,8 @@ type dialect struct {
 	version, payments                  string // reads of one column or two
 	get, byImpUID, due, queued         string
 	listAccount, listRest              string
-	note, addNote, setNote, removeNote string
+	note, notes                        string
+	addNote, setNote, removeNote       string
 	readNow                            string
 }
 
@@ -76,6 +77,7 @@ func (d *dialect) statements(bind func(string) string) *dialect {
 	d.listAccount = fill("SELECT account, merchant_uid, data FROM caddy_cvs_orders WHERE account = ? AND merchant_uid > ? ORDER BY merchant_uid LIMIT ?")
 	d.listRest = fill("SELECT account, merchant_uid, data FROM caddy_cvs_orders WHERE account > ? ORDER BY account, merchant_uid LIMIT ?")
 	d.note = fill("SELECT value FROM caddy_cvs_notes WHERE name = ?")
+	d.notes = fill("SELECT name, value FROM caddy_cvs_notes")
 	d.addNote = fill("INSERT INTO caddy_cvs_notes (name, value) SELECT ?, ?{from} WHERE NOT EXISTS (SELECT 1 FROM caddy_cvs_notes WHERE name = ?){durable}")
 	d.setNote = fill("INSERT INTO caddy_cvs_notes (name, value) SELECT ?, ?{from} WHERE 1 = 1{durable} " + d.replaceNote)
 	d.removeNote = fill("DELETE FROM caddy_cvs_notes WHERE name = ?{durable}")

@@ -130,6 +130,28 @@ func (s *Store) SetNote(ctx context.Context, name, value string) error {
 	})
 }
 
+// Notes implements ledger.Movable.
+func (s *Store) Notes(ctx context.Context) (notes map[string]string, err error) {
+	err = s.try(ctx, func(ctx context.Context) error {
+		notes = make(map[string]string)
+		rows, err := s.db.QueryContext(ctx, s.notes)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var name, value []byte
+			if err := rows.Scan(&name, &value); err != nil {
+				return err
+			}
+			notes[string(name)] = string(value)
+		}
+		delete(notes, formatNote)
+		return rows.Err()
+	})
+	return notes, err
+}
+
 func ignoreNoRows(err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil

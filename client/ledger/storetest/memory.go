@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 
@@ -153,6 +154,17 @@ func (m *Memory) Note(ctx context.Context, name, initial string) (string, error)
 		m.notes[name] = initial
 	}
 	return m.notes[name], nil
+}
+
+// Notes implements ledger.Movable.
+func (m *Memory) Notes(ctx context.Context) (map[string]string, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	notes := maps.Clone(m.notes)
+	maps.DeleteFunc(notes, func(_, value string) bool { return value == "" })
+	return notes, nil
 }
 
 // SetNote implements ledger.Movable.

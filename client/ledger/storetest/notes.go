@@ -97,13 +97,17 @@ func testNotesReopen(h *harness, note noter) {
 	note.is(h, "id", "kept")
 	note.is(h, "set", "kept")
 	note.is(h, "gone", "")
+	notes, err := note().Notes(h.Context())
+	require.NoError(h, err)
+	assert.Equal(h, map[string]string{"id": "kept", "set": "kept"}, notes)
 }
 
 func testNotesEnd(h *harness, note noter) {
 	use := func(ctx context.Context) map[string]error {
 		_, read := note().Note(ctx, "id", "")
 		_, first := note().Note(ctx, "id", "first")
-		return map[string]error{"Note": read, "Note with a value": first, "SetNote": note().SetNote(ctx, "id", "set")}
+		_, all := note().Notes(ctx)
+		return map[string]error{"Note": read, "Note with a value": first, "SetNote": note().SetNote(ctx, "id", "set"), "Notes": all}
 	}
 	ctx, cancel := context.WithCancel(h.Context())
 	cancel()
