@@ -1,0 +1,95 @@
+package caddycvs
+
+// This file holds the command caddy cvs with its sub-commands, and what they have in common.
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "cvs",
+		Usage: "<command>",
+		Short: "Shows and mends a gateway of caddy-cvs",
+		Long: `
+Shows what state a running gateway of caddy-cvs is in and which barcodes it
+has issued, has the shop told again, and backs up the ledger.
+
+These commands ask the admin endpoint of the Caddy that runs, by default
+localhost:2019. Run them on the same machine, or in the same container.
+
+Exit codes:
+  0  good
+  1  something was found to be wrong, or the command failed
+  2  the gateway could not be asked`,
+		CobraFunc: addCvsCommands,
+	})
+}
+
+// cvsCommands are the sub-commands.
+var cvsCommands = []func() *cobra.Command{newStatusCommand, newBarcodesCommand, newRetryCommand, newBackupCommand}
+
+func addCvsCommands(cmd *cobra.Command) {
+	cmd.Example = "  $ caddy cvs status\n  $ caddy cvs barcodes --state waiting\n  $ caddy cvs retry --all\n  $ caddy cvs backup /var/backups/cvs.db"
+	for _, command := range cvsCommands {
+		cmd.AddCommand(command())
+	}
+	cmd.Args = cobra.ArbitraryArgs // or a mistyped name would print the help, and be a success
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		text := fmt.Sprintf("there is no command caddy cvs %q", args[0])
+		if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+			text += ": do you mean " + strings.Join(similar, " or ") + "?"
+		}
+		return errors.New(text + " `caddy help cvs` lists them.")
+	}
+}
+
+// errFound says that a command has printed what is wrong.
+var errFound = errors.New("found")
+
+// askError is that the gateway could not be asked.
+type askError struct{ text string }
+
+func (e *askError) Error() string { return e.text }
+
+func cannotAsk(format string, args ...any) error { return &askError{fmt.Sprintf(format, args...)} }
+
+// exiting returns what cobra runs. An error is printed as a sentence, without a time and a logger's name, and
+// ends the process with the exit code that is documented.
+func exiting(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		err := run(cmd, args)
+		if err == nil {
+			return nil
+		}
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		if !errors.Is(err, errFound) {
+			cmd.PrintErrln("Error: " + err.Error())
+		}
+		if _, unasked := errors.AsType[*askError](err); unasked { // only Caddy's own function can set another code than 1
+			return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return 2, nil })(cmd, args)
+		}
+		return err
+	}
+}
+
+// addAdminFlags adds the flags that say where the gateway is.
+func addAdminFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.String("address", "", "Address of the admin endpoint, such as localhost:2019 or unix//run/caddy/admin.sock")
+	flags.StringP("config", "c", "", "Configuration file that names the admin endpoint (if --address is not used)")
+	flags.StringP("adapter", "a", "", "Name of the config adapter (if --config is used)")
+	_ = cmd.RegisterFlagCompletionFunc("address", cobra.NoFileCompletions)
+	_ = cmd.RegisterFlagCompletionFunc("adapter", cobra.FixedCompletions([]string{"caddyfile"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+const jsonUsage = "Print the answer of the admin endpoint as it is"
