@@ -41,15 +41,16 @@ func addCvsCommands(cmd *cobra.Command) {
 		cmd.AddCommand(command())
 	}
 	cmd.Args = cobra.ArbitraryArgs // or a mistyped name would print the help, and be a success
+	cmd.SuggestionsMinimumDistance = 2
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return cmd.Help()
 		}
 		text := fmt.Sprintf("there is no command caddy cvs %q", args[0])
 		if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
-			text += ": do you mean " + strings.Join(similar, " or ") + "?"
+			text += ": did you mean " + strings.Join(similar, " or ") + "?"
 		}
-		return errors.New(text + " `caddy help cvs` lists them.")
+		return errors.New(text + "; caddy help cvs lists them")
 	}
 }
 

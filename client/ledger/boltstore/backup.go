@@ -57,7 +57,9 @@ func Verify(path string) (orders int, err error) {
 	options.ReadOnly = true
 	s := new(Store)
 	if err = s.openDatabase(path, options); err == nil {
-		err = guard(func() error { return s.db.View(func(tx *bbolt.Tx) (err error) { orders, err = s.countOrders(tx); return err }) })
+		err = guard(func() error {
+			return s.db.View(func(tx *bbolt.Tx) (err error) { orders, err = s.countOrders(tx); return err })
+		})
 		if closeErr := s.release(err); err == nil {
 			err = closeErr
 		}
