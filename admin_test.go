@@ -3,8 +3,10 @@ package caddycvs
 // This file holds tests of what an operator asks on Caddy's admin endpoint.
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -31,6 +33,7 @@ type adminLedger struct {
 	asked  string
 	accept bool
 	err    error
+	backup string
 }
 
 func (l *adminLedger) Barcodes(_ context.Context, f ledger.Filter) ([]*ledger.Row, ledger.Key, error) {
@@ -48,6 +51,11 @@ func (l *adminLedger) Retry(_ context.Context, key ledger.Key, acceptAmount bool
 func (l *adminLedger) RetryAll(context.Context) (int, error) {
 	l.asked = "all"
 	return 5, l.err
+}
+
+func (l *adminLedger) WriteBackup(_ context.Context, w io.Writer) error {
+	_, err := io.WriteString(w, l.backup)
+	return cmp.Or(l.err, err)
 }
 
 // ask sends a request to the admin's handler of a path, as Caddy does.
