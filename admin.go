@@ -12,6 +12,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -203,14 +204,20 @@ func setState(f *ledger.Filter, word string) error {
 		f.Waiting = true
 		return nil
 	}
-	words := []string{"pending", "waiting"}
-	for _, state := range stateWords {
-		if words = append(words, string(state)); word == string(state) {
-			f.State = state
-			return nil
-		}
+	if state := ledger.State(word); slices.Contains(stateWords, state) {
+		f.State = state
+		return nil
 	}
-	return badQuery("state %q is none of: %s", word, strings.Join(words, ", "))
+	return badQuery("state %q is none of: %s", word, strings.Join(stateNames(), ", "))
+}
+
+// stateNames returns all values of the parameter state.
+func stateNames() []string {
+	words := append(make([]string, 0, 2+len(stateWords)), "pending", "waiting")
+	for _, state := range stateWords {
+		words = append(words, string(state))
+	}
+	return words
 }
 
 // parseSince returns Unix milliseconds.

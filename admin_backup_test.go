@@ -228,7 +228,9 @@ func testBackupUnderTraffic(t *testing.T, setup gatewaytest.Setup) {
 		}
 	}
 	pending := func() string { return runCvs(t, "barcodes", "--state", "pending", "--address", admin).out }
-	require.Eventually(t, func() bool { return strings.Contains(pending(), "\n10 shown.") && !strings.Contains(pending(), "done-") }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return strings.Contains(pending(), "\n10 shown.") && !strings.Contains(pending(), "done-")
+	}, 20*time.Second, 50*time.Millisecond)
 
 	ctx, stop := context.WithCancel(t.Context())
 	var traffic sync.WaitGroup
@@ -303,7 +305,7 @@ func TestBackupEndsIfTheClientStalls(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+admin+"/cvs/backup", nil)
 	require.NoError(t, err)
-	response, err := http.DefaultClient.Do(r) //nolint:bodyclose // below
+	response, err := http.DefaultClient.Do(r)
 	require.NoError(t, err)
 	defer response.Body.Close()
 	g.WaitForLine(t, "a backup of the ledger was broken off")

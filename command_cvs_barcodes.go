@@ -16,10 +16,7 @@ import (
 )
 
 func newBarcodesCommand() *cobra.Command {
-	words := []string{"pending", "waiting"}
-	for _, state := range stateWords {
-		words = append(words, string(state))
-	}
+	words := stateNames()
 	cmd := &cobra.Command{
 		Use:   "barcodes [--order <number>] [--state <state>] [--since <time>] [--limit <n>] [--after <next>] [--json]",
 		Short: "Lists the orders with their barcodes",
@@ -124,7 +121,7 @@ func readOrders(cmd *cobra.Command, g *gateway, query url.Values, limit int) (*b
 
 // print writes a table.
 func (l *barcodeList) print(out io.Writer, query url.Values) error {
-	table := [][]string{{"ORDER", "ACCOUNT", "STATE", "AMOUNT", "IMP_UID", "ASKED", "PAID", "TELLING", "LAST ANSWER"}}
+	table := append(make([][]string, 0, 1+len(l.Barcodes)), []string{"ORDER", "ACCOUNT", "STATE", "AMOUNT", "IMP_UID", "ASKED", "PAID", "TELLING", "LAST ANSWER"})
 	for i := range l.Barcodes {
 		table = append(table, l.Barcodes[i].cells())
 	}

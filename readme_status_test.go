@@ -85,4 +85,31 @@ func TestREADMEShowsTheGatewaysState(t *testing.T) {
 			t.Errorf("the README does not show:\n%s", want)
 		}
 	}
+	status := runCvs(t, "status", "--address", admin)
+	assert.Equal(t, 1, status.code)
+	if want := "\n```\n$ caddy cvs status\n" + steadyText(t, status.out) + "```\n"; !strings.Contains(string(readme), want) {
+		t.Errorf("the README does not show:\n%s", want)
+	}
+}
+
+// steadyText is steadyState for what caddy cvs status prints.
+func steadyText(t *testing.T, out string) string {
+	t.Helper()
+	const stamp = `\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d`
+	for _, value := range [][2]string{
+		{`(valid until )` + stamp, "${1}2026-11-27 14:31:07 +09:00"},
+		{`(last at )` + stamp, "${1}2026-11-27 13:58:12 +09:00"},
+		{`(up since )` + stamp, "${1}2026-11-21 08:00:01 +09:00"},
+		{`(counted +since )` + stamp, "${1}2026-11-21 08:00:00 +09:00"},
+		{`(ok )\d+`, "${1}5120"},
+		{`(accepted )\d+`, "${1}1874"},
+		{`(kept )\d+`, "${1}1902"},
+		{`(heard )\d+`, "${1}1871"},
+		{`((?: |, )(?:refused|invalid|unanswered|failed|left|not_kept|unheard|withdrawn) )\d+`, "${1}3"},
+	} {
+		pattern := regexp.MustCompile(value[0])
+		require.Regexp(t, pattern, out)
+		out = pattern.ReplaceAllString(out, value[1])
+	}
+	return out
 }
