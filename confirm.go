@@ -177,10 +177,14 @@ func (c *Confirm) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	if r.URL.RawQuery != "" {
 		skipAccessLog(r)
 	}
+	timeout := time.Duration(c.Timeout)
+	if p := c.webhooks.findProbe(r); p != nil {
+		c.answerProbe(w, r, p, began.Add(timeout/2))
+		return nil
+	}
 	// This context bounds the whole decision. The margin leaves time to write the answer. The
 	// request's own context is not its parent: what Caddy keeps there could control the
 	// requests that are sent. Only the trace's span is taken over.
-	timeout := time.Duration(c.Timeout)
 	ctx, cancel := context.WithDeadline(spanOnly(r.Context()), began.Add(timeout-min(timeout/10, 100*time.Millisecond)))
 	defer cancel()
 
@@ -215,7 +219,10 @@ func (c *Confirm) receive(ctx context.Context, d *decision, w http.ResponseWrite
 	contentType := r.Header.Get("Content-Type")
 	sent, err := webhook.ParseConfirm(contentType, body)
 	d.merchantUID, d.impUID, d.barcode, d.payType = sent.MerchantUID, sent.ImpUID, sent.Barcode, sent.PayType // the log names an invalid one too
-	if err != nil {
+	switch {
+	case err != nil && isProbe(contentType, body): // forged: see findProbe
+		return nil, notGenuine(ruleSignature)
+	case err != nil:
 		return nil, unreadable(err)
 	}
 	d.event, d.status = webhook.EventConfirm, webhook.StatusReady

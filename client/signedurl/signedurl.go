@@ -29,10 +29,11 @@ import (
 // Purpose keeps a URL that was signed for one callback from serving another.
 type Purpose string
 
-// The callbacks of a barcode.
+// The callbacks of a barcode, and the probe of a callback URL, which is about no barcode.
 const (
 	Confirm Purpose = "confirm"
 	Notice  Purpose = "notice"
+	Probe   Purpose = "probe"
 )
 
 const (
@@ -93,8 +94,8 @@ func NewID() string {
 	return base64.RawURLEncoding.EncodeToString(id[:])
 }
 
-// validID reports whether NewID can have made an id.
-func validID(id string) bool {
+// ValidID reports whether NewID can have made an id.
+func ValidID(id string) bool {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(id)
 	return err == nil && len(raw) == idSize && !strings.ContainsAny(id, "\r\n")
 }
@@ -187,7 +188,7 @@ func readClaims(params map[string]string) (Claims, error) {
 	account, hasAccount := params["cvs_account"]
 	id, hasID := params["cvs_id"]
 	c := Claims{Account: account, Amount: amount, ID: id}
-	if !hasAmount || !hasExpires || hasAccount && !ValidAccount(account) || hasID && !validID(id) {
+	if !hasAmount || !hasExpires || hasAccount && !ValidAccount(account) || hasID && !ValidID(id) {
 		return Claims{}, ErrSignature
 	}
 	if canonical, ok := decimal.Canonical(amount); !ok || canonical != amount {
