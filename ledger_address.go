@@ -20,7 +20,7 @@ var hostAddress = regexp.MustCompile(`\b\d{1,3}(\.\d{1,3}){3}(:\d+)?\b|\[[0-9a-f
 // certificateNames matches the names of a server's certificate: those of hosts, of which the address may have none.
 var certificateNames = regexp.MustCompile(`(certificate is valid for ).*(, not )`)
 
-// hidden takes the place of a part of an address. A port may stand behind it.
+// hidden takes the place of what is not shown, such as a part of an address. A port may stand behind it.
 const hidden = "***"
 
 var hiddenPort = regexp.MustCompile(`\*\*\*:\d+\b`)

@@ -112,22 +112,40 @@ func (t *Tell) validate() error {
 }
 
 // Send tells the app once. It returns within the timeout.
-func (t *Tell) Send(ctx context.Context, m *tell.Message) ledger.Reply {
+func (t *Tell) Send(ctx context.Context, m *tell.Message) ledger.Reply { return t.exchange(ctx, m).reply }
+
+// tellExchange is one request to the app, and what it answered.
+type tellExchange struct {
+	request     *http.Request // nil if none was sent
+	body        []byte
+	status      int // 0 for no answer
+	contentType string
+	answer      []byte
+	reply       ledger.Reply
+}
+
+func (t *Tell) exchange(ctx context.Context, m *tell.Message) (x tellExchange) {
 	if ctx.Err() != nil {
-		return ledger.Reply{Verdict: ledger.Withdrawn, Cause: causeTimeout}
+		x.reply = ledger.Reply{Verdict: ledger.Withdrawn, Cause: causeTimeout}
+		return x
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(t.Timeout))
 	defer cancel()
 	contentType, body := m.Encode(t.As == asForm)
 	request, unfit := t.request(m, contentType, body)
 	if unfit != "" {
-		return ledger.Reply{Verdict: ledger.Refused, Cause: unfit}
+		x.reply = ledger.Reply{Verdict: ledger.Refused, Cause: unfit}
+		return x
 	}
+	x.request, x.body = request, body
 	answer := newUpstreamAnswer()
 	sending := upstream{request: request, body: body, transport: t.transport, once: true, span: &t.target.span}
 	sending.run(ctx, answer)
-	status, content, broken := answer.current()
-	return t.judge(status, answer.Header().Get("Content-Type"), content, broken)
+	var broken cause
+	x.status, x.answer, broken = answer.current()
+	x.contentType = answer.Header().Get("Content-Type")
+	x.reply = t.judge(x.status, x.contentType, x.answer, broken)
+	return x
 }
 
 // request builds the request of a message. unfit is the cause if a value of the order cannot stand in

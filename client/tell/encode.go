@@ -43,7 +43,7 @@ func (m *Message) members() []member {
 	if m.CancellationID != "" {
 		cancellation = m.CancellationID
 	}
-	return []member{
+	list := []member{
 		{"imp_uid", m.ImpUID},
 		{"merchant_uid", m.MerchantUID},
 		{"status", m.Status},
@@ -55,6 +55,10 @@ func (m *Message) members() []member {
 		{"account", m.Account},
 		{"late", m.Late},
 	}
+	if m.Test { // of a payment there is no such member
+		list = append(list, member{"test", true})
+	}
+	return list
 }
 
 // number returns an amount digit for digit, or nil if it is none.

@@ -29,4 +29,5 @@ type Message struct {
 	CancellationID string // of the event Cancelled; "" if the API shows none
 	Expires        int64  // the barcode's deadline in Unix seconds, 0 if unknown; a header field, no part of the body
 	Late           bool   // paid although the barcode had expired or was voided
+	Test           bool   // of no payment: somebody tries whether the app hears it
 }
