@@ -64,7 +64,9 @@ There is no such payment. The app should verify the signature first, then ignore
 a message whose test is true, and answer as if it had heard.`
 )
 
-func newTriggerCommand() *cobra.Command {
+func newTriggerCommand() *cobra.Command { return triggerCommandWith(caddy.ProvisionContext) }
+
+func triggerCommandWith(provision func(*caddy.Config) (caddy.Context, error)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trigger <confirm|paid|cancelled|expired>",
 		Short: "Sends a genuine confirm webhook, or tells the shop of a payment that does not exist",
@@ -80,13 +82,13 @@ func newTriggerCommand() *cobra.Command {
 	}
 	cmd.AddCommand(newTriggerConfirmCommand())
 	for _, event := range []tell.Event{tell.Paid, tell.Cancelled, tell.Expired} {
-		cmd.AddCommand(newTriggerTellCommand(event))
+		cmd.AddCommand(newTriggerTellCommand(event, provision))
 	}
 	return cmd
 }
 
 func newTriggerConfirmCommand() *cobra.Command {
-	t := &triggerCommand{provision: caddy.ProvisionContext}
+	t := new(triggerCommand)
 	cmd := &cobra.Command{
 		Use:     "confirm --order <order> --amount <won> [--account <name>] [--imp-uid <imp_uid>] [--to <url>] [--config <path> [--adapter <name>]] [--json]",
 		Short:   "Sends the confirm webhook of a payment that does not exist",
@@ -101,8 +103,8 @@ func newTriggerConfirmCommand() *cobra.Command {
 	return cmd
 }
 
-func newTriggerTellCommand(event tell.Event) *cobra.Command {
-	t := &triggerCommand{provision: caddy.ProvisionContext}
+func newTriggerTellCommand(event tell.Event, provision func(*caddy.Config) (caddy.Context, error)) *cobra.Command {
+	t := &triggerCommand{provision: provision}
 	cmd := &cobra.Command{
 		Use:     string(event) + " --order <order> [--amount <won>] [--account <name>] [--config <path> [--adapter <name>]] [--json]",
 		Short:   "Tells the shop, as a test, that a payment is " + string(event),
@@ -212,15 +214,15 @@ func (r *triggered) print(w io.Writer, asJSON bool) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s\n", r.Request.Method, r.Request.URL)
 	for _, name := range slices.Sorted(maps.Keys(r.Request.Header)) {
-		fmt.Fprintf(&b, "%s: %s\n", name, printable(r.Request.Header[name]))
+		fmt.Fprintf(&b, "%s: %s\n", name, forTerminal(r.Request.Header[name]))
 	}
-	fmt.Fprintf(&b, "\n%s\n\n", printable(r.Request.Body))
+	fmt.Fprintf(&b, "\n%s\n\n", forTerminal(r.Request.Body))
 	if a := r.Answer; a != nil {
 		fmt.Fprintf(&b, "%d %s\n", a.Status, http.StatusText(a.Status))
 		if a.ContentType != "" {
-			fmt.Fprintf(&b, "Content-Type: %s\n", printable(a.ContentType))
+			fmt.Fprintf(&b, "Content-Type: %s\n", forTerminal(a.ContentType))
 		}
-		fmt.Fprintf(&b, "\n%s\n\n", printable(a.Body))
+		fmt.Fprintf(&b, "\n%s\n\n", forTerminal(a.Body))
 	}
 	fmt.Fprintf(&b, "%s: %s\n", r.Verdict, r.Meaning)
 	for _, note := range r.Notes {
@@ -230,9 +232,9 @@ func (r *triggered) print(w io.Writer, asJSON bool) error {
 	return err
 }
 
-// printable is a text of somebody else as a terminal may get it: a beginning of it, without what controls
+// forTerminal returns a text of somebody else as a terminal may get it: a beginning of it, without what controls
 // the terminal.
-func printable(text string) string {
+func forTerminal(text string) string {
 	const longest = 2000
 	runes := []rune(strings.ToValidUTF8(text, "\ufffd"))
 	end := ""

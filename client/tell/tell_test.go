@@ -217,3 +217,19 @@ func TestSecretsDoNotPrintThemselves(t *testing.T) {
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"a":"***","b":"***"}`, string(text))
 }
+
+func TestOnlyATestSaysThatItIsOne(t *testing.T) {
+	t.Parallel()
+	for _, form := range []bool{false, true} {
+		m := paid()
+		_, usual := m.Encode(form)
+		assert.NotContains(t, string(usual), "test")
+		m.Test = true
+		_, body := m.Encode(form)
+		want := strings.TrimSuffix(string(usual), "}") + `,"test":true}`
+		if form {
+			want = string(usual) + "&test=true"
+		}
+		assert.Equal(t, want, string(body))
+	}
+}

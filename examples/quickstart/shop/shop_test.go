@@ -618,6 +618,20 @@ func TestToldRefusesWhatIsNotTheOrders(t *testing.T) {
 	assert.NotContains(t, m.get(path), "Caddy가 상점에 알린 것")
 }
 
+// A test is heard, whatever it is about, and changes nothing.
+func TestTestsAreHeardAndIgnored(t *testing.T) {
+	t.Parallel()
+	m := open(t)
+	path := m.voucher("umbrella")
+	for _, event := range []string{"paid", "cancelled", "expired"} {
+		assert.Equal(t, "200", m.tell(path, event, "imp_1", 15000, `"test":true`))
+		assert.Equal(t, "200", m.tell("/orders/order-x", event, "imp_test_1", 1000, `"test":true`))
+	}
+	assert.Equal(t, "waiting", m.state(path))
+	assert.Equal(t, 5, m.stock("umbrella"))
+	assert.NotContains(t, m.get(path), "Caddy가 상점에 알린 것")
+}
+
 func TestConcurrentTellingTakesOneItem(t *testing.T) {
 	t.Parallel()
 	m := open(t)
