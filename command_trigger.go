@@ -222,7 +222,7 @@ func (r *triggered) print(w io.Writer, asJSON bool) error {
 		if a.ContentType != "" {
 			fmt.Fprintf(&b, "Content-Type: %s\n", forTerminal(a.ContentType))
 		}
-		fmt.Fprintf(&b, "\n%s\n\n", forTerminal(a.Body))
+		fmt.Fprintf(&b, "\n%s\n\n", forTerminal(strings.TrimSpace(a.Body)))
 	}
 	fmt.Fprintf(&b, "%s: %s\n", r.Verdict, r.Meaning)
 	for _, note := range r.Notes {

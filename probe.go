@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	eventProbe    = "caddy-cvs.probe"
+	probeEvent    = "caddy-cvs.probe"
 	probeHeader   = "X-Cvs-Probe"
 	probeAmount   = "0" // no barcode has it
 	probeLifetime = time.Minute
@@ -64,7 +64,7 @@ func (p *probe) request(ctx context.Context) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(probeBody{eventProbe, p.nonce})
+	body, err := json.Marshal(probeBody{probeEvent, p.nonce})
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func (wr *webhookReceiver) findProbe(r *http.Request) *receivedProbe {
 // isProbe reports whether a body is a probe's. Without findProbe, the probe is forged.
 func isProbe(contentType string, body []byte) bool {
 	b, err := strict.Parse(contentType, body, "event")
-	return err == nil && b.Get("event").Text == eventProbe
+	return err == nil && b.Get("event").Text == probeEvent
 }
 
 // answerProbe answers a probe: 204 with a MAC for each key of its account. It asks no order check, and
@@ -155,7 +155,7 @@ func (c *Confirm) verifyProbe(w http.ResponseWriter, r *http.Request, p *receive
 		return notGenuine(ruleAccount)
 	}
 	b, err := strict.Parse(r.Header.Get("Content-Type"), body, "event", "nonce")
-	if err != nil || b.Get("event").Text != eventProbe || b.Get("nonce").Text != p.claims.ID {
+	if err != nil || b.Get("event").Text != probeEvent || b.Get("nonce").Text != p.claims.ID {
 		return notGenuine(ruleProbe)
 	}
 	if p.claims.Expires == 0 || p.claims.ExpiredAt(time.Now()) {

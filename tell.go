@@ -112,7 +112,9 @@ func (t *Tell) validate() error {
 }
 
 // Send tells the app once. It returns within the timeout.
-func (t *Tell) Send(ctx context.Context, m *tell.Message) ledger.Reply { return t.exchange(ctx, m).reply }
+func (t *Tell) Send(ctx context.Context, m *tell.Message) ledger.Reply {
+	return t.exchange(ctx, m).reply
+}
 
 // tellExchange is one request to the app, and what it answered.
 type tellExchange struct {
