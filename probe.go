@@ -27,6 +27,7 @@ const (
 	probeHeader   = "X-Cvs-Probe"
 	probeAmount   = "0" // no barcode has it
 	probeLifetime = time.Minute
+	invalidProbe  = "probe" // the rule that refuses one that is too old, or whose body is none; it is only logged
 )
 
 // probeBody is the body of a probe.
@@ -156,10 +157,10 @@ func (c *Confirm) verifyProbe(w http.ResponseWriter, r *http.Request, p *receive
 	}
 	b, err := strict.Parse(r.Header.Get("Content-Type"), body, "event", "nonce")
 	if err != nil || b.Get("event").Text != probeEvent || b.Get("nonce").Text != p.claims.ID {
-		return notGenuine(ruleProbe)
+		return notGenuine(invalidProbe)
 	}
 	if p.claims.Expires == 0 || p.claims.ExpiredAt(time.Now()) {
-		return notGenuine(ruleProbe)
+		return notGenuine(invalidProbe)
 	}
 	return nil
 }

@@ -27,7 +27,6 @@ const (
 	ruleAccount   = "account"
 	ruleUnsigned  = "unsigned reject"
 	ruleLookup    = "unsigned lookup"
-	ruleProbe     = "probe" // one that is too old, or whose body is none
 )
 
 func notGenuine(rule string) error { return forbidden(rule, "the webhook is not genuine") }
