@@ -246,7 +246,7 @@ func (a *App) Start() error {
 		}
 	}
 	for server, guarded := range a.servers {
-		a.warnAboutRoutes(server, guarded)
+		warnAboutRoutes(server, guarded, a.logger.Warn)
 	}
 	return nil
 }

@@ -72,6 +72,8 @@ type Proxy struct {
 	defaults client.Defaults
 	logger   *zap.Logger
 
+	allowImplied bool // Allow is the default
+
 	cancelled func(impUID, cancellationID string) // has the payment of a refund looked at
 }
 
@@ -104,7 +106,7 @@ func (p *Proxy) Provision(ctx caddy.Context) error {
 	app.waitAtStop(ctx)
 	p.app, p.pending, p.cancelled = app, app.pending, p.tellLedger
 	if p.Allow == nil {
-		p.Allow = []string{"private_ranges"}
+		p.Allow, p.allowImplied = []string{"private_ranges"}, true
 	}
 	if p.ConfirmURL == "" {
 		p.logger.Warn("no confirm_url: a barcode issued without one is paid at the till without asking the shop")

@@ -99,11 +99,11 @@ func (a *App) watch(ctx caddy.Context) (err error) {
 	return err
 }
 
-// warnAboutRoutes warns about sites that would accept a webhook which misses cvs_confirm:
+// warnAboutRoutes calls warn for sites that would accept a webhook which misses cvs_confirm:
 // sites without an unconditional last route, for which Caddy answers an empty 200, and,
 // without a guard, sites whose cvs_confirm is inside a block, because the rest of the site
 // answers requests that do not match the block.
-func (a *App) warnAboutRoutes(server *caddyhttp.Server, guarded bool) {
+func warnAboutRoutes(server *caddyhttp.Server, guarded bool, warn func(message string, fields ...zap.Field)) {
 	sites, routes := caddyhttp.RouteList{}, routesOf(server)
 	for _, route := range routes {
 		if route.Terminal && newWalk(server).hasAny(route.Handlers, isConfirm) {
@@ -114,16 +114,16 @@ func (a *App) warnAboutRoutes(server *caddyhttp.Server, guarded bool) {
 		sites = caddyhttp.RouteList{{Handlers: []caddyhttp.MiddlewareHandler{&caddyhttp.Subroute{Routes: routes}}}}
 	} else if len(server.TLSConnPolicies) == 0 && !newWalk(server).answersAll(routes) {
 		// Over TLS such a request fails: there is no certificate for a host without a site.
-		a.logger.Warn("a webhook for a Host that no site of this server has gets an empty 200, which its sender takes for acceptable: listen by port only, as http://:8080, or add a site for every Host with respond 404",
+		warn("a webhook for a Host that no site of this server has gets an empty 200, which its sender takes for acceptable: listen by port only, as http://:8080, or add a site for every Host with respond 404",
 			zap.Strings("listen", server.Listen))
 	}
 	for _, site := range sites {
 		fields := []zap.Field{zap.Strings("listen", server.Listen), zap.Strings("hosts", hosts(site))}
 		if !newWalk(server).hasAnswer(site.Handlers) {
-			a.logger.Warn("a request that no route of this site answers gets an empty 200, which the sender of a confirm webhook takes for acceptable: end the site with a directive that answers everything, such as respond 404", fields...)
+			warn("a request that no route of this site answers gets an empty 200, which the sender of a confirm webhook takes for acceptable: end the site with a directive that answers everything, such as respond 404", fields...)
 		}
 		if !guarded && !newWalk(server).meetsUnrouted(site.Handlers) {
-			a.logger.Warn("cvs_confirm stands within a block, such as handle, of a named route: a webhook with a mistyped path misses the block, and the rest of the site may accept it; write cvs_confirm <path> at the top of the site", fields...)
+			warn("cvs_confirm stands within a block, such as handle, of a named route: a webhook with a mistyped path misses the block, and the rest of the site may accept it; write cvs_confirm <path> at the top of the site", fields...)
 		}
 	}
 }
