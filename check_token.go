@@ -31,11 +31,11 @@ func tokenStep(acc *account) step {
 		case errors.Is(err, client.ErrCredentials):
 			r.fail("keys_refused", where, acc.api+" refuses imp_key and imp_secret", "compare them with the REST API keys in PortOne's console")
 		case errors.Is(err, client.ErrNoToken):
-			r.fail("no_token", where, acc.api+" gives no token: "+client.Cause(err), adviceForAPI(err))
+			r.fail("no_token", where, acc.api+" gives no token: "+client.Cause(err), advice(acc))
 		case isRefusal && acc.tier != "":
 			r.fail("tier_refused", where, fmt.Sprintf("%s gives a token, but answers HTTP %d with tier %s", acc.api, refusal.Status, acc.tier), "compare tier with the code of the sub-merchant, and ask whether these keys may use it")
 		default:
-			r.fail("api_refuses", where, acc.api+" gives a token, but no look-up succeeds: "+client.Cause(err), adviceForAPI(err))
+			r.fail("api_refuses", where, acc.api+" gives a token, but no look-up succeeds: "+client.Cause(err), advice(acc))
 		}
 		if offset, known := acc.client.State().ClockOffset(); known && offset.Abs() > maxClockOffset {
 			direction := "slow"
@@ -47,11 +47,10 @@ func tokenStep(acc *account) step {
 	}
 }
 
-func adviceForAPI(err error) string {
-	switch {
-	case errors.Is(err, client.ErrNotAPI):
-		return "check the option api: something else answers there"
-	default:
-		return "check the option api, the firewall and the DNS of this machine"
+// advice says what to do about an API that gives no token.
+func advice(acc *account) string {
+	if f := acc.client.State().TokenStatus().Failure; f != nil && f.Cause == client.TokenForeign {
+		return "check the option api: something else answers there, or the API is down"
 	}
+	return "check the option api, the firewall and the DNS of this machine"
 }
