@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -112,15 +113,15 @@ func (t *target) address() *url.URL {
 	if len(t.url) == 0 {
 		return nil
 	}
-	text := ""
+	var text strings.Builder
 	for _, p := range t.url {
-		if p.placeholder != "" {
-			text += "x"
-			continue
+		if p.placeholder == "" {
+			text.WriteString(p.literal)
+		} else {
+			text.WriteString("x")
 		}
-		text += p.literal
 	}
-	u, err := url.Parse(text)
+	u, err := url.Parse(text.String())
 	if err != nil { // was parsed at load
 		return nil
 	}

@@ -320,7 +320,7 @@ func TestCheckIsAnsweredByCaddy(t *testing.T) {
 	assert.Contains(t, strings.Join(found.OK, "\n"), "cvs_confirm answers at "+g.Outside+"/cvs/confirm")
 	assert.True(t, found.has("metrics_off"))
 	for _, f := range found.Findings {
-		assert.Contains(t, []string{"metrics_off", "proxy_one_host", "route_accepts", "tell_without_secret"}, f.ID, f)
+		assert.Contains(t, []string{"metrics_off", "proxy_one_host", "proxy_public_listener", "route_accepts"}, f.ID, f)
 		assert.NotEmpty(t, f.Remedy, f)
 	}
 }

@@ -144,8 +144,10 @@ func judgeProbe(resp *http.Response, body []byte, c *callback) probeAnswer {
 	own := gjson.ValidBytes(body) && gjson.GetBytes(body, "accepted").Type == gjson.False
 	switch code := resp.StatusCode; {
 	case own && code == http.StatusForbidden:
-		return probeAnswer{"probe_refused", "a cvs_confirm at " + c.shown() + " refuses the probe of " + accountName(c.account.name),
-			"give that Caddy the same imp_secret and signing_key, and the right time; if its cvs_confirm has account or allow, they must fit, too"}
+		return probeAnswer{
+			"probe_refused", "a cvs_confirm at " + c.shown() + " refuses the probe of " + accountName(c.account.name),
+			"give that Caddy the same imp_secret and signing_key, and the right time; if its cvs_confirm has account or allow, they must fit, too",
+		}
 	case own && code == http.StatusNotFound:
 		return probeAnswer{"probe_no_handler", "the Caddy at " + c.url.Host + " has no cvs_confirm at the path " + c.url.EscapedPath(), "use one path for confirm_url and cvs_confirm"}
 	case code/100 == 3:
