@@ -1,0 +1,86 @@
+package caddycvs
+
+// This file holds tests of what `caddy cvs check` says of the ledger and of several nodes.
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// ledgerReport asks for a ledger whose running Caddy answers with a state, "" for none.
+func ledgerReport(t *testing.T, place *knownPlace, state string) *report {
+	t.Helper()
+	s := &setup{app: &App{ledger: &appLedger{place: place, needed: true}}}
+	n := &network{limit: time.Second, admin: func(string) ([]byte, error) {
+		if state == "" {
+			return nil, errors.New("connection refused")
+		}
+		return json.Marshal(statusView{Ledger: ledgerView{Store: place.store, State: state}})
+	}}
+	r := new(report)
+	s.ledgerStep()(t.Context(), n, r)
+	return r
+}
+
+func TestCheckWritesBesideTheLedger(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	place := &knownPlace{store: ledgerFile, path: filepath.Join(dir, "ledger.db")}
+	assert.Contains(t, ledgerReport(t, place, "").OK[0], "can be written, a sync takes ")
+	require.NoError(t, os.WriteFile(place.path, []byte("rows"), 0o600))
+	assert.Contains(t, ledgerReport(t, place, "").OK[0], "can be written, a sync takes ")
+	content, err := os.ReadFile(place.path)
+	require.NoError(t, err)
+	assert.Equal(t, "rows", string(content))
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Len(t, entries, 1, "nothing is left behind")
+
+	missing := &knownPlace{store: ledgerFile, path: filepath.Join(dir, "missing", "ledger.db")}
+	r := ledgerReport(t, missing, "")
+	require.Len(t, r.Findings, 1)
+	assert.Equal(t, "ledger_not_writable", r.Findings[0].ID)
+	assert.Contains(t, ledgerReport(t, missing, ledgerUp).OK[0], "in use by the running Caddy", "perhaps as another user")
+	missing.implied = true
+	assert.Contains(t, ledgerReport(t, missing, "").OK[0], "can be written", "Caddy makes the directory")
+	assert.NoDirExists(t, filepath.Dir(missing.path))
+
+	directory := &knownPlace{store: ledgerFile, path: filepath.Join(dir, "as-directory")}
+	require.NoError(t, os.Mkdir(directory.path, 0o700))
+	assert.True(t, ledgerReport(t, directory, "").has("ledger_not_writable"))
+}
+
+func TestCheckAsksTheRunningCaddyForADatabase(t *testing.T) {
+	t.Parallel()
+	place := &knownPlace{store: ledgerPostgres}
+	assert.Equal(t, []string{"ledger: postgres, in use by the running Caddy"}, ledgerReport(t, place, ledgerUp).OK)
+	assert.Equal(t, []string{"ledger: postgres, not asked, because no Caddy runs that uses it"}, ledgerReport(t, place, "").OK)
+	assert.True(t, ledgerReport(t, place, ledgerDegraded).has("ledger_down"))
+	assert.True(t, ledgerReport(t, place, ledgerSlow).has("ledger_slow"))
+	assert.Equal(t, []string{"ledger: off"}, ledgerReport(t, nil, "").OK)
+}
+
+func TestCheckFindsSeveralNodesByTheirStorage(t *testing.T) {
+	t.Parallel()
+	s := &setup{
+		app:    &App{ledger: &appLedger{place: &knownPlace{store: ledgerFile}, needed: true}},
+		config: &caddy.Config{StorageRaw: json.RawMessage(`{"module":"redis"}`)},
+	}
+	r := new(report)
+	inspectNodes(s, r)
+	require.True(t, r.has("nodes_with_file"))
+	assert.Contains(t, r.Findings[0].Message, "Caddy's storage is redis, which several nodes share")
+	s.app.ledger.place.store = ledgerMySQL
+	r = new(report)
+	inspectNodes(s, r)
+	assert.Empty(t, r.Findings)
+}
