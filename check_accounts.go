@@ -27,8 +27,8 @@ func (a *App) configs() map[string]*Account {
 	return configs
 }
 
-// accountName is what a finding calls an account.
-func accountName(name string) string {
+// accountInWords is what a finding calls an account.
+func accountInWords(name string) string {
 	if name == "" {
 		return "the unnamed account"
 	}
@@ -51,11 +51,11 @@ func inspectAccounts(s *setup, r *report) {
 			continue
 		}
 		if api, _ := url.Parse(acc.api); api.Scheme == "http" && !acc.isSandbox() {
-			r.fail("api_not_https", accountName(name), "api is http at a public host, so that everybody on the way can read the keys", "use https")
+			r.fail("api_not_https", accountInWords(name), "api is http at a public host, so that everybody on the way can read the keys", "use https")
 		}
 		merchant := strings.Join([]string{acc.api, key, cfg.Tier}, "\x00")
 		if other, known := first[merchant]; known {
-			r.warn("same_imp_key", accountName(name), "has the imp_key of "+accountName(other)+", and no tier of its own: both issue barcodes for one merchant",
+			r.warn("same_imp_key", accountInWords(name), "has the imp_key of "+accountInWords(other)+", and no tier of its own: both issue barcodes for one merchant",
 				"correct the placeholder, or use one account")
 			continue
 		}

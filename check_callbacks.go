@@ -93,7 +93,7 @@ func (s *setup) inspectLeadsTo(c *callback, where string, r *report) {
 	case len(onPath) == 0:
 		r.fail("callback_no_handler", where, "no "+directive+" of "+onHost[0].site()+" takes the path "+c.url.EscapedPath(), "use one path for both, such as /cvs/"+strings.TrimSuffix(c.option, "_url"))
 	case !takesAccount(onPath, c.account.name):
-		r.fail("callback_other_account", where, "leads to a "+directive+" of another account than "+accountName(c.account.name)+", which refuses its webhooks", "set the option account of both to the same name")
+		r.fail("callback_other_account", where, "leads to a "+directive+" of another account than "+accountInWords(c.account.name)+", which refuses its webhooks", "set the option account of both to the same name")
 	default:
 		r.good("%s leads to %s", where, onPath[0].name(directive))
 	}

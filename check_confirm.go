@@ -76,7 +76,7 @@ func inspectPairs(s *setup, r *report) {
 		hasNotice := s.app.accounts[name].notice != ""
 		switch {
 		case p.handler.NoticeURL != "" && !hasNotice && len(s.notices) == 0:
-			r.warn("notice_url_without_notice", where+", notice_url", "no cvs_notice of this configuration takes the notices of "+accountName(name), "add cvs_notice to the public site, unless another Caddy or the app takes them")
+			r.warn("notice_url_without_notice", where+", notice_url", "no cvs_notice of this configuration takes the notices of "+accountInWords(name), "add cvs_notice to the public site, unless another Caddy or the app takes them")
 		case p.handler.NoticeURL == "" && hasNotice:
 			r.warn("notice_without_notice_url", where, "has no notice_url, although there is a cvs_notice: a paid order is told late, by look-ups and the sweep only", "set notice_url to the public address of cvs_notice")
 		}

@@ -352,7 +352,7 @@ func TestCheckSaysWhenItCannotLook(t *testing.T) {
 	} {
 		var stdout, stderr bytes.Buffer
 		c := &checkCommand{config: tc.file, provision: gatewaytest.Provision, out: &stdout, err: &stderr}
-		assert.Equal(t, exitNotSeen, c.run(t.Context()))
+		assert.Equal(t, exitUnasked, c.run(t.Context()))
 		assert.Contains(t, stderr.String(), tc.expected)
 		assert.Empty(t, stdout.String())
 	}

@@ -130,11 +130,11 @@ func judgeKeys(p *probe, header string, c *callback) probeAnswer {
 	}
 	switch sameOrder, missing, ok := p.compare(header); {
 	case !ok:
-		return probeAnswer{"probe_other_keys", "a node at " + c.url.Host + " has other signing keys for " + accountName(c.account.name) + " than this configuration", "give all nodes the same imp_secret and signing_key"}
+		return probeAnswer{"probe_other_keys", "a node at " + c.url.Host + " has other signing keys for " + accountInWords(c.account.name) + " than this configuration", "give all nodes the same imp_secret and signing_key"}
 	case missing > 0:
-		return probeAnswer{"probe_lacks_keys", fmt.Sprintf("a node at %s lacks %d of the signing keys of %s", c.url.Host, missing, accountName(c.account.name)), "load this configuration on all nodes"}
+		return probeAnswer{"probe_lacks_keys", fmt.Sprintf("a node at %s lacks %d of the signing keys of %s", c.url.Host, missing, accountInWords(c.account.name)), "load this configuration on all nodes"}
 	case !sameOrder:
-		return probeAnswer{"probe_key_order", "a node at " + c.url.Host + " has the signing keys of " + accountName(c.account.name) + " in another order, or more of them", "load this configuration on all nodes"}
+		return probeAnswer{"probe_key_order", "a node at " + c.url.Host + " has the signing keys of " + accountInWords(c.account.name) + " in another order, or more of them", "load this configuration on all nodes"}
 	}
 	return probeAnswer{}
 }
@@ -145,7 +145,7 @@ func judgeProbe(resp *http.Response, body []byte, c *callback) probeAnswer {
 	switch code := resp.StatusCode; {
 	case own && code == http.StatusForbidden:
 		return probeAnswer{
-			"probe_refused", "a cvs_confirm at " + c.shown() + " refuses the probe of " + accountName(c.account.name),
+			"probe_refused", "a cvs_confirm at " + c.shown() + " refuses the probe of " + accountInWords(c.account.name),
 			"give that Caddy the same imp_secret and signing_key, and the right time; if its cvs_confirm has account or allow, they must fit, too",
 		}
 	case own && code == http.StatusNotFound:

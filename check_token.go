@@ -20,7 +20,7 @@ const maxClockOffset = 10 * time.Second
 
 func tokenStep(acc *account) step {
 	return func(ctx context.Context, n *network, r *report) {
-		where := accountName(acc.name)
+		where := accountInWords(acc.name)
 		ctx, cancel := context.WithTimeout(ctx, n.limit)
 		defer cancel()
 		_, err := acc.client.Payment(ctx, noPayment)

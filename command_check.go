@@ -16,13 +16,6 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
-// The exit codes of the command.
-const (
-	exitGood    = 0
-	exitFound   = 1
-	exitNotSeen = 2 // could not look
-)
-
 // checkCommand is the command with its flags.
 type checkCommand struct {
 	config, adapter, address string
@@ -65,19 +58,6 @@ look.`,
 	return cmd
 }
 
-var errFound = errors.New("the set-up has faults")
-
-// exitWith returns the error with which Caddy ends with an exit code.
-func exitWith(cmd *cobra.Command, code int) error {
-	switch code {
-	case exitGood:
-		return nil
-	case exitFound:
-		return errFound
-	}
-	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, nil)
-}
-
 // isTerminal reports whether a person reads what is written to a file.
 func isTerminal(file *os.File) bool {
 	info, err := file.Stat()
@@ -98,7 +78,7 @@ func (c *checkCommand) run(ctx context.Context) int {
 	switch {
 	case err != nil:
 		_, _ = fmt.Fprintln(c.err, "Error: "+err.Error())
-		return exitNotSeen
+		return exitUnasked
 	case len(found.Findings) > 0:
 		return exitFound
 	default:

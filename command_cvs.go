@@ -16,27 +16,30 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "cvs",
 		Usage: "<command>",
-		Short: "Shows and mends a gateway of caddy-cvs",
+		Short: "Checks, shows and mends a gateway of caddy-cvs",
 		Long: `
-Shows what state a running gateway of caddy-cvs is in and which barcodes it
-has issued, has the shop told again, and backs up the ledger.
+Checks a set-up of caddy-cvs and tries the way to the shop; shows what state a
+running gateway is in and which barcodes it has issued, has the shop told again,
+and backs up the ledger.
 
-These commands ask the admin endpoint of the Caddy that runs, by default
-localhost:2019. Run them on the same machine, or in the same container.
+check and trigger read the configuration: run them as the user that runs Caddy,
+with the same environment. The other commands ask the admin endpoint of the
+Caddy that runs, by default localhost:2019: run them on the same machine, or in
+the same container.
 
 Exit codes:
   0  good
   1  something was found to be wrong, or the command failed
-  2  the gateway could not be asked`,
+  2  it could not look, ask or send`,
 		CobraFunc: addCvsCommands,
 	})
 }
 
 // cvsCommands are the sub-commands.
-var cvsCommands = []func() *cobra.Command{newStatusCommand, newBarcodesCommand, newRetryCommand, newBackupCommand}
+var cvsCommands = []func() *cobra.Command{newCheckCommand, newTriggerCommand, newStatusCommand, newBarcodesCommand, newRetryCommand, newBackupCommand}
 
 func addCvsCommands(cmd *cobra.Command) {
-	cmd.Example = "  $ caddy cvs status\n  $ caddy cvs barcodes --state waiting\n  $ caddy cvs retry --all\n  $ caddy cvs backup /var/backups/cvs.db"
+	cmd.Example = "  $ caddy cvs check --config /etc/caddy/Caddyfile\n  $ caddy cvs trigger confirm --order 2026-0001 --amount 15000\n  $ caddy cvs status\n  $ caddy cvs barcodes --state waiting\n  $ caddy cvs retry --all\n  $ caddy cvs backup /var/backups/cvs.db"
 	for _, command := range cvsCommands {
 		cmd.AddCommand(command())
 	}
@@ -54,8 +57,27 @@ func addCvsCommands(cmd *cobra.Command) {
 	}
 }
 
+// The exit codes of the commands.
+const (
+	exitGood    = 0
+	exitFound   = 1 // something is wrong, or the command failed
+	exitUnasked = 2 // could not look, ask or send
+)
+
 // errFound says that a command has printed what is wrong.
 var errFound = errors.New("found")
+
+// exitWith returns the error with which Caddy ends with an exit code. Only its own function can set another
+// one than 1.
+func exitWith(cmd *cobra.Command, code int) error {
+	switch code {
+	case exitGood:
+		return nil
+	case exitFound:
+		return errFound
+	}
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, nil)
+}
 
 // askError is that the gateway could not be asked.
 type askError struct{ text string }
@@ -76,8 +98,8 @@ func exiting(run func(cmd *cobra.Command, args []string) error) func(*cobra.Comm
 		if !errors.Is(err, errFound) {
 			cmd.PrintErrln("Error: " + err.Error())
 		}
-		if _, unasked := errors.AsType[*askError](err); unasked { // only Caddy's own function can set another code than 1
-			return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return 2, nil })(cmd, args)
+		if _, unasked := errors.AsType[*askError](err); unasked {
+			return exitWith(cmd, exitUnasked)
 		}
 		return err
 	}

@@ -31,9 +31,6 @@ type triggerCommand struct {
 	provision       func(*caddy.Config) (caddy.Context, error)
 }
 
-// errNotTaken says that what was sent was not accepted or heard. The output has the cause.
-var errNotTaken = errors.New("not accepted or not heard")
-
 const (
 	triggerLong = `
 Tries the way to your shop without a payment. It reads the configuration as
@@ -137,11 +134,11 @@ func (t *triggerCommand) end(cmd *cobra.Command, err error) error {
 		return nil
 	}
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	if errors.Is(err, errNotTaken) {
+	if errors.Is(err, errFound) {
 		return err // 1
 	}
 	cmd.PrintErrln("Error: " + err.Error())
-	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return 2, nil })(cmd, nil)
+	return exitWith(cmd, exitUnasked)
 }
 
 func (t *triggerCommand) run(cmd *cobra.Command, send func(context.Context, *triggerConfig) (*triggered, error)) error {
@@ -171,7 +168,7 @@ func (t *triggerCommand) run(cmd *cobra.Command, send func(context.Context, *tri
 		return err
 	}
 	if !result.good {
-		return errNotTaken
+		return errFound
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ func triggerTest(t *testing.T, config string, args ...string) (result triggered,
 		require.NoError(t, json.Unmarshal([]byte(stdout), &result), stdout)
 	}
 	if err != nil {
-		require.Equal(t, stdout != "", err == errNotTaken, "%v: %s", err, stderr) //nolint:errorlint // is returned as it is
+		require.Equal(t, stdout != "", err == errFound, "%v: %s", err, stderr) //nolint:errorlint // is returned as it is
 	}
 	result.good = err == nil
 	return result, stderr
@@ -243,7 +243,7 @@ func TestTriggerPrintsForAPerson(t *testing.T) {
 	site := gatewaytest.NewShop(t, gatewaytest.AnswerWith(500, "\x1b[31m"+strings.Repeat("x", 3000)))
 	_, config := gatewaytest.Prepare(t, gatewaytest.Setup{Notice: "tell " + site.URL + "/told"})
 	stdout, stderr, err := runTrigger(t, "paid", "--order", "o", "--config", caddyfileOf(t, config))
-	require.ErrorIs(t, err, errNotTaken, stderr)
+	require.ErrorIs(t, err, errFound, stderr)
 	for _, want := range []string{"POST " + site.URL + "/told\n", "\nX-Cvs-Amount: 1000\n", "\n500 Internal Server Error\n", "xxx...\n\nunheard: the shop does not count as having heard (server error 500)", "\nnote: the message is not signed"} {
 		assert.Contains(t, stdout, want)
 	}
