@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 	"github.com/caddy-cvs/caddy-cvs/client/signedurl"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
@@ -192,9 +193,20 @@ func TestProbeIsNever200(t *testing.T) {
 	t.Parallel()
 	at := "http://" + gatewaytest.Address(t)
 	g := gatewaytest.Start(t, gatewaytest.Setup{
-		Proxy: "confirm_url " + at + "/cvs/confirm", Sites: at + " {\nintercept {\nreplace_status 200\n}\n" + onlyConfirm + "respond 404\n}\n",
+		Proxy: "confirm_url " + at + "/cvs/confirm", Sites: at + " {\nroute {\nintercept {\nreplace_status 200\n}\n" + onlyConfirm + "respond 404\n}\n}\n",
 	})
 	assert.Equal(t, http.StatusNoContent, sendProbe(t, g, probeOf(t, at+"/cvs/confirm")).Status)
+}
+
+// issuedRow returns the row of an order when the answer to the app is noted in it, which comes after the answer.
+func issuedRow(t *testing.T, g *gatewaytest.Gateway, order string) (row *ledger.Row) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var err error
+		row, err = rowOf(t, g, order)
+		return err == nil && len(row.Attempts) == 1 && row.Attempts[0].State == ledger.Issued
+	}, 5*time.Second, time.Millisecond)
+	return row
 }
 
 // Not parallel, because it uses the one Caddy of the process that can be reloaded.
@@ -205,8 +217,7 @@ func TestProbeChangesNothing(t *testing.T) {
 	require.NoError(t, gatewaytest.Reload(t, strings.Replace(config, "admin off", "admin "+admin, 1)))
 	t.Cleanup(func() { require.NoError(t, caddy.Stop()) })
 	i := g.MustIssue(t, "order-1")
-	row, err := rowOf(t, g, "order-1")
-	require.NoError(t, err)
+	row := issuedRow(t, g, "order-1")
 	status := func() any { return g.Do(t, http.MethodGet, "http://"+admin+"/cvs/status", "", "").Field(t, "handlers") }
 	require.Eventually(t, func() bool { return len(heard(eventIssued)) == 1 }, 5*time.Second, time.Millisecond)
 	series, counts := gathered(t), status()
