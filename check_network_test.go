@@ -372,5 +372,11 @@ func TestCheckCommandHasExitCodes(t *testing.T) {
 	assert.Contains(t, out.String(), "!!  error: "+broken+": Caddy cannot load the configuration: ")
 	cmd.SetArgs([]string{"--config", broken + ".missing"})
 	require.ErrorContains(t, cmd.Execute(), "exiting with status 2")
+	for _, words := range [][]string{{"--colour"}, {broken}} {
+		out.Reset()
+		cmd.SetArgs(words)
+		require.ErrorContains(t, cmd.Execute(), "exiting with status 2")
+		assert.Contains(t, out.String(), "see caddy cvs check --help")
+	}
 	require.NoError(t, exitWith(cmd, exitGood))
 }

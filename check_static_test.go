@@ -306,22 +306,22 @@ var brokenSetups = []struct {
 	{
 		"a variable that is not set",
 		[]string{"{env.CVS_TEST_KEY}", "{env.CVS_TEST_UNSET}"},
-		[]string{"error: Caddyfile: Caddy cannot load the configuration: loading cvs app module: provision cvs: imp_key: evaluated placeholder {env.CVS_TEST_UNSET} is empty: set the variable, or check that the file can be read"},
+		[]string{"error: Caddyfile: Caddy cannot load the configuration: cvs: imp_key: evaluated placeholder {env.CVS_TEST_UNSET} is empty: set the variable, or check that the file can be read"},
 	},
 	{
 		"an account that does not exist",
 		[]string{"cvs_proxy {", "cvs_proxy {\n account third"},
-		[]string{"error: Caddyfile: Caddy cannot load the configuration: loading http app module: provision http: server srv0: setting up route handlers: route 0: loading handler modules: position 0: loading module 'cvs_proxy': provision http.handlers.cvs_proxy: account \"third\" is not configured in the global option cvs"},
+		[]string{"error: Caddyfile: Caddy cannot load the configuration: http.handlers.cvs_proxy: account \"third\" is not configured in the global option cvs"},
 	},
 	{
 		"the directory of the ledger is missing",
 		[]string{"ledger LEDGER", "ledger DIR/missing/cvs.db"},
-		[]string{"error: Caddyfile: Caddy cannot load the configuration: loading cvs app module: provision cvs: ledger: the directory of the file is missing: create it, for the user that runs Caddy: stat DIR/missing: no such file or directory"},
+		[]string{"error: Caddyfile: Caddy cannot load the configuration: cvs: ledger: the directory of the file is missing: create it, for the user that runs Caddy: stat DIR/missing: no such file or directory"},
 	},
 	{
 		"ledger off with cvs_notice",
 		[]string{"ledger LEDGER", "ledger off"},
-		[]string{"error: Caddyfile: Caddy cannot load the configuration: loading http app module: provision http: server srv1: setting up route handlers: route 0: loading handler modules: position 0: loading module 'subroute': provision http.handlers.subroute: setting up subroutes: route 2: loading handler modules: position 0: loading module 'cvs_notice': provision http.handlers.cvs_notice: cvs_notice keeps notices in the ledger: remove ledger off from the global option cvs"},
+		[]string{"error: Caddyfile: Caddy cannot load the configuration: http.handlers.cvs_notice: cvs_notice keeps notices in the ledger: remove ledger off from the global option cvs"},
 	},
 }
 

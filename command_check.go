@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -44,9 +45,14 @@ endpoint of the running Caddy, by default as the configuration has it.
 
 It exits with 0 if all is good, 1 if something was found, and 2 if it could not
 look.`,
-		Args:          cobra.NoArgs,
-		SilenceErrors: true, // the lines say it
+		Args: func(cmd *cobra.Command, words []string) error {
+			if err := cobra.NoArgs(cmd, words); err != nil {
+				return refuseCall(cmd, err)
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SilenceErrors = true // the lines say it
 			c.out, c.err, c.colours = cmd.OutOrStdout(), cmd.ErrOrStderr(), isTerminal(os.Stdout)
 			return exitWith(cmd, c.run(cmd.Context()))
 		},
@@ -55,7 +61,15 @@ look.`,
 	cmd.Flags().StringVarP(&c.adapter, "adapter", "a", "", "The name of the configuration's adapter, if it is not JSON")
 	cmd.Flags().StringVar(&c.address, "address", "", "The admin address of the running Caddy")
 	cmd.Flags().BoolVar(&c.json, "json", false, "Print JSON")
+	cmd.SetFlagErrorFunc(refuseCall)
 	return cmd
+}
+
+// refuseCall says what is wrong with the call of the command. A script must not take that for a finding.
+func refuseCall(cmd *cobra.Command, err error) error {
+	cmd.PrintErrln("Error: " + err.Error() + ": see caddy cvs check --help")
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	return exitWith(cmd, exitUnasked)
 }
 
 // isTerminal reports whether a person reads what is written to a file.
@@ -119,10 +133,16 @@ func (c *checkCommand) inspect(ctx context.Context) (*report, error) {
 	return found, nil
 }
 
-// brokenConfig is the report of a configuration that cannot be loaded.
+// brokenConfig is the report of a configuration that cannot be loaded. Of the modules that Caddy was loading it
+// names the innermost: which ones are around it depends on the order in which Caddy loads its apps.
 func brokenConfig(file string, err error) *report {
+	const mark = ": provision "
+	text := err.Error()
+	if i := strings.LastIndex(text, mark); i >= 0 {
+		text = text[i+len(mark):]
+	}
 	r := new(report)
-	r.fail("not_loaded", file, "Caddy cannot load the configuration: "+err.Error(), "")
+	r.fail("not_loaded", file, "Caddy cannot load the configuration: "+text, "")
 	return r
 }
 
