@@ -45,6 +45,7 @@ endpoint of the running Caddy, by default as the configuration has it.
 
 It exits with 0 if all is good, 1 if something was found, and 2 if it could not
 look.`,
+		Example: "  $ caddy cvs check --config /etc/caddy/Caddyfile",
 		Args: func(cmd *cobra.Command, words []string) error {
 			if err := cobra.NoArgs(cmd, words); err != nil {
 				return refuseCall(cmd, err)

@@ -65,10 +65,11 @@ func newTriggerCommand() *cobra.Command { return triggerCommandWith(caddy.Provis
 
 func triggerCommandWith(provision func(*caddy.Config) (caddy.Context, error)) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "trigger <confirm|paid|cancelled|expired>",
-		Short: "Sends a genuine confirm webhook, or tells the shop of a payment that does not exist",
-		Long:  triggerLong,
-		Args:  cobra.ArbitraryArgs, // or a mistyped name would print the help, and be a success
+		Use:     "trigger <confirm|paid|cancelled|expired>",
+		Short:   "Sends a genuine confirm webhook, or tells the shop of a payment that does not exist",
+		Long:    triggerLong,
+		Example: "  $ caddy cvs trigger confirm --order 2026-0001 --amount 15000\n  $ caddy cvs trigger paid --order 2026-0001",
+		Args:    cobra.ArbitraryArgs, // or a mistyped name would print the help, and be a success
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()
