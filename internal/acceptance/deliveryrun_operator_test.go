@@ -7,6 +7,8 @@ package acceptance
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/client/ledger/boltstore"
 )
 
 // deliveryDisruption is one thing that is done to a gateway, to all of them, or to the shop.
@@ -221,4 +224,23 @@ func (c *deliveryRun) shopAway(t *testing.T, _ *bait) {
 	}
 	wait(c.ended, away)
 	c.shop.up(t)
+}
+
+// backUp has one of the gateways copy the ledger in the middle of the run, and reads the copy.
+func (c *deliveryRun) backUp(t *testing.T) {
+	wait(c.ended, c.size.over/2)
+	file := filepath.Join(t.TempDir(), "backup.db")
+	for began := time.Now(); time.Since(began) < 2*time.Minute && c.ctx.Err() == nil; wait(c.ended, time.Second) {
+		status, content := c.gateways.askAdmin(t, c.gateways.any(), http.MethodGet, "/cvs/backup", "")
+		if status != http.StatusOK { // it was killed, its ledger is down, or it is of a version without
+			continue
+		}
+		if !assert.NoError(t, os.WriteFile(file, []byte(content), 0o600)) {
+			return
+		}
+		orders, err := boltstore.Verify(file)
+		assert.NoError(t, err)
+		c.backedUp.Store(int64(orders))
+		return
+	}
 }

@@ -107,6 +107,9 @@ func (c *deliveryRun) work(t *testing.T, figures *table, j *deliveryJudge) {
 		d.write(t, c.g.Ledger)
 		c.gateways.logFigures(t, figures)
 	}
+	if c.size.operator {
+		c.figure(t, figures, "orders in a copy of the ledger, made in the middle of the run", int(c.backedUp.Load()), 1)
+	}
 	figures.row("orders that waited for a person, and were told again", c.retried)
 	figures.row("left: pending", c.left.pending)
 	figures.row("left: waiting for a person (of a test channel)", fmt.Sprintf("%d (%d)", c.left.waiting, forbidden))

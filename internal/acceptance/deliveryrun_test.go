@@ -75,6 +75,7 @@ type deliveryRun struct {
 	counts   faultCounts
 	calm     atomic.Bool  // nothing fails any more
 	starts   atomic.Int64 // how often a gateway was ended
+	backedUp atomic.Int64 // orders in a copy of the ledger, made in the middle of the run
 	began    time.Time
 	ctx      context.Context
 	ended    <-chan struct{}
@@ -305,6 +306,7 @@ func (c *deliveryRun) run(t *testing.T) {
 		around.Go(func() { c.gateways.database.operate(t, c.size.over) })
 	}
 	if c.size.operator {
+		around.Go(func() { c.backUp(t) })
 		c.operate(t)
 	}
 	around.Wait()
@@ -322,6 +324,8 @@ type deliveryLeft struct{ pending, waiting int }
 // settle has what waits for a person told again, and waits until the shop has heard everything.
 func (c *deliveryRun) settle(t *testing.T) {
 	t.Helper()
+	state := c.askAdmin(t, http.MethodGet, "/cvs/status", "")
+	assert.Equal(t, "up", gjson.Get(state, "ledger.state").Str, state)
 	answer := c.askAdmin(t, http.MethodPost, "/cvs/retry", `{"all":true}`)
 	c.retried = int(gjson.Get(answer, "retried").Int())
 	heard, since := 0, time.Now()
