@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -197,6 +198,30 @@ func TestReadyFetchesAFailedTokenAgain(t *testing.T) {
 		assert.Equal(t, 200, status)
 		assert.Equal(t, `{"ready":true}`, body)
 		assert.Equal(t, requests+20, api.Requests(emulator.EndpointToken), "an account that is not used sends nothing")
+	})
+}
+
+// The metric of a token that an idle account failed to get would else be 0, and its alert fire, until
+// somebody uses the account.
+func TestMetricsFetchAFailedTokenAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, api := statusApp(t, "", "idle")
+		a.metrics = newMetrics(nil)
+		registry := prometheus.NewPedanticRegistry()
+		registry.MustRegister(newAppCollector(a))
+		require.NoError(t, api.Inject(emulator.Fault{Endpoint: emulator.EndpointToken, Code: 1}))
+		a.use("")
+		requests := api.Requests(emulator.EndpointToken)
+		assert.InDelta(t, 0, gatheredFrom(t, registry)["token_valid"], 0)
+		synctest.Wait()
+		assert.Equal(t, requests, api.Requests(emulator.EndpointToken), "not more often than for calls")
+		api.ClearFaults()
+		time.Sleep(3 * time.Minute)
+		gatheredFrom(t, registry)
+		synctest.Wait()
+		assert.InDelta(t, 1, gatheredFrom(t, registry)["token_valid"], 0)
+		assert.Equal(t, requests+1, api.Requests(emulator.EndpointToken), "an account that is not used sends nothing")
 	})
 }
 

@@ -43,16 +43,20 @@ func (c *appCollector) Describe(descs chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector. The registry belongs to the configuration, so it shows its
-// accounts only.
+// accounts only. Tokens whose last fetch failed are fetched again beside that, as for /cvs/ready: an account
+// that nobody uses would else be shown as failing for ever.
 func (c *appCollector) Collect(metrics chan<- prometheus.Metric) {
 	send := func(desc *prometheus.Desc, value float64, labels ...string) {
 		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
-	valid := 1.0
+	valid, retried := 1.0, 0
 	for name, acc := range c.app.accounts {
 		own := 1.0
 		if acc.client.State().TokenStatus().Failing {
 			own = 0
+			if retried < maxRetried && acc.client.RetryToken() {
+				retried++
+			}
 		}
 		if valid = min(valid, own); c.perAccount {
 			send(c.tokenValid, own, name)
