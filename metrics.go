@@ -172,6 +172,9 @@ func (a *App) addMetrics(ctx caddy.Context) error {
 		for name := range a.accounts {
 			byAccount.exist(name)
 		}
+		for _, cause := range confirmCauses[invalid] { // whose a webhook is that is not genuine is not known
+			byAccount.confirms.WithLabelValues(byAccount.of("", invalid, cause)...)
+		}
 	}
 	return a.register(ctx.GetMetricsRegistry())
 }

@@ -382,6 +382,9 @@ func TestManyAccountsMakeNoSeries(t *testing.T) {
 		assert.Contains(t, asked, "token_valid{"+name+"}")
 	}
 	assert.NotContains(t, asked, "token_valid")
+	for _, cause := range confirmCauses[invalid] { // whose a webhook is that is not genuine is not known
+		assert.Contains(t, asked, "confirms_total{invalid,"+cause+",}")
+	}
 }
 
 // Caddy's admin endpoint has the registry of the configuration that was loaded last, also if that failed: its
