@@ -166,7 +166,8 @@ func newMetrics(options *Metrics) *metrics {
 // shown returns the set that the configuration registers.
 func (m *metrics) shown() *counters { return m.sets[len(m.sets)-1] }
 
-// addMetrics prepares the metrics of the configuration. Their label account has its accounts only.
+// addMetrics prepares the metrics of the configuration. Its accounts, and those that other configurations of
+// the process have had with the label, are the values of the label account.
 func (a *App) addMetrics(ctx caddy.Context) error {
 	if a.metrics.shown().perAccount {
 		for name := range a.accounts {
