@@ -105,6 +105,17 @@ func answerProbes(keys signedurl.Keys) http.HandlerFunc {
 	}
 }
 
+// refuseAddress answers as a cvs_confirm with these keys whose allow does not have the address that it sees.
+func refuseAddress(keys signedurl.Keys, sees string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		claims, _ := signedurl.Parse(r.URL.RawQuery)
+		w.Header().Set(probeHeader, strings.Join(keys.ProbeMACs(claims.ID), ","))
+		w.Header().Set(probeClient, sees)
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, `{"accepted":false,"reason":"this address may not send webhooks"}`)
+	}
+}
+
 func keysOf(t *testing.T, names ...string) signedurl.Keys {
 	t.Helper()
 	secrets := make([]string, len(names))
@@ -229,14 +240,19 @@ func TestCheckFindsByTheNetwork(t *testing.T) {
 		"no cvs_confirm there": {
 			&world{public: answer(404, "", "", `{"accepted":false,"reason":"no handler of this site takes this webhook"}`)}, []string{"error: cvs_proxy at 127.0.0.1:8081, confirm_url: the Caddy at shop.example has no cvs_confirm at the path /cvs/confirm: use one path for confirm_url and cvs_confirm"},
 		},
-		"a Caddy with other keys": {&world{public: answerProbes(keysOf(t, "CVS_TEST_SECOND_SECRET"))}, []string{"error: cvs_proxy at 127.0.0.1:8081, confirm_url: a cvs_confirm at https://shop.example/cvs/confirm refuses the probe of the unnamed account: give that Caddy the same imp_secret and signing_key, and the right time; if its cvs_confirm has account or allow, they must fit, too"}},
+		"a Caddy with other keys": {&world{public: answerProbes(keysOf(t, "CVS_TEST_SECOND_SECRET"))}, []string{"error: cvs_proxy at 127.0.0.1:8081, confirm_url: a cvs_confirm at https://shop.example/cvs/confirm refuses the probe of the unnamed account: give that Caddy the same imp_secret and signing_key, and the right time; if its cvs_confirm has account, it must be this one"}},
 		"a node with other keys": {&world{public: func(w http.ResponseWriter, r *http.Request) {
 			keys := "CVS_TEST_SECRET"
 			if served.Add(1)%5 == 0 {
 				keys = "CVS_TEST_SECOND_SECRET"
 			}
 			answerProbes(keysOf(t, keys))(w, r)
-		}}, []string{"error: cvs_proxy at 127.0.0.1:8081, confirm_url: 2 of 10 probes, as of another node: a cvs_confirm at https://shop.example/cvs/confirm refuses the probe of the unnamed account: give that Caddy the same imp_secret and signing_key, and the right time; if its cvs_confirm has account or allow, they must fit, too"}},
+		}}, []string{"error: cvs_proxy at 127.0.0.1:8081, confirm_url: 2 of 10 probes, as of another node: a cvs_confirm at https://shop.example/cvs/confirm refuses the probe of the unnamed account: give that Caddy the same imp_secret and signing_key, and the right time; if its cvs_confirm has account, it must be this one"}},
+		"an allow that this machine is not in": {&world{public: refuseAddress(keysOf(t, "CVS_TEST_SECRET"), "203.0.113.7")}, nil},
+		"a proxy that hides the clients": {
+			&world{public: refuseAddress(keysOf(t, "CVS_TEST_SECRET"), "172.17.0.1")}, []string{"warning: cvs_proxy at 127.0.0.1:8081, confirm_url: cvs_confirm at https://shop.example/cvs/confirm sees 172.17.0.1, which its allow refuses: if that is a proxy before Caddy, it refuses PortOne's webhooks as well: name the proxy in the global option trusted_proxies; if it is this machine, run the check elsewhere"},
+		},
+		"an allow, and other keys": {&world{public: refuseAddress(keysOf(t, "CVS_TEST_SECOND_SECRET"), "203.0.113.7")}, []string{"error: cvs_proxy at 127.0.0.1:8081, confirm_url: a node at shop.example has other signing keys for the unnamed account than this configuration: give all nodes the same imp_secret and signing_key"}},
 		"a node that lacks a key": {
 			&world{config: signing("{env.CVS_TEST_SIGNING_KEY} {env.CVS_TEST_PREVIOUS_KEY}"), public: answerProbes(keysOf(t, "CVS_TEST_SIGNING_KEY"))}, []string{"error: cvs_proxy at 127.0.0.1:8081, confirm_url: a node at shop.example lacks 1 of the signing keys of the unnamed account: load this configuration on all nodes"},
 		},

@@ -83,7 +83,7 @@ func (n *network) probe(ctx context.Context, c *callback, where string, r *repor
 	for _, a := range kinds {
 		if a.id == "" {
 			if len(kinds) == 1 {
-				r.good("%s: cvs_confirm answers at %s", where, c.shown())
+				r.good("%s: cvs_confirm answers at %s%s", where, c.shown(), a.message)
 			}
 			continue
 		}
@@ -91,12 +91,19 @@ func (n *network) probe(ctx context.Context, c *callback, where string, r *repor
 		if len(kinds) > 1 {
 			message = fmt.Sprintf("%d of %d probes, as of another node: %s", counts[a.id], probes, message)
 		}
+		if a.id == probeFromInside {
+			r.warn(a.id, where, message, a.remedy)
+			continue
+		}
 		r.fail(a.id, where, message, a.remedy)
 	}
 }
 
-// probeAnswer is what an answer to a probe means. The id is "" if it is right.
+// probeAnswer is what an answer to a probe means. The id is "" if it is right; the message is a note then.
 type probeAnswer struct{ id, message, remedy string }
+
+// probeFromInside is that allow refuses a probe that seems to come from a private address.
+const probeFromInside = "probe_from_inside"
 
 // probeOnce sends one probe.
 func (n *network) probeOnce(ctx context.Context, c *callback) probeAnswer {
@@ -118,10 +125,30 @@ func (n *network) probeOnce(ctx context.Context, c *callback) probeAnswer {
 	}
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	if resp.StatusCode == http.StatusNoContent {
-		return judgeKeys(p, resp.Header.Get(probeHeader), c)
+	sees, isRefused := resp.Header[probeClient]
+	isRefused = isRefused && resp.StatusCode == http.StatusForbidden
+	if !isRefused && resp.StatusCode != http.StatusNoContent {
+		return judgeProbe(resp, body, c)
 	}
-	return judgeProbe(resp, body, c)
+	if a := judgeKeys(p, resp.Header.Get(probeHeader), c); a.id != "" || !isRefused {
+		return a
+	}
+	return judgeAddress(sees[0], c)
+}
+
+// judgeAddress says what it means that allow refuses the address that a cvs_confirm with the right keys sees. One
+// of the internet is most likely this machine's, which need not be allowed. A private one may be that of a proxy,
+// behind which every webhook is refused.
+func judgeAddress(sees string, c *callback) probeAnswer {
+	if ip, err := netip.ParseAddr(sees); err == nil && isPublicHost(ip.String()) {
+		return probeAnswer{"", ", to addresses of its allow; this machine, " + ip.String() + ", is none", ""}
+	} else if err != nil {
+		sees = "a client without an address"
+	}
+	return probeAnswer{
+		probeFromInside, "cvs_confirm at " + c.shown() + " sees " + sees + ", which its allow refuses: if that is a proxy before Caddy, it refuses PortOne's webhooks as well",
+		"name the proxy in the global option trusted_proxies; if it is this machine, run the check elsewhere",
+	}
 }
 
 func judgeKeys(p *probe, header string, c *callback) probeAnswer {
@@ -146,7 +173,7 @@ func judgeProbe(resp *http.Response, body []byte, c *callback) probeAnswer {
 	case own && code == http.StatusForbidden:
 		return probeAnswer{
 			"probe_refused", "a cvs_confirm at " + c.shown() + " refuses the probe of " + accountInWords(c.account.name),
-			"give that Caddy the same imp_secret and signing_key, and the right time; if its cvs_confirm has account or allow, they must fit, too",
+			"give that Caddy the same imp_secret and signing_key, and the right time; if its cvs_confirm has account, it must be this one",
 		}
 	case own && code == http.StatusNotFound:
 		return probeAnswer{"probe_no_handler", "the Caddy at " + c.url.Host + " has no cvs_confirm at the path " + c.url.EscapedPath(), "use one path for confirm_url and cvs_confirm"}

@@ -25,7 +25,8 @@ import (
 const (
 	probeEvent    = "caddy-cvs.probe"
 	probeHeader   = "X-Cvs-Probe"
-	probeAmount   = "0" // no barcode has it
+	probeClient   = "X-Cvs-Probe-Client" // the address that allow refuses, as Caddy sees it
+	probeAmount   = "0"                  // no barcode has it
 	probeLifetime = time.Minute
 	invalidProbe  = "probe" // the rule that refuses one that is too old, or whose body is none; it is only logged
 )
@@ -98,6 +99,11 @@ type receivedProbe struct {
 	claims  signedurl.Claims
 }
 
+// macs is the value of the header field X-Cvs-Probe.
+func (p *receivedProbe) macs() string {
+	return strings.Join(p.account.keys.ProbeMACs(p.claims.ID), ",")
+}
+
 // findProbe returns the probe for which the URL was signed, nil if it is none.
 func (wr *webhookReceiver) findProbe(r *http.Request) *receivedProbe {
 	if !strings.Contains(r.URL.RawQuery, "cvs_amount="+probeAmount+"&") { // saves a webhook the work
@@ -129,13 +135,19 @@ func (c *Confirm) answerProbe(w http.ResponseWriter, r *http.Request, p *receive
 	if err := c.verifyProbe(w, r, p, deadline); err != nil {
 		level = zapcore.InfoLevel // whoever runs the check looks for why
 		d.fail(w, err)
+		if d.rule == ruleAllow || d.rule == ruleTrustedProxies {
+			// Such as allow portone, outside of which the check runs as a rule. The probe is genuine, so its sender
+			// may know that the keys are the same, and how it looks from here.
+			w.Header().Set(probeHeader, p.macs())
+			w.Header().Set(probeClient, clientIP(r))
+		}
 		closeUnread(w, r)
 		d.answer(w, r)
 	} else {
 		d.httpStatus = http.StatusNoContent
 		caddyhttp.SetVar(r.Context(), decidedVar, d.httpStatus)
 		w.Header().Set("Cache-Control", "no-store")
-		w.Header().Set(probeHeader, strings.Join(p.account.keys.ProbeMACs(p.claims.ID), ","))
+		w.Header().Set(probeHeader, p.macs())
 		w.WriteHeader(d.httpStatus)
 		_ = http.NewResponseController(w).Flush() // the sender may have left
 	}

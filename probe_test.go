@@ -166,6 +166,12 @@ func TestProbeIsRefusedAsAWebhookIs(t *testing.T) {
 		}
 		assert.Equal(t, http.StatusForbidden, a.Status)
 		assert.Equal(t, want, a.Field(t, "reason"))
+		if strings.HasPrefix(options, "allow") { // the probe is genuine: the check may compare the keys, and see why
+			assert.Equal(t, "127.0.0.1", a.Header.Get(probeClient))
+			assert.NotEmpty(t, a.Header.Get(probeHeader))
+		} else {
+			assert.Empty(t, a.Header.Get(probeClient)+a.Header.Get(probeHeader))
+		}
 	}
 	g := gatewaytest.Start(t, gatewaytest.Setup{Second: second, Confirm: "account second\n" + gatewaytest.UsualConfirm})
 	p := probeOf(t, g.Outside+"/cvs/confirm")
