@@ -152,6 +152,33 @@ func TestCvsBackup(t *testing.T) {
 	}
 }
 
+// A gateway that hangs keeps nobody waiting for ever, before the first byte or after it.
+func TestCvsBackupOfAGatewayThatHangs(t *testing.T) {
+	t.Parallel()
+	end := make(chan struct{})
+	for want, begin := range map[string]bool{"sends no backup": false, "has stopped sending it": true} {
+		address := serveBackup(t, func(w http.ResponseWriter) {
+			if begin {
+				w.WriteHeader(http.StatusOK)
+				_ = http.NewResponseController(w).Flush()
+			}
+			<-end
+		})
+		g, err := newGateway(address)
+		require.NoError(t, err)
+		g.patience = 300 * time.Millisecond
+		dir := t.TempDir()
+		_, _, err = g.backUp(t.Context(), filepath.Join(dir, "cvs.db"), false)
+		require.ErrorContains(t, err, want)
+		assert.ErrorContains(t, err, "see whether Caddy hangs")
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		assert.Empty(t, entries)
+	}
+	close(end)
+	assert.Greater(t, backupPatience, backupLimit, "the gateway says why it breaks a backup off")
+}
+
 // Somebody interrupts the command, or another one makes a file of that name meanwhile.
 func TestCvsBackupMeanwhile(t *testing.T) {
 	t.Parallel()

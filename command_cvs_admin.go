@@ -38,6 +38,8 @@ type gateway struct {
 	network string
 	dial    string
 	host    string
+
+	patience time.Duration // with a backup, 0 for the usual one
 }
 
 // findGateway reads the flags of addAdminFlags.

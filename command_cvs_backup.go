@@ -3,6 +3,7 @@ package caddycvs
 // This file holds caddy cvs backup.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,11 +15,18 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-cvs/caddy-cvs/client/ledger/boltstore"
 )
+
+// backupPatience is how long the command waits in all: a moment longer than the gateway allows. A gateway that hangs
+// must not keep a nightly backup, and all after it, waiting without a word.
+var backupPatience = backupLimit + time.Minute
+
+var errBackupLate = errors.New("the gateway has stopped sending it: see whether Caddy hangs")
 
 func newBackupCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -104,7 +112,12 @@ func existsError(path string) error {
 
 // backUp receives a backup under another name, verifies it, and gives it its own.
 func (g *gateway) backUp(ctx context.Context, path string, force bool) (orders int, bytes int64, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, cmp.Or(g.patience, backupPatience), errBackupLate)
+	defer cancel()
 	response, err := g.request(ctx, http.MethodGet, "/cvs/backup", nil)
+	if errors.Is(context.Cause(ctx), errBackupLate) {
+		return 0, 0, cannotAsk("the gateway sends no backup: see whether Caddy hangs")
+	}
 	if err != nil {
 		return 0, 0, err
 	}
@@ -121,7 +134,10 @@ func (g *gateway) backUp(ctx context.Context, path string, force bool) (orders i
 	}
 	defer func() { _ = os.Remove(file.Name()) }() // nothing, if it has its own name
 	if bytes, err = receive(file, response.Body); err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case errors.Is(context.Cause(ctx), errBackupLate):
+			err = errBackupLate
+		case ctx.Err() != nil:
 			err = errors.New("interrupted")
 		}
 		return 0, 0, fmt.Errorf("the backup is not whole, and was removed: %w", err)
