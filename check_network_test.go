@@ -374,6 +374,19 @@ func TestCheckSaysWhenItCannotLook(t *testing.T) {
 	}
 }
 
+// The Caddyfile of the present directory is judged as one that is named.
+func TestCheckReadsTheCaddyfileOfTheDirectory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	require.NoError(t, os.WriteFile("Caddyfile", []byte("{\n\tcvs {\n\t\timp_kee x\n\t}\n}\n"), 0o600))
+	for _, config := range []string{"", "Caddyfile"} {
+		var stdout, stderr bytes.Buffer
+		c := &checkCommand{config: config, provision: gatewaytest.Provision, out: &stdout, err: &stderr}
+		assert.Equal(t, exitFound, c.run(t.Context()))
+		assert.Empty(t, stderr.String())
+		assert.Contains(t, stdout.String(), "!!  error: Caddyfile: Caddy cannot load the configuration: ")
+	}
+}
+
 // TestCheckCommandHasExitCodes runs the command as Caddy does.
 func TestCheckCommandHasExitCodes(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package caddycvs
 // This file holds the command `caddy cvs check`.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,10 +112,10 @@ func (c *checkCommand) inspect(ctx context.Context) (*report, error) {
 	}
 	adapted, file, _, err := caddycmd.LoadConfig(c.config, c.adapter)
 	switch {
-	case err != nil && c.config == "":
+	case err != nil && c.config == "" && c.adapter != "":
 		return nil, err
 	case err != nil:
-		return brokenConfig(c.config, err), nil
+		return brokenConfig(cmp.Or(c.config, "Caddyfile"), err), nil
 	case file == "":
 		return nil, errors.New("there is no Caddyfile in this directory: name the configuration with --config")
 	}
