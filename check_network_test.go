@@ -105,6 +105,18 @@ func answerProbes(keys signedurl.Keys) http.HandlerFunc {
 	}
 }
 
+// failLookups is an API that gives tokens, and answers everything else with a status.
+func failLookups(status int) http.Handler {
+	api := emulator.New(emulator.Options{BeforeRequest: gatewaytest.NoteTokens(nil)})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/users/getToken" {
+			api.ServeHTTP(w, r)
+			return
+		}
+		answer(status, "Content-Type", "application/json", `{"code":-1,"message":"no","response":null}`)(w, r)
+	})
+}
+
 // refuseAddress answers as a cvs_confirm with these keys whose allow does not have the address that it sees.
 func refuseAddress(keys signedurl.Keys, sees string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -221,6 +233,7 @@ func silent(_ http.ResponseWriter, r *http.Request) {
 func TestCheckFindsByTheNetwork(t *testing.T) {
 	t.Parallel()
 	served := new(atomic.Int64)
+	tier := strings.Replace(goodSetup, "ledger LEDGER", "tier 002\nledger LEDGER", 1)
 	signing := func(names string) string {
 		return strings.Replace(goodSetup, "ledger LEDGER", "signing_key "+names+"\nledger LEDGER", 1)
 	}
@@ -268,8 +281,12 @@ func TestCheckFindsByTheNetwork(t *testing.T) {
 		"several nodes with a file": {
 			&world{found: []netip.Addr{netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("203.0.113.8")}}, []string{"warning: cvs_proxy at 127.0.0.1:8081, confirm_url: shop.example has 2 addresses, one of which is this machine's, and the ledger is a file of this node: each node may issue a barcode for the same order: use ledger postgres or ledger mysql, unless there is one node", "warning: cvs_proxy at 127.0.0.1:8081, notice_url: shop.example has 2 addresses, one of which is this machine's, and the ledger is a file of this node: each node may issue a barcode for the same order: use ledger postgres or ledger mysql, unless there is one node"},
 		},
-		"the keys are wrong":   {&world{api: emulator.New(emulator.Options{Keys: map[string]string{"a": "b"}})}, []string{"error: the unnamed account: API refuses imp_key and imp_secret: compare them with the REST API keys in PortOne's console"}},
-		"the API is a website": {&world{api: answer(200, "Content-Type", "text/html", "<html>")}, []string{"error: the unnamed account: API gives no token: the answer is not the API's (HTTP 200): check the option api: something else answers there, or the API is down"}},
+		"the keys are wrong":               {&world{api: emulator.New(emulator.Options{Keys: map[string]string{"a": "b"}})}, []string{"error: the unnamed account: API refuses imp_key and imp_secret: compare them with the REST API keys in PortOne's console"}},
+		"the API has a fault, with a tier": {&world{config: tier, api: failLookups(503)}, []string{"error: the unnamed account: API gives a token, but no look-up succeeds: code -1, HTTP 503: run the check again later: the API has a fault, which PortOne's status page may name"}},
+		"the API is busy":                  {&world{config: tier, api: failLookups(429)}, []string{"error: the unnamed account: API gives a token, but no look-up succeeds: code -1, HTTP 429: run the check again in a minute: the API had too many requests"}},
+		"the API knows no such tier":       {&world{config: tier, api: failLookups(403)}, []string{"error: the unnamed account: API gives a token, but answers HTTP 403 with tier 002: compare tier with the code of the sub-merchant, and ask whether these keys may use it"}},
+		"the keys may do nothing":          {&world{api: failLookups(403)}, []string{"error: the unnamed account: API gives a token, but no look-up succeeds: code -1, HTTP 403: ask PortOne what these keys may do"}},
+		"the API is a website":             {&world{api: answer(200, "Content-Type", "text/html", "<html>")}, []string{"error: the unnamed account: API gives no token: the answer is not the API's (HTTP 200): check the option api: something else answers there, or the API is down"}},
 		"the clock is wrong": {
 			&world{api: emulator.New(emulator.Options{BeforeRequest: gatewaytest.NoteTokens(nil), Now: func() time.Time { return time.Now().Add(5 * time.Minute) }})}, []string{"warning: the unnamed account: this machine's clock is 5m0s slow by the API's: synchronize it, such as with chrony or systemd-timesyncd"},
 		},

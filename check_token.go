@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/caddy-cvs/caddy-cvs/client"
@@ -32,10 +33,10 @@ func tokenStep(acc *account) step {
 			r.fail("keys_refused", where, acc.api+" refuses imp_key and imp_secret", "compare them with the REST API keys in PortOne's console")
 		case errors.Is(err, client.ErrNoToken):
 			r.fail("no_token", where, acc.api+" gives no token: "+client.Cause(err), advice(acc))
-		case isRefusal && acc.tier != "":
+		case isRefusal && refusal.Status != http.StatusTooManyRequests && refusal.Status < http.StatusInternalServerError && acc.tier != "":
 			r.fail("tier_refused", where, fmt.Sprintf("%s gives a token, but answers HTTP %d with tier %s", acc.api, refusal.Status, acc.tier), "compare tier with the code of the sub-merchant, and ask whether these keys may use it")
 		default:
-			r.fail("api_refuses", where, acc.api+" gives a token, but no look-up succeeds: "+client.Cause(err), advice(acc))
+			r.fail("api_refuses", where, acc.api+" gives a token, but no look-up succeeds: "+client.Cause(err), adviceOnLookup(err, acc))
 		}
 		if offset, known := acc.client.State().ClockOffset(); known && offset.Abs() > maxClockOffset {
 			direction := "slow"
@@ -45,6 +46,20 @@ func tokenStep(acc *account) step {
 			r.warn("clock", where, fmt.Sprintf("this machine's clock is %s %s by the API's", offset.Abs().Round(time.Second), direction), "synchronize it, such as with chrony or systemd-timesyncd")
 		}
 	}
+}
+
+// adviceOnLookup says what to do about an API that gives a token, but answers no look-up.
+func adviceOnLookup(err error, acc *account) string {
+	refusal, isRefusal := errors.AsType[*client.APIError](err)
+	switch {
+	case isRefusal && refusal.Status == http.StatusTooManyRequests:
+		return "run the check again in a minute: the API had too many requests"
+	case isRefusal && refusal.Status >= http.StatusInternalServerError:
+		return "run the check again later: the API has a fault, which PortOne's status page may name"
+	case isRefusal:
+		return "ask PortOne what these keys may do"
+	}
+	return advice(acc)
 }
 
 // advice says what to do about an API that gives no token.
