@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -82,9 +83,29 @@ func inspectSecretFiles(s *setup, r *report) {
 			switch {
 			case errors.Is(err, fs.ErrPermission):
 				r.warn("secret_file", match[1], "this user cannot look at the file of a secret", "run the check as the user that runs Caddy")
-			case err == nil && info.Mode().Perm()&0o004 != 0:
+			case err == nil && info.Mode().Perm()&0o004 != 0 && !isKept(match[1]):
 				r.fail("secret_file", match[1], fmt.Sprintf("every user of this machine can read the file of a secret (mode %04o)", info.Mode().Perm()), "chmod 640, with the group of the user that runs Caddy, or 600")
 			}
+		}
+	}
+}
+
+// secretMounts are where Docker, Podman and, by convention, Kubernetes put the secrets of a container, which
+// chooses their modes: nobody else is in it.
+var secretMounts = []string{"/run/secrets/", "/var/run/secrets/"}
+
+// isKept reports whether other users of the machine cannot reach a file, whatever its mode is.
+func isKept(file string) bool {
+	path, err := filepath.Abs(file)
+	if err != nil || slices.ContainsFunc(secretMounts, func(mount string) bool { return strings.HasPrefix(path, mount) }) {
+		return err == nil
+	}
+	for directory := filepath.Dir(path); ; directory = filepath.Dir(directory) {
+		if info, err := os.Stat(directory); err == nil && info.Mode().Perm()&0o001 == 0 {
+			return true
+		}
+		if directory == filepath.Dir(directory) {
+			return false
 		}
 	}
 }

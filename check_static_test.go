@@ -336,6 +336,7 @@ func TestCheckFindsBrokenSetups(t *testing.T) {
 			dir := t.TempDir()
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "secret"), []byte("canary-of-a-file"), 0o600))
 			require.NoError(t, os.Chmod(filepath.Join(dir, "secret"), 0o644)) // #nosec G302 -- that is the fault
+			require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755))            // #nosec G302 -- testing closes it to others
 			found := sentences(inspected(t, change(t, tc.change...), dir), dir)
 			assert.Equal(t, tc.expected, found)
 		})
@@ -380,4 +381,22 @@ func TestCheckFindsNothingInGoodSetups(t *testing.T) {
 			assert.NotEmpty(t, found.OK)
 		})
 	}
+}
+
+// Others cannot reach a file in a directory that is closed to them, and nobody else is in a container.
+func TestCheckKnowsWhichSecretFilesAreKept(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no mode on Windows")
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755)) // #nosec G302 -- testing closes it to others
+	open, closed := filepath.Join(dir, "open"), filepath.Join(dir, "closed")
+	require.NoError(t, os.MkdirAll(filepath.Join(open, "deeper"), 0o755)) // #nosec G301 -- that is the fault
+	require.NoError(t, os.MkdirAll(filepath.Join(closed, "deeper"), 0o750))
+	assert.False(t, isKept(filepath.Join(open, "deeper", "secret")))
+	assert.True(t, isKept(filepath.Join(closed, "secret")))
+	assert.True(t, isKept(filepath.Join(closed, "deeper", "secret")))
+	assert.True(t, isKept("/run/secrets/imp_key"))
+	assert.False(t, isKept("/run/secrets.txt"))
 }
