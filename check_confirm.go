@@ -63,10 +63,21 @@ func inspectNotices(s *setup, r *report) {
 		if n.handler.Tell.Requirements == nil {
 			r.warn("tell_without_require", where, "has no require: every answer with an accepted status that is no page counts as heard, even that of another site", "add require, such as require heard true")
 		}
-		if len(n.handler.Tell.Secret) == 0 {
+		if len(n.handler.Tell.Secret) == 0 && !hasSecretHeader(n.handler.Tell.Header) {
 			r.warn("tell_without_secret", where, "has no secret: the app cannot tell whether it is the gateway that says that an order is paid", "add secret, such as secret {env.CVS_TELL_SECRET}, and verify it in the app")
 		}
 	}
+}
+
+// hasSecretHeader reports whether a header field has a value from outside of the configuration: a key, by which the
+// app knows the gateway as well.
+func hasSecretHeader(header map[string]string) bool {
+	for _, value := range header {
+		if strings.Contains(value, "{env.") || strings.Contains(value, "{file.") {
+			return true
+		}
+	}
+	return false
 }
 
 // inspectPairs finds a notice_url without a cvs_notice, and the reverse.
