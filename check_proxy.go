@@ -138,10 +138,18 @@ func inspectTrustedProxies(s *setup, r *report) {
 		case c.handler.Allow == nil:
 		case isOpen:
 			open(c.name("cvs_confirm"))
-		case len(ranges) > 0 && c.server.TrustedProxiesStrict == 0:
+		case len(ranges) > 0 && c.server.TrustedProxiesStrict == 0 && readsList(c.server.ClientIPHeaders):
 			r.warn("trusted_proxies_not_strict", c.name("cvs_confirm"), "allow with trusted_proxies, but without trusted_proxies_strict: the client's address is the first one of X-Forwarded-For, which the client may have written", "add trusted_proxies_strict to the global option servers")
 		}
 	}
+}
+
+// readsList reports whether a header field is read that may begin with what the client wrote. A proxy overwrites
+// those that name one address, such as CF-Connecting-IP.
+func readsList(names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		return strings.EqualFold(name, "X-Forwarded-For") || strings.EqualFold(name, "Forwarded")
+	})
 }
 
 // isWide reports whether a range is larger than any that belongs to one operator.

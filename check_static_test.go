@@ -350,6 +350,10 @@ var goodSetups = map[string][]string{
 		"ledger LEDGER", "ledger LEDGER\n api http://127.0.0.1:8480", "confirm_url https://shop.example", "confirm_url http://127.0.0.1:8082",
 		"notice_url https://shop.example", "notice_url http://127.0.0.1:8082", "shop.example {", "http://:8082 {",
 	},
+	"Cloudflare in front, which names one address": {
+		"	cvs {", "	servers {\n trusted_proxies static 173.245.48.0/20 103.21.244.0/22\n client_ip_headers CF-Connecting-IP\n }\n	cvs {",
+		"cvs_confirm /cvs/confirm {", "cvs_confirm /cvs/confirm {\n allow portone",
+	},
 	"a tell with a key in a header field": {"secret {env.CVS_TEST_NOTICE_SECRET}", "header X-Internal-Key {env.CVS_TEST_SECRET}"},
 	"two merchants behind a load balancer": {
 		"ledger LEDGER", secondAccount, "	cvs {", "	servers {\n trusted_proxies static 10.0.0.0/8\n trusted_proxies_strict\n }\n	cvs {",
