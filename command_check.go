@@ -63,6 +63,7 @@ look.`,
 	cmd.Flags().StringVarP(&c.adapter, "adapter", "a", "", "The name of the configuration's adapter, if it is not JSON")
 	cmd.Flags().StringVar(&c.address, "address", "", "The admin address of the running Caddy")
 	cmd.Flags().BoolVar(&c.json, "json", false, "Print JSON")
+	completeFlags(cmd, "address")
 	cmd.SetFlagErrorFunc(refuseCall)
 	return cmd
 }

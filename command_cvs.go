@@ -111,8 +111,15 @@ func addAdminFlags(cmd *cobra.Command) {
 	flags.String("address", "", "Address of the admin endpoint, such as localhost:2019 or unix//run/caddy/admin.sock")
 	flags.StringP("config", "c", "", "Configuration file that names the admin endpoint (if --address is not used)")
 	flags.StringP("adapter", "a", "", "Name of the config adapter (if --config is used)")
-	_ = cmd.RegisterFlagCompletionFunc("address", cobra.NoFileCompletions)
+	completeFlags(cmd, "address")
+}
+
+// completeFlags completes --adapter, and no file for the named flags: the shell would offer those of the directory.
+func completeFlags(cmd *cobra.Command, names ...string) {
 	_ = cmd.RegisterFlagCompletionFunc("adapter", cobra.FixedCompletions([]string{"caddyfile"}, cobra.ShellCompDirectiveNoFileComp))
+	for _, name := range names {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
 }
 
 const jsonUsage = "Print the answer of the admin endpoint as it is"

@@ -100,8 +100,9 @@ func TestCvsHelp(t *testing.T) {
 	assert.Contains(t, runCvs(t, "__complete").errors, "there is no command")
 }
 
-func TestCvsCompletesStates(t *testing.T) {
-	t.Parallel()
+// runCompletion returns what the shell gets for a command line that ends in a space.
+func runCompletion(t *testing.T, words string) string {
+	t.Helper()
 	root := &cobra.Command{Use: "caddy"}
 	cvs := &cobra.Command{Use: "cvs"}
 	addCvsCommands(cvs)
@@ -109,9 +110,26 @@ func TestCvsCompletesStates(t *testing.T) {
 	var out bytes.Buffer
 	root.SetOut(&out)
 	root.SetErr(io.Discard)
-	root.SetArgs([]string{"__complete", "cvs", "barcodes", "--state", ""})
+	root.SetArgs(append(append([]string{"__complete", "cvs"}, strings.Fields(words)...), ""))
 	require.NoError(t, root.Execute())
-	assert.Contains(t, out.String(), "pending\nwaiting\nasked\nissued\nvoid\nexpired\nfailed\npaid\nrefunded\n")
+	return out.String()
+}
+
+func TestCvsCompletesStates(t *testing.T) {
+	t.Parallel()
+	assert.Contains(t, runCompletion(t, "barcodes --state"), "pending\nwaiting\nasked\nissued\nvoid\nexpired\nfailed\npaid\nrefunded\n")
+}
+
+// For a flag that takes no file, the shell does not offer the files of the directory.
+func TestCvsCompletesNoFiles(t *testing.T) {
+	t.Parallel()
+	for _, words := range []string{"check --address", "trigger confirm --order", "trigger confirm --account", "trigger confirm --to", "trigger paid --amount", "status --address", "retry --order"} {
+		assert.Contains(t, runCompletion(t, words), ":4\n", words)
+	}
+	for _, words := range []string{"check --adapter", "trigger expired --adapter", "backup --adapter"} {
+		assert.Equal(t, "caddyfile\n:4\n", runCompletion(t, words), words)
+	}
+	assert.Contains(t, runCompletion(t, "check --config"), ":0\n", "which is a file")
 }
 
 // Each way in which the gateway cannot be asked has its own sentence.

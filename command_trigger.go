@@ -98,6 +98,7 @@ func newTriggerConfirmCommand() *cobra.Command {
 	t.addFlags(cmd)
 	cmd.Flags().StringVar(&t.impUID, "imp-uid", "", "The imp_uid of the payment; by default one that does not exist")
 	cmd.Flags().StringVar(&t.to, "to", "", "The URL of cvs_confirm; by default confirm_url")
+	completeFlags(cmd, "order", "amount", "account", "imp-uid", "to")
 	return cmd
 }
 
@@ -116,6 +117,7 @@ func newTriggerTellCommand(event tell.Event, provision func(*caddy.Config) (cadd
 	t.addFlags(cmd)
 	t.amount = defaultAmount
 	cmd.Flags().Lookup("amount").DefValue = defaultAmount
+	completeFlags(cmd, "order", "amount", "account")
 	return cmd
 }
 
