@@ -5,8 +5,10 @@ package caddycvs
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +16,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/filestorage"
+
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
+
+func init() { caddy.RegisterModule(new(sharedStorage)) }
 
 // ledgerReport asks for a ledger whose running Caddy answers with a state, "" for none.
 func ledgerReport(t *testing.T, place *knownPlace, state string) *report {
@@ -69,18 +76,29 @@ func TestCheckAsksTheRunningCaddyForADatabase(t *testing.T) {
 	assert.Equal(t, []string{"ledger: off"}, ledgerReport(t, nil, "").OK)
 }
 
+// sharedStorage is a storage that several nodes share, as that of Redis.
+type sharedStorage struct{ caddy.StorageConverter }
+
+func (*sharedStorage) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.storage.cvs_test_shared", New: func() caddy.Module { return &sharedStorage{new(filestorage.FileStorage)} }}
+}
+
 func TestCheckFindsSeveralNodesByTheirStorage(t *testing.T) {
 	t.Parallel()
-	s := &setup{
-		app:    &App{ledger: &appLedger{place: &knownPlace{store: ledgerFile}, needed: true}},
-		config: &caddy.Config{StorageRaw: json.RawMessage(`{"module":"redis"}`)},
+	dir := t.TempDir()
+	dsn := filepath.Join(dir, "dsn")
+	require.NoError(t, os.WriteFile(dsn, []byte("shop:secret@tcp(127.0.0.1:1)/shop"), 0o600))
+	found := func(storage, place string) *report {
+		adapted, _, err := gatewaytest.AdaptCaddyfile(strings.ReplaceAll(goodSetup, "LEDGER", place))
+		require.NoError(t, err)
+		s, err := loadSetup([]byte(`{"storage":`+storage+","+string(adapted[1:])), gatewaytest.Provision)
+		require.NoError(t, err)
+		return s.inspect()
 	}
-	r := new(report)
-	inspectNodes(s, r)
+	shared, own := `{"module":"cvs_test_shared"}`, fmt.Sprintf(`{"module":"file_system","root":%q}`, dir)
+	r := found(shared, filepath.Join(dir, "cvs.db"))
 	require.True(t, r.has("nodes_with_file"))
-	assert.Contains(t, r.Findings[0].Message, "Caddy's storage is redis, which several nodes share")
-	s.app.ledger.place.store = ledgerMySQL
-	r = new(report)
-	inspectNodes(s, r)
-	assert.Empty(t, r.Findings)
+	assert.Contains(t, r.Findings[0].Message, "Caddy's storage is cvs_test_shared, which several nodes share")
+	assert.Empty(t, found(own, filepath.Join(dir, "cvs.db")).Findings)
+	assert.Empty(t, found(shared, "mysql {file."+dsn+"}").Findings)
 }

@@ -34,7 +34,7 @@ func inspectNodes(s *setup, r *report) {
 	var storage struct {
 		Module string `json:"module"`
 	}
-	_ = json.Unmarshal(s.config.StorageRaw, &storage)
+	_ = json.Unmarshal(s.storage, &storage)
 	if storage.Module != "" && storage.Module != "file_system" {
 		r.warn("nodes_with_file", "the global option cvs, ledger", "Caddy's storage is "+storage.Module+", which several nodes share, and the ledger is a file of this node: each node may issue a barcode for the same order",
 			"use ledger postgres or ledger mysql, unless there is one node")

@@ -19,6 +19,7 @@ import (
 type setup struct {
 	config   *caddy.Config
 	apps     map[string]json.RawMessage // as written, without defaults
+	storage  json.RawMessage            // likewise: Caddy forgets it when it loads the configuration
 	app      *App
 	http     *caddyhttp.App
 	proxies  []placed[*Proxy]
@@ -55,6 +56,7 @@ func loadSetup(adapted []byte, provision func(*caddy.Config) (caddy.Context, err
 	if err := json.Unmarshal(adapted, s.config); err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
+	s.storage = slices.Clone(s.config.StorageRaw)
 	s.apps = make(map[string]json.RawMessage)
 	for name, raw := range s.config.AppsRaw {
 		s.apps[name] = slices.Clone(raw)
