@@ -102,3 +102,17 @@ func TestCheckFindsSeveralNodesByTheirStorage(t *testing.T) {
 	assert.Empty(t, found(own, filepath.Join(dir, "cvs.db")).Findings)
 	assert.Empty(t, found(shared, "mysql {file."+dsn+"}").Findings)
 }
+
+// For tls internal, Caddy makes a certificate authority when it loads a configuration. A check by root would leave
+// keys that Caddy cannot read.
+func TestCheckMakesNoCertificateAuthority(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config := strings.NewReplacer("LEDGER", filepath.Join(dir, "cvs.db"), "shop.example {", "shop.example {\n tls internal").Replace(goodSetup)
+	adapted, _, err := gatewaytest.AdaptCaddyfile(strings.Replace(config, "{", "{\n storage file_system "+filepath.Join(dir, "storage"), 1))
+	require.NoError(t, err)
+	s, err := loadSetup(adapted, gatewaytest.Provision)
+	require.NoError(t, err)
+	assert.Empty(t, s.inspect().Findings)
+	assert.NoDirExists(t, filepath.Join(dir, "storage"))
+}

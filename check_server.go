@@ -3,7 +3,6 @@ package caddycvs
 // This file holds what `caddy cvs check` says of the server as a whole: shutdown, several nodes, metrics.
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -31,12 +30,8 @@ func inspectNodes(s *setup, r *report) {
 	if place := s.app.ledger.place; place == nil || place.store != ledgerFile || !s.app.ledger.needed {
 		return
 	}
-	var storage struct {
-		Module string `json:"module"`
-	}
-	_ = json.Unmarshal(s.storage, &storage)
-	if storage.Module != "" && storage.Module != "file_system" {
-		r.warn("nodes_with_file", "the global option cvs, ledger", "Caddy's storage is "+storage.Module+", which several nodes share, and the ledger is a file of this node: each node may issue a barcode for the same order",
+	if module := storageModule(s.storage); module != "" && module != fileStorage {
+		r.warn("nodes_with_file", "the global option cvs, ledger", "Caddy's storage is "+module+", which several nodes share, and the ledger is a file of this node: each node may issue a barcode for the same order",
 			"use ledger postgres or ledger mysql, unless there is one node")
 	}
 }

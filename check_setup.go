@@ -8,11 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 
+	"github.com/tidwall/gjson"
+
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/filestorage"
 )
 
 // setup is a configuration that is inspected.
@@ -67,6 +72,7 @@ func loadSetup(adapted []byte, provision func(*caddy.Config) (caddy.Context, err
 	s.config.Logging = &caddy.Logging{Logs: map[string]*caddy.CustomLog{
 		caddy.DefaultLoggerName: {BaseLog: caddy.BaseLog{WriterRaw: json.RawMessage(`{"output":"discard"}`)}},
 	}}
+	defer s.replaceStorage()()
 	ctx, err := provision(s.config)
 	if err != nil {
 		return nil, err
@@ -86,6 +92,25 @@ func loadSetup(adapted []byte, provision func(*caddy.Config) (caddy.Context, err
 	s.sort()
 	return s, nil
 }
+
+// replaceStorage puts an empty directory in the place of the one where Caddy keeps certificates: for tls internal,
+// Caddy would make a certificate authority there, with keys of whoever runs the check. The caller must call remove.
+func (s *setup) replaceStorage() (remove func()) {
+	if module := storageModule(s.storage); module != "" && module != fileStorage {
+		return func() {}
+	}
+	directory, err := os.MkdirTemp("", "cvs-check-*")
+	if err != nil { // in a container whose files cannot be written: neither can the storage, as a rule
+		return func() {}
+	}
+	s.config.StorageRaw = caddyconfig.JSONModuleObject(filestorage.FileStorage{Root: directory}, "module", fileStorage, nil)
+	return func() { _ = os.RemoveAll(directory) }
+}
+
+const fileStorage = "file_system" // the default
+
+// storageModule returns which storage is configured, "" for none.
+func storageModule(raw json.RawMessage) string { return gjson.GetBytes(raw, "module").Str }
 
 // sort puts the handlers in an order that is the same in each run.
 func (s *setup) sort() {
