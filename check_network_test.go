@@ -422,7 +422,7 @@ func TestCheckCommandHasExitCodes(t *testing.T) {
 		out.Reset()
 		cmd.SetArgs(words)
 		require.ErrorContains(t, cmd.Execute(), "exiting with status 2")
-		assert.Contains(t, out.String(), "see caddy cvs check --help")
+		assert.Contains(t, out.String(), "see check --help")
 	}
 	require.NoError(t, exitWith(cmd, exitGood))
 }

@@ -47,12 +47,7 @@ endpoint of the running Caddy, by default as the configuration has it.
 It exits with 0 if all is good, 1 if something was found, and 2 if it could not
 look.`,
 		Example: "  $ caddy cvs check --config /etc/caddy/Caddyfile",
-		Args: func(cmd *cobra.Command, words []string) error {
-			if err := cobra.NoArgs(cmd, words); err != nil {
-				return refuseCall(cmd, err)
-			}
-			return nil
-		},
+		Args:    refuseWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.SilenceErrors = true // the lines say it
 			c.out, c.err, c.colours = cmd.OutOrStdout(), cmd.ErrOrStderr(), isTerminal(os.Stdout)
@@ -66,13 +61,6 @@ look.`,
 	completeFlags(cmd, "address")
 	cmd.SetFlagErrorFunc(refuseCall)
 	return cmd
-}
-
-// refuseCall says what is wrong with the call of the command. A script must not take that for a finding.
-func refuseCall(cmd *cobra.Command, err error) error {
-	cmd.PrintErrln("Error: " + err.Error() + ": see caddy cvs check --help")
-	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	return exitWith(cmd, exitUnasked)
 }
 
 // isTerminal reports whether a person reads what is written to a file.

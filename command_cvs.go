@@ -79,6 +79,22 @@ func exitWith(cmd *cobra.Command, code int) error {
 	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, nil)
 }
 
+// refuseCall says what is wrong with a call of check or trigger. A script must not take that for a finding, or for
+// the shop's no.
+func refuseCall(cmd *cobra.Command, err error) error {
+	cmd.PrintErrln("Error: " + err.Error() + ": see " + cmd.CommandPath() + " --help")
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	return exitWith(cmd, exitUnasked)
+}
+
+// refuseWords refuses words that would be ignored.
+func refuseWords(cmd *cobra.Command, words []string) error {
+	if len(words) > 0 {
+		return refuseCall(cmd, fmt.Errorf("%q is no flag", words[0]))
+	}
+	return nil
+}
+
 // askError is that the gateway could not be asked.
 type askError struct{ text string }
 

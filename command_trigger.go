@@ -74,10 +74,10 @@ func triggerCommandWith(provision func(*caddy.Config) (caddy.Context, error)) *c
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			cmd.SilenceUsage = true
-			return fmt.Errorf("there is nothing to trigger that is called %q: there are confirm, paid, cancelled and expired", args[0])
+			return refuseCall(cmd, fmt.Errorf("there is nothing to trigger that is called %q: there are confirm, paid, cancelled and expired", args[0]))
 		},
 	}
+	cmd.SetFlagErrorFunc(refuseCall) // also of those below it
 	cmd.AddCommand(newTriggerConfirmCommand())
 	for _, event := range []tell.Event{tell.Paid, tell.Cancelled, tell.Expired} {
 		cmd.AddCommand(newTriggerTellCommand(event, provision))
@@ -92,7 +92,7 @@ func newTriggerConfirmCommand() *cobra.Command {
 		Short:   "Sends the confirm webhook of a payment that does not exist",
 		Long:    triggerConfirmLong,
 		Example: "  $ caddy cvs trigger confirm --order 2026-0001 --amount 15000",
-		Args:    cobra.NoArgs,
+		Args:    refuseWords,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return t.end(cmd, t.run(cmd, t.sendConfirm)) },
 	}
 	t.addFlags(cmd)
@@ -109,7 +109,7 @@ func newTriggerTellCommand(event tell.Event, provision func(*caddy.Config) (cadd
 		Short:   "Tells the shop, as a test, that a payment is " + string(event),
 		Long:    triggerTellLong,
 		Example: "  $ caddy cvs trigger " + string(event) + " --order 2026-0001",
-		Args:    cobra.NoArgs,
+		Args:    refuseWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return t.end(cmd, t.run(cmd, func(ctx context.Context, c *triggerConfig) (*triggered, error) { return t.sendTell(ctx, c, event) }))
 		},
