@@ -42,8 +42,9 @@ ledger's place and start the gateway; or put it anywhere and name it:
 
 	ledger /var/backups/cvs.db
 
-What was issued, paid or told after the backup is not in it. What was told
-since is told again, with the same webhook-id.
+What was issued, paid or told after the backup is not in it. An order whose
+barcode was issued since gets a second one if the app asks again: both can be
+paid. What was told since is told again, with the same webhook-id.
 
 With ledger postgres or mysql it is a file all the same. A database has backups
 of its own, which you should rely on. This one is good for looking at it
