@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/tidwall/gjson"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -137,18 +138,21 @@ func brokenConfig(file string, err error) *report {
 	return r
 }
 
-// askAdmin returns a function that asks the admin endpoint of the running Caddy.
+// askAdmin returns a function that asks the admin endpoint of the running Caddy. With admin off there is none, and
+// what answers at the default address is another Caddy.
 func (c *checkCommand) askAdmin(adapted []byte, file string) func(uri string) ([]byte, error) {
 	return func(uri string) ([]byte, error) {
+		if c.address == "" && gjson.GetBytes(adapted, "admin.disabled").Bool() {
+			return nil, errors.New("admin is off")
+		}
 		address, err := caddycmd.DetermineAdminAPIAddress(c.address, adapted, file, c.adapter)
 		if err != nil {
 			return nil, err
 		}
-		resp, err := caddycmd.AdminAPIRequest(address, http.MethodGet, uri, nil, nil)
+		g, err := newGateway(address)
 		if err != nil {
 			return nil, err
 		}
-		defer resp.Body.Close()
-		return io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		return g.ask(context.Background(), http.MethodGet, uri, nil, "ledger")
 	}
 }

@@ -221,6 +221,31 @@ func TestCvsUsesASocket(t *testing.T) {
 	assert.Equal(t, 0, runCvs(t, "retry", "--all", "--config", config).code)
 }
 
+// The check asks the admin endpoint as the other commands do, and no other Caddy where there is none.
+func TestCheckAsksTheAdminEndpoint(t *testing.T) {
+	t.Parallel()
+	const status = `{"ledger":{"store":"file","state":"degraded"}}`
+	socket := filepath.Join(gatewaytest.ShortDir(t), "admin.sock")
+	listener, err := net.Listen("unix", socket)
+	require.NoError(t, err)
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", jsonType)
+		_, _ = io.WriteString(w, status)
+	})}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	config := fmt.Sprintf(`{"admin":{"listen":%q}}`, "unix/"+socket+"|0222")
+	body, err := new(checkCommand).askAdmin([]byte(config), "caddy.json")("/cvs/status")
+	require.NoError(t, err)
+	assert.JSONEq(t, status, string(body))
+	off := []byte(`{"admin":{"disabled":true}}`)
+	_, err = new(checkCommand).askAdmin(off, "caddy.json")("/cvs/status")
+	require.EqualError(t, err, "admin is off")
+	body, err = (&checkCommand{address: "unix/" + socket}).askAdmin(off, "caddy.json")("/cvs/status")
+	require.NoError(t, err)
+	assert.JSONEq(t, status, string(body))
+}
+
 func TestCvsStatus(t *testing.T) {
 	t.Parallel()
 	const calm = `{"accounts":[{"name":"","token":"none","in_use":false}],"total":1,"failing":0,
