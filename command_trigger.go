@@ -58,7 +58,9 @@ fields and signed with the same secret, and shows whether your app would count a
 having heard. The body has "test":true, and an imp_uid that begins with imp_test_.
 
 There is no such payment. The app should verify the signature first, then ignore
-a message whose test is true, and answer as if it had heard.`
+a message whose test is true, and answer as if it had heard. An app that does not
+look at test takes the order for paid, paid back or expired: name one that does
+not exist, or that nobody misses.`
 )
 
 func newTriggerCommand() *cobra.Command { return triggerCommandWith(caddy.ProvisionContext) }

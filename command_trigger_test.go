@@ -334,7 +334,7 @@ func TestTriggerReadsAnyJSON(t *testing.T) {
 // A script must not take a mistyped call for the shop's no.
 func TestTriggerEndsWith2AfterAWrongCall(t *testing.T) {
 	t.Parallel()
-	for _, words := range [][]string{{"payed"}, {"--order", "1"}, {"paid", "--imp-uid", "x"}, {"confirm", "order-1"}, {"confirm", "--amount"}, {"paid"}} {
+	for _, words := range [][]string{{"refunded"}, {"--order", "1"}, {"paid", "--imp-uid", "x"}, {"confirm", "order-1"}, {"confirm", "--amount"}, {"paid"}} {
 		got := runCvs(t, append([]string{"trigger"}, words...)...)
 		assert.Equal(t, 2, got.code, words)
 		assert.Contains(t, got.errors, "Error: ", words)
