@@ -60,7 +60,7 @@ func askLedger(ctx context.Context, n *network) (view ledgerView, running bool) 
 		ok   bool
 	}
 	answered := make(chan result, 1)
-	go func() { // AdminAPIRequest takes no context
+	go func() { // it has a longer time limit of its own
 		var status statusView
 		body, err := n.admin("/cvs/status")
 		answered <- result{status.Ledger, err == nil && json.Unmarshal(body, &status) == nil}

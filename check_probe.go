@@ -141,7 +141,7 @@ func (n *network) probeOnce(ctx context.Context, c *callback) probeAnswer {
 // behind which every webhook is refused.
 func judgeAddress(sees string, c *callback) probeAnswer {
 	if ip, err := netip.ParseAddr(sees); err == nil && isPublicHost(ip.String()) {
-		return probeAnswer{"", ", to addresses of its allow; this machine, " + ip.String() + ", is none", ""}
+		return probeAnswer{"", ", and refuses this machine, " + ip.String() + ", as its allow says", ""}
 	} else if err != nil {
 		sees = "a client without an address"
 	}
