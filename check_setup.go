@@ -184,12 +184,15 @@ func (p *position) site() string {
 	return strings.Join(names, ", ")
 }
 
-// path is the path of a handler's own matcher, "" if it has none.
+// path is the path of a handler's own matcher, or of the innermost block around it that has one: two merchants may
+// share a port. It is "" if there is none.
 func (p *position) path() string {
-	for _, set := range p.routes[len(p.routes)-1].MatcherSets {
-		for _, matcher := range set {
-			if paths, ok := matcher.(*caddyhttp.MatchPath); ok && len(*paths) > 0 {
-				return (*paths)[0]
+	for _, route := range slices.Backward(p.routes) {
+		for _, set := range route.MatcherSets {
+			for _, matcher := range set {
+				if paths, ok := matcher.(*caddyhttp.MatchPath); ok && len(*paths) > 0 {
+					return (*paths)[0]
+				}
 			}
 		}
 	}

@@ -179,6 +179,11 @@ var brokenSetups = []struct {
 		[]string{"warning: cvs_proxy at gateway.example: a call with another Host than gateway.example gets an empty 200, which many apps take for success: listen by port only, as http://:8081 with bind 127.0.0.1"},
 	},
 	{
+		"the second cvs_proxy of a port has no expires_in",
+		[]string{"	cvs_proxy {", "	handle_path /second/* {\n cvs_proxy {\n confirm_url https://shop.example/cvs/confirm\n notice_url https://shop.example/cvs/notice\n }\n }\n cvs_proxy {"},
+		[]string{"warning: cvs_proxy at 127.0.0.1:8081/second/*: has no expires_in: the gateway does not know until when a barcode can be paid whose request has no expired_at: set expires_in, such as 72h"},
+	},
+	{
 		"cvs_proxy lets the app pay back",
 		[]string{"cvs_proxy {", "cvs_proxy {\n serve all"},
 		[]string{"warning: cvs_proxy at 127.0.0.1:8081: serve all lets every app that may call pay back payments: name the calls that the app needs, such as serve POST /payments/prepare"},
