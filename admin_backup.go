@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"time"
@@ -106,11 +107,18 @@ func copyThroughFile(ctx context.Context, from ledger.Movable, w io.Writer) (err
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(name)) }()
+	remove := func() error {
+		if err := os.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	defer func() { err = errors.Join(err, remove()) }()
 	file, err := boltstore.Open(name, boltstore.Options{NoSync: true}) // it does not outlive the process
 	if err != nil {
 		return err
 	}
+	_ = remove() // now, or a killed gateway would leave it behind; Windows keeps the name of an open file
 	if err = ledger.Copy(ctx, from, file); err == nil {
 		err = file.Copy(ctx, w)
 	}

@@ -320,6 +320,38 @@ func backupsLeft(t *testing.T) []string {
 	return found
 }
 
+// looking is the writer of a backup that looks whether a directory is empty.
+type looking struct {
+	t         *testing.T
+	directory string
+	n         int
+}
+
+func (l *looking) Write(p []byte) (int, error) {
+	l.n += len(p)
+	entries, err := os.ReadDir(l.directory)
+	assert.NoError(l.t, err)
+	assert.Empty(l.t, entries)
+	return len(p), nil
+}
+
+// A gateway that is killed cannot remove the file through which the rows of a database are copied.
+func TestBackupOfADatabaseHasNoNameMeanwhile(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("which keeps the name of an open file")
+	}
+	directory := t.TempDir()
+	t.Setenv("TMPDIR", directory)
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	fillFile(t, path, "order-1")
+	from, err := boltstore.Open(path, boltstore.Options{})
+	require.NoError(t, err)
+	out := &looking{t: t, directory: directory}
+	require.NoError(t, copyThroughFile(t.Context(), from, out))
+	assert.NotZero(t, out.n)
+	require.NoError(t, from.Close())
+}
+
 // A client that does not read may not keep a backup open, for which the file grows.
 func TestBackupEndsIfTheClientStalls(t *testing.T) {
 	saved := backupStall
