@@ -296,6 +296,7 @@ func testBackupUnderTraffic(t *testing.T, setup gatewaytest.Setup) {
 		assert.Equal(t, 1, shop.of(fmt.Sprint("done-", i)))
 		assert.Equal(t, 1, shop.of(fmt.Sprint("later-", i)))
 	}
+	g.HTTP.CloseIdleConnections() // they are of the gateway before
 	again := g.Issue(t, first)
 	assert.Equal(t, "1", again.Header.Get("X-Cvs-Reused"), "an order of during the traffic has its barcode still: %s", again.Body)
 }
