@@ -80,6 +80,8 @@ const (
 	// shortMinute is how long a minute of the rules is in the test.
 	shortMinute = 300 * time.Millisecond
 	scrapeEvery = shortMinute / 2
+	// shortSeconds is how many seconds a minute is in which an order waits: the ledger is counted every 15 s.
+	shortSeconds = 2
 )
 
 var (
@@ -104,7 +106,7 @@ func shortened(t *testing.T, rules string) string {
 				return fmt.Sprintf("%dms", (time.Duration(number(match[1])*minutes) * shortMinute).Milliseconds())
 			})
 			line = ruleSeconds.ReplaceAllStringFunc(line, func(text string) string {
-				return fmt.Sprint((time.Duration(number(ruleSeconds.FindStringSubmatch(text)[1])) * shortMinute).Seconds())
+				return strconv.Itoa(number(ruleSeconds.FindStringSubmatch(text)[1]) * shortSeconds)
 			})
 		}
 		lines = append(lines, line)
