@@ -70,12 +70,21 @@ func (p *probe) request(ctx context.Context) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+	r, err := newWebhook(ctx, signed, body)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("User-Agent", "caddy-cvs")
+	return r, nil
+}
+
+// newWebhook returns a request to a signed confirm_url.
+func newWebhook(ctx context.Context, signed string, body []byte) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, signed, bytes.NewReader(body))
 	if err != nil {
 		return nil, errors.New("confirm_url is not the URL of a request") // the error of net/url would repeat the signature
 	}
 	r.Header.Set("Content-Type", strict.JSON)
-	r.Header.Set("User-Agent", "caddy-cvs")
 	return r, nil
 }
 

@@ -5,7 +5,6 @@ package caddycvs
 // the gateway's user can read.
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -233,11 +232,10 @@ func (t *trigger) confirm(ctx context.Context, c *triggerConfig) (*triggered, er
 func sendConfirm(ctx context.Context, signed string, body []byte) (*triggered, error) {
 	ctx, cancel := context.WithTimeout(ctx, triggerTimeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, signed, bytes.NewReader(body))
+	r, err := newWebhook(ctx, signed, body)
 	if err != nil {
-		return nil, errors.New("confirm_url is not the URL of a request") // the error of net/url would repeat the signature
+		return nil, err
 	}
-	r.Header.Set("Content-Type", strict.JSON)
 	result := new(triggered)
 	result.setRequest(shownConfirmURL(r.URL), r.Header, body)
 	transport := &http.Transport{DisableKeepAlives: true} // without a proxy of the environment, as the sender
