@@ -55,22 +55,10 @@ func (s *setup) ledgerStep() step {
 
 // askLedger asks the running Caddy for its ledger.
 func askLedger(ctx context.Context, n *network) (view ledgerView, running bool) {
-	type result struct {
-		view ledgerView
-		ok   bool
-	}
-	answered := make(chan result, 1)
-	go func() { // it has a longer time limit of its own
-		var status statusView
-		body, err := n.admin("/cvs/status")
-		answered <- result{status.Ledger, err == nil && json.Unmarshal(body, &status) == nil}
-	}()
-	select {
-	case got := <-answered:
-		return got.view, got.ok
-	case <-ctx.Done():
-		return view, false
-	}
+	var status statusView
+	body, err := n.admin(ctx, "/cvs/status")
+	running = err == nil && json.Unmarshal(body, &status) == nil
+	return status.Ledger, running
 }
 
 // inspectFile writes and syncs a file beside the ledger. isUp tells that a running Caddy writes the ledger,

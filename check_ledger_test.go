@@ -3,6 +3,7 @@ package caddycvs
 // This file holds tests of what `caddy cvs check` says of the ledger and of several nodes.
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ func init() { caddy.RegisterModule(new(sharedStorage)) }
 func ledgerReport(t *testing.T, place *knownPlace, state string) *report {
 	t.Helper()
 	s := &setup{app: &App{ledger: &appLedger{place: place, needed: true}}}
-	n := &network{limit: time.Second, admin: func(string) ([]byte, error) {
+	n := &network{limit: time.Second, admin: func(context.Context, string) ([]byte, error) {
 		if state == "" {
 			return nil, errors.New("connection refused")
 		}

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,11 +32,11 @@ type network struct {
 	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	own    func() []netip.Addr // this machine's addresses
 	roots  *x509.CertPool      // nil for the system's
-	admin  func(uri string) ([]byte, error)
+	admin  func(ctx context.Context, uri string) ([]byte, error)
 	limit  time.Duration // of each step
 }
 
-func newNetwork(admin func(uri string) ([]byte, error)) *network {
+func newNetwork(admin func(ctx context.Context, uri string) ([]byte, error)) *network {
 	return &network{
 		dial: new(net.Dialer).DialContext,
 		lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
@@ -145,11 +146,7 @@ func connectStep(where string, u *url.URL) step {
 func (n *network) connect(ctx context.Context, u *url.URL) (*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.limit)
 	defer cancel()
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	conn, err := n.dial(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	conn, err := n.dial(ctx, "tcp", net.JoinHostPort(u.Hostname(), strconv.Itoa(portOf(u))))
 	if err != nil {
 		return nil, err
 	}

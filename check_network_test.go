@@ -188,7 +188,7 @@ func (w *world) check(t *testing.T, flags ...string) (code int, out, errOut stri
 		},
 		lookup: func(context.Context, string) ([]netip.Addr, error) { return w.found, nil },
 		own:    func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("203.0.113.7")} },
-		admin: func(string) ([]byte, error) {
+		admin: func(context.Context, string) ([]byte, error) {
 			if w.admin == "" {
 				return nil, errors.New("connection refused")
 			}

@@ -140,8 +140,8 @@ func brokenConfig(file string, err error) *report {
 
 // askAdmin returns a function that asks the admin endpoint of the running Caddy. With admin off there is none, and
 // what answers at the default address is another Caddy.
-func (c *checkCommand) askAdmin(adapted []byte, file string) func(uri string) ([]byte, error) {
-	return func(uri string) ([]byte, error) {
+func (c *checkCommand) askAdmin(adapted []byte, file string) func(ctx context.Context, uri string) ([]byte, error) {
+	return func(ctx context.Context, uri string) ([]byte, error) {
 		if c.address == "" && gjson.GetBytes(adapted, "admin.disabled").Bool() {
 			return nil, errors.New("admin is off")
 		}
@@ -153,6 +153,6 @@ func (c *checkCommand) askAdmin(adapted []byte, file string) func(uri string) ([
 		if err != nil {
 			return nil, err
 		}
-		return g.ask(context.Background(), http.MethodGet, uri, nil, "ledger")
+		return g.ask(ctx, http.MethodGet, uri, nil, "ledger")
 	}
 }

@@ -5,6 +5,7 @@ package caddycvs
 
 import (
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -58,7 +59,7 @@ func (k *spanKind) attributes(r *http.Request) []otelattr.KeyValue {
 	list := append(make([]otelattr.KeyValue, 0, 6),
 		semconv.HTTPRequestMethodKey.String(knownMethod(r.Method)),
 		semconv.URLFull(r.URL.Scheme+"://"+r.URL.Host+path),
-		semconv.ServerAddress(r.URL.Hostname()), semconv.ServerPort(portOf(r)))
+		semconv.ServerAddress(r.URL.Hostname()), semconv.ServerPort(portOf(r.URL)))
 	if k.template != "" {
 		list = append(list, semconv.URLTemplate(k.template))
 	}
@@ -138,11 +139,11 @@ func knownMethod(method string) string {
 	}
 }
 
-func portOf(r *http.Request) int {
-	if port, err := strconv.Atoi(r.URL.Port()); err == nil {
+func portOf(u *url.URL) int {
+	if port, err := strconv.Atoi(u.Port()); err == nil {
 		return port
 	}
-	if r.URL.Scheme == "https" {
+	if u.Scheme == "https" {
 		return 443
 	}
 	return 80
