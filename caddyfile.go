@@ -21,6 +21,7 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("cvs_proxy", parseProxy)
 	httpcaddyfile.RegisterDirective("cvs_confirm", parseConfirmRoutes)
 	httpcaddyfile.RegisterDirective("cvs_notice", parseNoticeRoutes)
+	httpcaddyfile.RegisterHandlerDirective("cvs_barcode", parseBarcode)
 	httpcaddyfile.RegisterHandlerDirective("cvs_sandbox", parseSandbox)
 	// Before every directive that changes or answers a request: after the rewrite or
 	// try_files of a front controller, the shop's own 200 would accept the payment, or acknowledge the
@@ -29,8 +30,9 @@ func init() {
 		httpcaddyfile.RegisterDirectiveOrder(directive, httpcaddyfile.Before, "redir")
 	}
 	// After basic_auth and forward_auth; before handle and route, so that a catch-all of the
-	// shop does not answer the API's paths.
-	for _, directive := range []string{"cvs_proxy", "cvs_sandbox"} {
+	// shop does not answer the API's paths, or get a barcode's number. cvs_sandbox is the last: it
+	// answers everything.
+	for _, directive := range []string{"cvs_proxy", "cvs_barcode", "cvs_sandbox"} {
 		httpcaddyfile.RegisterDirectiveOrder(directive, httpcaddyfile.Before, "invoke")
 	}
 }

@@ -87,6 +87,10 @@ var blockTests = map[string]blockTest{
 		directive: "cvs_notice", config: Tell{}, options: tellOptions, jsonOnly: []string{"url"},
 		caddyfile: ":8080 {\n\tcvs_notice {\n\t\ttell http://127.0.0.1:3000/payments {\n\t\t\tOPTIONS\n\t\t}\n\t}\n}\n",
 	},
+	"cvs_barcode": {
+		directive: "cvs_barcode", config: Barcode{}, options: barcodeOptions,
+		caddyfile: ":8080 {\n\tcvs_barcode /barcode/* {\n\t\tOPTIONS\n\t}\n}\n",
+	},
 	"cvs_sandbox": {
 		directive: "cvs_sandbox", config: Sandbox{}, options: sandboxOptions,
 		caddyfile: ":8480 {\n\tcvs_sandbox {\n\t\tOPTIONS\n\t}\n}\n",
@@ -239,6 +243,12 @@ var tellOptions = map[string]optionTest{
 	"require": {takes: twoArguments, valid: "heard true", repeatable: true},
 	"as":      {takes: oneArgument, valid: "form", rejects: rejectEach(`"VALUE" is none of: json, form`, "xml", "JSON")},
 	"secret":  {takes: oneOrMoreArguments, valid: "{env.FIXTURE_SECRET}", rejects: mergeMaps(wrongSecrets("secret"), map[string]string{`""`: "secret is missing: set it to a placeholder such as {env.PORTONE_SECRET}"})},
+}
+
+var barcodeOptions = map[string]optionTest{
+	"height": {takes: oneArgument, valid: "120", rejects: rejectEach("height must be a number of pixels from 20 to 500", "tall", "0", "19", "501", "-80", "80px", "99.5", "99999999999999999999", "{env.FIXTURE_HEIGHT}")},
+	"scale":  {takes: oneArgument, valid: "4", rejects: rejectEach("scale must be a number of pixels from 1 to 10", "large", "0", "11", "-2", "1.5")},
+	"text":   {takes: noArgument},
 }
 
 var sandboxOptions = map[string]optionTest{

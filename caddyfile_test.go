@@ -276,6 +276,8 @@ const (
 	confirmJSON    = inHTTP + "loading module 'cvs_confirm': decoding module config: http.handlers.cvs_confirm: "
 	inNotice       = inHTTP + "loading module 'cvs_notice': provision http.handlers.cvs_notice: "
 	noticeJSON     = inHTTP + "loading module 'cvs_notice': decoding module config: http.handlers.cvs_notice: "
+	inBarcode      = inHTTP + "loading module 'cvs_barcode': http.handlers.cvs_barcode: invalid configuration: "
+	barcodeJSON    = inHTTP + "loading module 'cvs_barcode': decoding module config: http.handlers.cvs_barcode: "
 	inSandbox      = inHTTP + "loading module 'cvs_sandbox': provision http.handlers.cvs_sandbox: "
 	sandboxJSON    = inHTTP + "loading module 'cvs_sandbox': decoding module config: http.handlers.cvs_sandbox: "
 	inApp          = "loading cvs app module: provision cvs: "
@@ -455,6 +457,12 @@ func TestJSONRejectsMistakes(t *testing.T) {
 		{"tell: secret of another kind", usableApp, tellJSON(`"url":"http://127.0.0.1","secret":["{env.FIXTURE_IMP_SECRET}"]`), inNotice + "tell: secret {env.FIXTURE_IMP_SECRET}: the secret does not begin with whsec_"},
 		{"tell: unknown field", usableApp, tellJSON(`"url":"http://127.0.0.1","method":"PUT"`), noticeJSON + `json: unknown field "method"`},
 
+		{"barcode: without app", ``, `{"handler":"cvs_barcode"}`, ``},
+		{"barcode", ``, `{"handler":"cvs_barcode","height":500,"scale":10,"text":true}`, ``},
+		{"barcode: height", ``, `{"handler":"cvs_barcode","height":501}`, inBarcode + "height must be a number of pixels from 20 to 500"},
+		{"barcode: scale", ``, `{"handler":"cvs_barcode","scale":-1}`, inBarcode + "scale must be a number of pixels from 1 to 10"},
+		{"barcode: unknown field", ``, `{"handler":"cvs_barcode","width":330}`, barcodeJSON + `json: unknown field "width"`},
+
 		{"sandbox: without app", ``, `{"handler":"cvs_sandbox"}`, ``},
 		{"sandbox: imp_key alone", ``, `{"handler":"cvs_sandbox","imp_key":"{env.FIXTURE_IMP_KEY}"}`, inSandbox + "imp_key and imp_secret go together: set both, or none to accept any"},
 		{"sandbox: imp_key literal", ``, `{"handler":"cvs_sandbox","imp_key":"any","imp_secret":"{env.FIXTURE_IMP_SECRET}"}`, inSandbox + "imp_key" + refusedLiteral},
@@ -549,7 +557,7 @@ func checkOwnModules(t *testing.T, config any) {
 		if apps, ok := c["apps"].(map[string]any); ok && apps["cvs"] != nil {
 			rewrite(t, apps["cvs"], new(App))
 		}
-		modules := map[any]any{"cvs_proxy": new(Proxy), "cvs_confirm": new(Confirm), "cvs_notice": new(Notice), "cvs_sandbox": new(Sandbox)}
+		modules := map[any]any{"cvs_proxy": new(Proxy), "cvs_confirm": new(Confirm), "cvs_notice": new(Notice), "cvs_barcode": new(Barcode), "cvs_sandbox": new(Sandbox)}
 		if module := modules[c["handler"]]; module != nil {
 			options := maps.Clone(c)
 			delete(options, "handler")

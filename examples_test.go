@@ -47,7 +47,7 @@ func configurations(t *testing.T) map[string]string {
 			configs[name] = accounts + block
 		}
 	}
-	require.Len(t, configs, 6+9)
+	require.Len(t, configs, 6+10)
 	return configs
 }
 
@@ -255,7 +255,7 @@ func TestShownJSONLoads(t *testing.T) {
 func TestREADMENamesEveryOption(t *testing.T) {
 	t.Parallel()
 	readme := strings.Join(fenced(t, "caddyfile"), "\n")
-	for _, module := range []reflect.Type{reflect.TypeFor[App](), reflect.TypeFor[Ledger](), reflect.TypeFor[Proxy](), reflect.TypeFor[Confirm](), reflect.TypeFor[OrderCheck](), reflect.TypeFor[Notice](), reflect.TypeFor[Tell](), reflect.TypeFor[Sandbox]()} {
+	for _, module := range []reflect.Type{reflect.TypeFor[App](), reflect.TypeFor[Ledger](), reflect.TypeFor[Proxy](), reflect.TypeFor[Confirm](), reflect.TypeFor[OrderCheck](), reflect.TypeFor[Notice](), reflect.TypeFor[Tell](), reflect.TypeFor[Barcode](), reflect.TypeFor[Sandbox]()} {
 		options := jsonOptions(module)
 		require.NotEmpty(t, options)
 		for _, option := range options {

@@ -3,9 +3,10 @@
 // It knows bars and their sizes. It does not know the API, nor whose number it draws.
 package code128
 
-// This file holds all of it: SVG, which draws the bars.
+// This file holds what the pictures have in common: their sizes, and the bars themselves.
 
 import (
+	"errors"
 	"fmt"
 	"image/color"
 	"strings"
@@ -16,39 +17,64 @@ import (
 const (
 	// QuietZone is the blank at each side that a scanner needs, in modules, the width of the narrowest bar.
 	QuietZone = 10
-	// Height is the height of the bars in modules.
-	Height = 40
+	// DefaultScale is the width of a module in pixels: bars of whole pixels stay sharp.
+	DefaultScale = 2
+	// DefaultHeight is the height of the bars in pixels.
+	DefaultHeight = 80
+	// MaxDigits is the length of the longest number that can stand below its bars without being wider.
+	MaxDigits = 48
 
-	pixels = 2 // for a module: bars of whole pixels stay sharp
+	// What stands below the bars, in modules: a gap, the digits, a gap.
+	textGap    = 3
+	textHeight = 7
+	groupSize  = 4 // digits
 )
 
-// SVG returns a barcode as an <svg> element: black bars on white, with the quiet zones that the standard asks for, and
-// 2 pixels for a module unless the page says otherwise. It is hidden from screen readers, for which the number must stand
-// beside it. The text is 1 to 80 printable ASCII characters; digits take half the width of others.
-func SVG(text string) (string, error) {
+// Picture says how a barcode is drawn: black bars on white, with the quiet zones that the standard asks for.
+type Picture struct {
+	Scale  int  // pixels for a module, positive
+	Height int  // of the bars, in pixels, positive
+	Text   bool // the number stands below the bars; it must have digits only, at most MaxDigits
+}
+
+// encode returns a barcode with its quiet zones, a value for each module: true is black. The text is 1 to 80 printable
+// ASCII characters; digits take half the width of others.
+func encode(text string) ([]bool, error) {
 	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return "", fmt.Errorf("drawing barcode: Code 128 has printable ASCII characters only")
+		return nil, errors.New("drawing barcode: Code 128 has printable ASCII characters only")
 	}
 	symbol, err := code128.Encode(text)
 	if err != nil {
-		return "", fmt.Errorf("drawing barcode: %w", err)
+		return nil, fmt.Errorf("drawing barcode: %w", err)
 	}
-	modules := symbol.Bounds().Dx()
-	width := modules + 2*QuietZone
-	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" shape-rendering="crispEdges" aria-hidden="true">`,
-		pixels*width, pixels*Height, width, Height)
-	b.WriteString(`<path fill="#fff" d="M0 0h` + fmt.Sprint(width) + `v` + fmt.Sprint(Height) + `H0z"/><path d="`)
-	for start := 0; start < modules; {
-		end := start + 1
-		for end < modules && symbol.At(end, 0) == symbol.At(start, 0) {
-			end++
-		}
-		if symbol.At(start, 0) == color.Black {
-			fmt.Fprintf(&b, "M%d 0h%dv%dh-%dz", QuietZone+start, end-start, Height, end-start)
-		}
-		start = end
+	width := symbol.Bounds().Dx()
+	modules := make([]bool, width+2*QuietZone)
+	for x := range width {
+		modules[QuietZone+x] = symbol.At(x, 0) == color.Black
 	}
-	b.WriteString(`"/></svg>`)
-	return b.String(), nil
+	return modules, nil
+}
+
+// encode returns the modules of the barcode, and refuses a text that cannot stand below it.
+func (p Picture) encode(text string) ([]bool, error) {
+	if p.Text && (len(text) > MaxDigits || strings.ContainsFunc(text, func(r rune) bool { return r < '0' || r > '9' })) {
+		return nil, fmt.Errorf("drawing barcode: only digits, %d at most, can stand below the bars", MaxDigits)
+	}
+	return encode(text)
+}
+
+// fullHeight is the height of the picture in pixels.
+func (p Picture) fullHeight() int {
+	if !p.Text {
+		return p.Height
+	}
+	return p.Height + (textGap+textHeight+textGap)*p.Scale
+}
+
+// groups returns the number in groups of four digits, as people read it out.
+func groups(number string) (groups []string) {
+	for len(number) > groupSize {
+		groups, number = append(groups, number[:groupSize]), number[groupSize:]
+	}
+	return append(groups, number)
 }
