@@ -118,11 +118,11 @@ func TestPNGHasTheBarsOfTheSVG(t *testing.T) {
 			require.NoError(t, err)
 			var runs string
 			last := picture.Bounds().Dx() - p.Scale*code128.QuietZone
-			for start, end := p.Scale*first, 0; start < last; start = end {
-				for end = start; end < last && picture.At(end, 0) == picture.At(start, 0); {
-					end++
+			for start, x := p.Scale*first, p.Scale*first+1; x <= last; x++ {
+				if x == last || picture.At(x, 0) != picture.At(start, 0) {
+					runs += strconv.Itoa((x - start) / p.Scale)
+					start = x
 				}
-				runs += strconv.Itoa((end - start) / p.Scale)
 			}
 			assert.Equal(t, want, runs, text)
 			assert.Contains(t, svg, fmt.Sprintf(`width="%d" height="%d"`, picture.Bounds().Dx(), picture.Bounds().Dy()))
