@@ -97,9 +97,7 @@ func (b *Barcode) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	header.Set("Content-Type", contentType)
 	header.Set("Content-Length", strconv.Itoa(len(content)))
 	header.Set("X-Content-Type-Options", "nosniff")
-	if r.Method == http.MethodGet {
-		_, _ = w.Write(content)
-	}
+	_, _ = w.Write(content)
 	return nil
 }
 

@@ -4,13 +4,17 @@ package caddycvs
 // the pictures themselves are in barcode_read_test.go.
 
 import (
+	"bufio"
 	"encoding/xml"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -102,6 +106,22 @@ func TestBarcodeAnswersWhatIsNoPicture(t *testing.T) {
 		refused(method, "/barcode/"+aNumber, http.StatusMethodNotAllowed)
 	}
 	assert.Equal(t, 0, g.Shop.Count())
+}
+
+// The sender of a body that never comes gets the answer at once.
+func TestBarcodeDoesNotWaitForABody(t *testing.T) {
+	t.Parallel()
+	_, site := startBarcode(t, "cvs_barcode /barcode/*")
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", gatewaytest.Host(site))
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+	_, err = io.WriteString(conn, "POST /barcode/1.svg HTTP/1.1\r\nHost: "+gatewaytest.Host(site)+"\r\nContent-Length: 1000\r\n\r\n")
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	assert.Equal(t, http.StatusMethodNotAllowed, resp.StatusCode)
 }
 
 func TestBarcodesNumberIsInNoLog(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"sync"
 )
 
 // PNG returns a barcode as a PNG file with two colours, one bit for a pixel. The text is 1 to 80 printable ASCII characters.
@@ -16,9 +17,21 @@ func (p Picture) PNG(text string) ([]byte, error) {
 		return nil, err
 	}
 	var b bytes.Buffer
-	err = png.Encode(&b, &raster{p, modules, p.textRows(text, len(modules))})
+	err = encoder.Encode(&b, &raster{p, modules, p.textRows(text, len(modules))})
 	return b.Bytes(), err
 }
+
+var encoder = png.Encoder{BufferPool: new(buffers)}
+
+// buffers keeps the encoder's buffers, of about 1 MB, for the next picture.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() *png.EncoderBuffer {
+	buffer, _ := b.pool.Get().(*png.EncoderBuffer)
+	return buffer
+}
+
+func (b *buffers) Put(buffer *png.EncoderBuffer) { b.pool.Put(buffer) }
 
 // raster is the picture as the PNG encoder reads it. It computes each pixel, because all rows of the bars are the same:
 // a large picture needs no memory.
@@ -56,7 +69,6 @@ func (r *raster) ColorIndexAt(x, y int) uint8 {
 const (
 	digitWidth = 5
 	advance    = digitWidth + 1 // to the next digit, in modules
-	groupGap   = 2              // more, to the next group: so 48 digits are not wider than their bars
 )
 
 // digits are the digits' shapes, a byte for each row and a bit for each module.
@@ -83,13 +95,17 @@ func (p Picture) textRows(number string, modules int) [][]bool {
 		rows[textGap+i] = make([]bool, modules)
 	}
 	parts := groups(number)
-	x := (modules - len(number)*advance - (len(parts)-1)*groupGap + 1) / 2
+	room, gaps, gap := modules-len(number)*advance, len(parts)-1, 0
+	if gaps > 0 {
+		gap = min(advance, room/gaps)
+	}
+	x := (room - gaps*gap + 1) / 2
 	for _, part := range parts {
 		for _, digit := range part {
 			drawDigit(rows[textGap:], x, digits[digit-'0'])
 			x += advance
 		}
-		x += groupGap
+		x += gap
 	}
 	return rows
 }
