@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,6 +80,18 @@ func TestBarcodeServesPicturesUnderAnyPath(t *testing.T) {
 	g, site := startBarcode(t, "cvs_barcode /barcode/*\nhandle_path /voucher/* {\ncvs_barcode\n}")
 	for _, path := range []string{"/barcode/1.svg", "/Barcode/1.png", "//barcode//1.svg", "/barcode/2026/1.svg", "/voucher/1.png", "/barcode/%31.svg", "/barcode/1.svg?v=2", "/barcode/" + strings.Repeat("8", 48) + ".png"} {
 		assert.Equal(t, http.StatusOK, g.Do(t, http.MethodGet, site+path, "", "").Status, path)
+	}
+}
+
+// A front controller in a block does not take the pictures.
+func TestBarcodeComesBeforeTheShopsBlocks(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(root, "index.php"), nil, 0o600))
+	for _, block := range []string{"handle", "route", "handle /barcode/*"} {
+		g, site := startBarcode(t, block+" {\nroot "+root+"\ntry_files {path} /index.php\nreverse_proxy SHOP\n}\ncvs_barcode /barcode/*")
+		assert.Equal(t, "image/png", g.Do(t, http.MethodGet, site+"/barcode/1.png", "", "").Header.Get("Content-Type"), block)
+		assert.Equal(t, 0, g.Shop.Count(), block)
 	}
 }
 
