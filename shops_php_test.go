@@ -6,6 +6,7 @@ package caddycvs
 import (
 	"bytes"
 	"encoding/base64"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -237,7 +238,7 @@ func TestPHPShopHearsOnlyWhatCaddyTells(t *testing.T) {
 	stock := func() int { return s.number(t, "SELECT stock FROM products WHERE id = 'lamp'") }
 	assert.Equal(t, 1, s.number(t, "SELECT barcode = '"+barcode+"' FROM orders"))
 	impUID := s.text(t, "SELECT imp_uid FROM orders")
-	check := func() int {
+	check := func(impUID string) int {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.app+path+"/payable", nil)
 		require.NoError(t, err)
 		r.Header.Set("X-Cvs-Imp-Uid", impUID)
@@ -264,13 +265,16 @@ func TestPHPShopHearsOnlyWhatCaddyTells(t *testing.T) {
 	refused(200, with(func(m *tell.Message) { m.Test = true }), phpShopSecret, 0)
 	refused(200, with(func(m *tell.Message) { m.Event, m.ImpUID = tell.Expired, "imp_other" }), phpShopSecret, 0)
 
-	require.Equal(t, http.StatusOK, check())
-	require.Equal(t, http.StatusOK, check(), "asked twice")
+	require.Equal(t, http.StatusConflict, check("imp_other"))
+	require.Equal(t, http.StatusConflict, check(""))
+	require.Equal(t, 1, stock())
+	require.Equal(t, http.StatusOK, check(impUID))
+	require.Equal(t, http.StatusOK, check(impUID), "asked twice")
 	require.Equal(t, 0, stock())
 	require.Equal(t, 200, s.tell(t, with(func(m *tell.Message) { m.Event = tell.Expired }), phpShopSecret, 0))
 	assert.Equal(t, "expired", s.state(t, path))
 	assert.Equal(t, 1, stock(), "the item goes back")
-	assert.Equal(t, http.StatusConflict, check())
+	assert.Equal(t, http.StatusConflict, check(impUID))
 	for range 2 { // paid all the same, and told twice
 		require.Equal(t, 200, s.tell(t, paid, phpShopSecret, 0))
 		assert.Equal(t, "paid", s.state(t, path))
@@ -284,4 +288,24 @@ func TestPHPShopHearsOnlyWhatCaddyTells(t *testing.T) {
 	assert.Equal(t, 30000, s.number(t, "SELECT refunded FROM orders"))
 	require.Equal(t, 200, s.tell(t, paid, phpShopSecret, 0), "told again after a restore")
 	assert.Equal(t, "cancelled", s.state(t, path))
+}
+
+// PHP has no credential of the API: only Caddy's configuration names one. And what an existing shop copies stays short.
+func TestPHPShopHoldsNoCredential(t *testing.T) {
+	t.Parallel()
+	files := 0
+	require.NoError(t, filepath.WalkDir("examples/php", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || entry.Name() == "Caddyfile" || entry.Name() == "README.md" {
+			return err
+		}
+		files++
+		content, err := os.ReadFile(name)
+		require.NoError(t, err)
+		assert.NotRegexp(t, `(?i)imp_key|imp_secret|PORTONE_|getToken|access_token`, string(content), name)
+		if strings.HasPrefix(name, "examples/php/gateway/") {
+			assert.LessOrEqual(t, strings.Count(string(content), "\n"), 55, "%s fits on a screen", name)
+		}
+		return nil
+	}))
+	assert.Greater(t, files, 10)
 }
