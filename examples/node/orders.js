@@ -1,0 +1,90 @@
+// This file holds the orders and the stock. They are in a JSON file, because the Node of Debian 12 has no node:sqlite. A real shop
+// has its database here, in which each change below is one transaction.
+import { randomBytes } from 'node:crypto';
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+
+const file = process.env.SHOP_DATA || 'orders.json';
+const lifetime = Number(process.env.SHOP_LIFETIME || 72 * 60 * 60); // of a barcode, in seconds
+
+let data = {
+	products: {
+		umbrella: { name: '접이식 우산', price: 15000, stock: 5 },
+		lamp: { name: '한정판 램프', price: 30000, stock: 1 },
+	},
+	orders: {},
+};
+if (existsSync(file)) data = JSON.parse(readFileSync(file, 'utf8'));
+
+// change makes a change on disk first: if that fails, it has not happened, and Caddy tells it again.
+function change(edit) {
+	const next = structuredClone(data);
+	edit(next);
+	const fd = openSync(`${file}.new`, 'w');
+	try {
+		writeFileSync(fd, JSON.stringify(next));
+		fsyncSync(fd);
+	} finally {
+		closeSync(fd);
+	}
+	renameSync(`${file}.new`, file);
+	data = next;
+}
+
+// changeOrder changes an order if the condition holds.
+function changeOrder(id, condition, edit) {
+	if (condition(data.orders[id])) change((next) => edit(next.orders[id], next));
+}
+
+const now = () => Math.floor(Date.now() / 1000);
+const own = (object, key) => (Object.hasOwn(object, key) ? object[key] : undefined);
+
+export const products = () => Object.entries(data.products).map(([id, p]) => ({ id, ...p }));
+export const product = (id) => own(data.products, id);
+export const find = (id) => own(data.orders, id);
+export const overdue = (order) => order.state === 'waiting' && order.expires <= now();
+
+// create returns a new order of a product. Whoever knows its number can open its page, so the number is random.
+export function create(productID) {
+	const { name, price } = data.products[productID];
+	const id = `order-${randomBytes(8).toString('hex')}`;
+	change((next) => {
+		next.orders[id] = {
+			id, product: productID, name, amount: price, state: 'waiting', expires: now() + lifetime,
+			barcode: null, impUid: null, paidAt: null, refunded: 0,
+		};
+	});
+	return find(id);
+}
+
+// reopen gives an order that is to get a barcode a deadline that has not passed.
+export function reopen(id) {
+	changeOrder(id, (o) => o.state === 'expired' || (overdue(o) && !o.barcode), (o) => {
+		Object.assign(o, { state: 'waiting', expires: now() + lifetime, barcode: null, impUid: null });
+	});
+	return find(id);
+}
+
+// issued keeps the barcode, unless the order was paid meanwhile.
+export function issued(id, impUid, barcode) {
+	changeOrder(id, (o) => o.state === 'waiting', (o) => Object.assign(o, { impUid, barcode }));
+}
+
+// paid also takes an order whose barcode had expired: the money is there.
+export function paid(id, impUid, paidAt) {
+	changeOrder(id, (o) => o.state === 'waiting' || o.state === 'expired', (o, next) => {
+		Object.assign(o, { state: 'paid', impUid, paidAt });
+		const p = next.products[o.product];
+		p.stock = Math.max(0, p.stock - 1);
+	});
+}
+
+// cancelled notes what was paid back until now, in part or in whole, of the payment that paid the order.
+export function cancelled(id, impUid, refunded) {
+	const wasPaid = (o) => o.state === 'paid' || o.state === 'cancelled';
+	changeOrder(id, (o) => wasPaid(o) && o.impUid === impUid, (o) => Object.assign(o, { state: 'cancelled', refunded }));
+}
+
+// expired concerns the order's present barcode only.
+export function expired(id, impUid) {
+	changeOrder(id, (o) => o.state === 'waiting' && o.impUid === impUid, (o) => Object.assign(o, { state: 'expired' }));
+}
