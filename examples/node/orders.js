@@ -78,10 +78,10 @@ export function paid(id, impUid, paidAt) {
 	});
 }
 
-// cancelled notes what was paid back until now, in part or in whole, of the payment that paid the order.
+// cancelled notes what was paid back until now of the payment that paid the order. Only all of it makes the order a cancelled one.
 export function cancelled(id, impUid, refunded) {
-	const wasPaid = (o) => o.state === 'paid' || o.state === 'cancelled';
-	changeOrder(id, (o) => wasPaid(o) && o.impUid === impUid, (o) => Object.assign(o, { state: 'cancelled', refunded }));
+	const more = (o) => o.state === 'paid' && o.impUid === impUid && refunded > o.refunded;
+	changeOrder(id, more, (o) => Object.assign(o, { state: refunded < o.amount ? 'paid' : 'cancelled', refunded }));
 }
 
 // expired concerns the order's present barcode only.

@@ -64,8 +64,8 @@ ${o.state === 'waiting' && o.barcode && !overdue ? voucher(o) : html`<section cl
 function status(o, overdue) {
 	const is = (kind, word, text) => html`<p role="status" class="${kind}"><strong>${word}</strong> ${text}</p>`;
 	switch (o.state) {
-	case 'paid': return is('paid', '결제 완료', '감사합니다. 상품을 준비하겠습니다.');
-	case 'cancelled': return is('cancelled', '취소', `${won(o.refunded)}을 환불해 드렸습니다.`);
+	case 'paid': return is('paid', '결제 완료', o.refunded ? refund(o) : '감사합니다. 상품을 준비하겠습니다.');
+	case 'cancelled': return is('cancelled', '취소', refund(o));
 	case 'expired': return html`${is('expired', '만료', '결제 기한이 지났습니다.')}
 <form method="post" action="/orders/${o.id}/barcode"><button>새 바코드 받기</button></form>`;
 	}
@@ -74,6 +74,8 @@ function status(o, overdue) {
 	return html`${is('waiting', '결제 대기', '바코드를 발급받지 못했습니다. 다시 시도하셔도 두 번 결제되지 않습니다.')}
 <p><a class="button" href="/orders/${o.id}">다시 시도</a></p>`;
 }
+
+const refund = (o) => `${won(o.refunded)}을 환불해 드렸습니다.`;
 
 const details = (o) => html`<dl>
 <div class="amount"><dt>결제 금액</dt><dd>${won(o.amount)}</dd></div>

@@ -95,11 +95,12 @@ def paid(order_id, imp_uid, paid_at):
 
 
 def cancelled(order_id, imp_uid, refunded):
-    """Notes what was paid back until now, in part or in whole, of the payment that paid the order."""
+    """Notes what was paid back until now of the payment that paid the order. Only all of it makes the order a cancelled one."""
     with database() as db:
         db.execute(
-            "UPDATE orders SET state = 'cancelled', refunded = ? WHERE id = ? AND imp_uid = ? AND state IN ('paid', 'cancelled')",
-            (refunded, order_id, imp_uid),
+            "UPDATE orders SET refunded = ?, state = CASE WHEN ? < amount THEN 'paid' ELSE 'cancelled' END"
+            " WHERE id = ? AND imp_uid = ? AND state = 'paid' AND refunded < ?",
+            (refunded, refunded, order_id, imp_uid, refunded),
         )
 
 
