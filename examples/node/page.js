@@ -14,7 +14,9 @@ class HTML extends String {}
 
 const won = (amount) => `${amount.toLocaleString('ko-KR')}원`;
 const groups = (number) => number.replace(/.{4}(?=.)/g, '$& ');
-const seoul = new Intl.DateTimeFormat('ko-KR', { timeZone: 'Asia/Seoul', dateStyle: 'long', timeStyle: 'short', hourCycle: 'h23' });
+const seoul = new Intl.DateTimeFormat('ko-KR', {
+	timeZone: 'Asia/Seoul', year: 'numeric', month: 'long', day: 'numeric', hour: '2-digit', minute: '2-digit', hourCycle: 'h23',
+});
 const until = (seconds) => `${seoul.format(seconds * 1000)}까지`;
 
 const layout = (title, main) => html`<!doctype html>
