@@ -8,7 +8,7 @@ const lifetime = Number(process.env.SHOP_LIFETIME || 72 * 60 * 60); // of a barc
 
 let data = {
 	products: {
-		umbrella: { name: '접이식 우산', price: 15000, stock: 5 },
+		umbrella: { name: '접이식 우산', price: 15000, stock: 100 },
 		lamp: { name: '한정판 램프', price: 30000, stock: 1 },
 	},
 	orders: {},

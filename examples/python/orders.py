@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS products (id TEXT PRIMARY KEY, name TEXT, price INTEG
 CREATE TABLE IF NOT EXISTS orders (
     id TEXT PRIMARY KEY, product TEXT, name TEXT, amount INTEGER, state TEXT DEFAULT 'waiting', expires INTEGER,
     barcode TEXT, imp_uid TEXT, paid_at INTEGER, refunded INTEGER DEFAULT 0);
-INSERT OR IGNORE INTO products VALUES ('umbrella', '접이식 우산', 15000, 5), ('lamp', '한정판 램프', 30000, 1);
+INSERT OR IGNORE INTO products VALUES ('umbrella', '접이식 우산', 15000, 100), ('lamp', '한정판 램프', 30000, 1);
 """
 
 

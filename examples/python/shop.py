@@ -4,13 +4,12 @@ import os
 from datetime import datetime, timedelta, timezone
 
 import requests
-from flask import Flask, jsonify, redirect, render_template, request
+from flask import Flask, abort, jsonify, redirect, render_template, request
 
 import orders
 from gateway import ask, gateway
 
 app = Flask(__name__)
-app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
 app.register_blueprint(gateway)
 
 SEOUL = timezone(timedelta(hours=9))
@@ -30,6 +29,12 @@ def groups(number):
 def until(seconds):
     t = datetime.fromtimestamp(seconds, SEOUL)
     return f"{t.year}년 {t.month}월 {t.day}일 {t:%H:%M}까지"
+
+
+@app.before_request
+def limit():
+    if (request.content_length or 0) > 64 * 1024:  # MAX_CONTENT_LENGTH of Debian's Flask limits forms only
+        abort(413)
 
 
 @app.after_request
