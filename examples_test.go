@@ -35,7 +35,10 @@ func configurations(t *testing.T) map[string]string {
 	files, err := filepath.Glob("examples/*.caddyfile")
 	require.NoError(t, err)
 	require.Len(t, files, 4)
-	for _, name := range append(files, "examples/quickstart/Caddyfile", "examples/systemd/Caddyfile") {
+	folders, err := filepath.Glob("examples/*/Caddyfile")
+	require.NoError(t, err)
+	require.Subset(t, folders, []string{"examples/node/Caddyfile", "examples/python/Caddyfile", "examples/quickstart/Caddyfile", "examples/systemd/Caddyfile"})
+	for _, name := range append(files, folders...) {
 		content, err := os.ReadFile(name)
 		require.NoError(t, err)
 		configs[name] = strings.ReplaceAll(string(content), "{$CVS_SECRETS}", "/run/secrets") // the unit sets it
@@ -47,7 +50,7 @@ func configurations(t *testing.T) map[string]string {
 			configs[name] = accounts + block
 		}
 	}
-	require.Len(t, configs, 6+10)
+	require.Len(t, configs, len(files)+len(folders)+10)
 	return configs
 }
 
@@ -128,7 +131,7 @@ func TestShownGatewaysListenForEveryHost(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, 9, gateways)
+	assert.Equal(t, 11, gateways)
 }
 
 func servers(t *testing.T, cfg *caddy.Config) map[string]*caddyhttp.Server {
