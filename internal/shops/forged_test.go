@@ -1,0 +1,127 @@
+package shops
+
+// This file holds what a shop must not believe: forged notices and tells, and tests.
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client/tell"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
+)
+
+// message is a tell as it goes over the wire.
+type message struct {
+	body   string
+	header map[string]string
+}
+
+// news returns what Caddy would tell of an order of an umbrella.
+func (s *stand) news(id, impUID string, event tell.Event) *tell.Message {
+	return &tell.Message{
+		ImpUID: impUID, MerchantUID: id, Event: event, Status: "paid", Amount: "15000", CancelAmount: "0", PaidAt: time.Now().Unix(),
+	}
+}
+
+// signed returns a tell that is signed as Caddy does it.
+func (s *stand) signed(t *testing.T, news *tell.Message) message {
+	t.Helper()
+	return s.signedAt(t, news, gatewaytest.Canaries["CVS_TEST_NOTICE_SECRET"], time.Now())
+}
+
+func (s *stand) signedAt(t *testing.T, news *tell.Message, secret string, at time.Time) message {
+	t.Helper()
+	key, err := tell.ParseSecret(secret)
+	require.NoError(t, err)
+	contentType, body := news.Encode(false)
+	return message{string(body), map[string]string{
+		"Content-Type": contentType, "Webhook-Id": news.ID(), "Webhook-Timestamp": strconv.FormatInt(at.Unix(), 10),
+		"Webhook-Signature": tell.Sign([]tell.Secret{key}, news.ID(), at, body),
+	}}
+}
+
+// tell sends a tell to the shop as Caddy does it, past the site.
+func (s *stand) tell(t *testing.T, id string, m message) gatewaytest.Answer {
+	t.Helper()
+	return s.tellAt(t, "http://"+s.app, id, m)
+}
+
+func (s *stand) tellAt(t *testing.T, base, id string, m message) gatewaytest.Answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/payments/"+id, strings.NewReader(m.body))
+	require.NoError(t, err)
+	for name, value := range m.header {
+		r.Header.Set(name, value)
+	}
+	return s.Send(t, r)
+}
+
+// forgedNotice sends a notice of an order that is not paid: altered, and the genuine URL by somebody who has seen it.
+func forgedNotice(t *testing.T, s *stand) {
+	id, p := s.buy(t, "umbrella")
+	_, urls := s.API.WebhookURLs(p.ImpUID)
+	require.Len(t, urls, 1)
+	body := `{"imp_uid":"` + p.ImpUID + `","merchant_uid":"` + id + `","status":"paid"}`
+	forged := gatewaytest.AlterQuery(t, urls[0], "cvs_sig", strings.Repeat("A", 22))
+	assert.Equal(t, http.StatusForbidden, s.Do(t, http.MethodPost, forged, gatewaytest.JSONType, body).Status)
+	assert.Equal(t, http.StatusOK, s.Do(t, http.MethodPost, urls[0], gatewaytest.JSONType, body).Status, "the API is asked, not the notice believed")
+	unsigned, _, _ := strings.Cut(urls[0], "?")
+	s.Do(t, http.MethodPost, unsigned, gatewaytest.JSONType, body)
+
+	isPaid(t, s, "") // what was to be told is told by now
+	assert.Equal(t, "waiting", s.state(t, id))
+}
+
+func forgedTell(t *testing.T, s *stand) {
+	id, p := s.buy(t, "umbrella")
+	news := s.news(id, p.ImpUID, tell.Paid)
+	good := s.signed(t, news)
+	assert.Equal(t, http.StatusNotFound, s.tellAt(t, s.Outside, id, good).Status, "the public site tells nobody")
+	if s.unsigned {
+		assert.Equal(t, "waiting", s.state(t, id))
+		return
+	}
+	const other = "whsec_b3RoZXItc2VjcmV0LW9mLTMyLWJ5dGVzLWFuZC1tb3Jl"
+	altered, unsigned := s.signed(t, news), s.signed(t, news)
+	altered.body = strings.Replace(altered.body, `"paid"`, `"Paid"`, 1)
+	delete(unsigned.header, "Webhook-Signature")
+	for name, m := range map[string]message{
+		"another secret": s.signedAt(t, news, other, time.Now()),
+		"altered":        altered,
+		"no signature":   unsigned,
+		"an old one":     s.signedAt(t, news, gatewaytest.Canaries["CVS_TEST_NOTICE_SECRET"], time.Now().Add(-time.Hour)),
+		"of the future":  s.signedAt(t, news, gatewaytest.Canaries["CVS_TEST_NOTICE_SECRET"], time.Now().Add(time.Hour)),
+	} {
+		assert.Equal(t, http.StatusUnauthorized, s.tell(t, id, m).Status, name)
+	}
+	assert.Equal(t, "waiting", s.state(t, id))
+
+	// A genuine message of one order, sent to the path of another, is about its own.
+	elsewhere, _ := s.buy(t, "umbrella")
+	s.tell(t, elsewhere, good)
+	assert.Equal(t, "waiting", s.state(t, elsewhere))
+}
+
+// The operator tries the way with caddy cvs trigger. Also a test must be genuine.
+func testTell(t *testing.T, s *stand) {
+	id, p := s.buy(t, "umbrella")
+	for _, event := range []tell.Event{tell.Paid, tell.Cancelled, tell.Expired} {
+		news := s.news(id, p.ImpUID, event)
+		news.Test = true
+		a := s.tell(t, id, s.signed(t, news))
+		require.Equal(t, http.StatusOK, a.Status, a.Body)
+		assert.Equal(t, true, a.Field(t, "heard"))
+		forged := s.signed(t, news)
+		delete(forged.header, "Webhook-Signature")
+		if !s.unsigned {
+			assert.Equal(t, http.StatusUnauthorized, s.tell(t, id, forged).Status)
+		}
+	}
+	assert.Equal(t, "waiting", s.state(t, id))
+}

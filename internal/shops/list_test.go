@@ -1,0 +1,202 @@
+package shops
+
+// This file holds the list that every shop must pass.
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
+)
+
+// acceptance is the list. The items run in this order at one stand: the last ones leave the shop with another configuration,
+// or without lamps.
+var acceptance = []struct {
+	name string
+	item func(t *testing.T, s *stand)
+}{
+	{"shows its products in Korean", productsAreShown},
+	{"shows a voucher, and the same one at each reload", voucherStays},
+	{"is paid in cash", func(t *testing.T, s *stand) { isPaid(t, s, emulator.PayTypeCash) }},
+	{"is paid by card", func(t *testing.T, s *stand) { isPaid(t, s, emulator.PayTypeCard) }},
+	{"refuses with a reason", refusesWithReason},
+	{"takes no other amount", takesNoOtherAmount},
+	{"hears of a payment after it was down", downWhilePaid},
+	{"takes no money while it is down", downAtTheTill},
+	{"hears of a payment without its notice", noticeLost},
+	{"pays back, in part and all", paysBack},
+	{"believes no forged notice", forgedNotice},
+	{"believes no forged tell", forgedTell},
+	{"hears a test, and does nothing", testTell},
+	{"sells the last lamp once", soldOut},
+	{"lets a barcode expire, and gives a new one", expires},
+}
+
+func TestShops(t *testing.T) {
+	t.Parallel()
+	for _, of := range list {
+		t.Run(of.folder, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, of)
+			for _, entry := range acceptance {
+				t.Run(entry.name, func(t *testing.T) { entry.item(t, s) })
+			}
+		})
+	}
+}
+
+func productsAreShown(t *testing.T, s *stand) {
+	a := s.Do(t, http.MethodGet, s.Outside+"/", "", "")
+	require.Equal(t, http.StatusOK, a.Status)
+	for _, text := range []string{`lang="ko"`, "우산", "15,000원", "램프", "주문하기"} {
+		assert.Contains(t, a.Body, text)
+	}
+	assert.Equal(t, http.StatusBadRequest, s.Do(t, http.MethodPost, s.Outside+"/orders", gatewaytest.FormType, "product=car").Status)
+	for _, path := range []string{"/orders/order-none", "/nothing"} {
+		assert.Equal(t, http.StatusNotFound, s.Do(t, http.MethodGet, s.Outside+path, "", "").Status, path)
+	}
+}
+
+func voucherStays(t *testing.T, s *stand) {
+	before := len(s.API.Payments())
+	id := s.order(t, "umbrella")
+	page := s.voucher(t, id)
+	barcode := number(t, page)
+	assert.Contains(t, page, "<strong>결제 대기</strong>")
+	assert.Contains(t, page, "15,000원")
+	assert.Regexp(t, `\d{4}년 \d{1,2}월 \d{1,2}일 \d\d:\d\d까지`, page)
+	if !s.drawsItself {
+		require.Contains(t, page, `<img src="/barcode/`+barcode+`.svg"`)
+		picture := s.Do(t, http.MethodGet, s.Outside+"/barcode/"+barcode+".svg", "", "")
+		assert.Equal(t, http.StatusOK, picture.Status)
+		assert.Contains(t, picture.Header.Get("Content-Type"), "image/svg+xml")
+	}
+	for range 3 {
+		assert.Equal(t, barcode, number(t, s.voucher(t, id)))
+	}
+	assert.Len(t, s.API.Payments(), before+1)
+	assert.Equal(t, "waiting", s.state(t, id))
+}
+
+func isPaid(t *testing.T, s *stand, by string) {
+	id, p := s.buy(t, "umbrella")
+	result := s.pay(t, p.Barcode, by, "")
+	assert.True(t, result.Accepted, "%+v\n%s", result.Confirm, s.LazyLog(t))
+	assert.Empty(t, result.Warning)
+	s.becomes(t, id, "paid")
+}
+
+// The till asks again about an order that is paid.
+func refusesWithReason(t *testing.T, s *stand) {
+	id, p := s.buy(t, "umbrella")
+	require.True(t, s.pay(t, p.Barcode, "", "").Accepted)
+	s.becomes(t, id, "paid")
+	a := s.confirm(t, p)
+	assert.Equal(t, http.StatusConflict, a.Status, a.Body)
+	assert.Equal(t, "이미 결제된 주문입니다", a.Field(t, "reason"))
+}
+
+// Somebody who reaches the gateway asks for a cheaper barcode of an order, and a forger alters the amount of a webhook.
+func takesNoOtherAmount(t *testing.T, s *stand) {
+	id, p := s.buy(t, "umbrella")
+	assert.False(t, s.pay(t, p.Barcode, "", emulator.ScenarioForgedAmount).Accepted)
+	a := s.Do(t, http.MethodPost, s.Inside+"/cvs", gatewaytest.FormType, "merchant_uid="+id+"&amount=1000")
+	require.Equal(t, http.StatusOK, a.Status, a.Body)
+	cheap := a.Payment(t)["vbank_num"].(string)
+	result := s.pay(t, cheap, "", "")
+	assert.False(t, result.Accepted)
+	assert.Equal(t, http.StatusConflict, result.Confirm.Status)
+	news := s.news(id, s.payment(t, cheap).ImpUID, "paid")
+	news.Amount = "1000"
+	assert.Equal(t, http.StatusConflict, s.tell(t, id, s.signed(t, news)).Status)
+	assert.Equal(t, "waiting", s.state(t, id))
+}
+
+// The shop goes down between the till's question and the notice.
+func downWhilePaid(t *testing.T, s *stand) {
+	id, p := s.buy(t, "umbrella")
+	require.NoError(t, s.API.Inject(emulator.Fault{Endpoint: emulator.EndpointNotice, Delay: 2 * time.Second, Times: 1}))
+	require.True(t, s.pay(t, p.Barcode, "", "").Accepted)
+	s.stop()
+	s.WaitForLine(t, `"msg":"tell`, id, "connection refused")
+	s.up(t)
+	s.becomes(t, id, "paid")
+}
+
+func downAtTheTill(t *testing.T, s *stand) {
+	id, p := s.buy(t, "umbrella")
+	s.stop()
+	result := s.pay(t, p.Barcode, "", "")
+	assert.False(t, result.Accepted)
+	assert.Contains(t, []int{http.StatusBadGateway, http.StatusServiceUnavailable}, result.Confirm.Status, "no answer is no yes")
+	s.up(t)
+	assert.True(t, s.pay(t, p.Barcode, "", "").Accepted)
+	s.becomes(t, id, "paid")
+}
+
+func noticeLost(t *testing.T, s *stand) {
+	id, p := s.buy(t, "umbrella")
+	require.True(t, s.pay(t, p.Barcode, "", emulator.ScenarioLostNotice).Accepted)
+	s.becomes(t, id, "paid")
+}
+
+func paysBack(t *testing.T, s *stand) {
+	id, p := s.buy(t, "umbrella")
+	require.True(t, s.pay(t, p.Barcode, "", "").Accepted)
+	s.becomes(t, id, "paid")
+	s.refund(t, p, "4000")
+	require.Eventually(t, func() bool { return strings.Contains(s.page(t, id), "4,000원") }, patience, 50*time.Millisecond)
+	assert.NotEqual(t, http.StatusOK, s.confirm(t, p).Status, "it is not payable again")
+	s.refund(t, p, "11000")
+	s.becomes(t, id, "cancelled")
+}
+
+// soldOut has two customers with an order of the last lamp.
+func soldOut(t *testing.T, s *stand) {
+	refused, p := s.buy(t, "lamp")
+	if !s.lastTaken {
+		first := p
+		refused, p = s.buy(t, "lamp")
+		require.True(t, s.pay(t, first.Barcode, "", "").Accepted)
+		s.becomes(t, first.MerchantUID, "paid")
+	}
+	result := s.pay(t, p.Barcode, "", "")
+	assert.False(t, result.Accepted)
+	assert.Equal(t, http.StatusConflict, result.Confirm.Status)
+	assert.Equal(t, "품절되었습니다", result.Reason)
+	assert.Equal(t, "waiting", s.state(t, refused))
+	a := s.Do(t, http.MethodPost, s.Outside+"/orders", gatewaytest.FormType, "product=lamp")
+	assert.Equal(t, http.StatusConflict, a.Status)
+	assert.Contains(t, a.Body, "품절")
+	assert.Contains(t, s.Do(t, http.MethodGet, s.Outside+"/", "", "").Body, "품절")
+}
+
+// expires starts the shop anew with barcodes that live three seconds; the Go demo has a form for one that lives a minute.
+func expires(t *testing.T, s *stand) {
+	s.stop()
+	s.up(t, "SHOP_LIFETIME=3")
+	id := s.order(t, "umbrella")
+	if s.byClick {
+		s.Do(t, http.MethodPost, s.Outside+"/orders/"+id+"/barcode", gatewaytest.FormType, "lifetime=minute")
+	}
+	barcode := number(t, s.page(t, id))
+	s.becomes(t, id, "expired")
+	assert.NotContains(t, s.page(t, id), `class="number"`)
+	_, err := s.API.Scan(t.Context(), emulator.ScanRequest{Barcode: barcode})
+	assert.Error(t, err, "the till takes no void barcode")
+
+	s.stop()
+	s.up(t)
+	a := s.Do(t, http.MethodPost, s.Outside+"/orders/"+id+"/barcode", gatewaytest.FormType, "")
+	require.Equal(t, http.StatusSeeOther, a.Status)
+	again := number(t, s.voucher(t, id))
+	assert.NotEqual(t, barcode, again)
+	assert.True(t, s.pay(t, again, "", "").Accepted)
+	s.becomes(t, id, "paid")
+}
