@@ -17,8 +17,8 @@ const axe = await readFile(require.resolve('axe-core/axe.min.js'), 'utf8');
 // Without this the decoder would fetch its WebAssembly from the network.
 prepareZXingModule({ overrides: { wasmBinary: (await readFile(require.resolve('zxing-wasm/reader/zxing_reader.wasm'))).buffer } });
 
-export const shop = 'http://127.0.0.1:8080';
-export const sandbox = 'http://127.0.0.1:8480';
+export const shop = process.env.SHOP_URL ?? 'http://127.0.0.1:8080';
+export const sandbox = process.env.SANDBOX_URL ?? 'http://127.0.0.1:8480';
 export const gateway = 'http://127.0.0.1:8081';
 
 // quickstart runs the README's command until stop is called.

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
@@ -227,12 +226,13 @@ func (s *stand) state(t *testing.T, id string) string {
 // becomes waits until an order is in a state, and the page says so.
 func (s *stand) becomes(t *testing.T, id, state string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return s.state(t, id) == state }, patience, 50*time.Millisecond, "%s is not %s\n%s", id, state, s.LazyLog(t))
 	shows := map[string]string{"waiting": "결제 대기", "paid": "결제 완료", "cancelled": "취소", "expired": "만료"}[state]
 	if other := s.shown[state]; other != "" {
 		shows = other
 	}
-	assert.Contains(t, s.page(t, id), "<strong>"+shows+"</strong>")
+	require.Eventually(t, func() bool {
+		return s.state(t, id) == state && strings.Contains(s.page(t, id), "<strong>"+shows+"</strong>")
+	}, patience, 50*time.Millisecond, "%s is not %s\n%s", id, state, s.LazyLog(t))
 }
 
 // refund pays back as the shop's staff does in PortOne's console.
