@@ -131,7 +131,7 @@ func TestShownGatewaysListenForEveryHost(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, 11, gateways)
+	assert.Equal(t, 12, gateways)
 }
 
 func servers(t *testing.T, cfg *caddy.Config) map[string]*caddyhttp.Server {
