@@ -142,7 +142,9 @@ func TestDatabaseFarAwayComesBack(t *testing.T) {
 		for app := range 5 {
 			asking.Go(func() {
 				for n := range orders / 5 {
-					assert.Equal(t, http.StatusOK, issueAgain(g, fmt.Sprintf("order-%d-%d", app, n)).Status)
+					order := fmt.Sprintf("order-%d-%d", app, n)
+					// Until the ledger is known to be down, an order may be answered 503: its app asks again.
+					assert.Eventually(t, func() bool { return issueAgain(g, order).Status == http.StatusOK }, 10*time.Second, 10*time.Millisecond, order)
 				}
 			})
 		}
