@@ -81,6 +81,8 @@ func (b *Barcode) Validate() error {
 // ServeHTTP returns no error: Caddy would log it with the URL.
 func (b *Barcode) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	skipAccessLog(r)
+	// A browser that shows the picture by itself asks the site for its icon, and would name the picture's address: in a request that is logged.
+	w.Header().Set("Referrer-Policy", "no-referrer")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		closeUnread(w, r)
 		w.Header().Set("Allow", "GET, HEAD")

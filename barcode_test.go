@@ -60,7 +60,7 @@ func TestBarcodeServesPictures(t *testing.T) {
 		assert.True(t, strings.HasPrefix(a.Body, c.begins), "%.20q", a.Body)
 		for name, want := range map[string]string{
 			"Content-Type": c.contentType, "Content-Length": strconv.Itoa(len(a.Body)),
-			"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff",
+			"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
 		} {
 			assert.Equal(t, want, a.Header.Get(name), extension)
 		}
@@ -104,6 +104,7 @@ func TestBarcodeAnswersWhatIsNoPicture(t *testing.T) {
 		assert.Equal(t, status, a.Status, "%s %s", method, path)
 		assert.Empty(t, a.Body)
 		assert.Equal(t, "no-store", a.Header.Get("Cache-Control"), path)
+		assert.Equal(t, "no-referrer", a.Header.Get("Referrer-Policy"), path)
 		assert.Empty(t, a.Header.Get("Content-Type"))
 		if status == http.StatusMethodNotAllowed {
 			assert.Equal(t, "GET, HEAD", a.Header.Get("Allow"))
