@@ -23,6 +23,7 @@ var acceptance = []struct {
 }{
 	{"shows its products in Korean", productsAreShown},
 	{"shows a voucher, and the same one at each reload", voucherStays},
+	{"lets only Caddy ask and tell", publicIsKeptOut},
 	{"is paid in cash", func(t *testing.T, s *stand) { isPaid(t, s, emulator.PayTypeCash) }},
 	{"is paid by card", func(t *testing.T, s *stand) { isPaid(t, s, emulator.PayTypeCard) }},
 	{"refuses with a reason", refusesWithReason},
@@ -82,6 +83,25 @@ func voucherStays(t *testing.T, s *stand) {
 	}
 	assert.Len(t, s.API.Payments(), before+1)
 	assert.Equal(t, "waiting", s.state(t, id))
+}
+
+// The public site has no way to the paths that are Caddy's, in none of the spellings that a shop's router may take for the same.
+func publicIsKeptOut(t *testing.T, s *stand) {
+	id, p := s.buy(t, "umbrella")
+	for _, path := range []string{
+		"/orders/" + id + "/payable", "/orders/" + id + "/payable/", "//orders/" + id + "/payable", "/orders//" + id + "/payable//", "/Orders/" + id + "/Payable",
+		"/orders/" + id + "/%70ayable", "/orders/./" + id + "/payable", "/orders/" + id + "%2Fpayable", "/orders/" + id + "/payable%2F",
+		"/payments/" + id, "/payments/" + id + "/", "//payments//" + id, "/Payments/" + id, "/%70ayments/" + id, "/payments%2F" + id,
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			r, err := http.NewRequestWithContext(t.Context(), method, s.Outside+path, strings.NewReader("{}"))
+			require.NoError(t, err)
+			r.Header.Set("X-Cvs-Imp-Uid", p.ImpUID)
+			a := s.Send(t, r)
+			assert.Equal(t, http.StatusNotFound, a.Status, "%s %s", method, path)
+			assert.Empty(t, a.Body, "%s %s reaches the shop", method, path)
+		}
+	}
 }
 
 func isPaid(t *testing.T, s *stand, by string) {
