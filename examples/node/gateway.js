@@ -55,12 +55,13 @@ function refusal(order, impUid) {
 const webhook = new Webhook(process.env.CVS_TELL_SECRET);
 
 gateway.post('/payments/:id', raw({ type: () => true, limit: '64kb' }), (req, res) => {
-	let news;
 	try {
-		news = webhook.verify(req.body, req.headers); // the bytes as they came, not JSON that was written anew
+		webhook.verify(req.body, req.headers, { jsonParse: false }); // the bytes as they came, not JSON that was written anew
 	} catch {
 		return res.status(401).json({ reason: '서명이 올바르지 않습니다' });
 	}
+	const news = parse(req.body);
+	if (typeof news?.merchant_uid !== 'string') return res.status(400).json({ reason: '내용을 읽을 수 없습니다' });
 	if (news.test) return res.json({ heard: true }); // from caddy cvs trigger, about no payment
 	const order = orders.find(news.merchant_uid);
 	if (!order) return res.status(404).json({ reason: '없는 주문입니다' });
@@ -70,3 +71,12 @@ gateway.post('/payments/:id', raw({ type: () => true, limit: '64kb' }), (req, re
 	if (news.event === 'expired') orders.expired(order.id, news.imp_uid);
 	res.json({ heard: true }); // only now, when it is on disk
 });
+
+// parse returns undefined for what is no JSON. An error would be a 500, and Caddy would take the whole shop for down.
+function parse(body) {
+	try {
+		return JSON.parse(body);
+	} catch {
+		return undefined;
+	}
+}

@@ -86,6 +86,15 @@ def genuine(headers, body):
     return any(hmac.compare_digest(s.encode(), expected) for s in signatures)
 
 
+def parse(body):
+    """Returns None for what is no message. An exception would be a 500, and Caddy would take the whole shop for down."""
+    try:
+        news = json.loads(body)
+    except ValueError:
+        return None
+    return news if isinstance(news, dict) and isinstance(news.get("merchant_uid"), str) else None
+
+
 @gateway.post("/payments/<order_id>")
 def told(order_id):
     """Caddy tells what happened to a payment until it is answered {"heard":true}, so the shop may be told twice: each event
@@ -93,13 +102,15 @@ def told(order_id):
     body = request.get_data()  # the bytes as they came, not JSON that was written anew
     if not genuine(request.headers, body):
         return jsonify(reason="서명이 올바르지 않습니다"), 401
-    news = json.loads(body)
+    news = parse(body)
+    if news is None:
+        return jsonify(reason="내용을 읽을 수 없습니다"), 400
     if news.get("test"):  # from caddy cvs trigger, about no payment
         return jsonify(heard=True)
     order = orders.find(news["merchant_uid"])
     if order is None:
         return jsonify(reason="없는 주문입니다"), 404
-    if news["amount"] != order["amount"]:
+    if news.get("amount") != order["amount"]:
         return jsonify(reason="금액이 주문과 다릅니다"), 409
     if news["event"] == "paid":
         orders.paid(order["id"], news["imp_uid"], news["paid_at"])

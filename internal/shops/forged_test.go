@@ -3,6 +3,7 @@ package shops
 // This file holds what a shop must not believe: forged notices and tells, and tests.
 
 import (
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -37,13 +38,18 @@ func (s *stand) signed(t *testing.T, news *tell.Message) message {
 
 func (s *stand) signedAt(t *testing.T, news *tell.Message, secret string, at time.Time) message {
 	t.Helper()
+	contentType, body := news.Encode(false)
+	return sign(t, message{string(body), map[string]string{"Content-Type": contentType, "Webhook-Id": news.ID()}}, secret, at)
+}
+
+// sign signs a message as it is.
+func sign(t *testing.T, m message, secret string, at time.Time) message {
+	t.Helper()
 	key, err := tell.ParseSecret(secret)
 	require.NoError(t, err)
-	contentType, body := news.Encode(false)
-	return message{string(body), map[string]string{
-		"Content-Type": contentType, "Webhook-Id": news.ID(), "Webhook-Timestamp": strconv.FormatInt(at.Unix(), 10),
-		"Webhook-Signature": tell.Sign([]tell.Secret{key}, news.ID(), at, body),
-	}}
+	m.header["Webhook-Timestamp"] = strconv.FormatInt(at.Unix(), 10)
+	m.header["Webhook-Signature"] = tell.Sign([]tell.Secret{key}, m.header["Webhook-Id"], at, []byte(m.body))
+	return m
 }
 
 // tell sends a tell to the shop as Caddy does it, past the site.
@@ -109,6 +115,27 @@ func forgedTell(t *testing.T, s *stand) {
 	elsewhere, _ := s.buy(t, "umbrella")
 	s.tell(t, elsewhere, good)
 	assert.Equal(t, "waiting", s.state(t, elsewhere))
+}
+
+// An answer of 500 would make Caddy take the whole shop for down, and no order would be told.
+func oddTells(t *testing.T, s *stand) {
+	id, p := s.buy(t, "umbrella")
+	for _, body := range []string{"", "{", "5", "[]", `"text"`, "null", "{}", `{"merchant_uid":5}`, `{"merchant_uid":"` + id + `"}`} {
+		m := s.signed(t, s.news(id, p.ImpUID, tell.Paid))
+		m.body = body
+		a := s.tell(t, id, sign(t, m, gatewaytest.Canaries["CVS_TEST_NOTICE_SECRET"], time.Now()))
+		assert.True(t, a.Status >= 400 && a.Status < 500, "%q: %d", body, a.Status)
+		if !json.Valid([]byte(body)) {
+			assert.Equal(t, http.StatusBadRequest, a.Status, "%q", body)
+		}
+	}
+	a := s.tell(t, id, s.signed(t, s.news(id, p.ImpUID, "refreshed")))
+	assert.Equal(t, http.StatusOK, a.Status, "an event of a later version")
+	assert.Equal(t, "waiting", s.state(t, id))
+	news := s.news(id, p.ImpUID, tell.Paid)
+	news.PaidAt = 0 // null: the API did not say when
+	assert.Equal(t, http.StatusOK, s.tell(t, id, s.signed(t, news)).Status)
+	s.becomes(t, id, "paid")
 }
 
 // The operator tries the way with caddy cvs trigger. Also a test must be genuine.

@@ -34,6 +34,7 @@ var acceptance = []struct {
 	{"pays back, in part and all", paysBack},
 	{"believes no forged notice", forgedNotice},
 	{"believes no forged tell", forgedTell},
+	{"hears what it does not know, and refuses what it cannot read", oddTells},
 	{"hears a test, and does nothing", testTell},
 	{"sells the last lamp once", soldOut},
 	{"lets a barcode expire, and gives a new one", expires},
