@@ -30,9 +30,10 @@ export async function ask(order) {
 }
 
 // ---- 2. Check ----
-// Caddy asks this while the customer stands at the till, and compares the total with the barcode's amount. The question changes
-// nothing. Two tills may ask at once for the last item: a shop can prevent that by reserving it for a minute.
-gateway.get('/orders/:id/payable', (req, res) => {
+// Caddy asks this while the customer stands at the till, and compares the total with the barcode's amount. It may ask twice.
+// Whoever is told yes has his item: it is taken out of the stock here, for two tills may ask at once for the last one. It goes
+// back when the barcode expires. If the change fails, Express answers 500, and the till takes no money.
+gateway.post('/orders/:id/payable', (req, res) => {
 	const order = orders.find(req.params.id);
 	const reason = refusal(order, req.get('X-Cvs-Imp-Uid'));
 	if (reason) res.status(409).json({ payable: false, reason });
@@ -45,8 +46,7 @@ function refusal(order, impUid) {
 	if (order.state === 'cancelled') return '취소된 주문입니다';
 	if (order.state === 'expired') return '결제 기한이 지났습니다';
 	if (order.impUid !== impUid) return '다른 바코드로 결제해 주세요';
-	if (orders.product(order.product).stock === 0) return '품절되었습니다';
-	return '';
+	return orders.hold(order.id) ? '' : '품절되었습니다';
 }
 
 // ---- 3. Told ----

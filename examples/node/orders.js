@@ -50,7 +50,7 @@ export function create(productID) {
 	change((next) => {
 		next.orders[id] = {
 			id, product: productID, name, amount: price, state: 'waiting', expires: now() + lifetime,
-			barcode: null, impUid: null, paidAt: null, refunded: 0,
+			barcode: null, impUid: null, paidAt: null, refunded: 0, held: false,
 		};
 	});
 	return find(id);
@@ -69,13 +69,32 @@ export function issued(id, impUid, barcode) {
 	changeOrder(id, (o) => o.state === 'waiting', (o) => Object.assign(o, { impUid, barcode }));
 }
 
-// paid also takes an order whose barcode had expired: the money is there.
+// take takes an item out of the stock for the order, once, if there is one.
+function take(o, next) {
+	const p = next.products[o.product];
+	if (o.held || p.stock === 0) return;
+	p.stock--;
+	o.held = true;
+}
+
+// hold returns whether the order has an item. It is taken out of the stock.
+export function hold(id) {
+	changeOrder(id, (o) => !o.held && product(o.product).stock > 0, take);
+	return find(id).held;
+}
+
+// paid also takes an order whose barcode had expired: the money is there. Its item may be gone; somebody must see to that.
 export function paid(id, impUid, paidAt) {
-	changeOrder(id, (o) => o.state === 'waiting' || o.state === 'expired', (o, next) => {
+	const open = (o) => o.state === 'waiting' || o.state === 'expired';
+	if (!open(find(id))) {
+		if (find(id).impUid !== impUid) console.error(`order ${id} was paid a second time, by ${impUid}: pay it back`);
+		return;
+	}
+	changeOrder(id, open, (o, next) => {
+		take(o, next);
 		Object.assign(o, { state: 'paid', impUid, paidAt });
-		const p = next.products[o.product];
-		p.stock = Math.max(0, p.stock - 1);
 	});
+	if (!find(id).held) console.error(`order ${id} is paid, and there is no ${find(id).product} left for it`);
 }
 
 // cancelled notes what was paid back until now of the payment that paid the order. Only all of it makes the order a cancelled one.
@@ -84,7 +103,10 @@ export function cancelled(id, impUid, refunded) {
 	changeOrder(id, more, (o) => Object.assign(o, { state: refunded < o.amount ? 'paid' : 'cancelled', refunded }));
 }
 
-// expired concerns the order's present barcode only.
+// expired concerns the order's present barcode only. An item that was held goes back into the stock.
 export function expired(id, impUid) {
-	changeOrder(id, (o) => o.state === 'waiting' && o.impUid === impUid, (o) => Object.assign(o, { state: 'expired' }));
+	changeOrder(id, (o) => o.state === 'waiting' && o.impUid === impUid, (o, next) => {
+		if (o.held) next.products[o.product].stock++;
+		Object.assign(o, { state: 'expired', held: false });
+	});
 }

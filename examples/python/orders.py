@@ -1,5 +1,6 @@
 """The orders and the stock, in SQLite. Each change is one transaction."""
 
+import logging
 import os
 import secrets
 import sqlite3
@@ -13,14 +14,16 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS products (id TEXT PRIMARY KEY, name TEXT, price INTEGER, stock INTEGER);
 CREATE TABLE IF NOT EXISTS orders (
     id TEXT PRIMARY KEY, product TEXT, name TEXT, amount INTEGER, state TEXT DEFAULT 'waiting', expires INTEGER,
-    barcode TEXT, imp_uid TEXT, paid_at INTEGER, refunded INTEGER DEFAULT 0);
+    barcode TEXT, imp_uid TEXT, paid_at INTEGER, refunded INTEGER DEFAULT 0,
+    held INTEGER DEFAULT 0);  -- whether an item was taken out of the stock for it
 INSERT OR IGNORE INTO products VALUES ('umbrella', '접이식 우산', 15000, 100), ('lamp', '한정판 램프', 30000, 1);
 """
 
 
 @contextmanager
 def database():
-    with closing(sqlite3.connect(FILE)) as db, db:  # the second one commits, or rolls back
+    # The till waits 3 seconds: a file that somebody else has locked for longer is a failure at once.
+    with closing(sqlite3.connect(FILE, timeout=2)) as db, db:  # the second one commits, or rolls back
         db.row_factory = sqlite3.Row
         yield db
 
@@ -80,18 +83,40 @@ def issued(order_id, imp_uid, barcode):
         )
 
 
+def take(db, order_id, state):
+    """Takes an item out of the stock for an order in this state, once. Returns whether the order has one."""
+    taken = db.execute(
+        "UPDATE orders SET held = 1 WHERE id = ? AND state = ? AND NOT held"
+        " AND EXISTS (SELECT 1 FROM products WHERE id = product AND stock > 0)",
+        (order_id, state),
+    )
+    if taken.rowcount == 1:
+        db.execute(
+            "UPDATE products SET stock = stock - 1 WHERE id = (SELECT product FROM orders WHERE id = ?)", (order_id,)
+        )
+    held = db.execute("SELECT 1 FROM orders WHERE id = ? AND state = ? AND held", (order_id, state))
+    return held.fetchone() is not None
+
+
+def hold(order_id):
+    """Returns whether an order that waits for its payment has an item. It is taken out of the stock."""
+    with database() as db:
+        return take(db, order_id, "waiting")
+
+
 def paid(order_id, imp_uid, paid_at):
-    """Also takes an order whose barcode had expired: the money is there."""
+    """Also takes an order whose barcode had expired: the money is there. Its item may be gone; somebody must see to that."""
     with database() as db:
         changed = db.execute(
             "UPDATE orders SET state = 'paid', imp_uid = ?, paid_at = ? WHERE id = ? AND state IN ('waiting', 'expired')",
             (imp_uid, paid_at, order_id),
         )
         if changed.rowcount == 1:
-            db.execute(
-                "UPDATE products SET stock = max(0, stock - 1) WHERE id = (SELECT product FROM orders WHERE id = ?)",
-                (order_id,),
-            )
+            if not take(db, order_id, "paid"):
+                product_id = db.execute("SELECT product FROM orders WHERE id = ?", (order_id,)).fetchone()["product"]
+                logging.error("order %s is paid, and there is no %s left for it", order_id, product_id)
+        elif db.execute("SELECT 1 FROM orders WHERE id = ? AND imp_uid <> ?", (order_id, imp_uid)).fetchone():
+            logging.error("order %s was paid a second time, by %s: pay it back", order_id, imp_uid)
 
 
 def cancelled(order_id, imp_uid, refunded):
@@ -105,9 +130,15 @@ def cancelled(order_id, imp_uid, refunded):
 
 
 def expired(order_id, imp_uid):
-    """Concerns the order's present barcode only."""
+    """Concerns the order's present barcode only. An item that was held goes back into the stock."""
     with database() as db:
-        db.execute(
+        changed = db.execute(
             "UPDATE orders SET state = 'expired' WHERE id = ? AND imp_uid = ? AND state = 'waiting'",
             (order_id, imp_uid),
         )
+        if changed.rowcount == 1:
+            db.execute(
+                "UPDATE products SET stock = stock + 1 WHERE id = (SELECT product FROM orders WHERE id = ? AND held)",
+                (order_id,),
+            )
+            db.execute("UPDATE orders SET held = 0 WHERE id = ?", (order_id,))

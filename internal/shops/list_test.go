@@ -5,6 +5,7 @@ package shops
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/client/tell"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
@@ -36,6 +38,8 @@ var acceptance = []struct {
 	{"believes no forged tell", forgedTell},
 	{"hears what it does not know, and refuses what it cannot read", oddTells},
 	{"hears a test, and does nothing", testTell},
+	{"has a person see to a second payment", paidTwice},
+	{"gives back what nobody paid", givesBack},
 	{"sells the last lamp once", soldOut},
 	{"lets a barcode expire, and gives a new one", expires},
 }
@@ -178,14 +182,53 @@ func paysBack(t *testing.T, s *stand) {
 	s.becomes(t, id, "cancelled")
 }
 
-// soldOut has two customers with an order of the last lamp.
+// An order that is paid, or paid back, is not paid again by another barcode. Its money is there all the same.
+func paidTwice(t *testing.T, s *stand) {
+	id, p := s.buy(t, "umbrella")
+	require.True(t, s.pay(t, p.Barcode, "", "").Accepted)
+	s.becomes(t, id, "paid")
+	for _, again := range []struct{ impUID, state string }{{"imp_second", "paid"}, {"imp_third", "cancelled"}} {
+		other := s.news(id, again.impUID, tell.Paid)
+		require.Equal(t, http.StatusOK, s.tell(t, id, s.signed(t, other)).Status)
+		other.Event, other.CancelAmount = tell.Cancelled, "15000"
+		require.Equal(t, http.StatusOK, s.tell(t, id, s.signed(t, other)).Status)
+		assert.Equal(t, again.state, s.state(t, id), "it was another payment")
+		if !s.listsNews {
+			assert.Contains(t, s.printed(t), "order "+id+" was paid a second time, by "+again.impUID+": pay it back")
+		}
+		own := s.news(id, p.ImpUID, tell.Cancelled)
+		own.CancelAmount = "15000"
+		require.Equal(t, http.StatusOK, s.tell(t, id, s.signed(t, own)).Status)
+		s.becomes(t, id, "cancelled")
+	}
+}
+
+// The till asked, was told yes, and took no money.
+func givesBack(t *testing.T, s *stand) {
+	if s.lastTaken {
+		t.Log("here an order takes its item, and the operator restocks")
+		return
+	}
+	id, p := s.buy(t, "lamp")
+	soldOut := func() bool { return strings.Contains(s.Do(t, http.MethodGet, s.Outside+"/", "", "").Body, "품절") }
+	for range 2 {
+		require.Equal(t, http.StatusOK, s.confirm(t, p).Status)
+		assert.True(t, soldOut())
+	}
+	news := s.news(id, p.ImpUID, tell.Expired)
+	news.Amount = "30000"
+	for range 2 {
+		require.Equal(t, http.StatusOK, s.tell(t, id, s.signed(t, news)).Status)
+		assert.False(t, soldOut())
+	}
+	assert.Equal(t, "expired", s.state(t, id))
+}
+
+// soldOut has several customers with an order of the last lamp, who come to the tills at the same moment.
 func soldOut(t *testing.T, s *stand) {
 	refused, p := s.buy(t, "lamp")
 	if !s.lastTaken {
-		first := p
-		refused, p = s.buy(t, "lamp")
-		require.True(t, s.pay(t, first.Barcode, "", "").Accepted)
-		s.becomes(t, first.MerchantUID, "paid")
+		refused, p = s.lastLamp(t, []emulator.Payment{p, s.lamp(t), s.lamp(t), s.lamp(t)})
 	}
 	result := s.pay(t, p.Barcode, "", "")
 	assert.False(t, result.Accepted)
@@ -196,6 +239,39 @@ func soldOut(t *testing.T, s *stand) {
 	assert.Equal(t, http.StatusConflict, a.Status)
 	assert.Contains(t, a.Body, "품절")
 	assert.Contains(t, s.Do(t, http.MethodGet, s.Outside+"/", "", "").Body, "품절")
+}
+
+func (s *stand) lamp(t *testing.T) emulator.Payment {
+	t.Helper()
+	_, p := s.buy(t, "lamp")
+	return p
+}
+
+// lastLamp pays all at once, of which one is accepted. Then another one is paid all the same, after it had expired. It returns one that
+// is not paid.
+func (s *stand) lastLamp(t *testing.T, lamps []emulator.Payment) (id string, p emulator.Payment) {
+	t.Helper()
+	results := make([]emulator.ScanResult, len(lamps))
+	var tills sync.WaitGroup
+	for i, lamp := range lamps {
+		tills.Go(func() { results[i], _ = s.API.Scan(t.Context(), emulator.ScanRequest{Barcode: lamp.Barcode}) })
+	}
+	tills.Wait()
+	var left []emulator.Payment
+	for i, lamp := range lamps {
+		if results[i].Accepted {
+			s.becomes(t, lamp.MerchantUID, "paid")
+		} else {
+			left = append(left, lamp)
+		}
+	}
+	require.Len(t, left, len(lamps)-1, "one is told yes")
+	news := s.news(left[0].MerchantUID, left[0].ImpUID, tell.Paid)
+	news.Amount, news.Late = "30000", true
+	require.Equal(t, http.StatusOK, s.tell(t, news.MerchantUID, s.signed(t, news)).Status)
+	s.becomes(t, news.MerchantUID, "paid")
+	assert.Contains(t, s.printed(t), "order "+news.MerchantUID+" is paid, and there is no lamp left for it")
+	return left[1].MerchantUID, left[1]
 }
 
 // expires starts the shop anew with barcodes that live three seconds; the Go demo has a form for one that lives a minute.

@@ -4,7 +4,6 @@ package shops
 // skipped; elsewhere a shop without its runtime is skipped.
 
 import (
-	"bytes"
 	"net"
 	"net/http"
 	"os"
@@ -26,7 +25,7 @@ import (
 var list = []shop{
 	{
 		folder: "quickstart", prepare: prepareGo,
-		unsigned: true, byClick: true, drawsItself: true, lastTaken: true, fewUmbrellas: true, view: "/state",
+		unsigned: true, byClick: true, drawsItself: true, lastTaken: true, fewUmbrellas: true, listsNews: true, view: "/state",
 		states: map[string]string{"cancelled": "refunded"},
 		shown:  map[string]string{"cancelled": "환불 완료", "expired": "결제 기한 만료"},
 	},
@@ -82,7 +81,7 @@ func preparePHP(t *testing.T, s *stand) start {
 	)
 	return func(t *testing.T, more ...string) func() {
 		t.Helper()
-		return run(t, "unix", dir+"/shop.sock", root, append(env, append([]string{"SHOP_LIFETIME="}, more...)...),
+		return s.run(t, "unix", dir+"/shop.sock", root, append(env, append([]string{"SHOP_LIFETIME="}, more...)...),
 			fpm, "--nodaemonize", "--allow-to-run-as-root", "--fpm-config", filepath.Join(dir, "fpm.conf"))
 	}
 }
@@ -96,7 +95,7 @@ func prepareNode(t *testing.T, s *stand) start {
 	env := s.environment("SHOP_DATA=" + filepath.Join(t.TempDir(), "orders.json"))
 	return func(t *testing.T, more ...string) func() {
 		t.Helper()
-		return run(t, "tcp", s.app, folder, append(env, more...), node, "server.js")
+		return s.run(t, "tcp", s.app, folder, append(env, more...), node, "server.js")
 	}
 }
 
@@ -114,7 +113,7 @@ func preparePython(t *testing.T, s *stand) start {
 	env := s.environment("PYTHONDONTWRITEBYTECODE=1", "SHOP_DATA="+filepath.Join(t.TempDir(), "shop.db"))
 	return func(t *testing.T, more ...string) func() {
 		t.Helper()
-		return run(t, "tcp", s.app, filepath.Join(examples, "python"), append(env, more...), python, "shop.py")
+		return s.run(t, "tcp", s.app, filepath.Join(examples, "python"), append(env, more...), python, "shop.py")
 	}
 }
 
@@ -133,10 +132,12 @@ func program(t *testing.T, name string) string {
 }
 
 // run runs a program in a folder, waits until it accepts connections, and returns how to end it.
-func run(t *testing.T, network, address, folder string, env []string, command ...string) func() {
+func (s *stand) run(t *testing.T, network, address, folder string, env []string, command ...string) func() {
 	t.Helper()
 	cmd := exec.Command(command[0], command[1:]...)
-	output := new(bytes.Buffer)
+	output, err := os.OpenFile(s.output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	require.NoError(t, err)
+	defer func() { _ = output.Close() }()
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = folder, env, output, output
 	require.NoError(t, cmd.Start())
 	ended := make(chan struct{})
@@ -153,7 +154,7 @@ func run(t *testing.T, network, address, folder string, env []string, command ..
 			<-ended
 		}
 		if t.Failed() {
-			t.Logf("%s printed:\n%s", command[0], output)
+			t.Logf("%s printed:\n%s", command[0], s.printed(t))
 		}
 	}
 	serves := assert.Eventually(t, func() bool {

@@ -38,6 +38,7 @@ type shop struct {
 	drawsItself  bool              // it draws the barcode, without cvs_barcode
 	lastTaken    bool              // an order takes the last item out of the stock, before it is paid
 	fewUmbrellas bool              // they must be restocked
+	listsNews    bool              // its page lists what it was told, in place of a log
 	view         string            // what follows an order's path for its JSON, if not .json
 	states       map[string]string // its words for states, by those of the others
 	shown        map[string]string // what its page shows in a state, where that differs
@@ -54,13 +55,14 @@ type stand struct {
 	start start
 	stop  func()
 
+	output  string            // the file of what the shop's program prints
 	replace map[string]string // more to replace in the Caddyfile
 }
 
 // open starts the shop with its gateway and its sandbox.
 func open(t *testing.T, of shop) *stand {
 	t.Helper()
-	s := &stand{shop: of, app: gatewaytest.Address(t), Gateway: &gatewaytest.Gateway{
+	s := &stand{shop: of, app: gatewaytest.Address(t), output: filepath.Join(t.TempDir(), "output"), Gateway: &gatewaytest.Gateway{
 		Inside: "http://" + gatewaytest.Address(t), Outside: "http://" + gatewaytest.Address(t),
 		LogFile: gatewaytest.LogFile(t), Ledger: gatewaytest.LedgerFile(t), HTTP: gatewaytest.HTTPClient(t),
 		API: emulator.New(emulator.Options{BeforeRequest: gatewaytest.NoteTokens(nil)}),
@@ -86,6 +88,14 @@ func (s *stand) up(t *testing.T, env ...string) {
 	t.Helper()
 	s.stop = func() {}
 	s.stop = s.start(t, env...)
+}
+
+// printed returns what the shop's program has printed for its operator.
+func (s *stand) printed(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile(s.output)
+	require.NoError(t, err)
+	return string(content)
 }
 
 // environment is what a shop's program has in its environment: all that it needs, and no key of

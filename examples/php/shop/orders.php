@@ -102,10 +102,10 @@ function order_hold(PDO $db, array $order): bool
 /** Also takes an order whose barcode had expired: the money is there. Its item may be gone; somebody must see to that. */
 function order_paid(PDO $db, array $order, string $impUid, ?int $paidAt): void
 {
-    if ($order['state'] === 'paid' && $order['imp_uid'] !== $impUid) {
-        error_log("order {$order['id']} was paid a second time, by $impUid: pay it back");
-    }
     if (!in_array($order['state'], ['waiting', 'expired'], true)) {
+        if ($order['imp_uid'] !== $impUid) {
+            error_log("order {$order['id']} was paid a second time, by $impUid: pay it back");
+        }
         return;
     }
     if (!order_hold($db, $order)) {
