@@ -54,7 +54,7 @@ try {
 
 	const { imp_uid } = (await payments()).find((p) => p.barcode === number);
 	await till('till-refund', { imp_uid, amount: '15000', enable_webhook: 'true' });
-	await status(/^(취소|환불 완료)/);
+	await status('환불 완료');
 	await seen('4-paid-back');
 
 	await v.close();

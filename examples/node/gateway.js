@@ -43,7 +43,7 @@ gateway.post('/orders/:id/payable', (req, res) => {
 function refusal(order, impUid) {
 	if (!order) return '없는 주문입니다';
 	if (order.state === 'paid') return '이미 결제된 주문입니다';
-	if (order.state === 'cancelled') return '취소된 주문입니다';
+	if (order.state === 'cancelled') return '환불된 주문입니다';
 	if (order.state === 'expired') return '결제 기한이 지났습니다';
 	if (order.impUid !== impUid) return '다른 바코드로 결제해 주세요';
 	return orders.hold(order.id) ? '' : '품절되었습니다';

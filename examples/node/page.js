@@ -32,6 +32,7 @@ const layout = (title, main) => html`<!doctype html>
 <body>
 <header><a href="/">모퉁이 상점</a></header>
 ${main}
+<footer>예제 상점입니다. 샌드박스에서는 실제로 결제되지 않습니다.</footer>
 </body>
 </html>
 `.toString();
@@ -66,12 +67,14 @@ ${o.state === 'waiting' && o.barcode && !overdue ? voucher(o) : html`<section cl
 function status(o, overdue) {
 	const is = (kind, word, text) => html`<p role="status" class="${kind}"><strong>${word}</strong> ${text}</p>`;
 	switch (o.state) {
-	case 'paid': return is('paid', '결제 완료', o.refunded ? refund(o) : '감사합니다. 상품을 준비하겠습니다.');
-	case 'cancelled': return is('cancelled', '취소', refund(o));
-	case 'expired': return html`${is('expired', '만료', '결제 기한이 지났습니다.')}
+	case 'paid':
+		if (o.refunded) return is('paid', '일부 환불', `결제하신 금액 중 ${refund(o)}`);
+		return is('paid', '결제 완료', '감사합니다. 상품을 준비하겠습니다.');
+	case 'cancelled': return is('cancelled', '환불 완료', refund(o));
+	case 'expired': return html`${is('expired', '결제 기한 만료', '결제 기한이 지났습니다.')}
 <form method="post" action="/orders/${o.id}/barcode"><button>새 바코드 받기</button></form>`;
 	}
-	if (overdue) return is('expired', '만료', '결제 기한이 지났습니다. 기한 안에 결제하셨는지 확인하고 있습니다.');
+	if (overdue) return is('expired', '결제 기한 만료', '결제 기한이 지났습니다. 기한 안에 결제하셨는지 확인하고 있습니다.');
 	if (o.barcode) return is('waiting', '결제 대기', '편의점 계산대에서 아래 바코드를 보여 주세요.');
 	return html`${is('waiting', '결제 대기', '바코드를 발급받지 못했습니다. 다시 시도하셔도 두 번 결제되지 않습니다.')}
 <p><a class="button" href="/orders/${o.id}">다시 시도</a></p>`;

@@ -60,7 +60,7 @@ def refusal(order, imp_uid):
     if order["state"] == "paid":
         return "이미 결제된 주문입니다"
     if order["state"] == "cancelled":
-        return "취소된 주문입니다"
+        return "환불된 주문입니다"
     if order["state"] == "expired":
         return "결제 기한이 지났습니다"
     if order["imp_uid"] is None or order["imp_uid"] != imp_uid:

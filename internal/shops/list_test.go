@@ -60,7 +60,7 @@ func TestShops(t *testing.T) {
 func productsAreShown(t *testing.T, s *stand) {
 	a := s.Do(t, http.MethodGet, s.Outside+"/", "", "")
 	require.Equal(t, http.StatusOK, a.Status)
-	for _, text := range []string{`lang="ko"`, "우산", "15,000원", "램프", "주문하기"} {
+	for _, text := range []string{`lang="ko"`, "우산", "15,000원", "램프", "주문하기", "실제로 결제되지 않습니다"} {
 		assert.Contains(t, a.Body, text)
 	}
 	assert.Equal(t, http.StatusBadRequest, s.Do(t, http.MethodPost, s.Outside+"/orders", gatewaytest.FormType, "product=car").Status)
@@ -177,9 +177,13 @@ func paysBack(t *testing.T, s *stand) {
 	s.becomes(t, id, "paid")
 	s.refund(t, p, "4000")
 	require.Eventually(t, func() bool { return strings.Contains(s.page(t, id), "4,000원") }, patience, 50*time.Millisecond)
+	assert.Contains(t, s.page(t, id), "<strong>일부 환불</strong>")
 	assert.NotEqual(t, http.StatusOK, s.confirm(t, p).Status, "it is not payable again")
 	s.refund(t, p, "11000")
 	s.becomes(t, id, "cancelled")
+	a := s.confirm(t, p)
+	assert.Equal(t, http.StatusConflict, a.Status)
+	assert.Equal(t, "환불된 주문입니다", a.Field(t, "reason"), "the cashier does not say that it was cancelled")
 }
 
 // An order that is paid, or paid back, is not paid again by another barcode. Its money is there all the same.

@@ -27,7 +27,6 @@ var list = []shop{
 		folder: "quickstart", prepare: prepareGo,
 		unsigned: true, byClick: true, drawsItself: true, lastTaken: true, fewUmbrellas: true, listsNews: true, view: "/state",
 		states: map[string]string{"cancelled": "refunded"},
-		shown:  map[string]string{"cancelled": "환불 완료", "expired": "결제 기한 만료"},
 	},
 	{folder: "php", prepare: preparePHP},
 	{folder: "node", prepare: prepareNode},

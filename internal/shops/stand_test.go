@@ -41,7 +41,6 @@ type shop struct {
 	listsNews    bool              // its page lists what it was told, in place of a log
 	view         string            // what follows an order's path for its JSON, if not .json
 	states       map[string]string // its words for states, by those of the others
-	shown        map[string]string // what its page shows in a state, where that differs
 }
 
 // start starts the shop's program, with more in its environment, and returns how to stop it.
@@ -236,10 +235,7 @@ func (s *stand) state(t *testing.T, id string) string {
 // becomes waits until an order is in a state, and the page says so.
 func (s *stand) becomes(t *testing.T, id, state string) {
 	t.Helper()
-	shows := map[string]string{"waiting": "결제 대기", "paid": "결제 완료", "cancelled": "취소", "expired": "만료"}[state]
-	if other := s.shown[state]; other != "" {
-		shows = other
-	}
+	shows := map[string]string{"waiting": "결제 대기", "paid": "결제 완료", "cancelled": "환불 완료", "expired": "결제 기한 만료"}[state]
 	require.Eventually(t, func() bool {
 		return s.state(t, id) == state && strings.Contains(s.page(t, id), "<strong>"+shows+"</strong>")
 	}, patience, 50*time.Millisecond, "%s is not %s\n%s", id, state, s.LazyLog(t))

@@ -20,7 +20,7 @@ function cvs_check(PDO $db, string $id, string $impUid): array
     $reason = match (true) { // what the cashier reads; null is a yes
         $order === null => '없는 주문입니다',
         $order['state'] === 'paid' => '이미 결제된 주문입니다',
-        $order['state'] === 'cancelled' => '취소된 주문입니다',
+        $order['state'] === 'cancelled' => '환불된 주문입니다',
         $order['state'] === 'expired' => '결제 기한이 지났습니다',
         $order['imp_uid'] !== $impUid => '다른 바코드로 결제해 주세요',
         order_hold($db, $order) => null,

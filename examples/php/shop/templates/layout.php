@@ -11,5 +11,6 @@
 <body>
 <header><a href="/">모퉁이 상점</a></header>
 <?= $main ?>
+<footer>예제 상점입니다. 샌드박스에서는 실제로 결제되지 않습니다.</footer>
 </body>
 </html>

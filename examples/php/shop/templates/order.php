@@ -3,11 +3,11 @@
 $refund = won($order['refunded']) . '을 환불해 드렸습니다.';
 $overdue = $order['state'] === 'waiting' && $order['expires'] <= time();
 [$kind, $word, $text] = match (true) {
-    $order['state'] === 'paid' && $order['refunded'] > 0 => ['paid', '결제 완료', $refund],
+    $order['state'] === 'paid' && $order['refunded'] > 0 => ['paid', '일부 환불', "결제하신 금액 중 $refund"],
     $order['state'] === 'paid' => ['paid', '결제 완료', '감사합니다. 상품을 준비하겠습니다.'],
-    $order['state'] === 'cancelled' => ['cancelled', '취소', $refund],
-    $order['state'] === 'expired' => ['expired', '만료', '결제 기한이 지났습니다.'],
-    $overdue => ['expired', '만료', '결제 기한이 지났습니다. 기한 안에 결제하셨는지 확인하고 있습니다.'],
+    $order['state'] === 'cancelled' => ['cancelled', '환불 완료', $refund],
+    $order['state'] === 'expired' => ['expired', '결제 기한 만료', '결제 기한이 지났습니다.'],
+    $overdue => ['expired', '결제 기한 만료', '결제 기한이 지났습니다. 기한 안에 결제하셨는지 확인하고 있습니다.'],
     $order['barcode'] === null => ['waiting', '결제 대기', '바코드를 발급받지 못했습니다. 다시 시도하셔도 두 번 결제되지 않습니다.'],
     default => ['waiting', '결제 대기', '편의점 계산대에서 아래 바코드를 보여 주세요.'],
 };
