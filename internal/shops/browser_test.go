@@ -3,6 +3,7 @@ package shops
 // This file holds a customer with a phone at each shop, in a real browser.
 
 import (
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddy-cvs/caddy-cvs/client/tell"
 )
 
 // With PICTURES, a folder, the test keeps there what the customer sees.
@@ -27,7 +30,9 @@ func TestShopsOnAPhone(t *testing.T) {
 			s := open(t, of)
 			cmd := exec.CommandContext(t.Context(), node, "shop.mjs")
 			cmd.Dir, cmd.WaitDelay = scripts, 5*time.Second
-			cmd.Env = append(os.Environ(), "SHOP_URL="+s.Outside, "SANDBOX_URL="+s.APIURL)
+			id, p := s.buy(t, "umbrella")
+			require.Equal(t, http.StatusOK, s.tell(t, id, s.signed(t, s.news(id, p.ImpUID, tell.Expired))).Status)
+			cmd.Env = append(os.Environ(), "SHOP_URL="+s.Outside, "SANDBOX_URL="+s.APIURL, "EXPIRED=/orders/"+id)
 			if pictures := os.Getenv("PICTURES"); pictures != "" {
 				folder := filepath.Join(pictures, of.folder)
 				require.NoError(t, os.MkdirAll(folder, 0o700))
