@@ -59,7 +59,7 @@ app.use((error, req, res, next) => {
 	if (res.headersSent) return next(error);
 	const status = error.status ?? 500;
 	if (status >= 500) console.error(error);
-	res.status(status).send(page.problem('잠시 후 다시 시도해 주세요'));
+	res.status(status).send(page.problem(status >= 500 ? '잠시 후 다시 시도해 주세요' : '잘못된 요청입니다'));
 });
 
 const port = Number(process.env.PORT || 3000);

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 import requests
 from flask import Flask, abort, jsonify, redirect, render_template, request
+from werkzeug.exceptions import HTTPException
 
 import orders
 from gateway import ask, gateway
@@ -35,6 +36,8 @@ def until(seconds):
 def limit():
     if (request.content_length or 0) > 64 * 1024:  # MAX_CONTENT_LENGTH of Debian's Flask limits forms only
         abort(413)
+    if "Transfer-Encoding" in request.headers:  # a body of unknown length; neither Caddy nor a form sends one
+        abort(411)
 
 
 @app.after_request
@@ -99,9 +102,9 @@ def reopen(order_id):
     return redirect(f"/orders/{order_id}", 303)
 
 
-@app.errorhandler(404)
-def missing(_):
-    return problem("없는 페이지입니다", 404)
+@app.errorhandler(HTTPException)
+def refused(error):
+    return problem("없는 페이지입니다" if error.code in (404, 405) else "잘못된 요청입니다", error.code)
 
 
 @app.errorhandler(500)

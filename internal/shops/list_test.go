@@ -3,6 +3,7 @@ package shops
 // This file holds the list that every shop must pass.
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ var acceptance = []struct {
 	item func(t *testing.T, s *stand)
 }{
 	{"shows its products in Korean", productsAreShown},
+	{"answers odd requests", oddRequests},
 	{"shows a voucher, and the same one at each reload", voucherStays},
 	{"lets only Caddy ask and tell", publicIsKeptOut},
 	{"is paid in cash", func(t *testing.T, s *stand) { isPaid(t, s, emulator.PayTypeCash) }},
@@ -66,6 +68,27 @@ func productsAreShown(t *testing.T, s *stand) {
 	assert.Equal(t, http.StatusBadRequest, s.Do(t, http.MethodPost, s.Outside+"/orders", gatewaytest.FormType, "product=car").Status)
 	for _, path := range []string{"/orders/order-none", "/nothing"} {
 		assert.Equal(t, http.StatusNotFound, s.Do(t, http.MethodGet, s.Outside+path, "", "").Status, path)
+	}
+	assert.Equal(t, http.StatusOK, s.Do(t, http.MethodHead, s.Outside+"/", "", "").Status)
+}
+
+// What nobody should send has an answer that is no failure of the shop, and makes no order.
+func oddRequests(t *testing.T, s *stand) {
+	assert.Equal(t, http.StatusNotFound, s.Do(t, http.MethodPost, s.Outside+"/orders/order-none/barcode", gatewaytest.FormType, "").Status)
+	for _, id := range []string{"%FF", "%ED%A0%80", "%00", "..%2F..%2Fetc%2Fpasswd", "%3Cscript%3Ealert(1)%3C%2Fscript%3E", "__proto__", "x'%20OR%201=1--", strings.Repeat("주문", 500)} {
+		a := s.Do(t, http.MethodGet, s.Outside+"/orders/"+id, "", "")
+		assert.True(t, a.Status == http.StatusNotFound || a.Status == http.StatusBadRequest, "%s: %d", id, a.Status)
+		assert.NotContains(t, a.Body, "잠시 후", "it is no use to try again")
+		assert.NotContains(t, a.Body, "<script>alert")
+	}
+	large := "product=umbrella&more=" + strings.Repeat("a", 200<<10)
+	for name, body := range map[string]io.Reader{"large": strings.NewReader(large), "of unknown length": io.MultiReader(strings.NewReader(large))} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.Outside+"/orders", body)
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", gatewaytest.FormType)
+		if status := s.Send(t, r).Status; !s.takesLargeForms || r.ContentLength <= 0 {
+			assert.GreaterOrEqual(t, status, http.StatusBadRequest, name)
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ var list = []shop{
 		unsigned: true, byClick: true, drawsItself: true, lastTaken: true, fewUmbrellas: true, listsNews: true, view: "/state",
 		states: map[string]string{"cancelled": "refunded"},
 	},
-	{folder: "php", prepare: preparePHP},
+	{folder: "php", prepare: preparePHP, takesLargeForms: true},
 	{folder: "node", prepare: prepareNode},
 	{folder: "python", prepare: preparePython},
 }

@@ -33,14 +33,15 @@ type shop struct {
 	folder  string // in examples/
 	prepare func(t *testing.T, s *stand) start
 
-	unsigned     bool              // it verifies no signature: its site alone keeps others from being told
-	byClick      bool              // a page gets its barcode by a form, not by being opened
-	drawsItself  bool              // it draws the barcode, without cvs_barcode
-	lastTaken    bool              // an order takes the last item out of the stock, before it is paid
-	fewUmbrellas bool              // they must be restocked
-	listsNews    bool              // its page lists what it was told, in place of a log
-	view         string            // what follows an order's path for its JSON, if not .json
-	states       map[string]string // its words for states, by those of the others
+	unsigned        bool              // it verifies no signature: its site alone keeps others from being told
+	byClick         bool              // a page gets its barcode by a form, not by being opened
+	drawsItself     bool              // it draws the barcode, without cvs_barcode
+	lastTaken       bool              // an order takes the last item out of the stock, before it is paid
+	fewUmbrellas    bool              // they must be restocked
+	takesLargeForms bool              // by PHP's own limit, 8 MB
+	listsNews       bool              // its page lists what it was told, in place of a log
+	view            string            // what follows an order's path for its JSON, if not .json
+	states          map[string]string // its words for states, by those of the others
 }
 
 // start starts the shop's program, with more in its environment, and returns how to stop it.

@@ -22,7 +22,8 @@ header('Cache-Control: no-store'); // a reload shows the order's present state
 header("Content-Security-Policy: default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'");
 header('Referrer-Policy: same-origin'); // whoever knows the address of an order can open it
 
-$request = $_SERVER['REQUEST_METHOD'] . ' ' . strtok($_SERVER['REQUEST_URI'], '?');
+$method = $_SERVER['REQUEST_METHOD'] === 'HEAD' ? 'GET' : $_SERVER['REQUEST_METHOD']; // PHP leaves the body of the answer out
+$request = $method . ' ' . strtok($_SERVER['REQUEST_URI'], '?');
 $id = ''; // of the order in the path
 $is = function (string $pattern) use ($request, &$id): bool {
     $matches = preg_match("#^$pattern$#D", $request, $parts) === 1;
@@ -93,6 +94,10 @@ function show_json(PDO $db, string $id): void
 /** Lets an order whose barcode has expired get a new one. */
 function reopen(PDO $db, string $id): void
 {
+    if (order_find($db, $id) === null) {
+        send_problem(404, '없는 주문입니다');
+        return;
+    }
     order_reopen($db, $id);
     redirect('/orders/' . rawurlencode($id));
 }
