@@ -207,6 +207,18 @@ func paysBack(t *testing.T, s *stand) {
 	a := s.confirm(t, p)
 	assert.Equal(t, http.StatusConflict, a.Status)
 	assert.Equal(t, "환불된 주문입니다", a.Field(t, "reason"), "the cashier does not say that it was cancelled")
+
+	// Told again of the first part, of the payment, and of a refund of what was not paid.
+	first := s.news(id, p.ImpUID, tell.Cancelled)
+	first.CancelAmount = "4000"
+	for _, news := range []*tell.Message{first, s.news(id, p.ImpUID, tell.Paid)} {
+		require.Equal(t, http.StatusOK, s.tell(t, id, s.signed(t, news)).Status)
+		s.becomes(t, id, "cancelled")
+	}
+	unpaid, other := s.buy(t, "umbrella")
+	first.MerchantUID, first.ImpUID = unpaid, other.ImpUID
+	require.Equal(t, http.StatusOK, s.tell(t, unpaid, s.signed(t, first)).Status)
+	assert.Equal(t, "waiting", s.state(t, unpaid))
 }
 
 // An order that is paid, or paid back, is not paid again by another barcode. Its money is there all the same.

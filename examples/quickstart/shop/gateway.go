@@ -161,8 +161,8 @@ func (s *shop) told(w http.ResponseWriter, r *http.Request) {
 	case n.Event == "paid" && o.open(): // also after it had expired
 		o.State, o.impUID = "paid", n.ImpUID
 		o.Product.Stock = max(0, o.Product.Stock-1)
-	case n.Event == "cancelled" && n.ImpUID == o.impUID:
-		o.State, o.Refunded = "refunded", int(n.CancelAmount)
+	case n.Event == "cancelled" && n.ImpUID == o.impUID && !o.open():
+		o.State, o.Refunded = "refunded", max(o.Refunded, int(n.CancelAmount))
 	case n.Event == "expired" && n.ImpUID == o.impUID && o.State == "waiting":
 		o.State = "expired"
 	}
