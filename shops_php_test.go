@@ -5,8 +5,10 @@ package caddycvs
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -38,6 +40,12 @@ const phpShopSecret = "whsec_" + "dGhlIHNlY3JldCBvZiB0aGUgUEhQIHNob3AncyB0ZXN0"
 
 func startPHPShop(t *testing.T) *phpShop {
 	t.Helper()
+	return startPHPShopAt(t, "")
+}
+
+// startPHPShopAt starts a shop that looks for its database at another address, if one is given.
+func startPHPShopAt(t *testing.T, address string) *phpShop {
+	t.Helper()
 	fpm := program(t, "php-fpm")
 	if modules, err := exec.CommandContext(t.Context(), fpm, "-m").Output(); err != nil || !strings.Contains(string(modules), "pdo_mysql") {
 		t.Skip("php-mysql is not installed")
@@ -58,7 +66,7 @@ func startPHPShop(t *testing.T) *phpShop {
 	require.NoError(t, err)
 	dir := gatewaytest.ShortDir(t)
 	socket := filepath.Join(dir, "shop.sock")
-	s.runFPM(t, fpm, dir, socket)
+	s.runFPM(t, fpm, dir, socket, cmp.Or(address, server.Addr()))
 	content, err := os.ReadFile("examples/php/Caddyfile")
 	require.NoError(t, err)
 	config := regexp.MustCompile(`\{\$([A-Z_]+):[^}]*\}`).ReplaceAllStringFunc(string(content), func(variable string) string {
@@ -79,7 +87,7 @@ func startPHPShop(t *testing.T) *phpShop {
 }
 
 // runFPM runs the shop's php-fpm with the shipped configuration.
-func (s *phpShop) runFPM(t *testing.T, fpm, dir, socket string) {
+func (s *phpShop) runFPM(t *testing.T, fpm, dir, socket, address string) {
 	t.Helper()
 	content, err := os.ReadFile("examples/php/php-fpm.conf")
 	require.NoError(t, err)
@@ -89,7 +97,7 @@ func (s *phpShop) runFPM(t *testing.T, fpm, dir, socket string) {
 	}
 	name := filepath.Join(dir, "php-fpm.conf")
 	require.NoError(t, os.WriteFile(name, []byte(conf), 0o600))
-	host, databasePort, found := strings.Cut(s.server.Addr(), ":")
+	host, databasePort, found := strings.Cut(address, ":")
 	require.True(t, found)
 	runPart(t, "unix", socket, "env",
 		"PHP_SOCKET="+socket, "CVS_URL="+s.Inside, "CVS_TELL_SECRET="+phpShopSecret, "SHOP_LIFETIME=600",
@@ -228,6 +236,18 @@ func TestPHPShopWithALockedOrder(t *testing.T) {
 	assert.Contains(t, a.Body, `"status": 502`, "PHP answers 500, which is not a no")
 	require.NoError(t, tx.Rollback())
 	assert.Equal(t, true, s.scan(t, barcode).Field(t, "accepted"))
+}
+
+// A database that accepts connections and says nothing keeps no child of PHP for long.
+func TestPHPShopWithASilentDatabase(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = silent.Close() })
+	s := startPHPShopAt(t, silent.Addr().String())
+	began := time.Now()
+	assert.Equal(t, http.StatusInternalServerError, s.Do(t, http.MethodGet, s.Outside+"/", "", "").Status)
+	assert.Less(t, time.Since(began), 10*time.Second)
 }
 
 // What the shop is told changes an order once, and only if Caddy has signed it lately.
