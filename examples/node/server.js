@@ -47,10 +47,12 @@ app.get('/orders/:id', async (req, res) => {
 	res.send(page.order(order, orders.overdue(order)));
 });
 
-// A new barcode for an order whose last one has expired.
+// A new barcode for an order whose last one has expired. Nobody is to go to the till in vain.
 app.post('/orders/:id/barcode', (req, res) => {
-	if (!orders.find(req.params.id)) return res.status(404).send(page.problem('없는 주문입니다'));
-	res.redirect(303, `/orders/${orders.reopen(req.params.id).id}`);
+	const order = orders.find(req.params.id);
+	if (!order) return res.status(404).send(page.problem('없는 주문입니다'));
+	if (!order.held && orders.product(order.product).stock === 0) return res.status(409).send(page.problem('품절되었습니다'));
+	res.redirect(303, `/orders/${orders.reopen(order.id).id}`);
 });
 
 app.use((req, res) => res.status(404).send(page.problem('없는 페이지입니다')));

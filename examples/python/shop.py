@@ -96,9 +96,13 @@ def show(order_id):
 
 @app.post("/orders/<order_id>/barcode")
 def reopen(order_id):
-    """A new barcode for an order whose last one has expired."""
-    if orders.reopen(order_id) is None:
+    """A new barcode for an order whose last one has expired. Nobody is to go to the till in vain."""
+    order = orders.find(order_id)
+    if order is None:
         return problem("없는 주문입니다", 404)
+    if not order["held"] and orders.product(order["product"])["stock"] == 0:
+        return problem("품절되었습니다", 409)
+    orders.reopen(order_id)
     return redirect(f"/orders/{order_id}", 303)
 
 

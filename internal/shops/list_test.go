@@ -277,6 +277,14 @@ func soldOut(t *testing.T, s *stand) {
 	a := s.Do(t, http.MethodPost, s.Outside+"/orders", gatewaytest.FormType, "product=lamp")
 	assert.Equal(t, http.StatusConflict, a.Status)
 	assert.Contains(t, a.Body, "품절")
+	if !s.lastTaken {
+		news := s.news(refused, p.ImpUID, tell.Expired)
+		news.Amount = "30000"
+		require.Equal(t, http.StatusOK, s.tell(t, refused, s.signed(t, news)).Status)
+		a := s.Do(t, http.MethodPost, s.Outside+"/orders/"+refused+"/barcode", gatewaytest.FormType, "")
+		assert.Equal(t, http.StatusConflict, a.Status, "no new barcode for what is sold out")
+		assert.Equal(t, "expired", s.state(t, refused))
+	}
 	assert.Contains(t, s.Do(t, http.MethodGet, s.Outside+"/", "", "").Body, "품절")
 }
 

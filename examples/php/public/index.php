@@ -91,11 +91,16 @@ function show_json(PDO $db, string $id): void
     send_json(200, array_intersect_key($order, array_flip($seen)));
 }
 
-/** Lets an order whose barcode has expired get a new one. */
+/** Lets an order whose barcode has expired get a new one. Nobody is to go to the till in vain. */
 function reopen(PDO $db, string $id): void
 {
-    if (order_find($db, $id) === null) {
+    $order = order_find($db, $id);
+    if ($order === null) {
         send_problem(404, '없는 주문입니다');
+        return;
+    }
+    if (!$order['held'] && product_find($db, $order['product'])['stock'] === 0) {
+        send_problem(409, '품절되었습니다');
         return;
     }
     order_reopen($db, $id);
