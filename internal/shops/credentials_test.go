@@ -1,12 +1,13 @@
 package shops
 
-// This file holds the search for credentials of the API in the shops.
+// This file holds what is read of the shops: no credentials of the API, and parts that are short.
 
 import (
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -40,5 +41,21 @@ func TestShopsHoldNoCredential(t *testing.T) {
 		caddyfile, err := os.ReadFile(filepath.Join(root, "Caddyfile"))
 		require.NoError(t, err)
 		assert.Regexp(t, credentials, string(caddyfile), "the pattern finds what it is for")
+	}
+}
+
+// What an existing shop copies is marked, and each part fits on a screen.
+func TestShopsPartsFitOnAScreen(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"node/gateway.js", "python/gateway.py"} {
+		content, err := os.ReadFile(filepath.Join(examples, file))
+		require.NoError(t, err)
+		parts := regexp.MustCompile(`(?m)^(?://|#) ---- (.*) ----$`).Split(string(content), -1)
+		marks := regexp.MustCompile(`---- (.*) ----`).FindAllStringSubmatch(string(content), -1)
+		require.Len(t, marks, 3, file)
+		for i, mark := range []string{"1. Ask", "2. Check", "3. Told"} {
+			assert.Equal(t, mark, marks[i][1], file)
+			assert.LessOrEqual(t, strings.Count(parts[i+1], "\n"), 55, "%s, %s", file, mark)
+		}
 	}
 }
