@@ -5,6 +5,8 @@ package shops
 
 import (
 	"net/http"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -102,4 +104,21 @@ func paidMeanwhile(t *testing.T, s *stand) {
 	assert.Less(t, (<-shown).Status, http.StatusBadRequest)
 	s.becomes(t, id, "paid")
 	s.refuses(t, id, "imp_other", "이미 결제된 주문입니다")
+}
+
+// The shop in Node has templates of its own: a name or a number is text, whatever it has.
+func TestNodeShopEscapesWhatItShows(t *testing.T) {
+	t.Parallel()
+	const script = `
+import * as page from './page.js';
+const bad = '"><script>alert(1)</script>\'&';
+const order = { id: bad, name: bad, amount: 1, state: 'waiting', expires: 1, barcode: bad, refunded: 0 };
+console.log(page.home([{ id: bad, name: bad, price: 1, stock: 1 }]), page.order(order, false), page.order({ ...order, state: 'expired' }, true), page.problem(bad));`
+	cmd := exec.CommandContext(t.Context(), program(t, "node"), "--input-type=module", "-e", script)
+	cmd.Dir = filepath.Join(examples, "node")
+	pages, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(pages))
+	assert.Contains(t, string(pages), "&#60;script&#62;")
+	assert.NotContains(t, string(pages), "<script>alert")
+	assert.NotRegexp(t, `["']&#62;`, string(pages), "nothing ends an attribute")
 }
