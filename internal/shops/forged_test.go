@@ -147,6 +147,9 @@ func testTell(t *testing.T, s *stand) {
 		a := s.tell(t, id, s.signed(t, news))
 		require.Equal(t, http.StatusOK, a.Status, a.Body)
 		assert.Equal(t, true, a.Field(t, "heard"))
+		changing := s.signed(t, news)
+		changing.header["Webhook-Signature"] = "v1,b2xkZXI= " + changing.header["Webhook-Signature"]
+		assert.Equal(t, http.StatusOK, s.tell(t, id, changing).Status, "signed with two secrets, while one is changed")
 		forged := s.signed(t, news)
 		delete(forged.header, "Webhook-Signature")
 		if !s.unsigned {
