@@ -227,6 +227,9 @@ func TestExamplesFromBarcodeToTill(t *testing.T) {
 			if lacks != nil {
 				second.Inside = "http://" + inside
 			}
+			for _, path := range []string{"/orders/yes/payable", "/orders/yes/payable/"} {
+				assert.Equal(t, http.StatusNotFound, g.Do(t, http.MethodPost, g.Outside+path, gatewaytest.JSONType, "{}").Status, "the public asks %s", path)
+			}
 			for order, accepted := range map[string]bool{"yes": true, "no": false, "yes, elsewhere": true} {
 				from := g
 				if strings.Contains(order, "elsewhere") {

@@ -97,7 +97,7 @@ func paidMeanwhile(t *testing.T, s *stand) {
 	id := s.order(t, "umbrella")
 	before := s.API.Requests(emulator.EndpointIssue)
 	require.NoError(t, s.API.Inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Delay: 2 * time.Second, Times: 1}))
-	shown := make(chan gatewaytest.Answer)
+	shown := make(chan gatewaytest.Answer, 1)
 	go func() { shown <- s.click(t, id) }()
 	require.Eventually(t, func() bool { return s.API.Requests(emulator.EndpointIssue) > before }, patience, 5*time.Millisecond)
 	s.told(t, id, "imp_other", tell.Paid)
