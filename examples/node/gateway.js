@@ -53,6 +53,7 @@ function refusal(order, impUid) {
 // Caddy tells what happened to a payment until it is answered {"heard":true}, so the shop may be told twice: each event changes
 // only an order that it has not changed yet. The order number is the body's: the signature does not cover the path.
 const webhook = new Webhook(process.env.CVS_TELL_SECRET);
+if (webhook.key.length < 24) throw new Error('CVS_TELL_SECRET is whsec_ and at least 24 bytes in base64');
 
 gateway.post('/payments/:id', raw({ type: () => true, limit: '64kb' }), (req, res) => {
 	try {

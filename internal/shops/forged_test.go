@@ -3,8 +3,12 @@ package shops
 // This file holds what a shop must not believe: forged notices and tells, and tests.
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -115,6 +119,27 @@ func forgedTell(t *testing.T, s *stand) {
 	elsewhere, _ := s.buy(t, "umbrella")
 	s.tell(t, elsewhere, good)
 	assert.Equal(t, "waiting", s.state(t, elsewhere))
+}
+
+// With a secret that can be guessed, everybody on the machine could tell the shop.
+func TestShopsNeedALongSecret(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for folder, command := range map[string][]string{"node": {nodeWithPackages(t), "server.js"}, "python": {pythonWithFlask(t), "shop.py"}} {
+		for _, secret := range []string{"", "whsec_", "whsec_c2hvcnQ="} {
+			cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+			cmd.Dir = filepath.Join(examples, folder)
+			cmd.Env = []string{
+				"PATH=" + os.Getenv("PATH"), "PORT=0", "PYTHONDONTWRITEBYTECODE=1", "CVS_TELL_SECRET=" + secret,
+				"SHOP_DATA=" + filepath.Join(t.TempDir(), "orders"),
+			}
+			output, err := cmd.CombinedOutput()
+			assert.Error(t, err)
+			assert.NoError(t, ctx.Err(), "%s starts with %q", folder, secret)
+			assert.Regexp(t, "(?i)secret", string(output))
+		}
+	}
 }
 
 // An answer of 500 would make Caddy take the whole shop for down, and no order would be told.

@@ -87,10 +87,7 @@ func preparePHP(t *testing.T, s *stand) start {
 
 func prepareNode(t *testing.T, s *stand) start {
 	t.Helper()
-	node, folder := program(t, "node"), filepath.Join(examples, "node")
-	if _, err := os.Stat(filepath.Join(folder, "node_modules")); err != nil {
-		t.Skip("the packages of examples/node are not installed: run npm ci there")
-	}
+	node, folder := nodeWithPackages(t), filepath.Join(examples, "node")
 	env := s.environment("SHOP_DATA=" + filepath.Join(t.TempDir(), "orders.json"))
 	return func(t *testing.T, more ...string) func() {
 		t.Helper()
@@ -100,7 +97,26 @@ func prepareNode(t *testing.T, s *stand) start {
 
 func preparePython(t *testing.T, s *stand) start {
 	t.Helper()
-	python := ""
+	python := pythonWithFlask(t)
+	env := s.environment("PYTHONDONTWRITEBYTECODE=1", "SHOP_DATA="+filepath.Join(t.TempDir(), "shop.db"))
+	return func(t *testing.T, more ...string) func() {
+		t.Helper()
+		return s.run(t, "tcp", s.app, filepath.Join(examples, "python"), append(env, more...), python, "shop.py")
+	}
+}
+
+// nodeWithPackages returns the path of Node, or skips the test if it or the shop's packages are missing.
+func nodeWithPackages(t *testing.T) string {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(examples, "node", "node_modules")); err != nil {
+		t.Skip("the packages of examples/node are not installed: run npm ci there")
+	}
+	return program(t, "node")
+}
+
+// pythonWithFlask returns the path of a Python with the shop's packages, or skips the test.
+func pythonWithFlask(t *testing.T) (python string) {
+	t.Helper()
 	for _, name := range []string{"python3", "/usr/bin/python3"} { // the first may be one without Debian's packages
 		if path, err := exec.LookPath(name); err == nil && exec.Command(path, "-c", "import flask, requests").Run() == nil {
 			python = path
@@ -109,11 +125,7 @@ func preparePython(t *testing.T, s *stand) start {
 	if python == "" {
 		t.Skip("no python3 with Flask and requests (Debian's packages python3-flask and python3-requests)")
 	}
-	env := s.environment("PYTHONDONTWRITEBYTECODE=1", "SHOP_DATA="+filepath.Join(t.TempDir(), "shop.db"))
-	return func(t *testing.T, more ...string) func() {
-		t.Helper()
-		return s.run(t, "tcp", s.app, filepath.Join(examples, "python"), append(env, more...), python, "shop.py")
-	}
+	return python
 }
 
 // program returns the path of a program, or skips the test if it is missing. Debian puts a version into
