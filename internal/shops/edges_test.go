@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -70,12 +72,27 @@ func presentBarcodeCounts(t *testing.T, s *stand) {
 	assert.Equal(t, "expired", s.state(t, id), "a reload alone gets no new barcode")
 }
 
-// A barcode that had expired is paid all the same: the money is there.
+// umbrellas returns how many the shop has.
+func (s *stand) umbrellas(t *testing.T) int {
+	t.Helper()
+	found := regexp.MustCompile(`재고 (\d+)개`).FindStringSubmatch(s.Do(t, http.MethodGet, s.Outside+"/", "", "").Body)
+	require.NotNil(t, found)
+	n, err := strconv.Atoi(found[1])
+	require.NoError(t, err)
+	return n
+}
+
+// A barcode that had expired is paid all the same: the money is there, and the item is taken, once.
 func paidLate(t *testing.T, s *stand) {
 	id, p := s.buy(t, "umbrella")
+	before := s.umbrellas(t)
 	s.told(t, id, p.ImpUID, tell.Expired)
-	s.told(t, id, p.ImpUID, tell.Paid)
-	s.becomes(t, id, "paid")
+	assert.Equal(t, before, s.umbrellas(t))
+	for range 2 {
+		s.told(t, id, p.ImpUID, tell.Paid)
+		s.becomes(t, id, "paid")
+		assert.Equal(t, before-1, s.umbrellas(t))
+	}
 	s.told(t, id, p.ImpUID, tell.Expired)
 	assert.Equal(t, "paid", s.state(t, id))
 	s.refuses(t, id, p.ImpUID, "이미 결제된 주문입니다")
