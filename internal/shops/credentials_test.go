@@ -1,6 +1,6 @@
 package shops
 
-// This file holds what is read of the shops: no credentials of the API, and parts that are short.
+// This file holds what is read of the shops: no credentials of the API, parts that are short, conditions in the Caddyfiles.
 
 import (
 	"io/fs"
@@ -57,5 +57,20 @@ func TestShopsPartsFitOnAScreen(t *testing.T) {
 			assert.Equal(t, mark, marks[i][1], file)
 			assert.LessOrEqual(t, strings.Count(parts[i+1], "\n"), 55, "%s, %s", file, mark)
 		}
+	}
+}
+
+// What the shops answer is compared with what it must be: a merchant who copies the Caddyfile copies the conditions.
+func TestShopsCaddyfilesCompareTheAnswers(t *testing.T) {
+	t.Parallel()
+	for _, of := range list {
+		config, err := os.ReadFile(filepath.Join(examples, of.folder, "Caddyfile"))
+		require.NoError(t, err)
+		check := regexp.MustCompile(`(?s)order_check .*?\n\t\t}`).FindString(string(config))
+		assert.Contains(t, check, "\t\t\trequire payable true\n", of.folder)
+		assert.Contains(t, check, "\t\t\tamount total\n", of.folder)
+		told := regexp.MustCompile(`(?s)tell .*?\n\t\t}`).FindString(string(config))
+		assert.Contains(t, told, "\t\t\trequire heard true\n", of.folder)
+		assert.Equal(t, !of.unsigned, regexp.MustCompile(`\n\t\t\tsecret \{env\.\w+}\n`).MatchString(told), of.folder)
 	}
 }
