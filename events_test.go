@@ -85,7 +85,7 @@ func onEach() string {
 	return b.String() + "}"
 }
 
-func TestREADMEsEvents(t *testing.T) {
+func TestDocumentedEvents(t *testing.T) {
 	t.Parallel()
 	var documented []string
 	for _, row := range tableRows(t, "events") {

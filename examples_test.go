@@ -1,9 +1,10 @@
 package caddycvs
 
-// This file holds tests of the configurations in examples/ and in the README.
+// This file holds tests of the configurations in examples/ and in the documents.
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -28,7 +29,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// configurations returns every Caddyfile of examples/ and of the README by name.
+// configurations returns every Caddyfile of examples/ and of the documents by name.
 func configurations(t *testing.T) map[string]string {
 	t.Helper()
 	configs := make(map[string]string)
@@ -45,7 +46,7 @@ func configurations(t *testing.T) map[string]string {
 	}
 	const accounts = "{\n\tcvs {\n\t\timp_key {env.K}\n\t\timp_secret {env.S}\n\t\taccount second {\n\t\t\timp_key {env.K}\n\t\t\timp_secret {env.S}\n\t\t}\n\t}\n}\n"
 	for i, block := range fenced(t, "caddyfile") {
-		name := "README.md, Caddyfile " + string(rune('1'+i))
+		name := fmt.Sprintf("Caddyfile %d of the documents", i+1)
 		if configs[name] = block; !strings.HasPrefix(block, "{") {
 			configs[name] = accounts + block
 		}
@@ -54,25 +55,13 @@ func configurations(t *testing.T) map[string]string {
 	return configs
 }
 
-// fenced returns the README's code blocks of a language.
-func fenced(t *testing.T, language string) []string {
-	t.Helper()
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	var blocks []string
-	for _, match := range regexp.MustCompile("(?s)\n```"+language+"\n(.*?)```").FindAllSubmatch(readme, -1) {
-		blocks = append(blocks, string(match[1]))
-	}
-	return blocks
-}
-
 var (
 	envPattern  = regexp.MustCompile(`\{env\.[A-Z_]+\}`)
 	filePattern = regexp.MustCompile(`\{file\.[^}]+\}`)
 )
 
-// addressesInREADME are the addresses that the README gives as examples.
-var addressesInREADME = map[string]string{
+// addressesInDocs are the addresses that the documents give as examples.
+var addressesInDocs = map[string]string{
 	ledgerPostgres: "postgres://caddy_cvs:a-password@db.example:5432/shop?sslmode=verify-full",
 	ledgerMySQL:    "caddy_cvs:a-password@tcp(db.example:3306)/caddycvs?tls=true",
 }
@@ -81,7 +70,7 @@ var addressesInREADME = map[string]string{
 // no secret.
 func withSecrets(t *testing.T, config string) string {
 	t.Helper()
-	for store, address := range addressesInREADME {
+	for store, address := range addressesInDocs {
 		if option := store + " {env.CVS_DATABASE}"; strings.Contains(config, option) {
 			config = strings.ReplaceAll(config, option, store+" "+gatewaytest.Placeholder(t, address))
 		}
@@ -100,10 +89,8 @@ func withSecrets(t *testing.T, config string) string {
 // in parallel.
 
 func TestShownCaddyfilesLoad(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	for _, address := range addressesInREADME {
-		require.Contains(t, string(readme), "`"+address+"`")
+	for _, address := range addressesInDocs {
+		require.Contains(t, documents(t), "`"+address+"`")
 	}
 	for name, config := range configurations(t) {
 		t.Run(name, func(t *testing.T) {
@@ -257,8 +244,8 @@ func TestShownJSONLoads(t *testing.T) {
 	require.NoError(t, caddy.Validate(cfg))
 }
 
-// TestREADMENamesEveryOption keeps the reference complete.
-func TestREADMENamesEveryOption(t *testing.T) {
+// TestReferenceNamesEveryOption keeps the reference complete.
+func TestReferenceNamesEveryOption(t *testing.T) {
 	t.Parallel()
 	readme := strings.Join(fenced(t, "caddyfile"), "\n")
 	for _, module := range []reflect.Type{reflect.TypeFor[App](), reflect.TypeFor[Ledger](), reflect.TypeFor[Proxy](), reflect.TypeFor[Confirm](), reflect.TypeFor[OrderCheck](), reflect.TypeFor[Notice](), reflect.TypeFor[Tell](), reflect.TypeFor[Barcode](), reflect.TypeFor[Sandbox]()} {

@@ -1,11 +1,10 @@
 package caddycvs
 
-// This file holds the test of the README's table of what each fault of the sandbox moves. It runs in no
+// This file holds the test of the documents' table of what each fault of the sandbox moves. It runs in no
 // other test's company: the metrics are the process's.
 
 import (
 	"net/http"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,7 +20,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// faultRows are the faults of the rows of the README's table, by their first cell.
+// faultRows are the faults of the rows of the documents' table, by their first cell.
 var faultRows = map[string][]emulator.Fault{
 	"`delay`, shorter than `timeout`":      {{Delay: 10 * time.Millisecond}},
 	"`delay`, longer":                      {{Delay: 4 * faultTimeout}},
@@ -97,7 +96,7 @@ var faultCalls = []faultCall{
 	{emulator.EndpointNotice, noticeColumn, "", http.MethodPost, "/till", "barcode=BARCODE&pay_type=cash", nil},
 }
 
-// Each fault moves what the README's table says, and nothing else.
+// Each fault moves what the documents' table says, and nothing else.
 func TestFaultsMoveTheirMetrics(t *testing.T) {
 	rows := tableRows(t, "faults")
 	assert.Len(t, rows, len(faultRows))
@@ -197,12 +196,10 @@ func counted(series []string) []string {
 	})
 }
 
-// tableRows returns the cells of the rows of a table of the README's, between two comments.
+// tableRows returns the cells of the rows of a table of the documents, between two comments.
 func tableRows(t testing.TB, name string) (rows [][]string) {
 	t.Helper()
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	_, table, found := strings.Cut(string(readme), "<!-- "+name+" -->")
+	_, table, found := strings.Cut(documents(t), "<!-- "+name+" -->")
 	require.True(t, found, name)
 	table, _, found = strings.Cut(table, "<!-- /"+name+" -->")
 	require.True(t, found, name)

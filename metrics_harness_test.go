@@ -28,8 +28,8 @@ func quietApp(t testing.TB) *App {
 	return a
 }
 
-// gathered returns the series of the metrics of the running Caddy, as short as the README has them:
-// without the prefix, with the values of the labels in the order of the README's table. A histogram is the
+// gathered returns the series of the metrics of the running Caddy, as short as the documents have them:
+// without the prefix, with the values of the labels in the order of the documents' table. A histogram is the
 // number of what it has seen.
 func gathered(t testing.TB) map[string]float64 {
 	t.Helper()

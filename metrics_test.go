@@ -1,6 +1,6 @@
 package caddycvs
 
-// This file holds tests of the metrics: their tables in the README, their labels, and reloads.
+// This file holds tests of the metrics: their tables in the documents, their labels, and reloads.
 
 import (
 	"encoding/json"
@@ -85,7 +85,7 @@ func existing(t *testing.T) map[string][]string {
 	return values
 }
 
-func TestREADMEsMetrics(t *testing.T) {
+func TestDocumentedMetrics(t *testing.T) {
 	t.Parallel()
 	rows, values := tableRows(t, "metrics"), existing(t)
 	documented := make(map[string][]string)

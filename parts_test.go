@@ -137,7 +137,7 @@ func sendFrom(t *testing.T, g *gatewaytest.Gateway, source, method, target, body
 	return other.Send(t, r)
 }
 
-// shown returns the README's only code block of a language, with the given texts replaced.
+// shown returns the documents' only code block of a language, with the given texts replaced.
 func shown(t *testing.T, language string, with ...string) string {
 	t.Helper()
 	blocks := fenced(t, language)
@@ -148,7 +148,7 @@ func shown(t *testing.T, language string, with ...string) string {
 	return strings.NewReplacer(with...).Replace(blocks[0])
 }
 
-// Behind nginx and HAProxy, configured as the README says, Caddy knows the client. Without
+// Behind nginx and HAProxy, configured as the documents say, Caddy knows the client. Without
 // those options every client would have the proxy's address, and is refused.
 func TestProxyKnowsTheClientBehindNginxAndHAProxy(t *testing.T) {
 	t.Parallel()

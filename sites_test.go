@@ -171,7 +171,7 @@ func startShape(t *testing.T, s shape, check string) (*site, string) {
 	return &site{g, at}, path
 }
 
-// tableCell describes an answer as the README's table does: its status, and whether the site
+// tableCell describes an answer as the reference's table does: its status, and whether the site
 // itself gave it.
 func tableCell(a gatewaytest.Answer) string {
 	if strings.HasPrefix(a.Body, `{"accepted":`) {
@@ -209,7 +209,7 @@ func TestShapesOfSites(t *testing.T) {
 		}
 	})
 	table := "| site | yes | no | hung | down | near | wrong | wrong, unsigned |\n|---|---|---|---|---|---|---|---|\n" + strings.Join(rows, "\n") + "\n"
-	compareWithREADME(t, "sites", table)
+	compareWithDocument(t, "docs/reference.md", "sites", table)
 }
 
 func (s *site) row(t *testing.T, name, path string, down *site) string {
@@ -244,21 +244,4 @@ func (s *site) row(t *testing.T, name, path string, down *site) string {
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s | %s |", name,
 		tableCell(send(s, yes, path)), tableCell(send(s, no, path)), tableCell(send(s, hung, path)), tableCell(send(down, down.MustIssue(t, "yes"), path)),
 		strings.Join(slices.Sorted(maps.Keys(near)), ", "), tableCell(send(s, yes, "/wrong")), tableCell(send(s, unsigned, "/wrong")))
-}
-
-// compareWithREADME compares a table in the README with the one that a test has made.
-func compareWithREADME(t *testing.T, name, table string) {
-	t.Helper()
-	content, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	begin, end := "<!-- "+name+": written by UPDATE_README=1 go test -run "+t.Name()+" . -->\n\n", "\n<!-- /"+name+" -->"
-	before, rest, found := strings.Cut(string(content), begin)
-	require.True(t, found, "README.md has no %q", begin)
-	shown, after, found := strings.Cut(rest, end)
-	require.True(t, found)
-	if os.Getenv("UPDATE_README") != "" {
-		require.NoError(t, os.WriteFile("README.md", []byte(before+begin+table+end+after), 0o600))
-		return
-	}
-	assert.Equal(t, table, shown)
 }

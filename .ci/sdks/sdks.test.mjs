@@ -1,12 +1,12 @@
 // What the users of the npm SDKs of PortOne V1 see, with "serve all" and without
-// "serve", and the README's table of it.
+// "serve", and the reference's table of it.
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import { start } from './harness.mjs';
 import { calls, sdks } from './sdks.mjs';
 
-const readme = new URL('../../README.md', import.meta.url);
+const reference = new URL('../../docs/reference.md', import.meta.url);
 
 // rows are the table's. A row makes a call for an order in a state, perhaps under a
 // fault of the sandbox, and its result is either a response, which `sees` judges
@@ -172,16 +172,16 @@ for (const row of rows) {
 	});
 }
 
-test("the README's table is this one", async () => {
+test("the reference's table is this one", async () => {
 	assert.equal(lines.length, 2 + rows.length, 'a call failed');
 	line('a call that is not served', '', ...unservedWords.map((words) => {
 		assert.equal(words.size, 1, [...words].join('; '));
 		return [...words][0];
 	}));
-	const text = await readFile(readme, 'utf8');
+	const text = await readFile(reference, 'utf8');
 	const table = /(<!-- sdks: .*-->\n)[^]*(<!-- \/sdks -->)/;
 	assert.match(text, table);
 	const written = text.replace(table, (_, begin, end) => `${begin}\n${lines.join('\n')}\n\n${end}`);
-	if (process.env.UPDATE_README) await writeFile(readme, written);
-	else assert.equal(text, written, 'UPDATE_README=1 .ci/sdks/run CADDY writes it');
+	if (process.env.UPDATE_DOCS) await writeFile(reference, written);
+	else assert.equal(text, written, 'UPDATE_DOCS=1 .ci/sdks/run CADDY writes it');
 });

@@ -105,7 +105,7 @@ func TestTracesShowNoSecret(t *testing.T) {
 			assert.Contains(t, []string{
 				"http.request.method", "http.response.status_code", "url.full", "url.template", "server.address", "server.port",
 				"network.protocol.version", "error.type", "cvs.operation", "cvs.order_check",
-			}, key, "the README's table has each attribute")
+			}, key, "the documents' table has each attribute")
 		}
 	}
 	for _, name := range []string{

@@ -105,7 +105,7 @@ var genuines = []kind{
 	}},
 }
 
-// attacks must be answered as the README says, and none may be accepted.
+// attacks must be answered as the documents say, and none may be accepted.
 var attacks = []kind{
 	// Signatures.
 	{name: "no signature", want: 403, shoot: func(d *drawer) shot { return d.unsigned(d.among(d.g.Outside, d.only), pick(d, d.open)) }},

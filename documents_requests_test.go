@@ -1,6 +1,6 @@
 package caddycvs
 
-// This file holds tests of the README's words about what an app does and what goes wrong: the requests
+// This file holds tests of the documents' words about what an app does and what goes wrong: the requests
 // and answers in it are those that an app sends and gets, and each row of what goes wrong has its tests.
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// steady replaces what differs from one run to another by the README's values.
+// steady replaces what differs from one run to another by the documents' values.
 func steady(text string, i gatewaytest.Issued) string {
 	text = strings.NewReplacer(i.ImpUID, "imp_142857142857", i.Barcode, "98200142857142857142").Replace(text)
 	for pattern, value := range map[string]string{
@@ -40,7 +40,7 @@ func steady(text string, i gatewaytest.Issued) string {
 	return text
 }
 
-// dumped writes a request that the shop got, and the shop's answer, as the README shows them.
+// dumped writes a request that the shop got, and the shop's answer, as the documents show them.
 func dumped(r *http.Request, body, answer string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s\n", r.Method, r.URL.Path)
@@ -50,7 +50,7 @@ func dumped(r *http.Request, body, answer string) string {
 	return b.String() + "\n" + body + "\n```\n\n```http\n200 OK\nContent-Type: application/json\n\n" + answer + "\n"
 }
 
-func TestREADMEShowsTheAppsRequests(t *testing.T) {
+func TestDocumentsShowTheAppsRequests(t *testing.T) {
 	const yes, heard = `{"payable":true,"total":15000}`, `{"heard":true}`
 	t.Setenv("CVS_NOTICE_SECRET", "whsec_"+strings.Repeat("A", 32))
 	g := gatewaytest.Start(t, gatewaytest.Setup{
@@ -74,8 +74,6 @@ func TestREADMEShowsTheAppsRequests(t *testing.T) {
 	require.Equal(t, http.StatusOK, till.Status, till.Body)
 	require.Eventually(t, func() bool { return g.Shop.Count() == 2 }, 10*time.Second, 5*time.Millisecond)
 
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
 	answer := fmt.Sprintf(`{"code":0,"message":null,"response":{"imp_uid":%q,"merchant_uid":%q,"amount":%v,"status":%q,"vbank_num":%q, …}}`,
 		p["imp_uid"], p["merchant_uid"], p["amount"], p["status"], p["vbank_num"])
 	for name, text := range map[string]string{
@@ -88,11 +86,11 @@ func TestREADMEShowsTheAppsRequests(t *testing.T) {
 		} else {
 			text = strings.NewReplacer(i.ImpUID, "imp_142857142857", i.Barcode, "98200142857142857142").Replace(text)
 		}
-		assert.Contains(t, string(readme), "```http\n"+text+"```\n", name)
+		assert.Contains(t, documents(t), "```http\n"+text+"```\n", name)
 	}
 }
 
-// failureTests are the tests of each row of the README's table of what goes wrong with a notice, by the
+// failureTests are the tests of each row of the documents' table of what goes wrong with a notice, by the
 // row's first words.
 var failureTests = map[string][]string{
 	"the notice is lost":                      {"TestQuickstartShopHearsOfPaymentsWithoutNotices", "TestSweepFindsWhatNoNoticeTold", "TestDeliveryRun"},
@@ -114,11 +112,9 @@ var failureTests = map[string][]string{
 	"the clock was set":                       {"TestTellingAfterAClockWasSetBack", "TestSweepCorrectsRowsAfterTheClockWasSet"},
 }
 
-func TestREADMEsFailuresHaveTests(t *testing.T) {
+func TestDocumentedFailuresHaveTests(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	_, table, found := strings.Cut(string(readme), "**What goes wrong, and what follows.**")
+	_, table, found := strings.Cut(documents(t), "**What goes wrong, and what follows.**")
 	require.True(t, found)
 	table, _, _ = strings.Cut(table, "\n**History.**")
 	exists := testFunctions(t)

@@ -1,10 +1,9 @@
 package caddycvs
 
-// This file holds the test of what the README shows of the gateway's state.
+// This file holds the test of what the documents show of the gateway's state.
 
 import (
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -18,7 +17,7 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// steadyState replaces what differs from one run to another by the README's values.
+// steadyState replaces what differs from one run to another by the documents' values.
 func steadyState(t *testing.T, body string) string {
 	t.Helper()
 	for _, value := range [][2]string{
@@ -44,7 +43,7 @@ func steadyState(t *testing.T, body string) string {
 }
 
 // Not parallel, because it uses the one Caddy of the process that can be reloaded.
-func TestREADMEShowsTheGatewaysState(t *testing.T) {
+func TestDocumentsShowTheGatewaysState(t *testing.T) {
 	admin := gatewaytest.Address(t)
 	inside := "http://" + gatewaytest.Address(t)
 	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{
@@ -69,10 +68,8 @@ func TestREADMEShowsTheGatewaysState(t *testing.T) {
 		assert.Equal(t, "application/json", a.Header.Get("Content-Type"))
 		return strings.TrimSpace(a.Body)
 	}
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
 	require.JSONEq(t, `{"ready":true}`, shown("/cvs/ready"))
-	_, err = g.API.Scan(t.Context(), emulator.ScanRequest{Barcode: g.MustIssue(t, "order-1").Barcode})
+	_, err := g.API.Scan(t.Context(), emulator.ScanRequest{Barcode: g.MustIssue(t, "order-1").Barcode})
 	require.NoError(t, err)
 	g.WaitForLine(t, `"msg":"tell"`)
 	assert.Equal(t, 502, g.Do(t, http.MethodGet, inside+"/payments/imp_1", "", "").Status)
@@ -81,14 +78,14 @@ func TestREADMEShowsTheGatewaysState(t *testing.T) {
 		"\n```http\n200 OK\nContent-Type: application/json\n\n" + steadyState(t, shown("/cvs/status")) + "\n```\n",
 		"\n```http\n503 Service Unavailable\nContent-Type: application/json\n\n" + shown("/cvs/ready") + "\n```\n",
 	} {
-		if !strings.Contains(string(readme), want) {
-			t.Errorf("the README does not show:\n%s", want)
+		if !strings.Contains(documents(t), want) {
+			t.Errorf("the documents do not show:\n%s", want)
 		}
 	}
 	status := runCvs(t, "status", "--address", admin)
 	assert.Equal(t, 1, status.code)
-	if want := "\n```\n$ caddy cvs status\n" + steadyText(t, status.out) + "```\n"; !strings.Contains(string(readme), want) {
-		t.Errorf("the README does not show:\n%s", want)
+	if want := "\n```\n$ caddy cvs status\n" + steadyText(t, status.out) + "```\n"; !strings.Contains(documents(t), want) {
+		t.Errorf("the documents do not show:\n%s", want)
 	}
 }
 

@@ -1,13 +1,12 @@
 package caddycvs
 
-// This file holds the tests of what the README says about a ledger in a database: what is to be run in it
+// This file holds the tests of what the documents say about a ledger in a database: what is to be run in it
 // before, and the operator's queries.
 
 import (
 	"cmp"
 	"fmt"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -23,13 +22,11 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
-// readmeSQL returns the statements of the README's part that begins with these words, for a kind of
+// documentedSQL returns the statements of the part of the documents that begins with these words, for a kind of
 // database: each part has Postgres first.
-func readmeSQL(t *testing.T, begin string, kind dbtest.Kind) (statements []string) {
+func documentedSQL(t *testing.T, begin string, kind dbtest.Kind) (statements []string) {
 	t.Helper()
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	_, part, found := strings.Cut(string(readme), begin)
+	_, part, found := strings.Cut(documents(t), begin)
 	require.True(t, found)
 	blocks := regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(part, 2)
 	require.Len(t, blocks, 2)
@@ -42,8 +39,8 @@ func readmeSQL(t *testing.T, begin string, kind dbtest.Kind) (statements []strin
 	return statements
 }
 
-// readmeLedger returns the option ledger of the README's Caddyfile for a kind of database.
-func readmeLedger(t *testing.T, kind dbtest.Kind) string {
+// documentedLedger returns the option ledger of the documents' Caddyfile for a kind of database.
+func documentedLedger(t *testing.T, kind dbtest.Kind) string {
 	t.Helper()
 	for _, block := range fenced(t, "caddyfile") {
 		match := regexp.MustCompile(`(?s)\n\t\tledger (` + storeOf[kind] + ` \{env\.CVS_DATABASE\} \{.*?\n\t\t\})`).FindStringSubmatch(block)
@@ -55,33 +52,33 @@ func readmeLedger(t *testing.T, kind dbtest.Kind) string {
 	return ""
 }
 
-const passwordInREADME = "a-password"
+const passwordInDocs = "a-password"
 
-// readmeDatabase runs what a part of the README says of a user, and returns the name and the address of the
+// documentedDatabase runs what a part of the documents says of a user, and returns the name and the address of the
 // database.
-func readmeDatabase(t *testing.T, server *dbtest.Server, begin string) (name, dsn string) {
+func documentedDatabase(t *testing.T, server *dbtest.Server, begin string) (name, dsn string) {
 	t.Helper()
-	gatewaytest.AddSecret(passwordInREADME)
-	name, within, statements := "caddycvs", "", readmeSQL(t, begin, server.Kind())
+	gatewaytest.AddSecret(passwordInDocs)
+	name, within, statements := "caddycvs", "", documentedSQL(t, begin, server.Kind())
 	if server.Kind() == dbtest.Postgres {
 		name = newDatabase(t, server).Name
 		within = name
 		statements = append(statements, "GRANT CONNECT ON DATABASE "+name+" TO caddy_cvs") // that of the test lets nobody in but its owner
 	}
 	server.Exec(t, within, statements...)
-	return name, server.DSN(name, "caddy_cvs", passwordInREADME)
+	return name, server.DSN(name, "caddy_cvs", passwordInDocs)
 }
 
-// The user that the README makes can make the tables, and use them, with the README's Caddyfile.
-func TestREADMEsDatabaseUser(t *testing.T) {
+// The user that the documents make can make the tables, and use them, with the documents' Caddyfile.
+func TestDocumentedDatabaseUser(t *testing.T) {
 	t.Parallel()
 	onDatabases(t, func(t *testing.T, kind dbtest.Kind) {
 		t.Parallel()
-		server := dbtest.Start(t, kind, dbtest.Options{NoSync: true}) // the user's name is the README's
-		name, dsn := readmeDatabase(t, server, "**What to give it.**")
+		server := dbtest.Start(t, kind, dbtest.Options{NoSync: true}) // the user's name is the documents'
+		name, dsn := documentedDatabase(t, server, "**What to give it.**")
 		former := gatewaytest.LedgerFile(t)
 		fillFile(t, former, "order-1", "former")
-		option := strings.ReplaceAll(readmeLedger(t, kind), "/var/lib/shop/cvs.db", former)
+		option := strings.ReplaceAll(documentedLedger(t, kind), "/var/lib/shop/cvs.db", former)
 		g := gatewaytest.Start(t, gatewaytest.Setup{Ledger: option, Database: dsn})
 		first := g.MustIssue(t, "order-2")
 		assert.Equal(t, first.ImpUID, g.MustIssue(t, "order-2").ImpUID)
@@ -91,12 +88,12 @@ func TestREADMEsDatabaseUser(t *testing.T) {
 }
 
 // A user who may not make tables is told what to have run, and then can use them.
-func TestREADMEsDatabaseUserWhoMakesNoTables(t *testing.T) {
+func TestDocumentedDatabaseUserWhoMakesNoTables(t *testing.T) {
 	t.Parallel()
 	onDatabases(t, func(t *testing.T, kind dbtest.Kind) {
 		t.Parallel()
 		server := dbtest.Start(t, kind, dbtest.Options{NoSync: true})
-		name, dsn := readmeDatabase(t, server, "**If the user may not make tables**")
+		name, dsn := documentedDatabase(t, server, "**If the user may not make tables**")
 		err := startError(t, inDatabase(kind, dsn))
 		require.Error(t, err)
 		_, script, found := strings.Cut(err.Error(), "DELETE:\n")
@@ -104,9 +101,7 @@ func TestREADMEsDatabaseUserWhoMakesNoTables(t *testing.T) {
 		var statements []string
 		if kind == dbtest.Postgres {
 			const path = "SET search_path TO caddy_cvs;"
-			readme, err := os.ReadFile("README.md")
-			require.NoError(t, err)
-			require.Contains(t, string(readme), path)
+			require.Contains(t, documents(t), path)
 			statements = []string{path}
 		}
 		server.Exec(t, name, append(statements, strings.Split(strings.TrimSuffix(strings.TrimSpace(script), ";"), ";\n")...)...)
@@ -117,10 +112,10 @@ func TestREADMEsDatabaseUserWhoMakesNoTables(t *testing.T) {
 	})
 }
 
-// answersOf returns what the README's queries find, a line for each row.
+// answersOf returns what the documents' queries find, a line for each row.
 func answersOf(t *testing.T, server *dbtest.Server, database string) (answers []string) {
 	t.Helper()
-	for _, query := range readmeSQL(t, "**What the tables hold**", server.Kind()) {
+	for _, query := range documentedSQL(t, "**What the tables hold**", server.Kind()) {
 		var lines []string
 		for _, row := range server.Query(t, database, query) {
 			lines = append(lines, strings.Join(row, "|"))
@@ -181,7 +176,7 @@ func fillByHand(t *testing.T, kind dbtest.Kind, db dbtest.Database) {
 }
 
 // An operator sees in the database what the gateway knows, and nothing personal.
-func TestREADMEsQueries(t *testing.T) {
+func TestDocumentedQueries(t *testing.T) {
 	t.Parallel()
 	onDatabases(t, func(t *testing.T, kind dbtest.Kind) {
 		t.Parallel()
