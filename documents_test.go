@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -118,5 +119,79 @@ func TestLinksLeadSomewhere(t *testing.T) {
 			require.NoError(t, err)
 			assert.True(t, anchors(string(text))[anchor], "%s: %s has no heading #%s", name, target, anchor)
 		}
+	}
+}
+
+// korean returns the path of a document's Korean counterpart.
+func korean(name string) string {
+	if name == "README.md" {
+		return "README.ko.md"
+	}
+	return filepath.Join("docs/ko", filepath.Base(name))
+}
+
+// comment matches what is said in words in a code block, by its language.
+var comment = map[string]*regexp.Regexp{
+	"sql": regexp.MustCompile(`(?m)\s*-- .*$`), "php": regexp.MustCompile(`(?m)\s*// .*$`), "js": regexp.MustCompile(`(?m)\s*// .*$`),
+	"": regexp.MustCompile(`(?m)(^|\s+)# .*$`),
+}
+
+// outline is what a document and its Korean counterpart have in common: the levels of the headings, the code without its comments,
+// the tables' keys, and where the links lead.
+type outline struct {
+	headings, code, keys, links []string
+}
+
+func outlineOf(t *testing.T, name string) (s outline) {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	require.NoError(t, err)
+	text := string(content)
+	for _, b := range block.FindAllString(text, -1) {
+		language, code, _ := strings.Cut(strings.TrimPrefix(b, "```"), "\n")
+		says := comment[language]
+		if says == nil {
+			says = comment[""]
+		}
+		s.code = append(s.code, language+"\n"+says.ReplaceAllString(code, ""))
+	}
+	text = block.ReplaceAllString(text, "")
+	for _, match := range heading.FindAllString(text, -1) {
+		s.headings = append(s.headings, match[:strings.Index(match, " ")])
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if cells := strings.Split(line, " | "); strings.HasPrefix(line, "|") {
+			s.keys = append(s.keys, strings.Join(regexp.MustCompile("`[^`]+`").FindAllString(cells[0], -1), " ")+strings.Repeat(" |", len(cells)))
+		}
+	}
+	for _, match := range link.FindAllStringSubmatch(text, -1) {
+		path, _, _ := strings.Cut(match[1]+match[2], "#")
+		if path != "" && !strings.Contains(path, ":") && !strings.HasPrefix(path, "/") {
+			path = filepath.Join(filepath.Dir(name), path)
+		}
+		s.links = append(s.links, path)
+	}
+	return s
+}
+
+// The Korean documents are no translation word by word, but they have the same parts, show the same code, name the same options,
+// and lead to the same places. A document links to its counterpart at the top.
+func TestKoreanDocumentsSayTheSame(t *testing.T) {
+	t.Parallel()
+	names := documentNames(t)
+	for _, name := range names {
+		english, other := outlineOf(t, name), outlineOf(t, korean(name))
+		assert.Equal(t, english.headings, other.headings, name)
+		assert.Equal(t, english.code, other.code, name)
+		assert.Equal(t, english.keys, other.keys, name)
+		for i, path := range english.links {
+			switch {
+			case path == korean(name):
+				english.links[i] = name
+			case slices.Contains(names, path):
+				english.links[i] = korean(path)
+			}
+		}
+		assert.ElementsMatch(t, english.links, other.links, name)
 	}
 }
