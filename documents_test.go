@@ -133,7 +133,7 @@ func korean(name string) string {
 // comment matches what is said in words in a code block, by its language.
 var comment = map[string]*regexp.Regexp{
 	"sql": regexp.MustCompile(`(?m)\s*-- .*$`), "php": regexp.MustCompile(`(?m)\s*// .*$`), "js": regexp.MustCompile(`(?m)\s*// .*$`),
-	"": regexp.MustCompile(`(?m)(^|\s+)# .*$`),
+	"mermaid": regexp.MustCompile(`(?m)( as |: ).*$`), "": regexp.MustCompile(`(?m)(^|\s+)# .*$`),
 }
 
 // outline is what a document and its Korean counterpart have in common: the levels of the headings, the code without its comments,

