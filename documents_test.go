@@ -26,6 +26,16 @@ func documentNames(t testing.TB) []string {
 	return append([]string{"README.md"}, names...)
 }
 
+// A README is read to its end only if it is short.
+func TestREADMEsAreShort(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"README.md", "README.ko.md"} {
+		content, err := os.ReadFile(name)
+		require.NoError(t, err)
+		assert.Less(t, strings.Count(string(content), "\n"), 200, name)
+	}
+}
+
 // documents returns the text of all English documents.
 func documents(t testing.TB) string {
 	t.Helper()
