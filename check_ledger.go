@@ -37,7 +37,7 @@ func (s *setup) ledgerStep() step {
 				r.fail("ledger_down", ledgerOption, "the running Caddy cannot use the ledger: "+view.Cause, "see its log; until then orders are looked up at the API before a barcode is issued")
 				return
 			case ledgerSlow:
-				r.warn("ledger_slow", ledgerOption, "the running Caddy waits more than two seconds for the ledger", "look at the disk or the database")
+				r.warn("ledger_slow", ledgerOption, "the ledger did not answer the running Caddy within "+statusLimit.String(), "look at the disk or the database")
 				return
 			}
 		}

@@ -73,7 +73,9 @@ func TestCheckAsksTheRunningCaddyForADatabase(t *testing.T) {
 	assert.Equal(t, []string{"ledger: postgres, in use by the running Caddy"}, ledgerReport(t, place, ledgerUp).OK)
 	assert.Equal(t, []string{"ledger: postgres, not asked, because no Caddy runs that uses it"}, ledgerReport(t, place, "").OK)
 	assert.True(t, ledgerReport(t, place, ledgerDegraded).has("ledger_down"))
-	assert.True(t, ledgerReport(t, place, ledgerSlow).has("ledger_slow"))
+	slow := ledgerReport(t, place, ledgerSlow)
+	require.True(t, slow.has("ledger_slow"))
+	assert.Equal(t, "the ledger did not answer the running Caddy within 700ms", slow.Findings[0].Message, "as GET /cvs/status waits")
 	assert.Equal(t, []string{"ledger: off"}, ledgerReport(t, nil, "").OK)
 }
 

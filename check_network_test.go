@@ -291,7 +291,7 @@ func TestCheckFindsByTheNetwork(t *testing.T) {
 			&world{api: emulator.New(emulator.Options{BeforeRequest: gatewaytest.NoteTokens(nil), Now: func() time.Time { return time.Now().Add(5 * time.Minute) }})}, []string{"warning: the unnamed account: this machine's clock is 5m0s slow by the API's: synchronize it, such as with chrony or systemd-timesyncd"},
 		},
 		"the running ledger is down": {&world{admin: `{"ledger":{"store":"file","state":"degraded","cause":"the disk is full"}}`}, []string{"error: the global option cvs, ledger: the running Caddy cannot use the ledger: the disk is full: see its log; until then orders are looked up at the API before a barcode is issued"}},
-		"the running ledger is slow": {&world{admin: `{"ledger":{"store":"file","state":"slow"}}`}, []string{"warning: the global option cvs, ledger: the running Caddy waits more than two seconds for the ledger: look at the disk or the database"}},
+		"the running ledger is slow": {&world{admin: `{"ledger":{"store":"file","state":"slow"}}`}, []string{"warning: the global option cvs, ledger: the ledger did not answer the running Caddy within 700ms: look at the disk or the database"}},
 		"the app is down": {
 			&world{config: strings.ReplaceAll(goodSetup, "http://127.0.0.1:3000/pa", "http://127.0.0.1:1/pa")}, []string{"error: cvs_confirm at shop.example/cvs/confirm, order_check 1: 127.0.0.1:1 cannot be reached: connection refused: start the app, or correct the URL"},
 		},
