@@ -1,7 +1,8 @@
 package caddycvs
 
-// This file holds the test of the runbook in docs/operations.md: it has every message that is logged at WARN or
-// ERROR, every alert, and every answer from 500 that cvs_proxy gives in words of its own, and nothing else.
+// This file holds the tests of the runbook in docs/operations.md and its Korean counterpart: it has every message
+// that is logged at WARN or ERROR, every alert, and every answer from 500 in words of the gateway's own, and
+// nothing else.
 
 import (
 	"go/ast"
@@ -217,16 +218,19 @@ func returned(n ast.Node, visit func([]ast.Expr)) {
 	})
 }
 
+// runbooks are the documents that have the runbook.
+var runbooks = []string{"docs/operations.md", "docs/ko/operations.md"}
+
 // runbookTable returns the rows of a table of the runbook by the first cell's code, without its other cells but
 // the second.
-func runbookTable(t *testing.T, name string) map[string]string {
+func runbookTable(t *testing.T, document, name string) map[string]string {
 	t.Helper()
-	content, err := os.ReadFile("docs/operations.md")
+	content, err := os.ReadFile(document)
 	require.NoError(t, err)
 	_, rest, found := strings.Cut(string(content), "<!-- "+name+" -->\n")
-	require.True(t, found, name)
+	require.True(t, found, "%s: %s", document, name)
 	table, _, found := strings.Cut(rest, "<!-- /"+name+" -->")
-	require.True(t, found, name)
+	require.True(t, found, "%s: %s", document, name)
 	rows := make(map[string]string)
 	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (.+?) \\| (.*)$").FindAllStringSubmatch(table, -1) {
 		require.NotContains(t, rows, row[1], "twice")
@@ -240,12 +244,14 @@ func runbookTable(t *testing.T, name string) map[string]string {
 func TestRunbookHasEveryLogMessage(t *testing.T) {
 	t.Parallel()
 	l := collectLogs(t)
-	rows := runbookTable(t, "messages")
-	maps.Copy(rows, runbookTable(t, "load"))
-	assert.ElementsMatch(t, slices.Collect(maps.Keys(l.levels)), slices.Collect(maps.Keys(rows)))
-	for text, level := range l.levels {
-		if level != "" {
-			assert.Equal(t, level, rows[text], text)
+	for _, document := range runbooks {
+		rows := runbookTable(t, document, "messages")
+		maps.Copy(rows, runbookTable(t, document, "load"))
+		assert.ElementsMatch(t, slices.Collect(maps.Keys(l.levels)), slices.Collect(maps.Keys(rows)), document)
+		for text, level := range l.levels {
+			if level != "" {
+				assert.Equal(t, level, rows[text], "%s: %s", document, text)
+			}
 		}
 	}
 	assert.Equal(t, []string{
@@ -268,7 +274,9 @@ func TestRunbookHasEveryAlert(t *testing.T) {
 	for _, match := range regexp.MustCompile(`(?m)^ *- alert: (\w+)$`).FindAllStringSubmatch(string(content), -1) {
 		names = append(names, match[1])
 	}
-	assert.ElementsMatch(t, names, slices.Collect(maps.Keys(runbookTable(t, "alerts"))))
+	for _, document := range runbooks {
+		assert.ElementsMatch(t, names, slices.Collect(maps.Keys(runbookTable(t, document, "alerts"))), document)
+	}
 }
 
 // failures are statuses from 500 by their name in net/http.
@@ -333,11 +341,10 @@ func TestRunbookHasEveryAnswerFrom500(t *testing.T) {
 	maps.DeleteFunc(answers, func(text, _ string) bool { // what describe says is in another answer, too
 		return slices.ContainsFunc(slices.Collect(maps.Keys(answers)), func(other string) bool { return other != text && strings.HasPrefix(other, text) })
 	})
-	rows := runbookTable(t, "proxy")
-	maps.Copy(rows, runbookTable(t, "webhooks"))
-	maps.Copy(rows, runbookTable(t, "admin"))
-	assert.ElementsMatch(t, slices.Collect(maps.Keys(answers)), slices.Collect(maps.Keys(rows)))
-	for text, status := range answers {
-		assert.Equal(t, status, rows[text], text)
+	for _, document := range runbooks {
+		rows := runbookTable(t, document, "proxy")
+		maps.Copy(rows, runbookTable(t, document, "webhooks"))
+		maps.Copy(rows, runbookTable(t, document, "admin"))
+		assert.Equal(t, answers, rows, document)
 	}
 }
