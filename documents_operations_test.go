@@ -1,16 +1,20 @@
 package caddycvs
 
-// This file holds tests of docs/operations.md: the Caddyfiles for what stands in front of Caddy.
+// This file holds tests of docs/operations.md: the Caddyfiles for what stands in front of Caddy, and how long
+// the app must wait.
 
 import (
+	"context"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/caddy-cvs/caddy-cvs/client/emulator"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
@@ -71,4 +75,41 @@ func TestAllowPortOneBehindCloudflareAndLoadBalancer(t *testing.T) {
 			assert.Equal(t, 403, sendFrom(t, g, "127.0.0.2", http.MethodPost, i.ConfirmURL, i.Webhook(), c.sends(portone, portone)).Status, "from another machine")
 		})
 	}
+}
+
+// The app's own time-out must be longer than three times the option timeout: twice is not enough if a barcode
+// is looked up and voided before another one is asked for, and all answers to that are lost.
+func TestAnswerIsSentWithinThreeTimeouts(t *testing.T) {
+	t.Parallel()
+	const timeout = 500 * time.Millisecond
+	g := gatewaytest.Start(t, gatewaytest.Setup{Account: "timeout 500ms"})
+	g.MustIssue(t, "order-1")
+	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: emulator.EndpointPayment, Delay: 400 * time.Millisecond, Times: 1}))
+	for _, endpoint := range []emulator.Endpoint{emulator.EndpointIssue, emulator.EndpointFind, emulator.EndpointFindAll} {
+		require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: endpoint, Delay: time.Hour, CancelWithClient: true}))
+	}
+	began := time.Now()
+	a := g.Do(t, http.MethodPost, g.Inside+"/cvs", gatewaytest.FormType, "merchant_uid=order-1&amount=20000")
+	took := time.Since(began)
+	assert.Equal(t, http.StatusGatewayTimeout, a.Status, a.Body)
+	assert.Greater(t, took, 2*timeout)
+	assert.Less(t, took, 3*timeout+time.Second)
+}
+
+// An app that has stopped waiting asks again, and gets the barcode of the call that goes on.
+func TestAppThatStoppedWaitingGetsTheBarcodeOfItsFirstCall(t *testing.T) {
+	t.Parallel()
+	g := gatewaytest.Start(t, gatewaytest.Setup{})
+	require.NoError(t, g.API.Inject(emulator.Fault{Endpoint: emulator.EndpointIssue, Delay: 300 * time.Millisecond, Times: 1}))
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, g.Inside+"/cvs", strings.NewReader(gatewaytest.IssueBody("order-1")))
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", gatewaytest.JSONType)
+	_, err = g.HTTP.Do(r) //nolint:bodyclose // there is none
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	a := g.Do(t, http.MethodPost, g.Inside+"/cvs", gatewaytest.JSONType, gatewaytest.IssueBody("order-1"))
+	require.Equal(t, http.StatusOK, a.Status, a.Body)
+	assert.Equal(t, "1", a.Header.Get("X-Cvs-Reused"), "this request did not issue it")
+	assert.Len(t, g.API.Payments(), 1)
 }
