@@ -106,7 +106,7 @@ func TestAppThatStoppedWaitingGetsTheBarcodeOfItsFirstCall(t *testing.T) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, g.Inside+"/cvs", strings.NewReader(gatewaytest.IssueBody("order-1")))
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", gatewaytest.JSONType)
-	_, err = g.HTTP.Do(r) //nolint:bodyclose // there is none
+	_, err = g.HTTP.Do(r)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	a := g.Do(t, http.MethodPost, g.Inside+"/cvs", gatewaytest.JSONType, gatewaytest.IssueBody("order-1"))
 	require.Equal(t, http.StatusOK, a.Status, a.Body)
