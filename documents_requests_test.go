@@ -117,16 +117,24 @@ func TestDocumentedFailuresHaveTests(t *testing.T) {
 	_, table, found := strings.Cut(documents(t), "**What goes wrong, and what follows.**")
 	require.True(t, found)
 	table, _, _ = strings.Cut(table, "\n**History.**")
+	assertRowsHaveTests(t, table, failureTests)
+}
+
+// assertRowsHaveTests compares the rows of a table with their tests, by the row's first words.
+func assertRowsHaveTests(t *testing.T, table string, byRow map[string][]string) {
+	t.Helper()
+	_, table, found := strings.Cut(table, "\n|---")
+	require.True(t, found)
 	exists := testFunctions(t)
 	rows := 0
 	for line := range strings.SplitSeq(table, "\n") {
 		row, isRow := strings.CutPrefix(line, "| ")
-		if !isRow || strings.HasPrefix(row, "what goes wrong") {
+		if !isRow {
 			continue
 		}
 		rows++
 		tested := false
-		for words, tests := range failureTests {
+		for words, tests := range byRow {
 			if !strings.HasPrefix(row, words) {
 				continue
 			}
@@ -137,7 +145,7 @@ func TestDocumentedFailuresHaveTests(t *testing.T) {
 		}
 		assert.True(t, tested, row)
 	}
-	assert.Len(t, failureTests, rows)
+	assert.Len(t, byRow, rows)
 }
 
 // testFunctions returns the names of all tests of the module.

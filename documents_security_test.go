@@ -1,0 +1,138 @@
+package caddycvs
+
+// This file holds tests of what the documents say about attacks and about measuring: each attack has its
+// tests, and each command of go test that they show finds a test or a benchmark.
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// attackTests are the tests of each row of the table of attacks, by the row's first words.
+var attackTests = map[string][]string{
+	"thousands of confirm webhooks":         {"TestForgeryRun", "TestConfirmRejectsForeignSignatures", "TestConfirmRejectsOtherAccounts"},
+	"thousands of forged notices":           {"TestNoticeForgeryRun", "TestFloodOfNotices"},
+	"a signed webhook at another path":      {"TestConfirmComesBeforeWhatChangesARequest", "TestWebhookAtASimilarPathIsAnswered", "TestWebhookOutsideABlockIsRefused", "TestGuardRefusesWebhooksOnOtherSites", "TestMisroutedConfirmDoesNotReachTheAppOfASiteWithNotice"},
+	"a probe of":                            {"TestProbeIsRefused", "TestProbeIsRefusedAsAWebhookIs", "TestProbeChangesNothing", "TestProbeIsNever200"},
+	"a public address, told by":             {"TestProxyRejectsPublicPeer", "TestProxyRejectsPublicClientOfAnotherSite"},
+	"any forwarding field":                  {"TestProxyRejectsForwardedFromUntrustedPeer", "TestProxyRejectsPublicClientOfAnotherSite", "TestBodyIsNeverReadAsRequest"},
+	"a trusted proxy that names public":     {"TestProxyRejectsPublicClientBehindTrustedProxy", "TestProxyRejectsUnreadableForwardedAddress", "TestProxyKnowsTheClientBehindNginxAndHAProxy"},
+	"a trusted, strict proxy":               {"TestProxyRejectsForwardingFieldThatCaddyIgnores"},
+	"a page in a browser":                   {"TestProxyRejectsBrowsers"},
+	"a unix socket":                         {"TestProxyOnUnixSocketVerifiesForwardedClient", "TestProxyAllowsUnixSocket"},
+	"HTTP/3 data before the handshake":      {"TestProxyRejectsRequestsBeforeTheHandshake"},
+	"HTTP/1.1, HTTP/2 in cleartext":         {"TestEveryProtocolHasTheSameRules"},
+	"two lengths, odd chunks":               {"TestBodyIsNeverReadAsRequest", "TestProxyRejectsQueryWithSpace"},
+	"line breaks and control characters in": {"TestControlCharactersAreRejected"},
+	"… in the value of an order check's":    {"TestCheckIsSentDespiteInvalidHeaderValue"},
+	"`X-Cvs-*` from outside":                {"TestOrderCheckHasNoHeadersOfTheSender", "TestEveryProtocolHasTheSameRules"},
+	"order numbers such as":                 {"TestOrderNumberCannotChangeTheHost", "TestOrderNumberIsNotExpandedInRoutes", "TestProxyEscapesPathSegments", "TestAbsoluteTargetDoesNotChangeTheUpstream", "TestTellRefusesUnfitOrders"},
+	"`confirm_url` and `notice_url` that":   {"TestProxyNeverFetchesCallbackURLs"},
+	"a redirect by the API":                 {"TestRedirectsAreNotFollowed", "TestTellVerdict", "TestNoticesAndTellsShowNoSecret"},
+	"`/config/`, `autosave.json`":           {"TestAdminAPIShowsNoSecretDuringRequests", "TestConfigurationShowsNoSecret", "TestNoticesAndTellsShowNoSecret", "TestMetricsAndEventsShowNoSecret", "TestTracesShowNoSecret", "TestUnreachableTellShowsNoSecret", "TestPanicShowsNoSecret"},
+	"a database's address":                  {"TestErrorsHideTheAddress", "TestLedgerErrorsShowNoAddress", "TestAddressesAreRefusedWithoutBeingShown"},
+	"bodies of 1 GiB":                       {"TestDeclaredBodySizeAllocatesNoMemory", "TestSlowBodiesStayWithinTheirMemoryLimit"},
+}
+
+func TestDocumentedAttacksHaveTests(t *testing.T) {
+	t.Parallel()
+	_, table, found := strings.Cut(documents(t), "<!-- attacks -->")
+	require.True(t, found)
+	table, _, found = strings.Cut(table, "<!-- /attacks -->")
+	require.True(t, found)
+	assertRowsHaveTests(t, table, attackTests)
+}
+
+// goTest matches a command of go test in running text or in a code block.
+var goTest = regexp.MustCompile("(?m)(?:`|^)go test ([^`\n]+)")
+
+// A command that finds no test or benchmark ends as if all were well, and an unknown flag ends it at once.
+func TestShownTestCommandsFindTests(t *testing.T) {
+	t.Parallel()
+	contributing, err := os.ReadFile("CONTRIBUTING.md")
+	require.NoError(t, err)
+	commands := goTest.FindAllStringSubmatch(documents(t)+string(contributing), -1)
+	require.Greater(t, len(commands), 15)
+	for _, command := range commands {
+		words := strings.Fields(strings.ReplaceAll(command[1], "'", ""))
+		folder := ""
+		for _, word := range words {
+			if word == "." || strings.HasPrefix(word, "./") {
+				folder = word
+			}
+		}
+		require.NotEmpty(t, folder, command[0])
+		if strings.HasSuffix(folder, "...") {
+			continue
+		}
+		functions, flags := declared(t, folder)
+		for i, word := range words {
+			switch word {
+			case "-run", "-bench", "-fuzz":
+				if words[i+1] == "^$" { // no test beside the benchmarks
+					continue
+				}
+				for pattern := range strings.SplitSeq(words[i+1], "|") {
+					kind := map[string]string{"-run": "Test", "-bench": "Benchmark", "-fuzz": "Fuzz"}[word]
+					assert.True(t, matchesOne(pattern, kind, functions), "%s: nothing in %s matches %s", command[0], folder, pattern)
+				}
+			case "-v", "-benchtime", "-timeout":
+			default:
+				if name, isFlag := strings.CutPrefix(word, "-"); isFlag {
+					assert.True(t, flags[name], "%s: %s has no flag %s", command[0], folder, word)
+				}
+			}
+		}
+	}
+}
+
+func matchesOne(pattern, kind string, functions []string) bool {
+	matcher := regexp.MustCompile(pattern)
+	for _, name := range functions {
+		if strings.HasPrefix(name, kind) && matcher.MatchString(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// declared returns the functions of a folder's tests, and the flags that they declare.
+func declared(t *testing.T, folder string) (functions []string, flags map[string]bool) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
+	require.NoError(t, err)
+	flags = make(map[string]bool)
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		require.NoError(t, err)
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				if n.Recv == nil {
+					functions = append(functions, n.Name.Name)
+				}
+			case *ast.CallExpr:
+				if of, isSelector := n.Fun.(*ast.SelectorExpr); isSelector && len(n.Args) == 3 {
+					literal, isLiteral := n.Args[0].(*ast.BasicLit)
+					if from, isName := of.X.(*ast.Ident); isLiteral && isName && from.Name == "flag" {
+						flagName, err := strconv.Unquote(literal.Value)
+						require.NoError(t, err)
+						flags[flagName] = true
+					}
+				}
+			}
+			return true
+		})
+	}
+	return functions, flags
+}
