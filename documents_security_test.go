@@ -1,7 +1,7 @@
 package caddycvs
 
-// This file holds tests of what the documents say about attacks and about measuring: each attack has its
-// tests, and each command of go test that they show finds a test or a benchmark.
+// This file holds tests of what the documents say about attacks, measuring and versions: each attack has its
+// tests, each command of go test that they show finds a test or a benchmark, and the changelog names what there is.
 
 import (
 	"go/ast"
@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // attackTests are the tests of each row of the table of attacks, by the row's first words.
@@ -38,7 +40,7 @@ var attackTests = map[string][]string{
 	"`X-Cvs-*` from outside":                {"TestOrderCheckHasNoHeadersOfTheSender", "TestEveryProtocolHasTheSameRules"},
 	"order numbers such as":                 {"TestOrderNumberCannotChangeTheHost", "TestOrderNumberIsNotExpandedInRoutes", "TestProxyEscapesPathSegments", "TestAbsoluteTargetDoesNotChangeTheUpstream", "TestTellRefusesUnfitOrders"},
 	"`confirm_url` and `notice_url` that":   {"TestProxyNeverFetchesCallbackURLs"},
-	"a redirect by the API":                 {"TestRedirectsAreNotFollowed", "TestTellVerdict", "TestNoticesAndTellsShowNoSecret"},
+	"a redirect by the API":                 {"TestRedirectsAreNotFollowed", "TestTellToAShopThatIsDown"},
 	"`/config/`, `autosave.json`":           {"TestAdminAPIShowsNoSecretDuringRequests", "TestConfigurationShowsNoSecret", "TestNoticesAndTellsShowNoSecret", "TestMetricsAndEventsShowNoSecret", "TestTracesShowNoSecret", "TestUnreachableTellShowsNoSecret", "TestPanicShowsNoSecret"},
 	"a database's address":                  {"TestErrorsHideTheAddress", "TestLedgerErrorsShowNoAddress", "TestAddressesAreRefusedWithoutBeingShown"},
 	"bodies of 1 GiB":                       {"TestDeclaredBodySizeAllocatesNoMemory", "TestSlowBodiesStayWithinTheirMemoryLimit"},
@@ -135,4 +137,34 @@ func declared(t *testing.T, folder string) (functions []string, flags map[string
 		})
 	}
 	return functions, flags
+}
+
+// The changelog names the least versions, each handler, command and path of the admin endpoint.
+func TestChangelogNamesWhatThereIs(t *testing.T) {
+	t.Parallel()
+	changelog, err := os.ReadFile("CHANGELOG.md")
+	require.NoError(t, err)
+	module, err := os.ReadFile("go.mod")
+	require.NoError(t, err)
+	goVersion := regexp.MustCompile(`(?m)^go (\S+)$`).FindSubmatch(module)
+	caddyVersion := regexp.MustCompile(`(?m)^\s+github.com/caddyserver/caddy/v2 v(\S+)$`).FindSubmatch(module)
+	require.NotNil(t, goVersion)
+	require.NotNil(t, caddyVersion)
+	names := []string{"Go " + string(goVersion[1]) + " and Caddy " + string(caddyVersion[1])}
+	for _, info := range caddy.GetModules("http.handlers") {
+		if name := info.ID.Name(); strings.HasPrefix(name, "cvs_") {
+			names = append(names, "`"+name+"`")
+		}
+	}
+	for _, command := range cvsCommands {
+		name := command().Name()
+		names = append(names, "`"+map[string]string{"check": "caddy cvs "}[name]+name+"`")
+	}
+	for _, route := range new(Admin).Routes() {
+		names = append(names, "`"+route.Pattern+"`")
+	}
+	require.Greater(t, len(names), 15)
+	for _, name := range names {
+		assert.True(t, strings.Contains(string(changelog), name), "the changelog does not name %s", name)
+	}
 }
