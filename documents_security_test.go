@@ -1,12 +1,14 @@
 package caddycvs
 
-// This file holds tests of what the documents say about attacks, measuring and versions: each attack has its
-// tests, each command of go test that they show finds a test or a benchmark, and the changelog names what there is.
+// This file holds tests of what the documents say about attacks, logs, measuring and versions: each attack has
+// its tests, the log's filter works, each command of go test finds a test or a benchmark, and the changelog names
+// what there is.
 
 import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,6 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
 // attackTests are the tests of each row of the table of attacks, by the row's first words.
@@ -53,6 +57,34 @@ func TestDocumentedAttacksHaveTests(t *testing.T) {
 	table, _, found = strings.Cut(table, "<!-- /attacks -->")
 	require.True(t, found)
 	assertRowsHaveTests(t, table, attackTests)
+}
+
+// A server without cvs_confirm logs each URL, and reverse_proxy logs it once more at DEBUG.
+func TestShownLogFilterDropsSignatures(t *testing.T) {
+	t.Parallel()
+	var format string
+	for _, block := range fenced(t, "caddyfile") {
+		if found := regexp.MustCompile(`(?s)(format filter \{.*?\n\t\t\})`).FindString(block); found != "" {
+			format = found
+		}
+	}
+	require.NotEmpty(t, format)
+	at := "http://" + gatewaytest.Address(t)
+	g, config := gatewaytest.Prepare(t, gatewaytest.Setup{
+		Proxy: gatewaytest.UsualProxy + "\nnotice_url " + at + "/notice",
+		Sites: at + " {\nlog\nreverse_proxy SHOP\n}\n",
+	})
+	gatewaytest.Run(t, strings.Replace(config, "level DEBUG", "level DEBUG\n"+format, 1))
+	_, notices := g.API.WebhookURLs(g.MustIssue(t, "order-1").ImpUID)
+	require.Len(t, notices, 1)
+	require.Contains(t, notices[0], "cvs_sig=")
+	assert.Equal(t, 200, g.Do(t, http.MethodPost, notices[0], gatewaytest.JSONType, `{"imp_uid":"imp_1"}`).Status)
+	require.Equal(t, 1, g.Shop.Count())
+	assert.Contains(t, g.Shop.Requests[0].RequestURI, "cvs_sig=", "the app gets it as it came")
+	for _, message := range []string{"handled request", "upstream roundtrip"} {
+		assert.Contains(t, g.WaitForLine(t, `"msg":"`+message+`"`, `"uri":"/notice?`), "cvs_id=")
+	}
+	assert.NotContains(t, g.Log(t), "cvs_sig")
 }
 
 // goTest matches a command of go test in running text or in a code block.
@@ -165,6 +197,8 @@ func TestChangelogNamesWhatThereIs(t *testing.T) {
 	}
 	require.Greater(t, len(names), 15)
 	for _, name := range names {
-		assert.True(t, strings.Contains(string(changelog), name), "the changelog does not name %s", name)
+		if !strings.Contains(string(changelog), name) { // assert.Contains would print all of it
+			t.Errorf("the changelog does not name %s", name)
+		}
 	}
 }
