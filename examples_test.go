@@ -57,7 +57,7 @@ func configurations(t *testing.T) map[string]string {
 
 var (
 	envPattern  = regexp.MustCompile(`\{env\.[A-Z_]+\}`)
-	filePattern = regexp.MustCompile(`\{file\.[^}]+\}`)
+	filePattern = regexp.MustCompile(`\{file\.(?:\{\$[^}]+\}|[^}])+\}`)
 )
 
 // addressesInDocs are the addresses that the documents give as examples.
