@@ -82,7 +82,12 @@ func withSecrets(t *testing.T, config string) string {
 		}
 		return "{env.CVS_TEST_SIGNING_KEY}"
 	})
-	return filePattern.ReplaceAllString(config, "{env.CVS_TEST_SECOND_KEY}")
+	return filePattern.ReplaceAllStringFunc(config, func(placeholder string) string {
+		if strings.HasSuffix(placeholder, "/tell_secret}") {
+			return "{env.CVS_TEST_NOTICE_SECRET}"
+		}
+		return "{env.CVS_TEST_SECOND_KEY}"
+	})
 }
 
 // caddy.Validate cleans up what the process shares, so these tests do not run
