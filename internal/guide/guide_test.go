@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package guide walks through docs/guide.md and docs/ko/guide.md as a new user does: in an empty home, with the guide's commands,
 // files and nothing else, from the clone to a paid order and a refused one.
 package guide
