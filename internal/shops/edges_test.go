@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -101,6 +102,18 @@ func paidLate(t *testing.T, s *stand) {
 	}
 	s.told(t, id, p.ImpUID, tell.Expired)
 	assert.Equal(t, "paid", s.state(t, id))
+
+	// Told several times at once.
+	id, p = s.buy(t, "umbrella")
+	before = s.umbrellas(t)
+	var tells sync.WaitGroup
+	for range 8 {
+		m := s.signed(t, s.news(id, p.ImpUID, tell.Paid))
+		tells.Go(func() { s.tell(t, id, m) })
+	}
+	tells.Wait()
+	s.becomes(t, id, "paid")
+	assert.Equal(t, before-1, s.umbrellas(t))
 	s.refuses(t, id, p.ImpUID, "이미 결제된 주문입니다")
 }
 
