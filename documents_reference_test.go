@@ -28,6 +28,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/client/tell"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
 
@@ -491,4 +492,25 @@ func TestReferenceHasTheMembersOfTheAdminEndpoint(t *testing.T) {
 		name := member[strings.LastIndexByte(member, '.')+1:]
 		assert.Regexp(t, `"`+name+`":|`+"`"+name+"`", state, member)
 	}
+	for _, cause := range constantsOf(t, "client", "TokenCause") {
+		assert.Contains(t, state, "`"+cause+"`")
+	}
+}
+
+// The members of a message to the shop, in their order.
+func TestReferenceHasTheMembersOfAMessage(t *testing.T) {
+	t.Parallel()
+	message := tell.Message{ImpUID: "imp_1", MerchantUID: "order-1", Event: tell.Cancelled, Status: "cancelled", Amount: "15000", CancelAmount: "1", PaidAt: 1, CancellationID: "c", Test: true}
+	_, body := message.Encode(true)
+	var sent, listed []string
+	for pair := range strings.SplitSeq(string(body), "&") {
+		name, _, _ := strings.Cut(pair, "=")
+		sent = append(sent, name)
+	}
+	_, table, found := strings.Cut(section(t, "docs/reference.md", "## `cvs_notice`"), "\n| member | |\n")
+	require.True(t, found)
+	for _, row := range tableOf("\n| member | |\n" + table) {
+		listed = append(listed, words(row[0])...)
+	}
+	assert.Equal(t, sent, listed)
 }
