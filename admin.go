@@ -29,7 +29,8 @@ func init() {
 	caddy.RegisterModule(Admin{})
 }
 
-// Admin adds /cvs/barcodes, /cvs/retry, /cvs/backup, /cvs/status and /cvs/ready to Caddy's admin endpoint.
+// Admin adds /cvs/barcodes, /cvs/retry, /cvs/backup, /cvs/status and /cvs/ready to Caddy's admin endpoint. It has
+// no options.
 type Admin struct {
 	ledger func() (operatorLedger, error) // nil stands for the process's ledger
 	app    func() (*App, error)           // nil stands for the present configuration's app

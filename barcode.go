@@ -19,18 +19,17 @@ func init() {
 	caddy.RegisterModule(Barcode{})
 }
 
-// Barcode draws the numbers of payment barcodes for vouchers: {number}.svg and {number}.png,
-// behind any path. It has no credentials, asks nobody, and cannot tell whether there is such a
-// barcode. It answers every request that reaches it, and logs none: whoever knows the number can
-// pay it, or show it at a till as his own.
+// Barcode draws the numbers of payment barcodes for vouchers: {number}.svg and {number}.png, behind any path. It
+// has no credentials, asks nobody, and cannot tell whether there is such a barcode. It answers every request that
+// reaches it, and logs none: whoever knows the number can pay it, or show it at a till as his own.
 type Barcode struct {
-	// Height is the height of the bars in pixels. Default: 80, 20 to 500
+	// Height is the height of the bars, in pixels from 20 to 500. Default: 80.
 	Height int `json:"height,omitempty"`
 
-	// Scale is the width of the narrowest bar in pixels. Default: 2, 1 to 10
+	// Scale is the width of the narrowest bar, in pixels from 1 to 10. Default: 2.
 	Scale int `json:"scale,omitempty"`
 
-	// Text adds the number below the bars, in groups of four digits. Default: false
+	// Text adds the number below the bars, in groups of four digits. Default: false.
 	Text bool `json:"text,omitempty"`
 
 	picture code128.Picture

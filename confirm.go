@@ -28,32 +28,34 @@ func init() {
 	caddy.RegisterModule(Confirm{})
 }
 
-// Confirm answers GalaxiaMoneytree's confirm webhook, "may this order be paid,
-// now, at the till?": 200 if the webhook is genuine and every order check says
-// yes, and any other status if not.
+// Confirm answers GalaxiaMoneytree's confirm webhook, "may this order be paid, now, at the till?": 200 if the
+// webhook is genuine and every order check says yes, and another status if not. It answers every request that
+// reaches it. In JSON, put its route before those that change requests, and a cvs_unrouted behind it.
 type Confirm struct {
-	// Account is the only account whose webhooks are answered. Default: all of
-	// them, by the account in the signed URL; the unnamed one for look-ups
+	// Account is the only account whose webhooks are answered, and that looks up unsigned ones. Default: all accounts,
+	// each by the name in its signed URL; the unnamed account for look-ups.
 	Account string `json:"account,omitempty"`
 
-	// Timeout bounds the whole decision. The answer is sent before it ends. The
-	// sender waits 5 to 10 seconds. Default: 4s, at most 10s
+	// Timeout limits the whole decision: the answer is sent before it ends. A duration from 100ms to 10s: the sender
+	// waits for 5 to 10 seconds. Default: 4s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// Unsigned says what becomes of a webhook at an unsigned URL: "lookup"
-	// asks PortOne whether there is such a payment, "reject" refuses it,
-	// "allow" accepts it without proof. Default: lookup
+	// Unsigned is what becomes of a webhook whose URL is not signed: "lookup" asks PortOne whether there is such a
+	// payment, "reject" answers 403, "allow" has the checks decide without proof, and without an amount. Default:
+	// lookup.
 	Unsigned string `json:"unsigned,omitempty"`
 
-	// OnError decides where an order check gives no answer: "reject" or
-	// "accept". Default: reject
+	// OnError decides if an order check gives no answer: "reject" answers 502, 503 or 504, "accept" counts it as a
+	// yes. Default: reject.
 	OnError string `json:"on_error,omitempty"`
 
-	// Allow lists the addresses that may send webhooks, as IPs or CIDR ranges;
-	// "portone" stands for the published ones. Default: any
+	// Allow lists the addresses that may send webhooks, as IP addresses or CIDR ranges; "private_ranges" stands for
+	// Caddy's list of private ranges, "portone" for the addresses that PortOne has published. An empty list is
+	// refused. Default: everybody.
 	Allow []string `json:"allow,omitempty"`
 
-	// OrderChecks are asked all at once. All must say yes.
+	// OrderChecks are asked all at once, each at a URL or through a route. The first no refuses the payment; all must
+	// say yes. At least one must not be a shadow. Required.
 	OrderChecks []*OrderCheck `json:"order_checks,omitempty"`
 
 	webhooks webhookReceiver

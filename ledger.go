@@ -15,21 +15,22 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/ledger"
 )
 
-// Ledger is where the gateway keeps what was asked for, issued and paid, so that an app that
-// asks again, after a time-out or a crash, gets no second barcode. All accounts share it.
+// Ledger is where the gateway keeps what was asked for, issued and paid, so that an app that asks again, after a
+// time-out or a crash, gets no second barcode. All accounts share it. It has no buyer's data, no barcode's number
+// and no token.
 type Ledger struct {
 	LedgerPlace
 
-	// Keep is how long an order is kept after its end, at least 24h. Default: 120d
+	// Keep is how long an order is kept after its last barcode has ended: a duration such as "120d", at least 24h. An
+	// order of which the shop is still to hear stays. Default: 120d.
 	Keep caddy.Duration `json:"keep,omitempty"`
 
-	// OnDown is what happens to a POST /cvs while the ledger cannot be read or written:
-	// "issue" looks the order up at the API before it asks for a barcode, "refuse" answers an
-	// error. Default: issue
+	// OnDown is what becomes of a POST /cvs while the ledger cannot be read or written: "issue" looks the order up at
+	// PortOne before it asks for a barcode, "refuse" answers 503. Default: issue.
 	OnDown string `json:"on_down,omitempty"`
 
-	// From is where the ledger was before. Its orders are moved here before this ledger is used. A file
-	// needs a path.
+	// From is where the ledger was before. Its orders are moved here before this ledger is used; then the former place
+	// is closed to every gateway. A file needs its path here; "off" is refused. Default: none.
 	From *LedgerPlace `json:"from,omitempty"`
 }
 

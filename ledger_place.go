@@ -17,18 +17,19 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/ledger/sqlstore"
 )
 
-// LedgerPlace is where a ledger is.
+// LedgerPlace is where a ledger is: a file of one gateway, or the shop's database, which several gateways share.
 type LedgerPlace struct {
-	// Store is "file", "postgres", "mysql", which is MariaDB, too, or "off" for no ledger.
-	// Default: file
+	// Store is "file", "postgres", "mysql" (which is MariaDB, too), or "off" for no ledger. With "off" no other field
+	// may be set. Default: file.
 	Store string `json:"store,omitempty"`
 
-	// Path is the absolute path of the file, with placeholders that are expanded at load. Its
-	// directory must exist. Default: cvs/ledger.db in Caddy's data directory
+	// Path is the absolute path of the file, whose directory must exist. It may have placeholders, which are expanded
+	// at load. It is only for the store "file". Default: cvs/ledger.db in Caddy's data directory.
 	Path string `json:"path,omitempty"`
 
-	// DSN is the address of the database, as a placeholder such as {env.CVS_DATABASE}. It has the
-	// form of pgx or of go-sql-driver/mysql. A literal is refused, because it has a password.
+	// DSN is the address of the database, as a placeholder such as `{env.CVS_DATABASE}`, in the form of pgx or of
+	// go-sql-driver/mysql. A literal is refused, because it has a password. Required for "postgres" and "mysql"; there
+	// is no other use.
 	DSN string `json:"dsn,omitempty"`
 }
 

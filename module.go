@@ -36,19 +36,22 @@ func init() {
 	caddy.RegisterModule(App{})
 }
 
-// App holds the merchants' accounts at PortOne. Its own fields are the unnamed
-// account's; further accounts have names.
+// App is the gateway's accounts at PortOne, and what they share: the ledger and the metrics. The handlers
+// cvs_proxy, cvs_confirm and cvs_notice need it. Its own fields are those of the unnamed account; further accounts
+// have names.
 type App struct {
 	Account
 
-	// Accounts are further merchants by name: 1 to 64 letters, digits, "_" and "-".
+	// Accounts are further merchants, by name: 1 to 64 letters, digits, `_` and `-`. Each has the fields of the
+	// unnamed account, whose own fields stand beside this one and may be left out if there is a named one. Default:
+	// none.
 	Accounts map[string]*Account `json:"accounts,omitempty"`
 
-	// Ledger is where what was asked for, issued and paid is kept. Default: a file in Caddy's
-	// data directory
+	// Ledger is where orders and their barcodes are kept, so that an order never has two. All accounts share it.
+	// Default: the file cvs/ledger.db in Caddy's data directory.
 	Ledger *Ledger `json:"ledger,omitempty"`
 
-	// Metrics are the options of the metrics.
+	// Metrics has the options of the metrics, which need none. Default: metrics without the label account.
 	Metrics *Metrics `json:"metrics,omitempty"`
 
 	accounts map[string]*account
@@ -62,31 +65,33 @@ type App struct {
 	logger   *zap.Logger
 }
 
-// Account is one merchant's access to the API.
+// Account is one merchant's access to PortOne's API: credentials, address, and the keys that sign callback URLs.
 type Account struct {
-	// ImpKey is the REST API key, as a placeholder such as {env.PORTONE_IMP_KEY}
-	// or {file./run/secrets/imp_key}. A literal is refused: it could be read
-	// in /config/ and in the autosaved configuration.
+	// ImpKey is the REST API key of PortOne's console, as one placeholder such as `{env.PORTONE_IMP_KEY}` or
+	// `{file./run/secrets/imp_key}`. A literal is refused: it could be read in `/config/` and in the autosaved
+	// configuration. Required.
 	ImpKey string `json:"imp_key,omitempty"`
 
-	// ImpSecret is the REST API secret, as a placeholder.
+	// ImpSecret is the REST API secret, as a placeholder. Required.
 	ImpSecret string `json:"imp_secret,omitempty"`
 
-	// API is the API's address. Default: https://api.iamport.kr
+	// API is the address of PortOne's API: http or https, without path, query and credentials. It may have
+	// placeholders, which are expanded at load. Default: https://api.iamport.kr.
 	API string `json:"api,omitempty"`
 
-	// Tier is the 3-character code of a sub-merchant; the keys are then the agency's.
+	// Tier is the code of a sub-merchant, of 3 letters or digits. The keys are then the agency's. Default: none.
 	Tier string `json:"tier,omitempty"`
 
-	// SigningKey are the keys for callback URLs, as placeholders, each of 16
-	// characters or more. The first signs, all verify. Default: imp_secret.
+	// SigningKey has the keys that sign confirm_url and notice_url, each as a placeholder for at least 16 characters.
+	// The first signs, all verify: to change a key, put the new one first, and keep the old one until the last barcode
+	// signed with it has expired. Default: a key derived from imp_secret.
 	SigningKey []string `json:"signing_key,omitempty"`
 
-	// Timeout bounds one API call. Default: 10s
+	// Timeout limits one call of the API: a duration such as "10s", at least 1ms. Default: 10s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// TransportRaw is how the API is reached: a transport of reverse_proxy.
-	// Default: reverse_proxy's own default, "http".
+	// TransportRaw is how the API is reached: a transport of reverse_proxy. Default: http, with the settings that
+	// reverse_proxy has by default.
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 }
 

@@ -24,37 +24,38 @@ func init() {
 	caddy.RegisterModule(Notice{})
 }
 
-// Notice receives PortOne's notices of an account's barcodes, and tells the merchant's app what has
-// happened to their payments, at least once. A notice says only which payment to look up: what the
-// app is told is what the API says. Other requests, such as notices of card payments, go to the next
-// handler. Each account has at most one cvs_notice, which may stand on several servers.
+// Notice receives PortOne's notices of an account's barcodes, and tells the merchant's app what has happened to
+// their payments, at least once. A notice says only which payment to look up: what the app is told is what the API
+// says. Other requests, such as notices of card payments, go to the next handler. Each account has at most one
+// cvs_notice, which may stand on several servers with the same options. It needs a ledger.
 type Notice struct {
-	// Account is the account whose payments the app is told of. Default: the unnamed one
+	// Account is the name of the account whose payments the app is told of. Default: the unnamed account.
 	Account string `json:"account,omitempty"`
 
-	// Tell is where the app is told.
+	// Tell is where the app is told. Required.
 	Tell *Tell `json:"tell,omitempty"`
 
-	// Events are what the app is told of: "paid", "cancelled", "expired". Default: all three
+	// Events are what the app is told of. An empty list, an unknown word and one that is given twice are refused.
+	// Default: paid, cancelled, expired.
 	Events []string `json:"events,omitempty"`
 
-	// Retry is how long an order is told again that the app refuses. Then it waits for a person.
-	// The time while the app is down does not count. Default: 72h
+	// Retry is how long an order is told again that the app refuses, until it waits for a person: a duration such as
+	// "72h", at least 1s. The time while the app is down does not count. Default: 72h.
 	Retry caddy.Duration `json:"retry,omitempty"`
 
-	// Concurrency is how many orders the app is told of at once. Default: 8
+	// Concurrency is how many messages are on their way at once, at least 1; a negative number is refused. Default: 8.
 	Concurrency int `json:"concurrency,omitempty"`
 
-	// Intervals are the pauses after an order was refused, each at least 100ms. The last one
-	// repeats. Default: 5s, 30s, 2m, 10m, 30m, 1h
+	// Intervals are the pauses after the app has refused an order: durations of at least 100ms. The last one repeats.
+	// An empty list is refused. Default: 5s, 30s, 2m, 10m, 30m, 1h.
 	Intervals []caddy.Duration `json:"intervals,omitempty"`
 
-	// Sweep is how often the API's lists of payments are read, for notices that were lost: a text
-	// such as "5m", at least 1s, or "off" for never. Default: 5m
+	// Sweep is how often PortOne's lists of payments are read, for notices that were lost: a text such as "5m", at
+	// least 1s, or "off" for never. Default: 5m.
 	Sweep string `json:"sweep,omitempty"`
 
-	// Sandbox says what becomes of a payment of a test channel whose barcode was not issued as one:
-	// "reject" does not tell it, "allow" does. Default: reject
+	// Sandbox is what becomes of a payment by a test channel whose barcode was not issued as one: "reject" has it wait
+	// for a person, "allow" tells the app. Default: reject.
 	Sandbox string `json:"sandbox,omitempty"`
 
 	account  *account

@@ -19,42 +19,51 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// OrderCheck asks the merchant's app whether an order may be paid now, at a URL
-// or through a route of Caddy's handlers.
+// OrderCheck asks the merchant's app whether an order may be paid now, at a URL or through a route of Caddy's
+// handlers. An accepted status with all conditions met means yes. Another status below 500 that is no redirect
+// means no, and so does a condition that is not met. Everything else is no answer.
 type OrderCheck struct {
-	// Name stands for the check in logs. Default: its position, from 1
+	// Name stands for the check in logs, metrics and traces. No two checks have the same one. Default: its position,
+	// from 1.
 	Name string `json:"name,omitempty"`
 
-	// URL is where to ask: http or https. Placeholders may stand in its path
-	// and query. Their values are escaped for a path or for a query.
+	// URL is where to ask: http or https, without credentials and fragment. Placeholders such as
+	// `{http.cvs.merchant_uid}` may stand in its path and query, where their values are escaped. Required, unless
+	// there is a route.
 	URL string `json:"url,omitempty"`
 
-	// Route is the list of routes to ask instead of a URL.
+	// Route is a list of routes to ask instead of a URL, with any of Caddy's handlers. They get the webhook's body at
+	// its path. A check has a URL or a route. Default: none.
 	Route caddyhttp.RouteList `json:"route,omitempty"`
 
-	// Method is POST, with the webhook's body as it came, or GET without one.
-	// Default: POST. Not for a route.
+	// Method is "POST", with the webhook's body as it came, or "GET", without one. It is refused beside a route.
+	// Default: POST.
 	Method string `json:"method,omitempty"`
 
-	// Header are further header fields to send, with placeholders. Not for a route.
+	// Header has further header fields to send, with placeholders. X-Cvs-*, which every check gets, Idempotency-Key
+	// and X-Idempotency-Key are refused, and so is any field beside a route. Default: none.
 	Header map[string]string `json:"header,omitempty"`
 
-	// Timeout bounds this check; the handler's bounds them all. Default: 3s
+	// Timeout limits this check: a duration such as "3s", at least 1ms. The handler's timeout limits all of them.
+	// Default: 3s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// Accept are the statuses that mean yes: 200 to 299, or "2xx". Default: 200
+	// Accept lists the statuses that mean yes: from 200 to 299, or "2xx" for all of these. An empty list is refused.
+	// Default: 200.
 	Accept []string `json:"accept,omitempty"`
 
-	// Requirements are conditions on the JSON answer, all of which must hold.
+	// Requirements are conditions on the JSON answer, all of which must hold. An empty list is refused. Default: none;
+	// Caddy warns of a check that has neither these nor an amount.
 	Requirements []Requirement `json:"requirements,omitempty"`
 
-	// Amount is the gjson path of the number that must equal the barcode's amount.
+	// Amount is the gjson path of the number in the JSON answer that must equal the barcode's amount. Default: none.
 	Amount string `json:"amount,omitempty"`
 
-	// Reason is the gjson path of the text to give on refusal. Default: reason
+	// Reason is the gjson path of the text that the answer to the till gives if this check says no, at most 200
+	// characters of it. Default: reason.
 	Reason string `json:"reason,omitempty"`
 
-	// Shadow makes the check ask and log its result, but never decide.
+	// Shadow has the check asked and its result logged, but it never decides. Default: false.
 	Shadow bool `json:"shadow,omitempty"`
 
 	target       target
@@ -64,9 +73,13 @@ type OrderCheck struct {
 	transport    http.RoundTripper
 }
 
-// Requirement is a gjson path in the JSON answer and the value it must have.
+// Requirement is a condition on a JSON answer: a path, and the value that stands there.
 type Requirement struct {
-	Path  string `json:"path,omitempty"`
+	// Path is a gjson path in the JSON answer, such as `stock.available`. Required.
+	Path string `json:"path,omitempty"`
+
+	// Value is what stands there: strings are compared by their text, numbers by value, `true`, `false` and `null` by
+	// name. Default: the empty text.
 	Value string `json:"value,omitempty"`
 }
 

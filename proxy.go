@@ -27,42 +27,47 @@ func init() {
 	caddy.RegisterModule(Proxy{})
 }
 
-// Proxy serves the part of PortOne's API that a convenience-store merchant
-// needs, at the API's own paths, with an account's credentials. Other calls of the API
-// are answered 403, unless Serve lets them through. Requests for anything else go to
-// the next handler.
+// Proxy serves the part of PortOne's API that a convenience-store merchant needs, at the API's own paths, with an
+// account's credentials, which the app never sees. It keeps an order from having two barcodes. Other calls of the
+// API are answered 403, unless Serve lets them through. Requests for anything else go to the next handler.
 type Proxy struct {
-	// Account is the name of the account to use. Default: the unnamed one
+	// Account is the name of the account whose credentials are used. Default: the unnamed account.
 	Account string `json:"account,omitempty"`
 
-	// Allow lists the client addresses that may call, as IPs or CIDR ranges;
-	// "private_ranges" stands for Caddy's own list. Default: private_ranges
+	// Allow lists the client addresses that may call, as IP addresses or CIDR ranges; "private_ranges" stands for
+	// Caddy's own list of private ranges. An empty list and "portone" are refused. Default: private_ranges.
 	Allow []string `json:"allow,omitempty"`
 
-	// PG fills the field pg where a request leaves it out.
+	// PG fills the field pg where a request leaves it out, or has it as null or "": `galaxia` or `galaxia.{merchant
+	// id}`. It may have placeholders, which are expanded at load. Default: none.
 	PG string `json:"pg,omitempty"`
 
-	// ChannelKey fills the field channel_key where a request leaves it out.
+	// ChannelKey fills the field channel_key in the same way. Default: none.
 	ChannelKey string `json:"channel_key,omitempty"`
 
-	// ConfirmURL fills the field confirm_url, signed.
+	// ConfirmURL fills the field confirm_url in the same way, signed: an absolute http or https URL without
+	// credentials, fragment, and parameters whose names contain `cvs_`. Without it PortOne asks nobody at the till,
+	// and Caddy warns at load. Default: none.
 	ConfirmURL string `json:"confirm_url,omitempty"`
 
-	// NoticeURL fills the field notice_url, signed.
+	// NoticeURL fills the field notice_url in the same way, signed. What is refused is the same. Default: none.
 	NoticeURL string `json:"notice_url,omitempty"`
 
-	// ExpiresIn fills the field expired_at, counted from the request.
+	// ExpiresIn fills the field expired_at, counted from the request: a duration such as "72h", at least 1s. Without
+	// it the gateway does not know the deadline of a barcode whose request names none, and Caddy warns at load.
+	// Default: none.
 	ExpiresIn caddy.Duration `json:"expires_in,omitempty"`
 
-	// Repeat is what happens to a POST /cvs for an order that has a barcode: "reuse" answers
-	// with that barcode if the request is the same and it can still be paid, and voids it
-	// before another one is issued; "pass" sends every request to the API. Default: reuse
+	// Repeat is what happens to a POST /cvs for an order that has a barcode: "reuse" answers with that barcode if the
+	// request is the same and it can still be paid, and voids it before another one is issued; "pass" sends every
+	// request to PortOne, which issues a second one. Default: reuse.
 	Repeat string `json:"repeat,omitempty"`
 
-	// Serve lists further calls of the API that are let through.
+	// Serve lists further calls of the API that are let through. Every other one is answered 403. Default: none.
 	Serve []Serve `json:"serve,omitempty"`
 
-	// MaxBody is the greatest size of a request's body in bytes. Default: 64000
+	// MaxBody is the largest body of a request, in bytes; a larger one is answered 413. A negative number is refused.
+	// Default: 64000.
 	MaxBody int64 `json:"max_body,omitempty"`
 
 	app      *App

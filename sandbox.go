@@ -21,34 +21,31 @@ func init() {
 	caddy.RegisterModule(Sandbox{})
 }
 
-// Sandbox serves an emulator of PortOne's API, with a till, for development and
-// tests. It answers every request that reaches it. Its payments survive a
-// reload and end with the process.
+// Sandbox serves an emulator of PortOne's API, with a till, for development and tests. It answers every request
+// that reaches it. Its payments survive a reload and end with the process. It moves no money.
 type Sandbox struct {
-	// ImpKey and ImpSecret are the only keys that are accepted, as placeholders.
-	// Default: any
-	ImpKey    string `json:"imp_key,omitempty"`
+	// ImpKey is the only key that is accepted, as a placeholder. It goes together with imp_secret. Default: any key.
+	ImpKey string `json:"imp_key,omitempty"`
+
+	// ImpSecret is the only secret that is accepted, as a placeholder. It goes together with imp_key. Default: any secret.
 	ImpSecret string `json:"imp_secret,omitempty"`
 
-	// Webhooks says where webhooks may go: "private" means loopback and private
-	// addresses, "any" every address. Default: private
+	// Webhooks is where webhooks may go: "private" means loopback and private addresses, "any" every address. Default:
+	// private.
 	Webhooks string `json:"webhooks,omitempty"`
 
-	// Channel is the kind of channel that payments belong to: "test" or "live". The API hides
-	// payments of a test channel from GET /payments/{imp_uid} without include_sandbox=true.
-	// Default: test
+	// Channel is the kind of channel that payments belong to: "test" or "live". The API hides payments of a test
+	// channel from a look-up without include_sandbox=true. Default: test.
 	Channel string `json:"channel,omitempty"`
 
-	// Fractions says what becomes of an amount with a fraction of a won: "refuse",
-	// "keep" or "round". Default: refuse
+	// Fractions is what becomes of an amount with a fraction of a won: "refuse", "keep" or "round". Default: refuse.
 	Fractions string `json:"fractions,omitempty"`
 
-	// CancelNotices sends a notice for each cancellation by POST /payments/cancel. PortOne
-	// does so if the call has enable_webhook. Default: false
+	// CancelNotices sends a notice for each refund. Without it one is sent only if the call has enable_webhook, as by
+	// PortOne. Default: false.
 	CancelNotices bool `json:"cancel_notices,omitempty"`
 
-	// Notices is the media type of the notices: "json" or "form", as PortOne's console has
-	// it. Default: json
+	// Notices is the media type of the notices, as PortOne's console has it: "json" or "form". Default: json.
 	Notices string `json:"notices,omitempty"`
 
 	emulator *emulator.Emulator

@@ -14,13 +14,14 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// Serve lets further calls of the API through. In the Caddyfile, "serve all" stands
-// for any method and any path.
+// Serve lets further calls of the API through, such as refunds. In the Caddyfile, "serve all" stands for any
+// method and any path.
 type Serve struct {
-	// Method is an HTTP method, "*" for any.
+	// Method is an HTTP method in capitals, or "*" for any. Required.
 	Method string `json:"method,omitempty"`
 
-	// Path lists paths as in Caddy's path matcher, "*" for any.
+	// Path lists paths of the API as in Caddy's path matcher, "*" for any. Paths that are not the API's are refused,
+	// and those below /cvs and /users, which the gateway answers itself. Required.
 	Path caddyhttp.MatchPath `json:"path,omitempty"`
 }
 

@@ -16,30 +16,35 @@ import (
 	"github.com/caddy-cvs/caddy-cvs/client/tell"
 )
 
-// Tell tells the merchant's app what has happened to a payment, by a POST to a URL.
+// Tell is where the merchant's app is told what has happened to a payment, by a POST to a URL, and which of its
+// answers mean that it has heard.
 type Tell struct {
-	// URL is where to tell: http or https. Placeholders such as {http.cvs.merchant_uid} may
-	// stand in its path and query. Their values are escaped for a path or for a query.
+	// URL is where to tell: http or https, without credentials and fragment. Placeholders such as
+	// `{http.cvs.merchant_uid}` may stand in its path and query, where their values are escaped; those of a request
+	// are refused. Required.
 	URL string `json:"url,omitempty"`
 
-	// Header are further header fields to send, with placeholders.
+	// Header has further header fields to send, with placeholders. X-Cvs-* and Webhook-*, which every message has,
+	// Idempotency-Key and X-Idempotency-Key are refused. Default: none.
 	Header map[string]string `json:"header,omitempty"`
 
-	// Timeout bounds the request and its answer. Default: 10s
+	// Timeout limits the request and its answer: a duration such as "10s", at least 1ms. Default: 10s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// Accept are the statuses that mean that the app knows: 200 to 299, or "2xx". Default: 2xx
+	// Accept lists the statuses that mean that the app has heard: from 200 to 299, or "2xx" for all of these. An empty
+	// list is refused. Default: 2xx.
 	Accept []string `json:"accept,omitempty"`
 
-	// Requirements are conditions on the JSON answer, all of which must hold.
+	// Requirements are conditions on the JSON answer, all of which must hold. An empty list is refused. Default: none;
+	// then Caddy warns at load.
 	Requirements []Requirement `json:"requirements,omitempty"`
 
-	// As is the form of the body: "json" or "form". Default: json
+	// As is the form of the body: "json" or "form". Default: json.
 	As string `json:"as,omitempty"`
 
-	// Secret are the secrets of the Standard Webhooks by which the app verifies what it is told,
-	// as placeholders. Each signs, so that the app may take over a new one at any time. Without one
-	// nothing is signed.
+	// Secret has the secrets by which the app verifies a message, as the Standard Webhooks do: each a placeholder for
+	// `whsec_` and 24 to 64 bytes in base64. All of them sign, so that the app may take over a new one at any time. An
+	// empty list is refused. Default: none, and nothing is signed.
 	Secret []string `json:"secret,omitempty"`
 
 	target    target

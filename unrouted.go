@@ -23,11 +23,10 @@ func init() {
 	caddy.RegisterModule(Unrouted{})
 }
 
-// Unrouted answers 404 to a confirm webhook with a signed URL that no cvs handler answers,
-// because its path is mistyped or another rule of the site comes first. Everything else,
-// notices included, goes to the next handler. Without it the shop's app, or Caddy's empty
-// 200, would accept the payment. The Caddyfile adds it after each cvs_confirm that has a
-// matcher.
+// Unrouted answers 404 to a confirm webhook with a signed URL that no cvs handler answers, because its path is
+// mistyped or another rule of the site comes first. Everything else, notices included, goes to the next handler.
+// Without it the shop's app, or Caddy's empty 200, would accept the payment. It has no options. The Caddyfile adds
+// it after each cvs_confirm that has a matcher.
 type Unrouted struct {
 	logger *zap.Logger
 	// isLast reports whether no other cvs handler, or none for a confirm webhook, comes after this
