@@ -4,6 +4,7 @@ package caddycvs
 // the admin endpoint are those of the code. Options are in documents_options_test.go, metrics and events beside their tests.
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -27,7 +28,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-cvs/caddy-cvs/client"
 	"github.com/caddy-cvs/caddy-cvs/client/emulator"
+	"github.com/caddy-cvs/caddy-cvs/client/strict"
 	"github.com/caddy-cvs/caddy-cvs/client/tell"
 	"github.com/caddy-cvs/caddy-cvs/internal/gatewaytest"
 )
@@ -513,4 +516,62 @@ func TestReferenceHasTheMembersOfAMessage(t *testing.T) {
 		listed = append(listed, words(row[0])...)
 	}
 	assert.Equal(t, sent, listed)
+}
+
+// The reference lists the beginnings of the API's paths, and the statuses whose no is reported as a fault of the set-up.
+func TestReferenceListsPathsAndSetupFaults(t *testing.T) {
+	t.Parallel()
+	text := documents(t)
+	_, paths, found := strings.Cut(text, "The API's paths begin with ")
+	require.True(t, found)
+	paths, _, _ = strings.Cut(paths, ", in upper or lower case")
+	var roots, faults []string
+	for _, path := range words(paths) {
+		assert.True(t, inAPI(path), path)
+		roots = append(roots, apiRoot(path))
+	}
+	assert.ElementsMatch(t, apiRoots, roots)
+
+	_, list, found := strings.Cut(text, "with the usual cause:")
+	require.True(t, found)
+	list, _, _ = strings.Cut(list, "\n\n")
+	for status := range setupFaults {
+		faults = append(faults, strconv.Itoa(status))
+	}
+	documented := slices.DeleteFunc(threeDigits.FindAllString(list, -1), func(status string) bool { return status == "300" || status == "409" })
+	slices.Sort(documented)
+	assert.ElementsMatch(t, faults, slices.Compact(documented))
+}
+
+// A text of a POST /cvs may have as many characters as the reference says.
+func TestReferenceStatesTheLengthsOfFields(t *testing.T) {
+	t.Parallel()
+	_, table, found := strings.Cut(documents(t), "\n| field | rule |\n")
+	require.True(t, found)
+	limits := map[string]int{}
+	for _, row := range tableOf("\n| field | rule |\n" + table) {
+		fields, most := words(row[0]), regexp.MustCompile(`at most ([\d, ]+) characters`).FindStringSubmatch(row[1])
+		if most == nil {
+			continue
+		}
+		numbers := strings.Split(most[1], ", ")
+		require.Len(t, numbers, len(fields), row[0])
+		for i, field := range fields {
+			var err error
+			limits[field], err = strconv.Atoi(numbers[i])
+			require.NoError(t, err)
+		}
+	}
+	require.Len(t, limits, 7)
+	issue := func(field string, characters int) error {
+		fields := map[string]string{"merchant_uid": "order-1", "amount": "15000", field: strings.Repeat("가", characters)}
+		body, err := json.Marshal(fields)
+		require.NoError(t, err)
+		_, err = client.ParseIssue(strict.JSON, body, time.Now())
+		return err
+	}
+	for field, most := range limits {
+		assert.NoError(t, issue(field, most), field)
+		assert.ErrorContains(t, issue(field, most+1), field)
+	}
 }
