@@ -278,7 +278,7 @@ func statusesIn(t *testing.T) map[string][]int {
 			continue
 		}
 		for _, decl := range file.Decls {
-			name := declared(decl)
+			name := declaredName(decl)
 			var stack []ast.Node
 			ast.Inspect(decl, func(n ast.Node) bool {
 				if n == nil {
@@ -296,8 +296,8 @@ func statusesIn(t *testing.T) map[string][]int {
 	return statuses
 }
 
-// declared is the name of a function with that of its receiver, or that of a variable.
-func declared(decl ast.Decl) string {
+// declaredName is the name of a function with that of its receiver, or that of a variable.
+func declaredName(decl ast.Decl) string {
 	switch decl := decl.(type) {
 	case *ast.FuncDecl:
 		if decl.Recv == nil {
