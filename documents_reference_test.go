@@ -431,7 +431,7 @@ func TestReferenceHasTheAdminEndpoint(t *testing.T) {
 	for _, route := range admin.Routes() {
 		routes[route.Pattern] = route.Handler
 	}
-	for _, row := range tableRows(t, "admin") {
+	for _, row := range tableRows(t, "admin endpoint") {
 		method, path, found := strings.Cut(words(row[0])[0], " ")
 		require.True(t, found, row)
 		require.Contains(t, routes, path)
