@@ -29,6 +29,7 @@ func startNodes(t *testing.T, count int, g *gatewaytest.Gateway, config string) 
 	nodes := make([]*node, count)
 	for i := range nodes {
 		n := &node{Gateway: *g, admin: gatewaytest.Address(t)}
+		n.HTTP = gatewaytest.Redialing(g.HTTP)
 		n.Inside, n.Outside = "http://"+gatewaytest.Address(t), "http://"+gatewaytest.Address(t)
 		n.LogFile, n.Ledger = gatewaytest.LogFile(t), gatewaytest.LedgerFile(t)
 		n.config = strings.NewReplacer("\n"+g.Inside+" {", "\n"+n.Inside+" {", "\n"+g.Outside+" {", "\n"+n.Outside+" {",

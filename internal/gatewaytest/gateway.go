@@ -332,6 +332,28 @@ func HTTPClient(t testing.TB) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
+// redialing sends a request again whose connection broke.
+type redialing struct{ http.RoundTripper }
+
+func (r redialing) RoundTrip(request *http.Request) (resp *http.Response, err error) {
+	for range 100 {
+		again := request.Clone(request.Context())
+		if request.GetBody != nil {
+			again.Body, _ = request.GetBody()
+		}
+		if resp, err = r.RoundTripper.RoundTrip(again); err == nil || request.Context().Err() != nil {
+			break
+		}
+	}
+	return resp, err
+}
+
+// Redialing returns a client for a gateway that is reloaded meanwhile: Caddy closes a connection that still waits in the queue of a
+// listener when it replaces the listener. Each request may be sent twice.
+func Redialing(c *http.Client) *http.Client {
+	return &http.Client{Transport: redialing{c.Transport}}
+}
+
 // placeholder is the token that cvs_proxy gives to apps in place of the API's. It is no
 // secret.
 const placeholder = "held-by-caddy-cvs"
