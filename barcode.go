@@ -105,7 +105,7 @@ func (b *Barcode) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 // draw returns the picture that a path names in its last segment.
 func (b *Barcode) draw(path string) (contentType string, content []byte, ok bool) {
 	number, format, _ := strings.Cut(path[strings.LastIndexByte(path, '/')+1:], ".")
-	if !isNumber(number) {
+	if !code128.IsNumber(number) {
 		return "", nil, false
 	}
 	switch format {
@@ -117,11 +117,6 @@ func (b *Barcode) draw(path string) (contentType string, content []byte, ok bool
 		return "image/png", content, err == nil
 	}
 	return "", nil, false
-}
-
-// isNumber reports whether a text can be the number of a barcode.
-func isNumber(text string) bool {
-	return text != "" && len(text) <= code128.MaxDigits && !strings.ContainsFunc(text, func(r rune) bool { return r < '0' || r > '9' })
 }
 
 // Interface guards

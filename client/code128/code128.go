@@ -37,6 +37,11 @@ type Picture struct {
 	Text   bool // the number stands below the bars; it must have digits only, at most MaxDigits
 }
 
+// IsNumber reports whether a text can be the number of a payment barcode: 1 to MaxDigits digits.
+func IsNumber(text string) bool {
+	return text != "" && len(text) <= MaxDigits && !strings.ContainsFunc(text, func(r rune) bool { return r < '0' || r > '9' })
+}
+
 // encode returns a barcode with its quiet zones, a value for each module: true is black. The text is 1 to 80 printable
 // ASCII characters; digits take half the width of others.
 func encode(text string) ([]bool, error) {
@@ -57,7 +62,7 @@ func encode(text string) ([]bool, error) {
 
 // encode returns the modules of the barcode, and refuses a text that cannot stand below it.
 func (p Picture) encode(text string) ([]bool, error) {
-	if p.Text && (len(text) > MaxDigits || strings.ContainsFunc(text, func(r rune) bool { return r < '0' || r > '9' })) {
+	if p.Text && !IsNumber(text) {
 		return nil, fmt.Errorf("drawing barcode: only digits, %d at most, can stand below the bars", MaxDigits)
 	}
 	return encode(text)
