@@ -227,12 +227,8 @@ func runbookTable(t *testing.T, document, name string) map[string]string {
 	t.Helper()
 	content, err := os.ReadFile(document)
 	require.NoError(t, err)
-	_, rest, found := strings.Cut(string(content), "<!-- "+name+" -->\n")
-	require.True(t, found, "%s: %s", document, name)
-	table, _, found := strings.Cut(rest, "<!-- /"+name+" -->")
-	require.True(t, found, "%s: %s", document, name)
 	rows := make(map[string]string)
-	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (.+?) \\| (.*)$").FindAllStringSubmatch(table, -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (.+?) \\| (.*)$").FindAllStringSubmatch(between(t, string(content), name), -1) {
 		require.NotContains(t, rows, row[1], "twice")
 		rows[row[1]] = row[2]
 		assert.NotContains(t, row[3], "|  |", "an empty cell: %s", row[1])

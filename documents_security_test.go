@@ -52,11 +52,7 @@ var attackTests = map[string][]string{
 
 func TestDocumentedAttacksHaveTests(t *testing.T) {
 	t.Parallel()
-	_, table, found := strings.Cut(documents(t), "<!-- attacks -->")
-	require.True(t, found)
-	table, _, found = strings.Cut(table, "<!-- /attacks -->")
-	require.True(t, found)
-	assertRowsHaveTests(t, table, attackTests)
+	assertRowsHaveTests(t, between(t, documents(t), "attacks"), attackTests)
 }
 
 // A server without cvs_confirm logs each URL, and reverse_proxy logs it once more at DEBUG.

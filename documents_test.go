@@ -49,6 +49,16 @@ func documents(t testing.TB) string {
 	return text.String()
 }
 
+// between returns what stands between the two comments of a name in a text.
+func between(t testing.TB, text, name string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(text, "<!-- "+name+" -->")
+	require.True(t, found, name)
+	part, _, found := strings.Cut(rest, "<!-- /"+name+" -->")
+	require.True(t, found, name)
+	return part
+}
+
 // fenced returns the documents' code blocks of a language.
 func fenced(t *testing.T, language string) []string {
 	t.Helper()

@@ -199,11 +199,7 @@ func counted(series []string) []string {
 // tableRows returns the cells of the rows of a table of the documents, between two comments.
 func tableRows(t testing.TB, name string) (rows [][]string) {
 	t.Helper()
-	_, table, found := strings.Cut(documents(t), "<!-- "+name+" -->")
-	require.True(t, found, name)
-	table, _, found = strings.Cut(table, "<!-- /"+name+" -->")
-	require.True(t, found, name)
-	return cellsOf(table)
+	return cellsOf(between(t, documents(t), name))
 }
 
 // cellsOf returns the cells of a table's rows, without its head.

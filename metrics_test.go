@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"go/ast"
-	"go/parser"
-	"go/token"
 	"maps"
 	"net/http"
 	"regexp"
@@ -148,17 +146,16 @@ func TestPerAccountLabel(t *testing.T) {
 func constants(t *testing.T, prefix string) map[string]string {
 	t.Helper()
 	values := make(map[string]string)
-	packages, err := parser.ParseDir(token.NewFileSet(), ".", nil, 0) //nolint:staticcheck // no build tags matter
-	require.NoError(t, err)
-	for _, file := range packages["caddycvs"].Files {
+	for _, file := range sources(t, ".") {
 		ast.Inspect(file, func(n ast.Node) bool {
 			spec, ok := n.(*ast.ValueSpec)
 			if !ok || len(spec.Values) != 1 || !strings.HasPrefix(spec.Names[0].Name, prefix) {
 				return true
 			}
 			if literal, ok := spec.Values[0].(*ast.BasicLit); ok {
-				values[spec.Names[0].Name], err = strconv.Unquote(literal.Value)
+				value, err := strconv.Unquote(literal.Value)
 				require.NoError(t, err)
+				values[spec.Names[0].Name] = value
 			}
 			return true
 		})

@@ -5,7 +5,6 @@ package acceptance
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -244,7 +243,8 @@ func TestIdleAccountsSendNoRequests(t *testing.T) {
 	reloading := time.Since(began)
 	idle, connections := run.stub.Requests(), run.api.open.Load()
 
-	status, body, err := run.askReloaded(last+"/cvs", gatewaytest.IssueBody("order-1"))
+	run.HTTP = gatewaytest.Redialing(run.HTTP)
+	status, body, err := run.ask(t.Context(), last+"/cvs", gatewaytest.IssueBody("order-1"))
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusOK, status, "%s", body)
 	run.HTTP.CloseIdleConnections()
@@ -276,18 +276,8 @@ func TestIdleAccountsSendNoRequests(t *testing.T) {
 
 	require.NoError(t, gatewaytest.Reload(t, many))
 	used = run.stub.Requests()
-	status, body, err = run.askReloaded(last+"/cvs", gatewaytest.IssueBody("order-2"))
+	status, body, err = run.ask(t.Context(), last+"/cvs", gatewaytest.IssueBody("order-2"))
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusOK, status, "%s", body)
 	assert.Equal(t, used+2, run.stub.Requests(), "accounts that are gone are forgotten: a token and a barcode again")
-}
-
-// askReloaded asks a gateway that was reloaded a moment ago, again if the connection was lost in the queue of
-// the listener before.
-func (run *resourceRun) askReloaded(target, body string) (status int, answer []byte, err error) {
-	eventually(10*time.Second, func() bool {
-		status, answer, err = run.ask(context.Background(), target, body)
-		return err == nil
-	})
-	return status, answer, err
 }

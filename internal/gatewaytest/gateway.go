@@ -333,7 +333,7 @@ func HTTPClient(t testing.TB) *http.Client {
 }
 
 // redialing sends a request again whose connection broke.
-type redialing struct{ http.RoundTripper }
+type redialing struct{ *http.Transport }
 
 func (r redialing) RoundTrip(request *http.Request) (resp *http.Response, err error) {
 	for range 100 {
@@ -341,17 +341,17 @@ func (r redialing) RoundTrip(request *http.Request) (resp *http.Response, err er
 		if request.GetBody != nil {
 			again.Body, _ = request.GetBody()
 		}
-		if resp, err = r.RoundTripper.RoundTrip(again); err == nil || request.Context().Err() != nil {
+		if resp, err = r.Transport.RoundTrip(again); err == nil || request.Context().Err() != nil {
 			break
 		}
 	}
 	return resp, err
 }
 
-// Redialing returns a client for a gateway that is reloaded meanwhile: Caddy closes a connection that still waits in the queue of a
+// Redialing returns a client of HTTPClient for a gateway that is reloaded meanwhile: Caddy closes a connection that still waits in the queue of a
 // listener when it replaces the listener. Each request may be sent twice.
 func Redialing(c *http.Client) *http.Client {
-	return &http.Client{Transport: redialing{c.Transport}}
+	return &http.Client{Transport: redialing{c.Transport.(*http.Transport)}}
 }
 
 // placeholder is the token that cvs_proxy gives to apps in place of the API's. It is no
